@@ -1,0 +1,303 @@
+"""Words in, exit code out: what every command shares.
+
+A command declares its options once, as plain tuples; two readers are built from
+that declaration: the small strict one here (a table and one loop, microseconds)
+and a click command (`cli_click.py`, 35 ms to import) for help, completion,
+errors, and everything that the small one does not understand.  A property test
+holds the two equal.  This module is also the one place that prints errors.
+
+    option   (spelling, kind, default, help)
+             spelling  "-e --env NAME=VALUE": the names, then the value's name
+             kind      "flag"  no value, `--x=false` takes it back; default False or True
+                       "text", "int", or a tuple of the words allowed
+                       "list"  text, may be repeated; default ()
+    usage    the operands: "REF [LAYOUT]", "IMAGE...", "IMAGE [CMD...]"
+
+A value is found in the read `Args` under the option's first long name (without
+dashes, `-` as `_`), an operand under its lower-case name.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from oci_tools.errors import Error, Usage, printable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+    from typing import Any
+
+    Option = tuple[str, Any, Any, str]
+
+SHARED: tuple[Option, ...] = (
+    ("--debug", "flag", False, "say what is done, and show a traceback with an error"),
+)
+BOOLEANS = {"true": True, "1": True, "t": True, "false": False, "0": False, "f": False}
+
+
+class Args:
+    """What was said: one attribute for each option and operand."""
+
+    def __init__(self, values: dict[str, Any]) -> None:
+        self.__dict__.update(values)
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any: ...
+
+
+class Command:
+    """One command or verb, as declared (shapes of options and usage: see the module).
+
+    run      takes the Args, returns the exit code or None for 0
+    verbs    name -> Command; this command's own options may stand before the verb
+             and are read together with the verb's
+    default  what a first word that is no verb means: the one-shot of `oci-run`
+    stop     options end at the first operand after the first: a payload keeps its own
+    failure  the exit code that an Error of code 1 becomes (`oci-run IMAGE`: 125)
+    example  one line for the head of `--help`
+    """
+
+    def __init__(
+        self,
+        name: str,
+        summary: str,
+        usage: str = "",
+        options: Sequence[Option] = (),
+        run: Callable[[Args], int | None] | None = None,
+        *,
+        verbs: dict[str, Command] | None = None,
+        default: Command | None = None,
+        stop: bool = False,
+        failure: int = 1,
+        example: str = "",
+    ) -> None:
+        self.name = name
+        self.summary = summary
+        self.usage = usage
+        self.options = tuple(options)
+        self.run = run
+        self.verbs = verbs
+        self.default = default
+        self.stop = stop
+        self.failure = failure
+        self.example = example
+
+
+# -- running a command -----------------------------------------------------------
+
+
+def launch(name: str) -> None:
+    """The end of every file in `bin/`: run `oci_tools.cmd.NAME` and end the process.
+
+    stdout is flushed and checked, so that a full disk is never success; `os._exit`
+    skips the interpreter's tidying up, which costs milliseconds.
+    """
+    try:
+        code = __import__(f"oci_tools.cmd.{name}", fromlist=["main"]).main(sys.argv[1:])
+        sys.stdout.flush()
+    except BrokenPipeError:
+        code = 141  # the reader has gone: what SIGPIPE would have said
+    except OSError as error:
+        say(os.path.basename(sys.argv[0]), str(Error("cannot write standard output", None, error)))
+        code = 1
+    os._exit(code)
+
+
+def main(command: Command, words: list[str]) -> int:
+    """Run a command on its words; errors are printed; the exit code is returned."""
+    failure, debug = command.failure, "--debug" in words
+    try:
+        leaf, words = _leaf(command, words)
+        failure = leaf.failure
+        values = read(leaf, words)
+        if values is None:
+            from oci_tools import cli_click
+
+            values = cli_click.read(leaf, words)
+        if values is None:
+            return 0  # help was shown
+        assert leaf.run is not None
+        return leaf.run(Args(values)) or 0
+    except Error as error:
+        say(command.name, str(error))
+        if debug:
+            _traceback()
+        return failure if error.code == 1 else error.code
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        raise
+    except Exception:
+        _traceback()
+        return 70
+
+
+def say(name: str, text: str) -> None:
+    """A line to people on stderr, in the form of an error."""
+    try:
+        sys.stderr.write(f"{name}: {printable(text)}\n")
+        sys.stderr.flush()
+    except (OSError, AttributeError):
+        pass  # nobody listens: the exit code still speaks
+
+
+def _traceback() -> None:
+    import traceback
+
+    traceback.print_exc()
+
+
+def _leaf(command: Command, words: list[str]) -> tuple[Command, list[str]]:
+    """The command or verb that is meant, with its own words."""
+    if command.verbs is None:
+        return _with(command, SHARED), words
+    default = command.default
+    at = _options_before(_table(command.options + SHARED + (default.options if default else ())), words)
+    verb = words[at] if at < len(words) else None
+    if verb in command.verbs:
+        return _with(command.verbs[verb], command.options + SHARED), words[:at] + words[at + 1 :]
+    if verb is None and any(word in ("--help", "--version") for word in words):
+        return _with(command, SHARED), words
+    if default is not None and words:
+        return _with(default, command.options + SHARED), words
+    raise Usage("unknown verb" if verb else "missing verb", verb, hint=f"one of {', '.join(command.verbs)}")
+
+
+def _with(command: Command, options: tuple[Option, ...]) -> Command:
+    """The same command with options that it shares with others."""
+    leaf = Command.__new__(Command)
+    leaf.__dict__.update(command.__dict__, options=command.options + options)
+    return leaf
+
+
+def _options_before(table: dict[str, Option], words: list[str]) -> int:
+    """How many words stand before the first operand."""
+    at = 0
+    while at < len(words) and words[at].startswith("-") and words[at] not in ("-", "--"):
+        word = words[at]
+        if not word.startswith("--"):
+            taker = next((i for i, c in enumerate(word) if i and _takes_value(table.get("-" + c))), None)
+            at += 2 if taker == len(word) - 1 else 1
+        else:
+            at += 2 if "=" not in word and _takes_value(table.get(word)) else 1
+    return min(at, len(words))
+
+
+# -- the small strict reader -------------------------------------------------------
+
+
+def names(option: Option) -> list[str]:
+    """Every name of an option, with its dashes."""
+    return [word for word in option[0].split() if word.startswith("-")]
+
+
+def dest(option: Option) -> str:
+    """The attribute under which an option's value is found."""
+    known = names(option)
+    return next((n for n in known if n.startswith("--")), known[0]).lstrip("-").replace("-", "_")
+
+
+def operands(usage: str) -> list[tuple[str, bool, bool]]:
+    """The operands of a usage line: (attribute, required, many) of each."""
+    found = []
+    for word in usage.split():
+        name = word.strip("[].").lower().replace("-", "_").replace("|", "_")
+        found.append((name, not word.startswith("["), "..." in word))
+    return found
+
+
+def read(command: Command, words: Iterable[str]) -> dict[str, Any] | None:
+    """The values of well-formed words; None for click to say what is wrong or to help."""
+    table = _table(command.options)
+    values = {dest(option): _default(option) for option in command.options}
+    declared = operands(command.usage)
+    plain: list[str] = []
+    rest = list(words)
+    rest.reverse()
+    while rest:
+        word = rest.pop()
+        if word == "--" or word == "-" or not word.startswith("-"):
+            if word == "--":
+                plain.extend(reversed(rest))
+                break
+            plain.append(word)
+            if command.stop:
+                plain.extend(reversed(rest))
+                break
+        elif word.startswith("--"):
+            name, equals, value = word.partition("=")
+            if not _store(table.get(name), value if equals else None, rest, values):
+                return None
+        elif not _cluster(table, word, rest, values):
+            return None
+    return values if _place(declared, plain, values) else None
+
+
+def _table(options: Iterable[Option]) -> dict[str, Option]:
+    return {name: option for option in options for name in names(option)}
+
+
+def _takes_value(option: Option | None) -> bool:
+    return option is not None and option[1] != "flag"
+
+
+def _default(option: Option) -> Any:
+    return list(option[2]) if option[1] == "list" else option[2]
+
+
+def _cluster(table: dict[str, Option], word: str, rest: list[str], values: dict[str, Any]) -> bool:
+    """Short options in one word: `-it`, `-eNAME=x`, `-ite NAME=x`."""
+    for i in range(1, len(word)):
+        option = table.get("-" + word[i])
+        if _takes_value(option):
+            return _store(option, word[i + 1 :] or None, rest, values)
+        if not _store(option, None, rest, values):
+            return False
+    return True
+
+
+def _store(option: Option | None, value: str | None, rest: list[str], values: dict[str, Any]) -> bool:
+    """Take one option's value, from the word itself or the next; False if not understood."""
+    if option is None:
+        return False
+    kind, key = option[1], dest(option)
+    if kind == "flag":
+        if value is not None and value not in BOOLEANS:
+            return False
+        values[key] = True if value is None else BOOLEANS[value]
+        return True
+    if value is None:
+        if not rest:
+            return False
+        value = rest.pop()
+    if kind == "list":
+        values[key].append(value)
+    elif kind == "int":
+        digits = value[1:] if value[:1] == "-" else value
+        if not (digits.isascii() and digits.isdigit()):
+            return False
+        values[key] = int(value)
+    elif kind == "text" or value in kind:
+        values[key] = value
+    else:
+        return False
+    return True
+
+
+def _place(declared: list[tuple[str, bool, bool]], plain: list[str], values: dict[str, Any]) -> bool:
+    """Give the operands their names; False where there are too few or too many."""
+    for name, required, many in declared:
+        if many:
+            if required and not plain:
+                return False
+            values[name], plain = plain, []
+        elif plain:
+            values[name], plain = plain[0], plain[1:]
+        elif required:
+            return False
+        else:
+            values[name] = None
+    return not plain

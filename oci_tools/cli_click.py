@@ -1,0 +1,116 @@
+"""The second reader of a declaration: click, for help, errors and the unusual.
+
+Built from the same tuples as the small reader in `cli.py`; this is the only
+module that imports click.  What click alone understands is little on purpose
+(`--help`, `--version`, its wording of errors, completion), so that nothing
+works only on the slow way.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from oci_tools import __version__, cli
+from oci_tools.errors import Error, Usage
+
+
+def read(command: cli.Command, words: list[str]) -> dict[str, Any] | None:
+    """The values of these words; None when help or the version was shown.
+
+    Raises Usage with click's sentence, in our form.
+    """
+    try:
+        context = build(command).make_context(command.name, _plain_flags(command, words))
+    except click.exceptions.Exit:
+        return None
+    except click.ClickException as error:
+        raise _usage(error) from None
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in context.params.items()}
+
+
+def build(command: cli.Command) -> click.Command:
+    """The click command of a declaration."""
+    params: list[click.Parameter] = [_option(option) for option in command.options]
+    params.append(click.Option(["--version"], is_flag=True, expose_value=False, is_eager=True,
+                               callback=_version, help="print the version and exit"))
+    context = {"ignore_unknown_options": False, "allow_interspersed_args": not command.stop}
+    shared: dict[str, Any] = dict(
+        name=command.name, help=_help(command), context_settings=context,
+        options_metavar="[OPTION]...", add_help_option=True,
+    )  # fmt: skip
+    if command.verbs is not None and command.run is None:
+        verbs = {name: build(verb) for name, verb in command.verbs.items()}
+        return click.Group(commands=verbs, params=params, subcommand_metavar="VERB [ARG]...", **shared)
+    params += [_argument(*operand) for operand in cli.operands(command.usage)]
+    return click.Command(params=params, **shared)
+
+
+def _option(option: cli.Option) -> click.Option:
+    spelling, kind, default, text = option
+    known = [*cli.names(option), cli.dest(option)]
+    if kind == "flag":
+        long = next((n for n in known if n.startswith("--")), None)
+        if long:  # the hidden twin that `--x=false` is turned into
+            known[known.index(long)] = f"{long}/{_off(long)}"
+        return _Flag(known, default=default, help=text)
+    metavar = spelling.split()[-1]
+    types = {"int": click.INT, "text": click.STRING, "list": click.STRING}
+    return click.Option(
+        known,
+        type=types[kind] if isinstance(kind, str) else click.Choice(kind),
+        default=default,
+        multiple=kind == "list",
+        metavar=None if metavar.startswith("-") else metavar,
+        help=text,
+    )
+
+
+class _Flag(click.Option):
+    """A flag whose help does not show the twin that takes it back."""
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        self.secondary_opts = []
+        return super().get_help_record(ctx)
+
+
+def _off(long: str) -> str:
+    return f"--\0{long[2:]}"  # no command line can spell it
+
+
+def _argument(name: str, required: bool, many: bool) -> click.Argument:
+    return click.Argument([name], required=required, nargs=-1 if many else 1, metavar=name.upper())
+
+
+def _help(command: cli.Command) -> str:
+    text = command.summary[:1].upper() + command.summary[1:] + "."
+    return text + (f"\n\n\b\nExample: {command.example}" if command.example else "")
+
+
+def _version(context: click.Context, parameter: click.Parameter, value: bool) -> None:
+    if value:
+        click.echo(f"oci-tools {__version__}")
+        context.exit()
+
+
+def _plain_flags(command: cli.Command, words: list[str]) -> list[str]:
+    """`--flag=true` as `--flag`, `--flag=false` as its twin, up to the payload's words."""
+    table = {name: option for option in command.options for name in cli.names(option)}
+    plain: list[str] = []
+    skip = False
+    for at, word in enumerate(words):
+        if word == "--" or (command.stop and not skip and not word.startswith("-")):
+            return plain + words[at:]
+        name, equals, value = word.partition("=")
+        option = table.get(name)
+        if not skip and option and option[1] == "flag" and equals and value in cli.BOOLEANS:
+            word = name if cli.BOOLEANS[value] else _off(name)
+        skip = not skip and option is not None and option[1] != "flag" and not equals
+        plain.append(word)
+    return plain
+
+
+def _usage(error: click.ClickException) -> Error:
+    text = error.format_message().replace("\0", "").rstrip(".")
+    return Usage(text[:1].lower() + text[1:], hint="see --help")

@@ -1,0 +1,1 @@
+"""One module per command: words in, one library call, one result out."""

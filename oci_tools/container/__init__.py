@@ -1,0 +1,1 @@
+"""A container: a directory that joins bundle, network, volumes and a run."""

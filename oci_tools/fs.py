@@ -1,0 +1,202 @@
+"""Files done safely: write beside and rename, lock, remove, resolve; and where things live.
+
+The places (house.md, "The data"): root's are `/var/lib/oci` and `/run/oci`; a plain
+user's `$XDG_DATA_HOME/oci` and `$XDG_RUNTIME_DIR/oci`; `OCI_ROOT` and `OCI_RUN` move them.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import stat
+import time
+
+from oci_tools.errors import Busy, Error
+from oci_tools.linux.openat2 import RESOLVE_IN_ROOT, openat2
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+LOCK_TIMEOUT = 60.0  # seconds; `--lock-timeout`
+
+
+# -- places ------------------------------------------------------------------------
+
+
+def root() -> str:
+    """Where images, layers, containers, volumes and networks are kept; not made here."""
+    place = os.environ.get("OCI_ROOT")
+    if place:
+        return os.path.abspath(place)
+    if os.geteuid() == 0:
+        return "/var/lib/oci"
+    return os.path.join(os.environ.get("XDG_DATA_HOME") or os.path.expanduser("~/.local/share"), "oci")
+
+
+def run() -> str:
+    """Where state that ends with a reboot is kept; not made here."""
+    place = os.environ.get("OCI_RUN")
+    if place:
+        return os.path.abspath(place)
+    if os.geteuid() == 0:
+        return "/run/oci"
+    runtime = os.environ.get("XDG_RUNTIME_DIR")
+    return os.path.join(runtime, "oci") if runtime else f"/tmp/oci-{os.geteuid()}"
+
+
+def make_private(path: str) -> str:
+    """Make a directory of mode 0700 with its parents; refuse one that another user owns.
+
+    The check matters under `/tmp`, where anybody can make the name first.
+    """
+    try:
+        os.makedirs(path, mode=0o700, exist_ok=True)
+        seen = os.lstat(path)
+    except OSError as error:
+        raise Error("cannot make directory", path, error) from None
+    if not stat.S_ISDIR(seen.st_mode) or seen.st_uid not in (os.geteuid(), 0):
+        raise Error("cannot use directory", path, "it belongs to another user")
+    return path
+
+
+# -- files ---------------------------------------------------------------------------
+
+
+def write(path: str, data: bytes, mode: int = 0o644, sync: bool = True) -> None:
+    """Replace the file at `path` with `data`: readers see the old or the new, whole."""
+    beside = f"{path}.{os.getpid()}.{time.monotonic_ns()}.new"
+    try:
+        fd = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
+        try:
+            write_all(fd, data)
+            if sync:
+                os.fsync(fd)
+        finally:
+            os.close(fd)
+        os.rename(beside, path)
+    except OSError as error:
+        try:
+            os.unlink(beside)
+        except OSError:
+            pass
+        raise Error("cannot write", path, error) from None
+
+
+def write_all(fd: int, data: bytes | memoryview) -> None:
+    """write(2) until all of `data` is written."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+def sync_directory(path: str) -> None:
+    """Make the names in a directory last through a power cut."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+class Lock:
+    """An flock(2) on a file, made if missing; ends with the `with` block, or with the process.
+
+    Waits up to `timeout` seconds (default: `LOCK_TIMEOUT`), then raises Busy (exit 75).
+    flock has no descriptor that says "free", so waiting looks again, ever more slowly.
+    """
+
+    def __init__(self, path: str, shared: bool = False, timeout: float | None = None) -> None:
+        self.path = path
+        self.shared = shared
+        self.timeout = LOCK_TIMEOUT if timeout is None else timeout
+        self.fd = -1
+
+    def __enter__(self) -> Lock:
+        try:
+            self.fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        except OSError as error:
+            raise Error("cannot lock", self.path, error) from None
+        try:
+            self._wait()
+        except BaseException:
+            os.close(self.fd)
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self.fd)
+
+    def _wait(self) -> None:
+        how = (fcntl.LOCK_SH if self.shared else fcntl.LOCK_EX) | fcntl.LOCK_NB
+        deadline, pause = time.monotonic() + self.timeout, 0.002
+        while True:
+            try:
+                return fcntl.flock(self.fd, how)
+            except BlockingIOError:
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    raise Busy("cannot lock", self.path, "another process holds it") from None
+                time.sleep(min(pause, left))
+                pause = min(pause * 1.5, 0.1)
+
+
+# -- trees ---------------------------------------------------------------------------
+
+
+def open_beneath(rootfd: int, path: str | bytes, flags: int, mode: int = 0) -> int:
+    """openat2(2) as if `rootfd` were `/`: links and `..` in `path` cannot lead out of it."""
+    return openat2(rootfd, path, flags, mode, RESOLVE_IN_ROOT)
+
+
+def remove_tree(path: str, on_error: Callable[[str, OSError], None] | None = None) -> None:
+    """Remove a file or directory tree without following links; absent is fine.
+
+    Directories that their owner may not enter are made so first; `on_error` hears of
+    what cannot be removed, else the first such thing is an Error.
+    """
+    try:
+        parent = os.open(os.path.dirname(path) or ".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return
+    try:
+        _remove_at(parent, os.path.basename(path), path, on_error)
+    finally:
+        os.close(parent)
+
+
+def _remove_at(dirfd: int, name: str, path: str, on_error: Callable[[str, OSError], None] | None) -> None:
+    try:
+        try:
+            os.unlink(name, dir_fd=dirfd)
+            return
+        except FileNotFoundError:
+            return
+        except (IsADirectoryError, PermissionError):
+            if not stat.S_ISDIR(os.lstat(name, dir_fd=dirfd).st_mode):
+                raise
+        fd = _open_directory(dirfd, name)
+        try:
+            for child in os.listdir(fd):
+                _remove_at(fd, child, f"{path}/{child}", on_error)
+        finally:
+            os.close(fd)
+        os.rmdir(name, dir_fd=dirfd)
+    except OSError as error:
+        if on_error is None:
+            raise Error("cannot remove", path, error) from None
+        on_error(path, error)
+
+
+def _open_directory(dirfd: int, name: str) -> int:
+    """Open a directory to empty it, giving its owner the right to if that was missing."""
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+    if os.geteuid() != 0:
+        mode = os.lstat(name, dir_fd=dirfd).st_mode
+        if mode & 0o700 != 0o700:
+            fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=dirfd)
+            try:
+                os.chmod(f"/proc/self/fd/{fd}", stat.S_IMODE(mode) | 0o700)
+            finally:
+                os.close(fd)
+    return os.open(name, flags, dir_fd=dirfd)

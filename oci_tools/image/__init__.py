@@ -1,0 +1,1 @@
+"""An image at rest: an OCI image layout on disk, and the documents in it."""

@@ -1,0 +1,1 @@
+"""File trees and the layer archives they are made of."""

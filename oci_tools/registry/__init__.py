@@ -1,0 +1,1 @@
+"""An image in flight: the registry protocol, client and server."""

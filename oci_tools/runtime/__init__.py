@@ -1,0 +1,1 @@
+"""A bundle becomes a running process. This room knows no images."""
