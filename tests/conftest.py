@@ -1,0 +1,152 @@
+"""What every test may ask for: our commands as processes, in a world of their own.
+
+A test names the fixture it wants; nothing here applies by itself.
+
+    oci("pull", REF, DIR)      runs bin/oci-pull and demands exit code 0
+    oci.start("registry", ...) starts it and gives the Popen; ended with the test
+    registry                   an `oci-registry` on a free loopback port, `.host` and `.dir`
+    home                       the environment that these run in
+
+`OCI_BIN` names another folder of commands: an installed one.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import pytest
+
+TOP = Path(__file__).resolve().parent.parent
+BIN = Path(os.environ.get("OCI_BIN") or TOP / "bin")
+PATH = f"{BIN}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip, with the reason, what cannot run where it stands."""
+    if item.get_closest_marker("root") and os.geteuid() != 0:
+        pytest.skip("needs root")
+    wanted = [name for mark in item.iter_markers("needs") for name in mark.args]
+    missing = [name for name in wanted if not shutil.which(name, path=PATH)]
+    if missing:
+        pytest.skip(f"needs {', '.join(missing)}; tests/run --setup installs it on Debian as root")
+
+
+class Commands:
+    """Runs our commands; everything it started has ended when the `with` block ends."""
+
+    def __init__(self, env: dict[str, str], cwd: Path) -> None:
+        self.env = env
+        self.cwd = cwd
+        self.bin = BIN
+        self._started: list[subprocess.Popen[Any]] = []
+
+    def __enter__(self) -> Commands:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for process in reversed(self._started):
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)
+            process.communicate()
+
+    def __call__(
+        self,
+        name: str,
+        *words: str | bytes | os.PathLike[str],
+        input: str | bytes | None = None,
+        stdin: int | IO[Any] | None = None,
+        env: dict[str, str | None] | None = None,
+        code: int | None = 0,
+        binary: bool = False,
+        cwd: str | Path | None = None,
+        **more: Any,
+    ) -> subprocess.CompletedProcess[Any]:
+        """Run `oci-NAME WORDS...` to its end and demand this exit code (None: any but 70).
+
+        `env` adds to the environment, a value of None takes away; stdout and stderr
+        are text unless `binary`; `more` goes to `subprocess.run`.
+        """
+        data = input.encode() if isinstance(input, str) else input
+        if stdin is None and data is None:
+            stdin = subprocess.DEVNULL
+        given = {"stdin": stdin} if data is None else {"input": data}
+        more = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **more}
+        argv = [self.bin / f"oci-{name}", *words]
+        done = subprocess.run(argv, env=self.environment(env), cwd=cwd or self.cwd, **given, **more)
+        said = (done.stderr or b"").decode(errors="replace")
+        if not binary:
+            for stream in "stdout", "stderr":
+                if getattr(done, stream) is not None:
+                    setattr(done, stream, getattr(done, stream).decode(errors="surrogateescape"))
+        line = " ".join(os.fsdecode(word) for word in argv)
+        wrong = done.returncode == 70 if code is None else done.returncode != code
+        assert not wrong, f"{line}\nexit code {done.returncode}, not {code}\n{said}"
+        return done
+
+    def start(
+        self, name: str, *words: str | os.PathLike[str], env: dict[str, str | None] | None = None, **more: Any
+    ) -> subprocess.Popen[Any]:
+        """Start `oci-NAME WORDS...`; it gets SIGTERM, and is waited for, when the test ends."""
+        more = {"stdin": subprocess.DEVNULL, "cwd": self.cwd, **more}
+        process = subprocess.Popen([self.bin / f"oci-{name}", *words], env=self.environment(env), **more)
+        self._started.append(process)
+        return process
+
+    def environment(self, change: dict[str, str | None] | None = None) -> dict[str, str]:
+        """The world that the commands run in, with these changes."""
+        return {name: value for name, value in {**self.env, **(change or {})}.items() if value is not None}
+
+
+class Registry:
+    """A running registry: `host` is "127.0.0.1:PORT", `url` what it printed, `dir` its folder."""
+
+    def __init__(self, process: subprocess.Popen[str], directory: Path) -> None:
+        assert process.stdout is not None
+        self.process = process
+        self.dir = directory
+        self.url = process.stdout.readline().strip()
+        assert self.url.startswith("http"), f"oci-registry did not come up: {self.url!r}"
+        self.host = self.url.split("//", 1)[1].rstrip("/")
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> dict[str, str]:
+    """An environment in which nothing touches the host's images, containers or credentials."""
+    for name in "home", "root", "run":
+        (tmp_path / name).mkdir(mode=0o700, exist_ok=True)
+    return {
+        "PATH": PATH,
+        "LANG": "C.UTF-8",
+        "HOME": str(tmp_path / "home"),
+        "OCI_ROOT": str(tmp_path / "root"),
+        "OCI_RUN": str(tmp_path / "run"),
+    }
+
+
+@pytest.fixture
+def oci(home: dict[str, str], tmp_path: Path) -> Iterator[Commands]:
+    """Our commands as processes, started in `tmp_path`; leaving a mount behind fails the test."""
+    with Commands(home, tmp_path) as commands:
+        yield commands
+    with open("/proc/self/mountinfo") as file:
+        left = [line.split()[4] for line in file if f"{tmp_path}/" in line]
+    for mount in reversed(left):
+        subprocess.run(["umount", "-l", mount])
+    assert not left, f"mounts left behind: {left}"
+
+
+@pytest.fixture
+def registry(oci: Commands, tmp_path: Path) -> Registry:
+    """Our own registry, empty, on a free loopback port."""
+    directory = tmp_path / "registry"
+    directory.mkdir()
+    process = oci.start(
+        "registry", "serve", "--listen", "127.0.0.1:0", directory, stdout=subprocess.PIPE, text=True
+    )
+    return Registry(process, directory)
