@@ -80,7 +80,10 @@ def _off(long: str) -> str:
 
 
 def _argument(name: str, required: bool, many: bool) -> click.Argument:
-    return click.Argument([name], required=required, nargs=-1 if many else 1, metavar=name.upper())
+    shown = name.upper() + ("..." if many else "")
+    return click.Argument(
+        [name], required=required, nargs=-1 if many else 1, metavar=shown if required else f"[{shown}]"
+    )
 
 
 def _help(command: cli.Command) -> str:
