@@ -16,6 +16,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -23,6 +24,8 @@ from typing import IO, Any
 import pytest
 
 TOP = Path(__file__).resolve().parent.parent
+if str(TOP) not in sys.path:
+    sys.path.append(str(TOP))  # last: with OCI_BIN, the installed package is what is tested
 BIN = Path(os.environ.get("OCI_BIN") or TOP / "bin")
 PATH = f"{BIN}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
