@@ -14,6 +14,7 @@ from oci_tools.errors import Error
 
 TYPE_CHECKING = False  # `import typing` costs 11 ms; checkers know this name
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
 
@@ -29,16 +30,23 @@ class _Reading:
     memo: dict[str, str] = {}
 
 
+def scanner(pairs: Callable[[list[tuple[str, Any]]], Any] | None = None) -> Any:
+    """A scanner for `loads`; `pairs` makes the value of an object out of its pairs."""
+    reading: Any = _Reading()
+    reading.object_pairs_hook = pairs
+    return _json.make_scanner(reading)
+
+
 _SPACE = " \t\n\r"
-_scan = _json.make_scanner(_Reading())
+_scan = scanner()
 
 
-def loads(data: bytes | bytearray | str, subject: object = "document") -> Any:
-    """The value of a JSON text; an Error that names `subject` when it is none."""
+def loads(data: bytes | bytearray | str, subject: object = "document", scan: Any = None) -> Any:
+    """The value of a JSON text; an Error that names `subject` when it is none (`scan`: a `scanner`)."""
     try:
         text = data if isinstance(data, str) else bytes(data).decode("utf-8")
         start = _skip(text, 0)
-        value, end = _scan(text, start)
+        value, end = (scan or _scan)(text, start)
         end = _skip(text, end)
     except (ValueError, StopIteration, RecursionError) as error:
         raise Error("cannot read", subject, _why(error)) from None

@@ -100,7 +100,7 @@ def sync_directory(path: str) -> None:
 
 
 class Lock:
-    """An flock(2) on a file, made if missing; ends with the `with` block, or with the process.
+    """An flock(2) on a file, made if missing, or a directory; ends with the `with` block, or with the process.
 
     Waits up to `timeout` seconds (default: `LOCK_TIMEOUT`), then raises Busy (exit 75).
     flock has no descriptor that says "free", so waiting looks again, ever more slowly.
@@ -114,7 +114,10 @@ class Lock:
 
     def __enter__(self) -> Lock:
         try:
-            self.fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            if os.path.isdir(self.path):
+                self.fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            else:
+                self.fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         except OSError as error:
             raise Error("cannot lock", self.path, error) from None
         try:

@@ -1,0 +1,323 @@
+"""Manifests and indexes: image-spec manifest.md and image-index.md, and docker schema 2, their twin.
+
+A manifest is read by its descriptor (verified), checked for what readers rely on, and kept as
+the specification's `dict`.  A document must be the one thing that its descriptor and its own
+`mediaType` say: one that can be read as a manifest and as an index is two images under one
+digest (CVE-2021-41190).  Everything here may come from an attacker: indexes nest, repeat and may be large.
+"""
+
+from __future__ import annotations
+
+import os
+
+from oci_tools import document
+from oci_tools.errors import Error
+from oci_tools.image import digest as digests
+from oci_tools.image.layout import INDEX as OCI_INDEX
+from oci_tools.image.layout import MAX_DOCUMENT
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from typing import Any
+
+    from oci_tools.image.layout import Descriptor, Layout
+
+    Platform = dict[str, str]
+
+OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+OCI_CONFIG = "application/vnd.oci.image.config.v1+json"
+OCI_LAYER = "application/vnd.oci.image.layer.v1.tar"
+OCI_LAYER_GZIP = OCI_LAYER + "+gzip"
+OCI_LAYER_ZSTD = OCI_LAYER + "+zstd"
+OCI_EMPTY = "application/vnd.oci.empty.v1+json"
+DOCKER_INDEX = "application/vnd.docker.distribution.manifest.list.v2+json"
+DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
+DOCKER_CONFIG = "application/vnd.docker.container.image.v1+json"
+DOCKER_LAYER = "application/vnd.docker.image.rootfs.diff.tar"
+DOCKER_LAYER_GZIP = DOCKER_LAYER + ".gzip"
+DOCKER_LAYER_ZSTD = DOCKER_LAYER + ".zstd"
+DOCKER_FOREIGN = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"
+DOCKER_SCHEMA1 = "application/vnd.docker.distribution.manifest.v1+prettyjws"
+
+INDEXES = (OCI_INDEX, DOCKER_INDEX)
+MANIFESTS = (OCI_MANIFEST, DOCKER_MANIFEST)
+CONFIGS = (OCI_CONFIG, DOCKER_CONFIG)
+
+MAX_DEPTH = 16  # indexes within indexes
+MAX_ENTRIES = 100_000  # manifests reached from one index
+
+
+def is_index(media_type: object) -> bool:
+    return media_type in INDEXES
+
+
+def is_manifest(media_type: object) -> bool:
+    return media_type in MANIFESTS
+
+
+def new(
+    config: Descriptor,
+    layers: Iterable[Descriptor],
+    annotations: dict[str, str] | None = None,
+    media_type: str = OCI_MANIFEST,
+) -> dict[str, Any]:
+    """An image manifest; `layout.put(document.dumps(...), media_type)` stores it."""
+    made: dict[str, Any] = {"schemaVersion": 2, "mediaType": media_type, "config": config}
+    made["layers"] = list(layers)
+    if annotations:
+        made["annotations"] = annotations
+    return made
+
+
+def new_index(manifests: Iterable[Descriptor], annotations: dict[str, str] | None = None) -> dict[str, Any]:
+    """An image index."""
+    made: dict[str, Any] = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": list(manifests)}
+    if annotations:
+        made["annotations"] = annotations
+    return made
+
+
+# -- reading ---------------------------------------------------------------------------
+
+
+def load(layout: Layout, descriptor: Descriptor, limit: int = MAX_DOCUMENT) -> dict[str, Any]:
+    """The manifest or index of a descriptor, verified and checked."""
+    return parse(layout.read(descriptor, limit), descriptor)
+
+
+def parse(data: bytes, descriptor: Descriptor) -> dict[str, Any]:
+    """The manifest or index in these bytes, which are known to be the descriptor's.
+
+    An Error where its readers could disagree on what it is or break on it.
+    """
+    name = str(descriptor.get("digest", "manifest"))
+    found = document.loads(data, name, scan=_scan)
+    if not isinstance(found, dict):
+        raise Error("invalid manifest", name, "not an object")
+    media_type = kind(found, descriptor)
+    if media_type == DOCKER_SCHEMA1:
+        raise Error("cannot use image", name, "docker schema 1 is no longer read")
+    if is_index(media_type):
+        _check(found, name, "manifests", ("config", "layers", "fsLayers"))
+    elif is_manifest(media_type):
+        _check(found, name, "layers", ("manifests", "fsLayers"))
+        _check_descriptor(found.get("config"), name, "config")
+    else:
+        raise Error("cannot use image", name, f"unknown type '{media_type}'")
+    return found
+
+
+def kind(found: dict[str, Any], descriptor: Descriptor) -> str:
+    """The media type of a manifest: its descriptor's and its own, which must agree, or what it looks like."""
+    promised, own = descriptor.get("mediaType"), found.get("mediaType")
+    if own is not None and promised and own != promised:
+        raise Error("invalid manifest", descriptor.get("digest"), f"its type is '{own}', not '{promised}'")
+    said = promised or own
+    if said:
+        return str(said)
+    if found.get("schemaVersion") == 1:
+        return DOCKER_SCHEMA1
+    return OCI_INDEX if "manifests" in found else OCI_MANIFEST
+
+
+def _check(found: dict[str, Any], name: str, member: str, foreign: tuple[str, ...]) -> None:
+    if found.get("schemaVersion") != 2:
+        raise Error("invalid manifest", name, f"schemaVersion is {found.get('schemaVersion')!r}, not 2")
+    for key in foreign:
+        if found.get(key):
+            raise Error("invalid manifest", name, f"has both {member} and {key}")
+    if found.get(member) is None and not foreign[0] == "config":
+        raise Error("invalid manifest", name, f"has no {member}")
+    entries = found[member] = found.get(member) or []
+    if not isinstance(entries, list):
+        raise Error("invalid manifest", name, f"{member} is not a list")
+    for at, entry in enumerate(entries):
+        _check_descriptor(entry, name, f"{member}[{at}]")
+
+
+def _check_descriptor(descriptor: Any, name: str, where: str) -> None:
+    try:
+        digests.check_descriptor(descriptor)
+        if not isinstance(descriptor.get("mediaType", ""), str):
+            raise Error("mediaType is not a string")
+        for key, shape in (("annotations", dict), ("platform", dict), ("urls", list)):
+            if not isinstance(descriptor.get(key) or shape(), shape):
+                raise Error(f"{key} is not of its type")
+    except Error as error:
+        raise Error("invalid manifest", name, f"{where}: {error}") from None
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        seen: set[str] = set()
+        for key, _ in pairs:
+            if key in seen:
+                raise ValueError(f"key '{key}' twice")
+            seen.add(key)
+    return found
+
+
+# Reads objects whose keys are all different: parsers choose differently among equal ones.
+_scan = document.scanner(_unique)
+
+
+# -- what belongs to an image --------------------------------------------------------------
+
+
+def children(found: dict[str, Any]) -> list[Descriptor]:
+    """The descriptors of what a manifest or index is made of, in their order."""
+    if "manifests" in found:
+        return list(found["manifests"])
+    config = [found["config"]] if found.get("config") else []
+    return config + list(found.get("layers") or ())
+
+
+def walk(layout: Layout, descriptor: Descriptor) -> Iterator[tuple[Descriptor, dict[str, Any] | None]]:
+    """Everything that is reached from a descriptor, each digest once, parents first.
+
+    With each goes its document if it is a manifest or index that is here and sound, else None:
+    indexes may be sparse, and hold things of types that we do not know.
+    """
+    seen: set[str] = set()
+    todo = [descriptor]
+    while todo:
+        at = todo.pop()
+        digest = at.get("digest")
+        if not isinstance(digest, str) or digest in seen:
+            continue
+        seen.add(digest)
+        found = None
+        if is_index(at.get("mediaType")) or is_manifest(at.get("mediaType")) or at is descriptor:
+            try:
+                found = load(layout, at)
+            except Error:
+                pass
+        yield at, found
+        if found:
+            todo.extend(reversed(children(found)))
+
+
+def choose(
+    layout: Layout, descriptor: Descriptor, platform: Platform | str | None = None
+) -> tuple[Descriptor, dict[str, Any]]:
+    """The image manifest for a platform (default: this host's) and its descriptor, through nested indexes.
+
+    An image that is no index is taken as it is, whatever its platform: many are not marked well.
+    """
+    found = load(layout, descriptor)
+    if "manifests" not in found:
+        return descriptor, found
+    wanted = parse_platform(platform) if isinstance(platform, str) else platform or host_platform()
+    best = pick(_candidates(layout, found, MAX_DEPTH, set()), wanted)
+    if best is None:
+        cause = f"'{descriptor['digest']}' has {_offer(layout, found)}"
+        raise Error("no image for", platform_name(wanted), cause)
+    return best, load(layout, best)
+
+
+def _candidates(layout: Layout, index: dict[str, Any], depth: int, seen: set[str]) -> Iterator[Descriptor]:
+    """The image manifests in an index and the indexes in it, in order, each once."""
+    if depth == 0:
+        raise Error("cannot use image", None, "its indexes are nested too deeply")
+    for entry in index["manifests"]:
+        if entry["digest"] in seen:
+            continue
+        seen.add(entry["digest"])
+        if len(seen) > MAX_ENTRIES:
+            raise Error("cannot use image", None, f"it has more than {MAX_ENTRIES} manifests")
+        if not is_index(entry.get("mediaType")):
+            yield entry
+        elif layout.has(entry):
+            yield from _candidates(layout, load(layout, entry), depth - 1, seen)
+
+
+def _offer(layout: Layout, index: dict[str, Any]) -> str:
+    names: list[str] = []
+    for entry in _candidates(layout, index, MAX_DEPTH, set()):
+        name = platform_name(entry.get("platform") or {})
+        if name and name not in names:
+            names.append(name)
+    return ", ".join(names[:12]) + (", ..." if len(names) > 12 else "") if names else "none"
+
+
+# -- platforms ---------------------------------------------------------------------------------
+
+_MACHINES = {
+    "x86_64": ("amd64", ""), "aarch64": ("arm64", "v8"), "i386": ("386", ""), "i486": ("386", ""),
+    "i586": ("386", ""), "i686": ("386", ""), "armv5tel": ("arm", "v5"), "armv6l": ("arm", "v6"),
+    "armv7l": ("arm", "v7"), "armv8l": ("arm", "v8"), "loongarch64": ("loong64", ""),
+    "mips64": ("mips64le", ""),
+}  # fmt: skip
+_VARIANTS = {"arm": ("v8", "v7", "v6", "v5"), "arm64": ("v8",)}  # best first; each runs what follows it
+
+
+def host_platform() -> Platform:
+    """What runs here: {"os", "architecture"} and where it matters "variant"."""
+    machine = os.uname().machine
+    architecture, variant = _MACHINES.get(machine, (machine, ""))
+    return _platform("linux", architecture, variant)
+
+
+def parse_platform(text: str) -> Platform:
+    """OS/ARCH[/VARIANT][:OSVERSION], or one of the two words alone."""
+    text, _, version = text.partition(":")
+    parts = text.split("/")
+    if len(parts) == 1:
+        host = host_platform()
+        if parts[0] in ("linux", "windows", "darwin", "freebsd"):
+            parts = [parts[0], host["architecture"], host.get("variant", "")]
+        else:
+            parts = ["linux", parts[0]]
+    if not 2 <= len(parts) <= 3 or not parts[0] or not parts[1]:
+        raise Error("invalid platform", text, "it is os/arch or os/arch/variant", code=2)
+    architecture, variant = _MACHINES.get(parts[1], (parts[1], ""))
+    made = _platform(parts[0].lower(), architecture, parts[2] if len(parts) == 3 else variant)
+    return {**made, "os.version": version} if version else made
+
+
+def _platform(system: str, architecture: str, variant: str) -> Platform:
+    made = {"os": system, "architecture": architecture}
+    return {**made, "variant": variant} if variant else made
+
+
+def platform_name(platform: Platform) -> str:
+    """os/arch/variant for people; "" for an empty platform."""
+    parts = [platform.get(key) for key in ("os", "architecture", "variant")]
+    return "/".join(str(part) for part in parts if part)
+
+
+def matches(platform: Platform, wanted: Platform) -> int | None:
+    """How well an image's platform suits: 0 is best, None not at all.
+
+    Only arm has variants that run one another's code.  One without variant runs everywhere
+    but comes after the wanted ones; if no variant is wanted it comes first.
+    """
+    if (platform.get("os"), platform.get("architecture")) != (wanted["os"], wanted["architecture"]):
+        return None
+    if wanted.get("os.version") and platform.get("os.version") != wanted["os.version"]:
+        return None
+    known = _VARIANTS.get(wanted["architecture"], ())
+    variant = wanted.get("variant", "")
+    if variant:
+        order = (*(known[known.index(variant) :] if variant in known else (variant,)), "")
+    else:
+        order = ("", *known)
+    has = platform.get("variant") or ""
+    return order.index(has) if has in order else None
+
+
+def pick(candidates: Iterable[Descriptor], wanted: Platform) -> Descriptor | None:
+    """The first of an index's entries for the closest platform; failing all, the first without platform."""
+    best: Descriptor | None = None
+    rank = 1 << 30
+    for entry in candidates:
+        platform = entry.get("platform")
+        if platform:
+            fit = matches(platform, wanted)
+        else:
+            fit = 1 << 29 if is_manifest(entry.get("mediaType")) else None
+        if fit is not None and fit < rank:
+            best, rank = entry, fit
+    return best
