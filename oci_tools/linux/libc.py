@@ -41,14 +41,14 @@ _syscall.argtypes = (_Long,) + (_Pointer,) * 6
 _X86_64 = {
     "ptrace": 101, "personality": 135, "pivot_root": 155, "prctl": 157, "setrlimit": 160, "mount": 165,
     "umount2": 166, "sethostname": 170, "setdomainname": 171, "capget": 125, "capset": 126,
-    "ioprio_set": 251, "keyctl": 250, "unshare": 272, "prlimit64": 302, "setns": 308, "sched_setattr": 314,
+    "ioprio_set": 251, "keyctl": 250, "unshare": 272, "fstatfs": 138, "prlimit64": 302, "setns": 308, "sched_setattr": 314,
     "seccomp": 317, "bpf": 321, "execveat": 322, "set_mempolicy": 238, "syncfs": 306, "copy_file_range": 326,
     "name_to_handle_at": 303, "add_key": 248, "memfd_create": 319, "renameat2": 316,
 }  # fmt: skip
 _GENERIC = {
     "ptrace": 117, "personality": 92, "pivot_root": 41, "prctl": 167, "setrlimit": 164, "mount": 40,
     "umount2": 39, "sethostname": 161, "setdomainname": 162, "capget": 90, "capset": 91,
-    "ioprio_set": 30, "keyctl": 219, "unshare": 97, "prlimit64": 261, "setns": 268, "sched_setattr": 274,
+    "ioprio_set": 30, "keyctl": 219, "unshare": 97, "fstatfs": 44, "prlimit64": 261, "setns": 268, "sched_setattr": 274,
     "seccomp": 277, "bpf": 280, "execveat": 281, "set_mempolicy": 237, "syncfs": 267, "copy_file_range": 285,
     "name_to_handle_at": 264, "add_key": 217, "memfd_create": 279, "renameat2": 276,
 }  # fmt: skip

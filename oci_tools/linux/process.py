@@ -1,0 +1,109 @@
+"""The calls of a process's life: clone3(2), prctl(2), setns(2), execveat(2), pidfds, close_range(2)."""
+
+from __future__ import annotations
+
+import os
+from struct import pack, unpack
+
+from oci_tools.linux import libc
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+CLONE_NEWTIME = 0x80
+CLONE_PIDFD = 0x1000
+CLONE_PARENT = 0x8000
+CLONE_NEWNS = 0x20000
+CLONE_NEWCGROUP = 0x2000000
+CLONE_NEWUTS = 0x4000000
+CLONE_NEWIPC = 0x8000000
+CLONE_NEWUSER = 0x10000000
+CLONE_NEWPID = 0x20000000
+CLONE_NEWNET = 0x40000000
+
+PR_SET_PDEATHSIG = 1
+PR_SET_DUMPABLE = 4
+PR_SET_KEEPCAPS = 8
+PR_SET_NAME = 15
+PR_CAPBSET_READ = 23
+PR_CAPBSET_DROP = 24
+PR_SET_CHILD_SUBREAPER = 36
+PR_SET_NO_NEW_PRIVS = 38
+PR_CAP_AMBIENT = 47
+PR_CAP_AMBIENT_RAISE = 2
+PR_CAP_AMBIENT_CLEAR_ALL = 4
+
+CLOSE_RANGE_CLOEXEC = 4
+AT_EMPTY_PATH = 0x1000
+NS_GET_NSTYPE = 0xB703
+
+SIGCHLD = 17
+
+
+def clone3(flags: int) -> tuple[int, int]:
+    """A new process as fork(2) makes it, in new namespaces: (pid, pidfd), or (0, -1) in the child.
+
+    Only for a process of one thread: libc's and Python's own work after a fork is not
+    done, which only threads would need.
+    """
+    pidfd = libc.buffer(4)
+    args = pack("QQQQQQQQ", flags | CLONE_PIDFD, libc.address(pidfd), 0, 0, SIGCHLD, 0, 0, 0)
+    pid = libc.call("clone3", args, len(args))
+    return (pid, unpack("i", bytes(pidfd))[0]) if pid else (0, -1)
+
+
+def prctl(option: int, arg2: int = 0, arg3: int = 0, arg4: int = 0, arg5: int = 0) -> int:
+    return libc.call("prctl", option, arg2, arg3, arg4, arg5)
+
+
+def unshare(flags: int) -> None:
+    libc.call("unshare", flags)
+
+
+def setns(fd: int, nstype: int = 0) -> None:
+    libc.call("setns", fd, nstype)
+
+
+def pidfd_send_signal(pidfd: int, signum: int) -> None:
+    libc.call("pidfd_send_signal", pidfd, signum, None, 0)
+
+
+def close_range(first: int, last: int = 0xFFFFFFFF, flags: int = 0) -> None:
+    libc.call("close_range", first, last, flags)
+
+
+def execveat(dirfd: int, path: str, argv: Sequence[str], envp: Sequence[str], flags: int) -> None:
+    """Replace this process; returns only by raising OSError."""
+    words, names = _strings(argv), _strings(envp)
+    libc.call("execveat", dirfd, libc.string(path), libc.address(words[0]), libc.address(names[0]), flags, subject=path)
+
+
+def _strings(texts: Sequence[str]) -> tuple[object, list[object]]:
+    """A NULL-terminated array of C strings, and what must stay alive with it."""
+    held = [libc.hold(libc.string(text) + b"\0") for text in texts]
+    return libc.hold(pack(f"{len(held) + 1}Q", *map(libc.address, held), 0)), held
+
+
+def start_time(pid: int) -> int:
+    """When a process started, in clock ticks since boot: with the pid it names a process for ever.
+
+    0 when there is no such process, or only its zombie.  Field 22 of proc_pid_stat(5); the
+    name in field 2 may hold anything, so the count begins behind its last parenthesis.
+    """
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            fields = file.read().rpartition(b") ")[2].split()
+    except OSError:
+        return 0
+    return 0 if fields[0] in (b"Z", b"X") else int(fields[19])
+
+
+def sethostname(name: str) -> None:
+    data = os.fsencode(name)
+    libc.call("sethostname", data, len(data), subject=name)
+
+
+def setdomainname(name: str) -> None:
+    data = os.fsencode(name)
+    libc.call("setdomainname", data, len(data), subject=name)

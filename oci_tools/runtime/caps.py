@@ -1,0 +1,62 @@
+"""`process.capabilities`: names to sets, and the order in which a process takes them.
+
+runtime-spec, "Process: capabilities"; capabilities(7).  A name that this kernel does not
+know, or a capability that we do not hold ourselves, is a warning and not an error (runtime-spec:
+"SHOULD log a warning"), so that one config.json works on many hosts.
+"""
+
+from __future__ import annotations
+
+from oci_tools.errors import Error
+from oci_tools.linux import caps, process
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+SETS = ("bounding", "effective", "inheritable", "permitted", "ambient")
+
+
+class Wanted:
+    """The five sets as bit masks; an absent set is empty."""
+
+    def __init__(self, capabilities: dict[str, Any] | None) -> None:
+        self.unknown: list[str] = []
+        given = capabilities or {}
+        self.bounding, self.effective, self.inheritable, self.permitted, self.ambient = (
+            self._mask(given.get(name) or ()) for name in SETS
+        )
+
+    def _mask(self, names: list[str]) -> int:
+        mask = 0
+        for name in names:
+            try:
+                mask |= 1 << caps.NAMES.index(name)
+            except ValueError:
+                self.unknown.append(name)
+        return mask
+
+    def drop_bounding(self) -> None:
+        """First, while CAP_SETPCAP is still held."""
+        have = caps.bounding()
+        for number in range(have.bit_length()):
+            if have >> number & 1 and not self.bounding >> number & 1:
+                caps.drop_bounding(number)
+
+    def take(self) -> None:
+        """Last, after setuid (with PR_SET_KEEPCAPS held over it)."""
+        _, held, _ = caps.capget()
+        permitted = self.permitted & held
+        inheritable = self.inheritable & (held | caps.bounding())
+        try:
+            caps.clear_ambient()
+            caps.capset(self.effective & permitted, permitted, inheritable)
+            for number in range(64):
+                if (self.ambient & permitted & inheritable) >> number & 1:
+                    caps.raise_ambient(number)
+        except OSError as error:
+            raise Error("cannot set capabilities", None, error) from None
+
+
+def keep_over_setuid(keep: bool) -> None:
+    process.prctl(process.PR_SET_KEEPCAPS, int(keep))

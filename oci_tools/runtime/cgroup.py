@@ -1,0 +1,297 @@
+"""A container's control groups: made, joined, limited, frozen, killed and removed.
+
+cgroup v1 (every hierarchy), the hybrid layout (as v1) and v2.  The runtime makes the
+groups and opens the files by which the container side joins; the join itself is a write
+of "0" by the single-threaded child into v1's `tasks` (0.3 ms, where the parent writing a
+pid into `cgroup.procs` waits 15 ms for a grace period) or v2's `cgroup.procs`.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from oci_tools.errors import Error
+from oci_tools.runtime import resources
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+MOUNT = "/sys/fs/cgroup"
+
+
+class Hierarchy:
+    """One mounted hierarchy and our own place in it.
+
+    controllers  ["cpu", "cpuacct"], ["name=systemd"]; [] is v2
+    """
+
+    def __init__(self, controllers: list[str], mountpoint: str, own: str) -> None:
+        self.controllers = controllers
+        self.mountpoint = mountpoint
+        self.own = own
+
+    def __repr__(self) -> str:
+        return f"Hierarchy({self.controllers}, {self.mountpoint}, {self.own})"
+
+
+def hierarchies() -> list[Hierarchy]:
+    """What is mounted: the one v2 hierarchy where it is at /sys/fs/cgroup, else all of v1's."""
+    own: dict[str, str] = {}
+    with open("/proc/self/cgroup", encoding="utf-8", errors="surrogateescape") as file:
+        for line in file:
+            _, names, path = line.rstrip("\n").split(":", 2)
+            own[names] = path
+    found: list[Hierarchy] = []
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+        for line in file:
+            before, _, after = line.partition(" - ")
+            fstype = after.split(" ", 1)[0]
+            if fstype == "cgroup2":
+                place = before.split(" ")
+                if place[4] == MOUNT and "" in own:
+                    return [Hierarchy([], MOUNT, _below(own[""], place[3]))]
+            elif fstype == "cgroup":
+                place, options = before.split(" "), after.rstrip("\n").rsplit(" ", 1)[1].split(",")
+                for names, path in own.items():
+                    controllers = names.split(",")
+                    if names and all(name in options for name in controllers):
+                        found.append(Hierarchy(controllers, place[4], _below(path, place[3])))
+                        del own[names]
+                        break
+    return found
+
+
+def _below(path: str, root: str) -> str:
+    """Our cgroup as seen beneath a mount whose root is not the hierarchy's."""
+    if root != "/" and (path == root or path.startswith(f"{root}/")):
+        return path[len(root) :] or "/"
+    return path
+
+
+class Cgroup:
+    """The groups of one container: directory by controller names ("" is v2)."""
+
+    def __init__(self, paths: dict[str, str]) -> None:
+        self.paths = paths
+
+    @property
+    def unified(self) -> bool:
+        return "" in self.paths
+
+    def path(self, controller: str) -> str | None:
+        """The directory in which a controller's files are."""
+        if self.unified:
+            return self.paths[""]
+        return next((p for names, p in self.paths.items() if controller in names.split(",")), None)
+
+    # -- making ------------------------------------------------------------------------
+
+    def make(self) -> None:
+        """Make the directories; refuse one in which something runs or that is frozen."""
+        for names, path in self.paths.items():
+            try:
+                _make_directory(path, names)
+            except OSError as error:
+                raise Error("cannot make cgroup", path, error) from None
+        running = self.processes()
+        if running:
+            raise Error("cannot use cgroup", self._main(), f"container's cgroup is not empty: {len(running)} process(es) found")
+
+    def apply(self, wanted: dict[str, Any]) -> None:
+        """Write the limits of `linux.resources`."""
+        plan = resources.plan_v2(wanted) if self.unified else resources.plan_v1(wanted)
+        if not self.unified and wanted.get("unified"):
+            raise Error("config.json: linux.resources.unified: there is no cgroup v2 on this host")
+        for controller, file, value in plan:
+            directory = self.path(controller)
+            if directory is None:
+                raise Error("cannot set", file, f"controller '{controller}' is not mounted on this host")
+            _set(directory, file, value)
+
+    def allow_devices(self, rules: list[dict[str, Any]]) -> None:
+        """Apply the device rules: v1 files, a v2 program."""
+        from oci_tools.runtime import devices
+
+        if self.unified:
+            devices.attach_program(self.paths[""], rules)
+            return
+        directory = self.path("devices")
+        if directory is None:
+            raise Error("cannot apply device rules", None, "controller 'devices' is not mounted on this host")
+        for file, value in devices.rules_v1(rules):
+            _set(directory, file, value)
+
+    def join_files(self) -> list[int]:
+        """Descriptors into which a process writes "0" to become a member."""
+        name = "cgroup.procs" if self.unified else "tasks"
+        try:
+            return [os.open(f"{path}/{name}", os.O_WRONLY | os.O_CLOEXEC) for path in self.paths.values()]
+        except OSError as error:
+            raise Error("cannot open cgroup", error.filename, error) from None
+
+    # -- life ---------------------------------------------------------------------------
+
+    def processes(self) -> list[int]:
+        """Every process in the container's groups and the groups beneath."""
+        main = self._main()
+        found: list[int] = []
+        for directory, _, _ in os.walk(main):
+            try:
+                with open(f"{directory}/cgroup.procs", encoding="ascii") as file:
+                    found += [int(line) for line in file]
+            except OSError:
+                pass  # removed meanwhile, or a threaded group
+        return found
+
+    def freeze(self, frozen: bool) -> None:
+        """Pause or resume all; returns when it is so."""
+        if self.unified:
+            path, file, want = self.paths[""], "cgroup.freeze", "1" if frozen else "0"
+            _set(path, file, want)
+            self._until(f"{path}/cgroup.events", f"frozen {want}")
+            return
+        directory = self.path("freezer")
+        if directory is None:
+            raise Error("cannot freeze", None, "controller 'freezer' is not mounted on this host")
+        want = "FROZEN" if frozen else "THAWED"
+        _set(directory, "freezer.state", want)
+        self._until(f"{directory}/freezer.state", want)
+
+    def _until(self, path: str, word: str) -> None:
+        for pause in (0.0, 0.001, 0.002, 0.005, 0.01, 0.02, *[0.05] * 40):
+            time.sleep(pause)  # v1 has no descriptor to wait on, and v2's is rarely needed
+            with open(path, encoding="ascii") as file:
+                if word in file.read():
+                    return
+        raise Error("cannot change the state of cgroup", path, f"it does not become {word}")
+
+    def frozen(self) -> bool:
+        """Whether the container is paused."""
+        directory = self.path("freezer")
+        if directory is None:
+            return False
+        file = "cgroup.freeze" if self.unified else "freezer.state"
+        try:
+            with open(f"{directory}/{file}", encoding="ascii") as state:
+                return state.read().strip() in ("1", "FROZEN", "FREEZING")
+        except OSError:
+            return False
+
+    def kill(self) -> None:
+        """Kill every process in the groups; a process that forks meanwhile is met again."""
+        if self.unified:
+            try:
+                with open(f"{self.paths['']}/cgroup.kill", "w", encoding="ascii") as file:
+                    file.write("1")
+            except OSError:
+                pass  # before Linux 5.14, or gone: the loop below
+        for _ in range(1000):
+            running = self.processes()
+            if not running:
+                return
+            for pid in running:
+                try:
+                    os.kill(pid, 9)
+                except ProcessLookupError:
+                    pass
+            if self.frozen():
+                self.freeze(False)  # a frozen v1 process does not even die
+            time.sleep(0.001)
+
+    def remove(self) -> None:
+        """Remove the directories with the groups the container made beneath; absent is fine."""
+        for path in self.paths.values():
+            for directory, _, _ in list(os.walk(path, topdown=False)):
+                _remove_directory(directory)
+
+    def _main(self) -> str:
+        """The directory that is asked for members."""
+        return self.path("pids") or self.path("memory") or next(iter(self.paths.values()), "/nonexistent")
+
+
+def place(cgroups_path: str | None, name: str) -> Cgroup:
+    """Where a container's groups go: `linux.cgroupsPath`, absolute in the hierarchy or below our own.
+
+    v2 allows no processes beside groups, so below our own means beside it there (as runc does).
+    """
+    inner = cgroups_path or name
+    if any(part == ".." for part in inner.split("/")):
+        raise Error("config.json: linux.cgroupsPath: leads upwards", inner)
+    paths = {}
+    for hierarchy in hierarchies():
+        if inner.startswith("/"):
+            path = hierarchy.mountpoint + os.path.normpath(inner)
+        else:
+            own = hierarchy.own if hierarchy.controllers else os.path.dirname(hierarchy.own)
+            path = os.path.normpath(f"{hierarchy.mountpoint}/{own}/{inner}")
+        paths[",".join(hierarchy.controllers)] = path
+    return Cgroup(paths)
+
+
+def _make_directory(path: str, names: str) -> None:
+    """mkdir -p with what each kind of hierarchy needs on the way down."""
+    if not os.path.isdir(path):
+        parent = os.path.dirname(path)
+        _make_directory(parent, names)
+        if not names:
+            _delegate(parent)
+        try:
+            os.mkdir(path, 0o755)
+        except FileExistsError:
+            pass
+        if "cpuset" in names.split(","):
+            _inherit_cpuset(path)
+
+
+def _delegate(parent: str) -> None:
+    """Enable every controller of a v2 group for the groups beneath it."""
+    try:
+        with open(f"{parent}/cgroup.controllers", encoding="ascii") as file:
+            available = file.read().split()
+        with open(f"{parent}/cgroup.subtree_control", encoding="ascii") as file:
+            enabled = file.read().split()
+    except OSError:
+        return
+    for name in available:
+        if name not in enabled:
+            try:
+                with open(f"{parent}/cgroup.subtree_control", "w", encoding="ascii") as file:
+                    file.write(f"+{name}")
+            except OSError:
+                pass  # a group with processes, or a controller in use by v1: the limit itself will say so
+
+
+def _inherit_cpuset(path: str) -> None:
+    """A new v1 cpuset is empty, and nothing may join it so."""
+    for file in ("cpuset.cpus", "cpuset.mems"):
+        with open(f"{path}/{file}", encoding="ascii") as own:
+            if own.read().strip():
+                continue
+        with open(f"{os.path.dirname(path)}/{file}", encoding="ascii") as parent:
+            _set(path, file, parent.read().strip())
+
+
+def _set(directory: str, file: str, value: str) -> None:
+    try:
+        fd = os.open(f"{directory}/{file}", os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.write(fd, value.encode())
+        finally:
+            os.close(fd)
+    except OSError as error:
+        raise Error(f"cannot write '{value}' to", f"{directory}/{file}", error) from None
+
+
+def _remove_directory(path: str) -> None:
+    """rmdir, waiting for members that are dying."""
+    for pause in (0.0, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5):
+        time.sleep(pause)
+        try:
+            return os.rmdir(path)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            last = error
+    raise Error("cannot remove cgroup", path, last)

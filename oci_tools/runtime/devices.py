@@ -1,0 +1,222 @@
+"""Device nodes of the container, and the rules that say which devices may be used.
+
+runtime-spec, "Devices" and "Allowed Device list".  Nodes are made beneath the root by
+descriptor; in a user namespace, where mknod is refused, the host's node is bound instead.
+Rules become lines for cgroup v1's devices.allow and devices.deny, or one eBPF program
+for cgroup v2, which has no files for them (cgroup-v2, "Device controller").
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from struct import pack
+
+from oci_tools import fs
+from oci_tools.errors import Error
+from oci_tools.linux import bpf, mount
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from oci_tools.runtime.mounts import Tree
+
+# Supplied whatever config.json says (runtime-spec, "Default Devices").
+DEFAULTS = tuple(
+    {"path": f"/dev/{name}", "type": "c", "major": major, "minor": minor, "fileMode": 0o666, "uid": 0, "gid": 0}
+    for name, major, minor in (
+        ("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0),
+    )
+)  # fmt: skip
+LINKS = (
+    ("fd", "/proc/self/fd"), ("stdin", "/proc/self/fd/0"), ("stdout", "/proc/self/fd/1"), ("stderr", "/proc/self/fd/2"),
+)  # fmt: skip
+# What every container may use: making any node (not opening it), the default devices, terminals, tun.
+_ALWAYS: tuple[dict[str, Any], ...] = (
+    {"allow": True, "type": "c", "access": "m"},
+    {"allow": True, "type": "b", "access": "m"},
+    *({"allow": True, "type": "c", "major": d["major"], "minor": d["minor"], "access": "rwm"} for d in DEFAULTS),
+    {"allow": True, "type": "c", "major": 5, "minor": 1, "access": "rwm"},  # console
+    {"allow": True, "type": "c", "major": 136, "access": "rwm"},  # pts/*
+    {"allow": True, "type": "c", "major": 5, "minor": 2, "access": "rwm"},  # ptmx
+    {"allow": True, "type": "c", "major": 10, "minor": 200, "access": "rwm"},  # net/tun
+)
+
+
+def wanted(spec: dict[str, Any]) -> list[dict[str, Any]]:
+    """The nodes to make: the listed ones, and the defaults that are not listed."""
+    listed = list((spec.get("linux") or {}).get("devices") or ())
+    named = {entry["path"] for entry in listed}
+    return [entry for entry in DEFAULTS if entry["path"] not in named] + listed
+
+
+# -- nodes -----------------------------------------------------------------------------
+
+
+def make(tree: Tree, spec: dict[str, Any], bind: bool) -> None:
+    """Make the nodes and links of /dev; `bind` where mknod is not allowed.
+
+    If config.json binds a /dev of the host there, it is complete and not ours to change.
+    """
+    for entry in spec.get("mounts") or ():
+        if os.path.normpath(entry["destination"]) == "/dev" and "rbind" in (entry.get("options") or ()):
+            return
+    for entry in wanted(spec):
+        try:
+            if bind:
+                _bind(tree, entry["path"])
+            else:
+                _node(tree, entry)
+        except OSError as error:
+            raise Error("cannot make device", entry["path"], error) from None
+    dev = tree.target("/dev")
+    try:
+        links = [*LINKS, ("core", "/proc/kcore")] if os.path.exists("/proc/kcore") else LINKS
+        for name, target in links:
+            _link(dev, name, target)
+        if any(os.path.normpath(entry["destination"]) == "/dev/pts" for entry in spec.get("mounts") or ()):
+            _link(dev, "ptmx", "pts/ptmx")
+    except OSError as error:
+        raise Error("cannot make links in", "/dev", error) from None
+    finally:
+        os.close(dev)
+
+
+def _node(tree: Tree, entry: dict[str, Any]) -> None:
+    """mknod in the parent's descriptor, which follows no link; a node that is right may stay."""
+    kind = {"c": stat.S_IFCHR, "u": stat.S_IFCHR, "b": stat.S_IFBLK, "p": stat.S_IFIFO}[entry["type"]]
+    mode = entry.get("fileMode")
+    mode = 0o666 if mode is None else mode
+    number = os.makedev(entry.get("major") or 0, entry.get("minor") or 0) if entry["type"] != "p" else 0
+    parent, name = _parent(tree, entry["path"])
+    try:
+        try:
+            os.mknod(name, kind | mode, number, dir_fd=parent)
+        except FileExistsError:
+            found = os.stat(name, dir_fd=parent, follow_symlinks=False)
+            if stat.S_IFMT(found.st_mode) != kind or found.st_rdev != number:
+                raise Error("cannot make device", entry["path"], "something else is in its place") from None
+            return
+        os.chown(name, entry.get("uid") or 0, entry.get("gid") or 0, dir_fd=parent, follow_symlinks=False)
+        fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+        os.chmod(f"/proc/self/fd/{fd}", mode)  # the host's proc; chown may have cleared bits
+        os.close(fd)
+    finally:
+        os.close(parent)
+
+
+def _bind(tree: Tree, path: str) -> None:
+    tree.place(mount.open_tree(mount.AT_FDCWD, path, mount.OPEN_TREE_CLONE), path, directory=False)
+
+
+def _parent(tree: Tree, path: str) -> tuple[int, str]:
+    directory, name = os.path.split(os.path.normpath("/" + path))
+    return tree.target(directory), name
+
+
+def _link(dev: int, name: str, target: str) -> None:
+    try:
+        os.symlink(target, name, dir_fd=dev)
+    except FileExistsError:
+        if name == "ptmx":  # must be this container's own instance
+            os.unlink(name, dir_fd=dev)
+            os.symlink(target, name, dir_fd=dev)
+
+
+def bind_console(tree: Tree, peer: int) -> None:
+    """The terminal at /dev/console: bound by descriptor on a file that is no link."""
+    dev = fs.open_beneath(tree.fd, "/dev", os.O_PATH | os.O_DIRECTORY)
+    try:
+        try:
+            os.close(os.open("console", os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=dev))
+        except FileExistsError:
+            pass
+        target = os.open("console", os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=dev)
+        if stat.S_ISLNK(os.fstat(target).st_mode):
+            raise Error("cannot bind the terminal on", "/dev/console", "it is a symbolic link")
+        tty = mount.open_tree(peer, "", mount.OPEN_TREE_CLONE | mount.AT_EMPTY_PATH)
+        flags = mount.MOVE_MOUNT_F_EMPTY_PATH | mount.MOVE_MOUNT_T_EMPTY_PATH
+        mount.move_mount(tty, "", target, "", flags)
+        os.close(tty)
+        os.close(target)
+    except OSError as error:
+        raise Error("cannot bind the terminal on", "/dev/console", error) from None
+    finally:
+        os.close(dev)
+
+
+# -- rules -----------------------------------------------------------------------------
+
+
+def rules(spec: dict[str, Any]) -> list[dict[str, Any]]:
+    """The device rules in the order in which later ones win, from a start where nothing is allowed."""
+    listed = ((spec.get("linux") or {}).get("resources") or {}).get("devices") or ()
+    return [{"allow": False, "access": "rwm"}, *listed, *_ALWAYS]
+
+
+def rules_v1(listed: list[dict[str, Any]]) -> list[tuple[str, str]]:
+    """(file, line) pairs for the devices controller."""
+    lines = []
+    for rule in listed:
+        kind = rule.get("type") or "a"
+        numbers = ":".join("*" if rule.get(n) in (None, -1) else str(rule[n]) for n in ("major", "minor"))
+        access = rule.get("access") or "rwm"
+        file = "devices.allow" if rule["allow"] else "devices.deny"
+        lines.append((file, "a" if kind == "a" else f"{'c' if kind == 'u' else kind} {numbers} {access}"))
+    return lines
+
+
+def program(listed: list[dict[str, Any]]) -> bytes:
+    """The cgroup v2 device program: the last rule that matches decides, else nothing is allowed.
+
+    struct bpf_cgroup_dev_ctx { u32 access_type (device type | access << 16), major, minor }
+    r1 context -> r2 type, r3 access, r4 major, r5 minor.  An allowing rule matches what asks
+    for no more than it allows, a denying one what asks for any of what it denies.
+    """
+    code = bytearray()
+
+    def put(op: int, dst: int = 0, src: int = 0, off: int = 0, imm: int = 0) -> None:
+        code.extend(pack("<BBhi", op, dst | src << 4, off, imm))
+
+    put(0x61, 2, 1, 0)  # r2 = *(u32 *)(r1 + 0)
+    put(0xBC, 3, 2)  # w3 = w2
+    put(0x54, 2, imm=0xFFFF)  # w2 &= 0xffff
+    put(0x74, 3, imm=16)  # w3 >>= 16
+    put(0x61, 4, 1, 4)  # r4 = major
+    put(0x61, 5, 1, 8)  # r5 = minor
+    for rule in reversed(listed):
+        kind = {"c": 2, "u": 2, "b": 1}.get(rule.get("type") or "a")
+        access = sum({"m": 1, "r": 2, "w": 4}[c] for c in set(rule.get("access") or "rwm"))
+        tests: list[tuple[int, int, int]] = []  # (jump past this rule if, register, value)
+        if kind:
+            tests.append((0x55, 2, kind))  # type != kind
+        for register, member in ((4, "major"), (5, "minor")):
+            if rule.get(member) not in (None, -1):
+                tests.append((0x55, register, rule[member]))
+        size = len(tests) + 2 + (3 if access != 7 else 0)
+        for at, (op, register, value) in enumerate(tests):
+            put(op, register, off=size - at - 1, imm=value)
+        if access != 7:
+            put(0xBC, 1, 3)  # w1 = w3
+            put(0x54, 1, imm=(~access & 7) if rule["allow"] else access)  # w1 &= what decides
+            put(0x55 if rule["allow"] else 0x15, 1, off=2, imm=0)
+        put(0xB7, 0, imm=1 if rule["allow"] else 0)  # r0 = verdict
+        put(0x95)  # exit
+        if size == 2:
+            return bytes(code)  # it matches everything: the verifier refuses what cannot be reached
+    put(0xB7, 0, imm=0)
+    put(0x95)
+    return bytes(code)
+
+
+def attach_program(cgroup: str, listed: list[dict[str, Any]]) -> None:
+    """Load the program and attach it to a v2 group."""
+    try:
+        loaded = bpf.load(bpf.BPF_PROG_TYPE_CGROUP_DEVICE, program(listed))
+        try:
+            bpf.attach(loaded, cgroup, bpf.BPF_CGROUP_DEVICE, bpf.BPF_F_ALLOW_MULTI)
+        finally:
+            os.close(loaded)
+    except OSError as error:
+        raise Error("cannot attach the device program to cgroup", cgroup, error) from None

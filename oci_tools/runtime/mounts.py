@@ -1,0 +1,366 @@
+"""The container's mounts: planned as data from config.json, then made by descriptors.
+
+runtime-spec, "Mounts" and "Linux: rootfs mount propagation".  `plan` is pure; `Tree` acts,
+on the container side, in its own mount namespace, before pivot_root.  Every target is
+reached beneath the root by openat2 and every mount attached to a descriptor, so no name
+is resolved twice and no link of the image leads out (CVE-2021-30465, CVE-2024-45310).
+Masks and read-only paths are made the same way; a mask of a file is the host's /dev/null,
+verified to be it (CVE-2025-31133).
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from oci_tools import fs
+from oci_tools.errors import Error
+from oci_tools.linux import libc, mount
+from oci_tools.linux.mount import AT_EMPTY_PATH, AT_FDCWD, AT_RECURSIVE
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+# option -> (bits to clear, bits to set) of mount_setattr(2); with "r" before it: recursive
+_ATIME = mount.MOUNT_ATTR__ATIME
+ATTRIBUTES = {
+    "ro": (0, mount.MOUNT_ATTR_RDONLY),
+    "rw": (mount.MOUNT_ATTR_RDONLY, 0),
+    "nosuid": (0, mount.MOUNT_ATTR_NOSUID),
+    "suid": (mount.MOUNT_ATTR_NOSUID, 0),
+    "nodev": (0, mount.MOUNT_ATTR_NODEV),
+    "dev": (mount.MOUNT_ATTR_NODEV, 0),
+    "noexec": (0, mount.MOUNT_ATTR_NOEXEC),
+    "exec": (mount.MOUNT_ATTR_NOEXEC, 0),
+    "nodiratime": (0, mount.MOUNT_ATTR_NODIRATIME),
+    "diratime": (mount.MOUNT_ATTR_NODIRATIME, 0),
+    "nosymfollow": (0, mount.MOUNT_ATTR_NOSYMFOLLOW),
+    "symfollow": (mount.MOUNT_ATTR_NOSYMFOLLOW, 0),
+    "noatime": (_ATIME, mount.MOUNT_ATTR_NOATIME),
+    "atime": (_ATIME, mount.MOUNT_ATTR_RELATIME),
+    "relatime": (_ATIME, mount.MOUNT_ATTR_RELATIME),
+    "norelatime": (_ATIME, mount.MOUNT_ATTR_STRICTATIME),
+    "strictatime": (_ATIME, mount.MOUNT_ATTR_STRICTATIME),
+    "nostrictatime": (_ATIME, mount.MOUNT_ATTR_RELATIME),
+}
+PROPAGATION = {
+    "private": (mount.MS_PRIVATE, 0),
+    "slave": (mount.MS_SLAVE, 0),
+    "shared": (mount.MS_SHARED, 0),
+    "unbindable": (mount.MS_UNBINDABLE, 0),
+    "rprivate": (mount.MS_PRIVATE, AT_RECURSIVE),
+    "rslave": (mount.MS_SLAVE, AT_RECURSIVE),
+    "rshared": (mount.MS_SHARED, AT_RECURSIVE),
+    "runbindable": (mount.MS_UNBINDABLE, AT_RECURSIVE),
+}
+# What may be mounted on in /proc without hiding from us what a later step trusts.
+_OVER_PROC = {
+    "/proc/cpuinfo", "/proc/diskstats", "/proc/meminfo", "/proc/stat", "/proc/swaps", "/proc/uptime",
+    "/proc/loadavg", "/proc/slabinfo", "/proc/sys/kernel/ns_last_pid", "/proc/sys/crypto/fips_enabled",
+}  # fmt: skip
+_PROC_MAGIC = 0x9FA0
+_FSCONFIG_LONGEST = 255  # bytes of a value that fsconfig(2) takes
+
+
+class Plan:
+    """One mount to make: what, where, with which attributes."""
+
+    def __init__(self, entry: dict[str, Any]) -> None:
+        self.destination: str = os.path.normpath("/" + entry["destination"])
+        self.source: str = entry.get("source") or "none"
+        self.type: str = entry.get("type") or ""
+        self.bind = False
+        self.recursive = False
+        self.set = self.clear = self.rset = self.rclear = 0
+        self.propagation: list[tuple[int, int]] = []
+        self.data: list[str] = []
+        for option in entry.get("options") or ():
+            self._take(option)
+        if self.type == "bind" and not self.bind and not self.data:
+            self.bind = True  # what docker's and podman's users write; the options would decide otherwise
+
+    def _take(self, option: str) -> None:
+        if option in ("bind", "rbind"):
+            self.bind, self.recursive = True, option == "rbind"
+        elif option in ATTRIBUTES:
+            clear, bits = ATTRIBUTES[option]
+            self.clear, self.set = self.clear | clear | bits, self.set & ~clear | bits
+        elif option in PROPAGATION:
+            self.propagation.append(PROPAGATION[option])
+        elif option[:1] == "r" and option[1:] in ATTRIBUTES:
+            clear, bits = ATTRIBUTES[option[1:]]
+            self.rclear, self.rset = self.rclear | clear | bits, self.rset & ~clear | bits
+        elif option != "defaults":
+            self.data.append(option)
+
+    def __str__(self) -> str:
+        kind = ("rbind " if self.recursive else "bind ") if self.bind else f"{self.type} "
+        return f"mount {kind}{self.source} on {self.destination}"
+
+
+def plan(spec: dict[str, Any]) -> list[Plan]:
+    """The mounts of a config.json, in the order in which they are made."""
+    return [Plan(entry) for entry in spec.get("mounts") or ()]
+
+
+class Tree:
+    """The root of the container while it is being set up, held by a descriptor."""
+
+    def __init__(self, rootfs: str, spec: dict[str, Any], tree: int = -1) -> None:
+        """Attach the root: a clone of `rootfs`, or the detached mount `tree`, over `rootfs`."""
+        linux = spec.get("linux") or {}
+        self.propagation = linux.get("rootfsPropagation") or "rslave"
+        if self.propagation not in PROPAGATION:
+            raise Error("config.json: linux.rootfsPropagation: unknown value", self.propagation)
+        # Ours must not leak out: first slave (or private), the wanted kind only at the very end.
+        outside = "rprivate" if self.propagation.endswith("private") else "rslave"
+        bits, recursive = PROPAGATION[outside]
+        mount.mount(None, "/", None, bits | (mount.MS_REC if recursive else 0))
+        try:
+            below = os.open(rootfs, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            if tree < 0:
+                tree = mount.open_tree(below, "", mount.OPEN_TREE_CLONE | AT_EMPTY_PATH | AT_RECURSIVE)
+            mount.mount_setattr(tree, "", AT_EMPTY_PATH, 0, 0, mount.MS_PRIVATE)
+            attach(tree, below)
+            os.close(below)
+        except OSError as error:
+            raise Error("cannot mount rootfs", rootfs, error) from None
+        self.rootfs = rootfs
+        self.fd = tree
+
+    def make(self, step: Plan) -> None:
+        """Make one planned mount."""
+        try:
+            if step.bind:
+                self._bind(step)
+            elif step.type in ("cgroup", "cgroup2"):
+                raise AssertionError("cgroup mounts are made by cgroup.py")
+            else:
+                self._new(step)
+        except OSError as error:
+            raise Error(f"cannot mount '{step.source}' on", step.destination, error) from None
+
+    def target(self, path: str, directory: bool = True) -> int:
+        """A descriptor of `path` beneath the root, made with its parents where it is missing."""
+        try:
+            found = fs.open_beneath(self.fd, path, os.O_PATH)
+        except FileNotFoundError:
+            create(self.fd, path, directory)
+            found = fs.open_beneath(self.fd, path, os.O_PATH)
+        return found
+
+    def place(self, mounted: int, path: str, directory: bool = True) -> None:
+        """Attach a detached mount at `path`; close the descriptor."""
+        target = self.target(path, directory)
+        if _filesystem(target) == _PROC_MAGIC and path != "/proc" and path not in _OVER_PROC:
+            raise Error("cannot mount over", path, "it is inside /proc")
+        try:
+            attach(mounted, target)
+        finally:
+            os.close(target)
+            os.close(mounted)
+
+    def _bind(self, step: Plan) -> None:
+        flags = mount.OPEN_TREE_CLONE | (AT_RECURSIVE if step.recursive else 0)
+        tree = mount.open_tree(AT_FDCWD, step.source, flags)
+        self.place_bind(step, tree)
+
+    def place_bind(self, step: Plan, tree: int) -> None:
+        """Attach a cloned tree with the attributes of `step`."""
+        if step.rset or step.rclear:
+            mount.mount_setattr(tree, "", AT_EMPTY_PATH | AT_RECURSIVE, step.rset, step.rclear)
+        if step.set or step.clear:
+            mount.mount_setattr(tree, "", AT_EMPTY_PATH, step.set, step.clear)
+        keep = os.dup(tree)
+        self.place(tree, step.destination, stat.S_ISDIR(os.fstat(keep).st_mode))
+        for bits, recursive in step.propagation or [(mount.MS_PRIVATE, AT_RECURSIVE)]:
+            mount.mount_setattr(keep, "", AT_EMPTY_PATH | recursive, 0, 0, bits)
+        os.close(keep)
+
+    def _new(self, step: Plan) -> None:
+        data = list(step.data)
+        existed = -1
+        if step.type == "tmpfs":
+            existed = self.target(step.destination)
+            if not any(option.startswith("mode=") for option in data):
+                data.append(f"mode={stat.S_IMODE(os.fstat(existed).st_mode):o}")
+        if step.type == "proc" and step.destination == "/proc":
+            self._real_directory(step.destination)
+        if existed >= 0:
+            os.close(existed)
+        mounted = new(step.type, step.source, data, step.set | step.rset)
+        keep = os.dup(mounted)
+        self.place(mounted, step.destination)
+        for bits, recursive in step.propagation:
+            mount.mount_setattr(keep, "", AT_EMPTY_PATH | recursive, 0, 0, bits)
+        os.close(keep)
+
+    def _real_directory(self, path: str) -> None:
+        """Refuse a link where /proc goes: what trusts /proc later must find it there."""
+        try:
+            found = os.stat(path.lstrip("/"), dir_fd=self.fd, follow_symlinks=False)
+        except FileNotFoundError:
+            return
+        if not stat.S_ISDIR(found.st_mode):
+            raise Error("cannot mount on", path, "it is not a directory")
+
+    def read_only(self, path: str) -> None:
+        """Make what is at `path` read-only, if it is there."""
+        try:
+            found = fs.open_beneath(self.fd, path, os.O_PATH)
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        try:
+            tree = mount.open_tree(found, "", mount.OPEN_TREE_CLONE | AT_EMPTY_PATH | AT_RECURSIVE)
+            mount.mount_setattr(tree, "", AT_EMPTY_PATH | AT_RECURSIVE, mount.MOUNT_ATTR_RDONLY)
+            attach(tree, found)
+            os.close(tree)
+        except OSError as error:
+            raise Error("cannot make read-only", path, error) from None
+        finally:
+            os.close(found)
+
+    def mask(self, paths: list[str]) -> None:
+        """Hide each path that exists: directories under one empty tmpfs, files under /dev/null."""
+        empty = -1
+        for path in paths:
+            try:
+                found = fs.open_beneath(self.fd, path, os.O_PATH)
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            try:
+                if stat.S_ISDIR(os.fstat(found).st_mode):
+                    if empty < 0:
+                        cover = empty = new("tmpfs", "tmpfs", ["nr_blocks=1", "nr_inodes=1"], mount.MOUNT_ATTR_RDONLY)
+                    else:
+                        cover = mount.open_tree(empty, "", mount.OPEN_TREE_CLONE | AT_EMPTY_PATH)
+                else:
+                    cover = null_device()
+                attach(cover, found)
+                if cover != empty:
+                    os.close(cover)
+            except OSError as error:
+                raise Error("cannot mask", path, error) from None
+            finally:
+                os.close(found)
+        if empty >= 0:
+            os.close(empty)
+
+    def finish(self, read_only: bool) -> None:
+        """The last attributes of the root itself."""
+        try:
+            if read_only:
+                mount.mount_setattr(self.fd, "", AT_EMPTY_PATH, mount.MOUNT_ATTR_RDONLY)
+        except OSError as error:
+            raise Error("cannot make the rootfs read-only", self.rootfs, error) from None
+
+    def pivot(self, move: bool = False) -> None:
+        """Make it the root of this process and let go of the host's tree.
+
+        pivot_root(".", ".") stacks the old root on the new one and needs no directory in the
+        image; `move` (--no-pivot, for a root on the initial ramdisk) moves it over / instead.
+        """
+        os.fchdir(self.fd)
+        if move:
+            mount.mount(self.rootfs, "/", None, mount.MS_MOVE)
+            os.chroot(".")
+        else:
+            mount.pivot_root(".", ".")
+            # Nothing unmounted here may be unmounted on the host as well.
+            mount.mount(None, ".", None, mount.MS_SLAVE | mount.MS_REC)
+            mount.umount2(".", mount.MNT_DETACH)
+        os.chdir("/")
+        bits, recursive = PROPAGATION[self.propagation]
+        if bits in (mount.MS_SHARED, mount.MS_UNBINDABLE):
+            mount.mount(None, "/", None, bits | (mount.MS_REC if recursive else 0))
+        os.close(self.fd)
+
+
+def attach(mounted: int, target: int) -> None:
+    """move_mount(2) from descriptor to descriptor."""
+    mount.move_mount(mounted, "", target, "", mount.MOVE_MOUNT_F_EMPTY_PATH | mount.MOVE_MOUNT_T_EMPTY_PATH)
+
+
+def new(fstype: str, source: str, data: list[str], attributes: int = 0) -> int:
+    """A detached mount of a new file system."""
+    if any(len(os.fsencode(option)) > _FSCONFIG_LONGEST for option in data):
+        raise OSError(7, "mount option too long", fstype)
+    context = mount.fsopen(fstype)
+    try:
+        if source and source != "none":
+            mount.fsconfig(context, mount.FSCONFIG_SET_STRING, "source", source)
+        for option in data:
+            key, equals, value = option.partition("=")
+            command = mount.FSCONFIG_SET_STRING if equals else mount.FSCONFIG_SET_FLAG
+            mount.fsconfig(context, command, key, value if equals else None)
+        mount.fsconfig(context, mount.FSCONFIG_CMD_CREATE, None, None)
+        return mount.fsmount(context, attributes)
+    finally:
+        os.close(context)
+
+
+def null_device() -> int:
+    """A detached mount of the host's /dev/null, verified to be that device."""
+    fd = os.open("/dev/null", os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        found = os.fstat(fd)
+        if not stat.S_ISCHR(found.st_mode) or found.st_rdev != os.makedev(1, 3):
+            raise Error("cannot use", "/dev/null", "it is not the null device")
+        return mount.open_tree(fd, "", mount.OPEN_TREE_CLONE | AT_EMPTY_PATH)
+    finally:
+        os.close(fd)
+
+
+def create(rootfd: int, path: str, directory: bool) -> None:
+    """Make what is missing of `path` beneath the root: directories 0755, last a file 0644 if asked.
+
+    Component by component, links read and followed inside the root by ourselves, nothing
+    made through a link; a dangling link is completed where it points.
+    """
+    parts = [part for part in path.split("/") if part not in ("", ".")][::-1]
+    opened: list[int] = []
+    links = 0
+    try:
+        while parts:
+            part = parts.pop()
+            here = opened[-1] if opened else rootfd
+            if part == "..":
+                if opened:
+                    os.close(opened.pop())
+                continue
+            found = _open_or_make(here, part, directory or bool(parts))
+            if stat.S_ISLNK(os.fstat(found).st_mode):
+                links += 1
+                if links > 40:
+                    raise OSError(40, os.strerror(40), path)
+                link = os.readlink("", dir_fd=found)
+                os.close(found)
+                if link.startswith("/"):
+                    while opened:
+                        os.close(opened.pop())
+                parts += [p for p in link.split("/") if p not in ("", ".")][::-1]
+            else:
+                opened.append(found)
+    finally:
+        for fd in opened:
+            os.close(fd)
+
+
+def _open_or_make(here: int, part: str, directory: bool) -> int:
+    flags = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        return os.open(part, flags, dir_fd=here)
+    except FileNotFoundError:
+        if directory:
+            os.mkdir(part, 0o755, dir_fd=here)
+        else:
+            os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644, dir_fd=here))
+        return os.open(part, flags, dir_fd=here)
+
+
+def _filesystem(fd: int) -> int:
+    """The magic number of the file system that a descriptor is on."""
+    held = libc.buffer(120)
+    libc.call("fstatfs", fd, libc.address(held))
+    return int.from_bytes(bytes(held)[:8], "little")

@@ -1,0 +1,119 @@
+"""What is known of a container between two commands: one directory per container.
+
+    ROOT/ID/state.json   {"ociVersion", "id", "pid", "startTime", "bundle", "rootfs", "created",
+                          "owner", "cgroups", "annotations", "spec"...}; written once the process exists
+    ROOT/ID/config.json  the configuration as it was at create: later edits have no effect
+    ROOT/ID/start.sock   the created container waits on it; gone once somebody starts it
+
+The status is computed from the world, never stored: a pid with its start time is a
+process for ever.  runtime-spec, "State".
+"""
+
+from __future__ import annotations
+
+import os
+
+from oci_tools import document, fs
+from oci_tools.errors import Error
+from oci_tools.linux.process import start_time
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+VERSION = "1.2.1"  # of the runtime specification that `state` speaks
+
+_FIRST = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_+-"
+
+
+def check_id(name: str) -> None:
+    """Refuse what is no container id: [A-Za-z0-9_+-][A-Za-z0-9_+.-]*, at most 1024 long."""
+    if not name or len(name) > 1024 or name[0] not in _FIRST or any(c not in _FIRST and c != "." for c in name):
+        raise Error("invalid container id", name)
+
+
+def directory(root: str, name: str) -> str:
+    return os.path.join(root, name)
+
+
+def make(root: str, name: str) -> str:
+    """The new container's state directory, made exclusively."""
+    check_id(name)
+    fs.make_private(root)
+    path = directory(root, name)
+    try:
+        os.mkdir(path, 0o711)
+    except FileExistsError:
+        raise Error("container with given ID already exists", name) from None
+    except OSError as error:
+        raise Error("cannot make directory", path, error) from None
+    return path
+
+
+def save(root: str, name: str, state: dict[str, Any]) -> None:
+    fs.write(f"{directory(root, name)}/state.json", document.dumps(state), 0o600, sync=False)
+
+
+def load(root: str, name: str) -> dict[str, Any]:
+    """The state of a container; an Error if there is none of that name.
+
+    A directory without state.json belongs to a create that is under way or was killed:
+    it is reported with pid 0, so that it can be deleted.
+    """
+    check_id(name)
+    path = directory(root, name)
+    try:
+        with open(f"{path}/state.json", "rb") as file:
+            state: dict[str, Any] = document.loads(file.read(), f"{path}/state.json")
+        return state
+    except FileNotFoundError:
+        if not os.path.isdir(path):
+            raise Error("container does not exist", name) from None
+        return {"ociVersion": VERSION, "id": name, "pid": 0, "startTime": 0, "bundle": "", "cgroups": {}}
+    except OSError as error:
+        raise Error("cannot read the state of container", name, error) from None
+
+
+def status(root: str, state: dict[str, Any]) -> str:
+    """creating, created, running or stopped (paused is the cgroup's to say)."""
+    if not state["startTime"]:
+        return "creating" if _creator_lives(root, state) else "stopped"
+    if start_time(state["pid"]) != state["startTime"]:
+        return "stopped"
+    return "created" if os.path.exists(f"{directory(root, state['id'])}/start.sock") else "running"
+
+
+def _creator_lives(root: str, state: dict[str, Any]) -> bool:
+    """Whether a create is under way: it holds the lock of its directory."""
+    try:
+        with fs.Lock(f"{directory(root, state['id'])}/lock", timeout=0):
+            return False
+    except Error:
+        return True
+
+
+def public(root: str, state: dict[str, Any], current: str) -> dict[str, Any]:
+    """The state document of the specification, as `state` prints it and hooks receive it."""
+    shown = {
+        "ociVersion": state["ociVersion"],
+        "id": state["id"],
+        "pid": 0 if current == "stopped" else state["pid"],
+        "status": current,
+        "bundle": state["bundle"],
+        "rootfs": state.get("rootfs", ""),
+        "created": state.get("created", ""),
+        "owner": state.get("owner", ""),
+    }
+    if state.get("annotations"):
+        shown["annotations"] = state["annotations"]
+    return shown
+
+
+def ids(root: str) -> list[str]:
+    """Every container under a state root."""
+    try:
+        return sorted(entry.name for entry in os.scandir(root) if entry.is_dir(follow_symlinks=False))
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise Error("cannot list", root, error) from None

@@ -1,0 +1,133 @@
+"""The handshake between the runtime and the container side, drawn once.
+
+One SOCK_SEQPACKET pair; each message is one datagram, a JSON object with "op", and
+descriptors beside it where noted.  Every step may instead be answered by "error"
+(the child's exception, raised again by its parent) or by end of file (a side died).
+
+    runtime (host)                                   container side (becomes pid 1)
+      clone3 with the new namespaces ............... waits
+      writes uid and gid maps, state.json
+      "go" ----------------------------------------> sets pdeathsig, joins cgroups and paths,
+                                                     new session, network, mounts
+      <-------------------------------- "created"    only if there are runtime hooks
+      runs prestart and createRuntime hooks
+      "go" ----------------------------------------> createContainer hooks, console, pivot,
+                                                     sysctl, masks, hostname, credentials,
+      <---------------------- "console" + pty        finds the program
+      <------------------------------------ "ready"  all is done but the exec
+
+    then, on the same pair for `run`, on a connection to start.sock for `start`:
+
+      "start" -------------------------------------> startContainer hooks, close_range, execve
+      <------------------------------------ (EOF)    the exec closed it: the payload runs
+
+The container side holds no other descriptor of the host when it says "ready".
+"""
+
+from __future__ import annotations
+
+import os
+from _socket import AF_UNIX, MSG_CMSG_CLOEXEC, SCM_RIGHTS, SOCK_CLOEXEC, SOCK_SEQPACKET, SOL_SOCKET, socketpair
+from struct import pack, unpack
+
+from oci_tools import document
+from oci_tools.errors import Error
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from _socket import socket
+    from typing import Any
+
+LIMIT = 1 << 17  # bytes of one message: a container side may be hostile once a hook has run
+
+
+class Channel:
+    """One end of the handshake."""
+
+    def __init__(self, sock: socket) -> None:
+        self.sock = sock
+
+    def send(self, op: str, fds: list[int] | None = None, **members: Any) -> None:
+        rights = [(SOL_SOCKET, SCM_RIGHTS, pack(f"{len(fds)}i", *fds))] if fds else []
+        self.sock.sendmsg([document.dumps({"op": op, **members})], rights)
+
+    def receive(self) -> tuple[dict[str, Any] | None, list[int]]:
+        """The next message and its descriptors; None at end of file.  An "error" is raised."""
+        data, control, _, _ = self.sock.recvmsg(LIMIT, 64, MSG_CMSG_CLOEXEC)
+        fds = [fd for _, _, sent in control for fd in unpack(f"{len(sent) // 4}i", sent)]
+        if not data:
+            return None, fds
+        message = document.loads(data, "message of the container side")
+        if message["op"] == "error":
+            raise revive(message)
+        return message, fds
+
+    def expect(self, op: str, what: str) -> list[int]:
+        """Wait for the message `op`; its descriptors.  End of file is an Error that says `what`."""
+        message, fds = self.receive()
+        if message is None:
+            raise Error(what, None, "the container side ended unexpectedly")
+        if message["op"] != op:
+            raise Error(what, None, f"the container side said {message['op']} instead of {op}")
+        return fds
+
+    def fileno(self) -> int:
+        return self.sock.fileno()
+
+    def close(self) -> None:
+        self.sock.close()
+
+
+def pair() -> tuple[Channel, Channel]:
+    """Both ends: the runtime's, the container side's."""
+    ours, theirs = socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC)
+    return Channel(ours), Channel(theirs)
+
+
+def told(error: BaseException) -> dict[str, Any]:
+    """An exception as the members of an "error" message."""
+    if isinstance(error, Error):
+        cause = error.cause
+        return {
+            "what": error.what,
+            "subject": None if error.subject is None else _text(error.subject),
+            "cause": None if cause is None else [getattr(cause, "errno", None), _cause(cause)],
+            "hint": error.hint,
+            "code": error.code,
+        }
+    if isinstance(error, OSError):
+        name = error.filename
+        return {
+            "what": "cannot set up the container",
+            "subject": None if name is None else _text(name),
+            "cause": [error.errno, _cause(error)],
+            "hint": None,
+            "code": 1,
+        }
+    return {"what": "bug in the container side", "subject": None, "cause": [None, _bug(error)], "hint": None, "code": 70}
+
+
+def revive(message: dict[str, Any]) -> Error:
+    """The exception that an "error" message tells of; an errno stays one."""
+    cause: BaseException | str | None = None
+    if message["cause"] is not None:
+        errno, text = message["cause"]
+        cause = OSError(errno, text) if errno else text
+    return Error(message["what"], message["subject"], cause, message["hint"], message["code"])
+
+
+def _text(subject: object) -> str:
+    return os.fsdecode(subject) if isinstance(subject, bytes) else str(subject)
+
+
+def _cause(cause: BaseException | str) -> str:
+    return (cause.strerror or str(cause)) if isinstance(cause, OSError) else str(cause)
+
+
+def _bug(error: BaseException) -> str:
+    """Where a bug struck.  Not `traceback`: it would open source files by paths of the container."""
+    where, tb = [], error.__traceback__
+    while tb is not None:
+        where.append(f"{os.path.basename(tb.tb_frame.f_code.co_filename)}:{tb.tb_lineno}")
+        tb = tb.tb_next
+    return f"{type(error).__name__}: {error} at {' '.join(where)}"
