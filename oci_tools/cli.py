@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import os
 import sys
+from errno import EDQUOT, EFBIG, EIO, ENOSPC, EPIPE
 
 from oci_tools.errors import Error, Usage, printable
 
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 SHARED: tuple[Option, ...] = (
     ("--debug", "flag", False, "say what is done, and show a traceback with an error"),
 )
+NO_ROOM = (EPIPE, ENOSPC, EDQUOT, EFBIG, EIO)
 BOOLEANS = {"true": True, "1": True, "t": True, "false": False, "0": False, "f": False}
 
 
@@ -128,8 +130,11 @@ def main(command: Command, words: list[str]) -> int:
         return failure if error.code == 1 else error.code
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:
-        raise
+    except OSError as error:
+        if error.errno in NO_ROOM and error.filename is None:
+            raise  # standard output: `launch` says so
+        _traceback()
+        return 70
     except Exception:
         _traceback()
         return 70

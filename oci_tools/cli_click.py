@@ -54,7 +54,7 @@ def _option(option: cli.Option) -> click.Option:
         long = next((n for n in known if n.startswith("--")), None)
         if long:  # the hidden twin that `--x=false` is turned into
             known[known.index(long)] = f"{long}/{_off(long)}"
-        return _Flag(known, default=default, help=text)
+        return _Flag(known, is_flag=True, default=default, help=text)
     metavar = spelling.split()[-1]
     types = {"int": click.INT, "text": click.STRING, "list": click.STRING}
     return click.Option(
