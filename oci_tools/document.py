@@ -75,6 +75,8 @@ def dumps(value: Any, indent: int | None = None, sort: bool = False) -> bytes:
         return "".join(_encoder(_json.encode_basestring, sort)(value, 0)).encode()
     except UnicodeEncodeError:  # a file name that is not UTF-8: lone surrogates, escaped
         return "".join(_encoder(_json.encode_basestring_ascii, sort)(value, 0)).encode()
+    except ValueError as error:  # an infinity, which `loads` takes from others
+        raise Error("cannot write document", None, str(error).lower()) from None
 
 
 def _encoder(encode_string: Any, sort: bool) -> Any:
