@@ -3,6 +3,7 @@
 from glob import glob
 
 from setuptools import setup
+
 from distutils.command.build_scripts import build_scripts  # isort: skip (setuptools brings it)
 
 # pip puts its own interpreter into a script's first line but drops the options there, and

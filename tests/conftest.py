@@ -5,6 +5,7 @@ A test names the fixture it wants; nothing here applies by itself.
     oci("pull", REF, DIR)      runs bin/oci-pull and demands exit code 0
     oci.start("registry", ...) starts it and gives the Popen; ended with the test
     registry                   an `oci-registry` on a free loopback port, `.host` and `.dir`
+    public                     like tmp_path, but where plain users can reach it
     home                       the environment that these run in
 
 `OCI_BIN` names another folder of commands: an installed one.
@@ -17,6 +18,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -142,6 +144,15 @@ def oci(home: dict[str, str], tmp_path: Path) -> Iterator[Commands]:
     for mount in reversed(left):
         subprocess.run(["umount", "-l", mount])
     assert not left, f"mounts left behind: {left}"
+
+
+@pytest.fixture
+def public() -> Iterator[Path]:
+    """A temporary directory that plain users can reach, unlike root's `tmp_path`."""
+    directory = Path(tempfile.mkdtemp(prefix="oci-tools-test-"))
+    directory.chmod(0o755)
+    yield directory
+    shutil.rmtree(directory)
 
 
 @pytest.fixture

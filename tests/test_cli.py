@@ -155,7 +155,8 @@ def failing(error: BaseException, **more: int) -> cli.Command:
     [
         (Error("cannot open", "/a", FileNotFoundError(2, "No such file or directory")), 1,
          "oci-x: cannot open '/a': no such file or directory\n"),
-        (Error("cannot open", b"/\xff\n", "no", "try harder"), 1, "oci-x: cannot open '/\\udcff\\n': no (try harder)\n"),
+        (Error("cannot open", b"/\xff\n", "no", "try harder"), 1,
+         "oci-x: cannot open '/\\udcff\\n': no (try harder)\n"),
         (Error("cannot pull", "a", Error("cannot reach", "b")), 1, "oci-x: cannot pull 'a': cannot reach 'b'\n"),
         (Usage("unknown option", "--x"), 2, "oci-x: unknown option '--x'\n"),
         (Busy("cannot lock", "/l"), 75, "oci-x: cannot lock '/l'\n"),
@@ -209,7 +210,9 @@ def verbs() -> cli.Command:
         (["-f", "alpine"], "shot", ["alpine"], None, True),
     ],
 )
-def test_a_verb_wins_over_an_operand(words: list[str], verb: str, ids: list[str], root: str | None, force: bool) -> None:
+def test_a_verb_wins_over_an_operand(
+    words: list[str], verb: str, ids: list[str], root: str | None, force: bool
+) -> None:
     command = verbs()
     assert cli.main(command, words) == 0
     ((name, args),) = command.said  # type: ignore[attr-defined]

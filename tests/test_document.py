@@ -1,0 +1,112 @@
+"""`document` reads and writes exactly what the standard library's `json` does."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from oci_tools import document
+from oci_tools.errors import Error
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+    max_leaves=20,
+)
+# Text that is nearly JSON: its tokens in any order, cut and joined.
+TOKENS = st.sampled_from(
+    ['{', '}', '[', ']', ',', ':', '"a"', '"\\u00e9"', '"\\ud800"', '"\\x"', '"', '\\', '1', '-', '-0', '0.5', '1e9',
+     '1E400', '01', '1.', '.5', 'true', 'false', 'null', 'NaN', 'Infinity', '-Infinity', 'nul', ' ', '\n', '\t', '\r',
+     '\v', '\u00a0', '\ufeff', '\x00', '"\x01"', 'é', '/*', '//']
+)  # fmt: skip
+NEARLY = st.lists(TOKENS, max_size=12).map("".join)
+
+
+FINITE = VALUES.filter(lambda value: "inf" not in repr(value))
+
+
+def same(one: Any, other: Any) -> bool:
+    """Equal, also in type, and NaN equal to itself."""
+    if type(one) is not type(other):
+        return False
+    if isinstance(one, float):
+        return one == other and math.copysign(1, one) == math.copysign(1, other) or one != one and other != other
+    if isinstance(one, list):
+        return len(one) == len(other) and all(map(same, one, other))
+    if isinstance(one, dict):
+        return list(one) == list(other) and all(same(one[key], other[key]) for key in one)
+    return bool(one == other)
+
+
+def agree(text: str) -> None:
+    try:
+        expected = json.loads(text)
+    except ValueError:
+        with pytest.raises(Error, match="not valid json"):
+            document.loads(text)
+    else:
+        assert same(document.loads(text), expected)
+
+
+@given(NEARLY | st.text(max_size=20))
+@settings(max_examples=3000, deadline=None)
+@example('{"a": 1, "a": 2}')
+@example(' [1, 2] \n')
+@example('[1] x')
+@example("")
+@example("\ufeff{}")
+@example('"' + "\\u0000" + '"')
+def test_reads_what_json_reads(text: str) -> None:
+    agree(text)
+
+
+@given(VALUES, st.sampled_from([None, 2]), st.booleans())
+@settings(max_examples=500, deadline=None)
+def test_reads_what_json_writes(value: Any, indent: int | None, ascii: bool) -> None:
+    text = json.dumps(value, indent=indent, ensure_ascii=ascii)
+    assert same(document.loads(text), value)
+    if "\\ud" not in text and not any("\ud800" <= c <= "\udfff" for c in text):
+        assert same(document.loads(text.encode()), value)
+
+
+@given(FINITE, st.booleans())
+@settings(max_examples=500, deadline=None)
+def test_writes_what_json_reads_without_a_space(value: Any, sort: bool) -> None:
+    data = document.dumps(value, sort=sort)
+    assert same(json.loads(data), json.loads(json.dumps(value, sort_keys=sort)))
+    try:
+        wanted = json.dumps(value, sort_keys=sort, separators=(",", ":"), ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        wanted = json.dumps(value, sort_keys=sort, separators=(",", ":")).encode()
+    assert data == wanted
+
+
+def test_indented_is_for_people() -> None:
+    assert document.dumps({"b": 1, "a": "é"}, indent=2, sort=True) == '{\n  "a": "é",\n  "b": 1\n}\n'.encode()
+
+
+@pytest.mark.parametrize("data", [b"\xff", b'"\xc3"', b"\xfe\xff\x00{\x00}", b'{"a": "\xed\xa0\x80"}'])
+def test_bytes_are_utf_8_or_refused(data: bytes) -> None:
+    with pytest.raises(Error, match="cannot read 'x.json': not valid json: not utf-8 at byte"):
+        document.loads(data, "x.json")
+
+
+def test_depth_is_an_error_not_a_crash() -> None:
+    with pytest.raises(Error, match="nested too deeply"):
+        document.loads("[" * 1_000_000)
+
+
+def test_what_others_may_write_but_we_may_not_is_an_error() -> None:
+    with pytest.raises(Error, match="cannot write document"):
+        document.dumps(document.loads("[1e999]"))
+
+
+def test_a_file_that_is_missing_is_named(tmp_path: Any) -> None:
+    with pytest.raises(Error) as caught:
+        document.load(f"{tmp_path}/none.json")
+    assert str(caught.value) == f"cannot read '{tmp_path}/none.json': no such file or directory"
