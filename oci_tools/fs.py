@@ -100,7 +100,7 @@ def sync_directory(path: str) -> None:
 
 
 class Lock:
-    """An flock(2) on a file, made if missing, or a directory; ends with the `with` block, or with the process.
+    """An flock(2) on a directory, or a file made if missing; ends with the `with` block or the process.
 
     Waits up to `timeout` seconds (default: `LOCK_TIMEOUT`), then raises Busy (exit 75).
     flock has no descriptor that says "free", so waiting looks again, ever more slowly.
