@@ -26,6 +26,11 @@ KINDS = {
     "config": "schema_runtime.json",
     "state": "schema_runtime.json",
     "features": "schema_runtime.json",
+    "descriptor": "schema_image.json",
+    "image-manifest": "schema_image.json",
+    "image-index": "schema_image.json",
+    "image-config": "schema_image.json",
+    "image-layout": "schema_image.json",
 }
 _TYPES = {
     "string": "a string",

@@ -30,30 +30,30 @@ GOOD = [
 ]  # fmt: skip
 
 BAD = [
-    ("descriptor", {"digest": DIGEST, "size": 1}, "'mediaType' is missing"),
+    ("descriptor", {"digest": DIGEST, "size": 1}, "mediaType: missing"),
     ("descriptor", {**DESC, "mediaType": "application"}, 'mediaType: expected a media type'),
     ("descriptor", {**DESC, "mediaType": "foo/" + "1" * 128}, "mediaType: expected a media type"),
     ("descriptor", {**DESC, "artifactType": "foo/.bar"}, "artifactType: expected a media type"),
     ("descriptor", {**DESC, "size": "7682"}, 'size: expected an integer, got "7682"'),
-    ("descriptor", {**DESC, "size": -1}, "size: expected at least 0, got -1"),
+    ("descriptor", {**DESC, "size": -1}, "size: expected at least 0"),
     ("descriptor", {**DESC, "digest": DIGEST.upper().replace("SHA", "sha")}, "digest: expected a digest"),
     ("descriptor", {**DESC, "digest": DIGEST[:-1]}, "digest: expected a digest"),
     ("descriptor", {**DESC, "digest": ":abc"}, "digest: expected a digest"),
     ("descriptor", {**DESC, "digest": "sha256+foo+-b:" + "c8" * 32}, "digest: expected a digest"),
     ("descriptor", {**DESC, "urls": ["value"]}, 'urls[0]: expected a URI, got "value"'),
     ("descriptor", {**DESC, "data": "aHR0cHM"}, "data: expected base64"),
-    ("image-manifest", {**MANIFEST, "layers": []}, "layers: expected at least 1, got []"),
+    ("image-manifest", {**MANIFEST, "layers": []}, "layers: expected at least 1 item"),
     ("image-manifest", {**MANIFEST, "layers": [{**DESC, "size": None}]}, "layers[0].size: expected an"),
-    ("image-manifest", {**MANIFEST, "schemaVersion": 1}, "schemaVersion: expected 2, got 1"),
-    ("image-index", {"schemaVersion": 2, "manifests": [{}]}, "manifests[0]: 'mediaType' is missing"),
-    ("image-index", {"schemaVersion": 2, "manifests": [{**DESC, "platform": {}}]}, "manifests[0].platform: "),
+    ("image-manifest", {**MANIFEST, "schemaVersion": 1}, "schemaVersion: expected one of 2, got 1"),
+    ("image-index", {"schemaVersion": 2, "manifests": [{}]}, "manifests[0].mediaType: missing"),
+    ("image-index", {"schemaVersion": 2, "manifests": [{**DESC, "platform": {}}]}, "manifests[0].platform."),
     ("image-config", {**CONFIG, "os": 123}, "os: expected a string, got 123"),
-    ("image-config", {**CONFIG, "history": "x"}, "history: expected a list"),
+    ("image-config", {**CONFIG, "history": "x"}, "history: expected an array"),
     ("image-config", {**CONFIG, "config": {"Env": [7353]}}, "config.Env[0]: expected a string, got 7353"),
     ("image-config", {**CONFIG, "config": {"Env": ["foo"]}}, 'config.Env[0]: expected NAME=VALUE, got "foo"'),
     ("image-config", {**CONFIG, "config": {"Labels": {"a.b": 1}}}, 'config.Labels["a.b"]: expected a string'),
     ("image-config", {**CONFIG, "created": "yesterday"}, "created: expected a time"),
-    ("image-layout", {"imageLayoutVersion": "2.0.0"}, 'imageLayoutVersion: expected "1.0.0", got "2.0.0"'),
+    ("image-layout", {"imageLayoutVersion": "2.0.0"}, 'imageLayoutVersion: expected one of 1.0.0, got "2.0.0"'),
 ]  # fmt: skip
 
 
