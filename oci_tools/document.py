@@ -79,6 +79,30 @@ def dumps(value: Any, indent: int | None = None, sort: bool = False) -> bytes:
         raise Error("cannot write document", None, str(error).lower()) from None
 
 
+# -- what is wrong with a document -------------------------------------------------
+
+
+def wrong(subject: str, path: str, what: str) -> Error:
+    """The one form of it: `config.json: process.args[0]: expected a string, got 5`."""
+    path = path.lstrip(".")
+    return Error(f"{subject}: {path}: {what}" if path else f"{subject}: {what}")
+
+
+def step(name: str) -> str:
+    """The step of a JSON path to a member of an object, quoted if it must be."""
+    plain = name and name.isprintable() and not any(c in name for c in ".[]\"'= ")
+    return f".{name}" if plain else f"[{shown(name)}]"
+
+
+def shown(value: Any) -> str:
+    """A value in a message, cut short."""
+    try:
+        text = dumps(value).decode()
+    except (Error, ValueError, TypeError):
+        text = repr(value)  # an infinity, or something that came from no JSON text
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
 def _encoder(encode_string: Any, sort: bool) -> Any:
     # markers (finds cycles), default, encoder, indent, separators, sort_keys, skipkeys, allow_nan
     return _json.make_encoder({}, _refuse, encode_string, None, ":", ",", sort, False, False)

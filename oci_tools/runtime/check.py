@@ -12,8 +12,7 @@ type); the runtime finds that out by doing.
 
 from __future__ import annotations
 
-from oci_tools import document
-from oci_tools.errors import Error
+from oci_tools.document import shown, step, wrong
 from oci_tools.runtime.fields import CONFIG, FOREIGN
 
 TYPE_CHECKING = False
@@ -40,27 +39,6 @@ def fields(value: Any, kind: Any, subject: str) -> None:
     failure = _object(value, kind) if type(kind) is dict else _walk(value, kind)
     if failure is not None:
         raise wrong(subject, *failure)
-
-
-def wrong(subject: str, path: str, what: str) -> Error:
-    """The one form of a message about a document."""
-    path = path.lstrip(".")
-    return Error(f"{subject}: {path}: {what}" if path else f"{subject}: {what}")
-
-
-def member(name: str) -> str:
-    """The step of a JSON path to a member of an object."""
-    plain = name and not any(c in ".[]\"'= " or not c.isprintable() for c in name)
-    return f".{name}" if plain else f"[{shown(name)}]"
-
-
-def shown(value: Any) -> str:
-    """A value in a message, cut short."""
-    try:
-        text = document.dumps(value).decode()
-    except (ValueError, TypeError):
-        text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
 
 
 # -- the reader of the table -------------------------------------------------------
@@ -102,10 +80,10 @@ def _object(value: Any, kind: dict[str, Any]) -> Failure | None:
         if inner is not None:
             failure = _walk(item, inner)
             if failure is not None:
-                return member(name) + failure[0], failure[1]
+                return step(name) + failure[0], failure[1]
     for name in kind.get("", ()):
         if name not in value:
-            return member(name), "missing"
+            return step(name), "missing"
     return None
 
 

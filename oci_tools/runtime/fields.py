@@ -35,7 +35,7 @@ def page_size(text: str) -> bool:
 
 
 def cpu_list(text: str) -> bool:
-    """Digits, commas, dashes and spaces, like 0-3,7."""
+    """A list of processors, like 0-3,7."""
     return not text.strip("0123456789, -")
 
 

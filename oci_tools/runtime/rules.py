@@ -10,7 +10,7 @@ which the specification only wants a warning for.
 
 from __future__ import annotations
 
-from oci_tools.runtime.check import member, shown, wrong
+from oci_tools.document import shown, step, wrong
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -192,9 +192,9 @@ def _namespaces(spec: dict[str, Any]) -> Iterable[tuple[str, str]]:
     if linux.get("netDevices") and "network" not in seen:
         yield "linux.netDevices", "needs a network namespace"
     for name, device in linux.get("netDevices", {}).items():
-        yield from _interface(f"linux.netDevices{member(name)}", name)
+        yield from _interface(f"linux.netDevices{step(name)}", name)
         if device.get("name"):
-            yield from _interface(f"linux.netDevices{member(name)}.name", device["name"])
+            yield from _interface(f"linux.netDevices{step(name)}.name", device["name"])
 
 
 def _interface(path: str, name: str) -> Iterable[tuple[str, str]]:
@@ -211,7 +211,7 @@ def _linux(spec: dict[str, Any]) -> Iterable[tuple[str, str]]:
             yield from _absolute(f"linux.{name}[{at}]", path)
     for name in linux.get("sysctl", ()):
         if any(part in ("", "..") for part in name.replace("/", ".", name.count("/")).split(".")):
-            yield f"linux.sysctl{member(name)}", "expected the name of a kernel parameter"
+            yield f"linux.sysctl{step(name)}", "expected the name of a kernel parameter"
     rdt = linux.get("intelRdt", {})
     for at, line in enumerate([*rdt.get("schemata", ()), rdt.get("l3CacheSchema", "")]):
         if "\n" in line:
@@ -254,7 +254,7 @@ def _resources(spec: dict[str, Any]) -> Iterable[tuple[str, str]]:
     yield from _range("linux.resources.cpu.idle", cpu.get("idle"), 0, 1)
     for name in resources.get("unified", ()):
         if not name or "/" in name or name in (".", ".."):
-            yield f"linux.resources.unified{member(name)}", "expected the name of a file of the cgroup"
+            yield f"linux.resources.unified{step(name)}", "expected the name of a file of the cgroup"
 
 
 def _seccomp(spec: dict[str, Any]) -> Iterable[tuple[str, str]]:

@@ -217,7 +217,7 @@ def image_config(image: dict[str, Any]) -> dict[str, Any]:
     """An image's configuration with its types checked; nulls, which Go writes for "nothing", left out."""
     subject = "image config"
     if not isinstance(image, dict):
-        raise checking.wrong(subject, "", f"expected an object, got {checking.shown(image)}")
+        raise document.wrong(subject, "", f"expected an object, got {document.shown(image)}")
     image = {name: value for name, value in image.items() if value is not None}
     config = image.get("config", {})
     if isinstance(config, dict):
@@ -226,8 +226,8 @@ def image_config(image: dict[str, Any]) -> dict[str, Any]:
     checking.fields(image, _IMAGE, subject)
     for at, entry in enumerate(config.get("Env", ())):
         if entry.find("=") < 1:
-            what = f"expected NAME=VALUE, got {checking.shown(entry)}"
-            raise checking.wrong(subject, f"config.Env[{at}]", what)
+            what = f"expected NAME=VALUE, got {document.shown(entry)}"
+            raise document.wrong(subject, f"config.Env[{at}]", what)
     return image
 
 
