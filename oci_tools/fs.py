@@ -158,40 +158,117 @@ def remove_tree(path: str, on_error: Callable[[str, OSError], None] | None = Non
     Directories that their owner may not enter are made so first; `on_error` hears of
     what cannot be removed, else the first such thing is an Error.
     """
+    path = path.rstrip("/") or "/"
     try:
         parent = os.open(os.path.dirname(path) or ".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     except FileNotFoundError:
         return
+    except OSError as error:
+        raise Error("cannot remove", path, error) from None
     try:
-        _remove_at(parent, os.path.basename(path), path, on_error)
+        name = os.path.basename(path)
+        remove_at(parent, name, on_error, path[: len(path) - len(name)])
     finally:
         os.close(parent)
 
 
-def _remove_at(dirfd: int, name: str, path: str, on_error: Callable[[str, OSError], None] | None) -> None:
+def remove_at(
+    dirfd: int,
+    name: str | bytes,
+    on_error: Callable[[str, OSError], None] | None = None,
+    where: str = "",
+) -> None:
+    """`remove_tree` of a name in an open directory; `where` is what messages say before it.
+
+    No recursion, and few descriptors however deep a hostile tree is: those of the upper levels
+    are closed on the way down, and opened again as `..` on the way up, where it is still the same
+    directory.
+    """
+    levels: list[_Level] = []
+    waiting = os.fsencode(name)
     try:
+        while True:
+            try:
+                if waiting:
+                    fd = _unlink(levels[-1].fd if levels else dirfd, waiting)
+                    if fd >= 0:
+                        levels.append(_Level(waiting, fd))
+                        if len(levels) > _LEVELS_OPEN:
+                            levels[-_LEVELS_OPEN].close()
+                elif levels[-1].names:
+                    waiting = levels[-1].names.pop()
+                    continue
+                else:
+                    done = levels[-1]
+                    if len(levels) > 1:
+                        levels[-2].open_from(done.fd)
+                    levels.pop()
+                    done.close()
+                    waiting = done.name
+                    os.rmdir(waiting, dir_fd=levels[-1].fd if levels else dirfd)
+            except OSError as error:
+                path = where + os.fsdecode(b"/".join([*(level.name for level in levels), waiting]).rstrip(b"/"))
+                if on_error is None:
+                    raise Error("cannot remove", path, error) from None
+                on_error(path, error)
+            waiting = b""
+            if not levels:
+                return
+    finally:
+        for level in levels:
+            level.close()
+
+
+_LEVELS_OPEN = 64  # descriptors that remove_at keeps
+
+
+class _Level:
+    """A directory that is being emptied: its name, a descriptor or -1, the names left in it."""
+
+    __slots__ = ("fd", "name", "names", "same")
+
+    def __init__(self, name: bytes, fd: int) -> None:
+        self.name = name
+        self.fd = fd
+        seen = os.fstat(fd)
+        self.same = (seen.st_dev, seen.st_ino)
         try:
-            os.unlink(name, dir_fd=dirfd)
-            return
-        except FileNotFoundError:
-            return
-        except (IsADirectoryError, PermissionError):
-            if not stat.S_ISDIR(os.lstat(name, dir_fd=dirfd).st_mode):
-                raise
-        fd = _open_directory(dirfd, name)
-        try:
-            for child in os.listdir(fd):
-                _remove_at(fd, child, f"{path}/{child}", on_error)
-        finally:
+            self.names = [os.fsencode(child) for child in os.listdir(fd)]
+        except OSError:
             os.close(fd)
-        os.rmdir(name, dir_fd=dirfd)
-    except OSError as error:
-        if on_error is None:
-            raise Error("cannot remove", path, error) from None
-        on_error(path, error)
+            raise
+
+    def close(self) -> None:
+        if self.fd >= 0:
+            os.close(self.fd)
+        self.fd = -1
+
+    def open_from(self, below: int) -> None:
+        """Open it again from a directory in it."""
+        if self.fd >= 0:
+            return
+        fd = os.open("..", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=below)
+        seen = os.fstat(fd)
+        if (seen.st_dev, seen.st_ino) != self.same:
+            os.close(fd)
+            raise Error("cannot remove", self.name, "the tree was moved meanwhile")
+        self.fd = fd
 
 
-def _open_directory(dirfd: int, name: str) -> int:
+def _unlink(dirfd: int, name: bytes) -> int:
+    """Remove a name that is no directory, or is absent: -1.  Else a descriptor of the directory."""
+    try:
+        os.unlink(name, dir_fd=dirfd)
+    except FileNotFoundError:
+        pass
+    except (IsADirectoryError, PermissionError):
+        if not stat.S_ISDIR(os.lstat(name, dir_fd=dirfd).st_mode):
+            raise
+        return _open_directory(dirfd, name)
+    return -1
+
+
+def _open_directory(dirfd: int, name: bytes) -> int:
     """Open a directory to empty it, giving its owner the right to if that was missing."""
     flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
     if os.geteuid() != 0:

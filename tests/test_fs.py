@@ -199,6 +199,21 @@ def test_remove_tree_removes_a_link_itself(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["keep"]
 
 
+def test_a_tree_may_be_deeper_than_descriptors_and_recursion_go(tmp_path: Path) -> None:
+    at = os.open(tmp_path, os.O_RDONLY)
+    for level in range(2000):
+        os.mkdir("d", dir_fd=at)
+        below = os.open("d", os.O_RDONLY, dir_fd=at)
+        os.close(os.open(f"file{level}", os.O_CREAT | os.O_WRONLY, dir_fd=below))
+        os.close(at)
+        at = below
+    os.close(at)
+    before = len(os.listdir("/proc/self/fd"))
+    fs.remove_tree(f"{tmp_path}/d")
+    assert os.listdir(tmp_path) == []
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
 @pytest.mark.root
 @pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
 def test_a_plain_users_closed_directories_are_removed(public: Path) -> None:

@@ -1,0 +1,498 @@
+"""Streams of compressed bytes: gzip (RFC 1952), zstd (RFC 8878), plain; digests on the way through.
+
+Reading is exact: every member's checksum and size is judged, an early end is an Error, and so
+is anything after the last member or frame that begins no other, zeros too: what other unpackers
+refuse, an image must not be able to smuggle past them.  Files are found by their content, never
+by a name or media type.
+
+Writing gives the same bytes for the same input on every machine, whatever its processors:
+
+    gzip   one member without name or time; deflate in blocks of 64 KiB, each with the 32 KiB
+           before it as dictionary; levels 1 to 3 are ISA-L's, 4 to 9 zlib's
+    zstd   one frame with checksum, in jobs of the library's own size
+
+Only this module imports isal and zstandard.
+"""
+
+from __future__ import annotations
+
+import os
+
+from oci_tools.errors import Error
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from typing import Any
+
+PIECE = 256 << 10  # bytes: of one read, and at most of one piece of plain output
+BLOCK = 64 << 10  # bytes of input in one deflate block: small enough to be no larger than `gzip -6` + 10 %
+WINDOW = 32 << 10
+BLOCK_MAX = 128 << 10  # bytes of output of one zstd block
+ZSTD_WINDOW = 128 << 20  # bytes: what the zstd tool takes without being asked to
+
+LEVELS = {"none": (0, 0, 0), "gzip": (1, 9, 3), "zstd": (1, 19, 3)}  # lowest, highest, default
+
+_MAGIC = (
+    (b"\x1f\x8b", "gzip"),
+    (b"\x28\xb5\x2f\xfd", "zstd"),
+    (b"\xfd7zXZ\0", "xz"),
+    (b"BZh", "bzip2"),
+    (b"\x04\x22\x4d\x18", "lz4"),
+)
+_GZIP_HEADER = b"\x1f\x8b\x08\0\0\0\0\0\0\xff"  # deflate, no flags, no time, unknown system
+
+
+def kind(head: bytes) -> str:
+    """What a stream is by its first bytes: "gzip", "zstd", "xz", "bzip2", "lz4", else "none"."""
+    for magic, name in _MAGIC:
+        if head.startswith(magic):
+            return name
+    # A zstd blob may begin with a skippable frame: 0x184D2A50 to 0x184D2A5F, little-endian.
+    if len(head) >= 4 and head[1:4] == b"\x2a\x4d\x18" and 0x50 <= head[0] <= 0x5F:
+        return "zstd"
+    return "none"
+
+
+# -- reading ---------------------------------------------------------------------------
+
+
+def read_pieces(stream: Any, size: int = PIECE) -> Iterator[bytes]:
+    """What is left of a stream, in pieces as they come."""
+    while data := stream.read(size):
+        yield data
+
+
+def expand(pieces: Iterable[bytes], subject: object = "stream") -> Iterator[bytes]:
+    """The plain bytes of compressed or plain ones, in pieces of at most PIECE bytes.
+
+    All that is given is read to its end, whatever the reader does with what it gets.
+    """
+    source = iter(pieces)
+    head = b""
+    for piece in source:
+        head += piece
+        if len(head) >= 6:
+            break
+    name = kind(head)
+    if name == "none":
+        return _chain(head, source)
+    if name == "gzip":
+        return _inflate(_Input(head, source, subject), subject)
+    if name == "zstd":
+        return _zstd(_Input(head, source, subject), subject)
+    raise Error("cannot read", subject, f"{name} compression is none of the image specification's")
+
+
+def reader(stream: Any, subject: object = "stream") -> Reader:
+    """The plain bytes of a compressed or plain stream, as a stream."""
+    return Reader(expand(read_pieces(stream), subject))
+
+
+class Reader:
+    """A readable stream over pieces."""
+
+    def __init__(self, pieces: Iterable[bytes]) -> None:
+        self._pieces = iter(pieces)
+        self._rest: memoryview = memoryview(b"")
+
+    def read(self, n: int = -1) -> bytes:
+        """Exactly n bytes, fewer only at the end; all for a negative n."""
+        if n < 0:
+            rest, self._rest = self._rest, memoryview(b"")
+            return b"".join([rest, *self._pieces])
+        parts = []
+        while n:
+            if not self._rest:
+                self._rest = memoryview(next(self._pieces, b""))
+                if not self._rest:
+                    break
+            part, self._rest = self._rest[:n], self._rest[n:]
+            n -= len(part)
+            parts.append(part)
+        return b"".join(parts)
+
+    def readable(self) -> bool:
+        return True
+
+    def close(self) -> None:
+        close = getattr(self._pieces, "close", None)
+        if close:
+            close()
+
+    def __enter__(self) -> Reader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _chain(head: bytes, source: Iterable[bytes]) -> Iterator[bytes]:
+    if head:
+        yield head
+    yield from source
+
+
+class _Input:
+    """The compressed bytes, from which headers and trailers are taken by length."""
+
+    def __init__(self, head: bytes, source: Iterator[bytes], subject: object) -> None:
+        self.data = head
+        self._source = source
+        self._subject = subject
+
+    def more(self) -> bool:
+        """Have at least one byte in `data`, if there is one."""
+        while not self.data:
+            piece = next(self._source, None)
+            if piece is None:
+                return False
+            self.data = piece
+        return True
+
+    def take(self, n: int) -> bytes:
+        while len(self.data) < n:
+            piece = next(self._source, None)
+            if piece is None:
+                raise Error("cannot decompress", self._subject, "the stream ends early")
+            self.data += piece
+        taken, self.data = self.data[:n], self.data[n:]
+        return taken
+
+    def skip(self, n: int) -> None:
+        while n:
+            if not self.more():
+                self.take(1)
+            gone = min(n, len(self.data))
+            self.data = self.data[gone:]
+            n -= gone
+
+    def skip_string(self) -> None:
+        while not self.data or (end := self.data.find(b"\0")) < 0:
+            self.data = b""
+            if not self.more():
+                self.take(1)
+        self.data = self.data[end + 1 :]
+
+
+def _inflate(given: _Input, subject: object) -> Iterator[bytes]:
+    """The members of a gzip stream.
+
+    Headers are read here, not by isal, whose reader of them fails where a header with flags is
+    cut in two between calls (seen in isal 1.9); checksums therefore too.
+    """
+    from isal import igzip_lib, isal_zlib
+
+    while given.more():
+        _gzip_header(given, subject)
+        crc = count = 0
+        engine = igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_DEFLATE)
+        while not engine.eof:
+            data = b""
+            if engine.needs_input:
+                if not given.more():
+                    raise Error("cannot decompress", subject, "the stream ends early")
+                data, given.data = given.data, b""
+            try:
+                piece = engine.decompress(data, PIECE)
+            except igzip_lib.IsalError as error:
+                raise Error("cannot decompress", subject, _lower(error)) from None
+            if piece:
+                crc = isal_zlib.crc32(piece, crc)
+                count += len(piece)
+                yield piece
+        given.data = engine.unused_data + given.data
+        trailer = given.take(8)
+        if trailer != crc.to_bytes(4, "little") + (count & 0xFFFFFFFF).to_bytes(4, "little"):
+            raise Error("cannot decompress", subject, "wrong checksum")
+
+
+def _gzip_header(given: _Input, subject: object) -> None:
+    if given.take(1) != b"\x1f" or given.take(1) != b"\x8b":
+        raise Error("cannot decompress", subject, "something that is not gzip follows the stream")
+    method, flags = given.take(8)[:2]
+    if method != 8 or flags & 0xE0:
+        raise Error("cannot decompress", subject, "a header of an unknown kind")
+    if flags & 4:
+        given.take(int.from_bytes(given.take(2), "little"))
+    if flags & 8:
+        given.skip_string()
+    if flags & 16:
+        given.skip_string()
+    if flags & 2:
+        given.take(2)
+
+
+def _zstd(given: _Input, subject: object) -> Iterator[bytes]:
+    """The frames of a zstd stream; skippable ones (zstd:chunked keeps its index there) give nothing.
+
+    The frames are cut into blocks here (RFC 8878, 3.1.1), because the library itself tells neither
+    an early end, nor lets the output of one call be bounded: a block of 4 bytes gives 128 KiB.
+    """
+    import zstandard
+
+    context = zstandard.ZstdDecompressor(max_window_size=ZSTD_WINDOW)
+    while given.more():
+        magic = given.take(4)
+        if kind(magic) != "zstd":
+            raise Error("cannot decompress", subject, "something that is not zstd follows the stream")
+        if magic != b"\x28\xb5\x2f\xfd":
+            given.skip(int.from_bytes(given.take(4), "little"))
+            continue
+        engine = context.decompressobj()
+        descriptor = given.take(1)[0]
+        single, checksum = descriptor >> 5 & 1, 4 * (descriptor >> 2 & 1)
+        size = (single, 2, 4, 8)[descriptor >> 6] + (0, 1, 2, 4)[descriptor & 3] + (1 - single)
+        data = magic + bytes((descriptor,)) + given.take(size)
+        last = False
+        while not last:
+            header = given.take(3)
+            block = int.from_bytes(header, "little")
+            last = bool(block & 1)
+            data += header + given.take(1 if block & 6 == 2 else min(block >> 3, BLOCK_MAX + 1))
+            if last:
+                data += given.take(checksum)
+            try:
+                piece = engine.decompress(data)
+            except zstandard.ZstdError as error:
+                raise Error("cannot decompress", subject, _lower(error)) from None
+            data = b""
+            if piece:
+                yield piece
+        if not engine.eof:
+            raise Error("cannot decompress", subject, "a frame does not end where it should")
+
+
+# -- on the way through ------------------------------------------------------------------
+
+
+class Hashing:
+    """A stream, read or written, whose bytes are counted and hashed as they pass."""
+
+    def __init__(self, stream: Any, algorithms: Iterable[str] = ("sha256",)) -> None:
+        import hashlib
+
+        self.stream = stream
+        self.count = 0
+        self._hashes = {name: hashlib.new(name) for name in algorithms}
+
+    def update(self, data: bytes) -> None:
+        self.count += len(data)
+        for one in self._hashes.values():
+            one.update(data)
+
+    def read(self, n: int = -1) -> bytes:
+        data: bytes = self.stream.read(n)
+        self.update(data)
+        return data
+
+    def write(self, data: bytes) -> None:
+        self.update(data)
+        self.stream.write(data)
+
+    def digest(self, algorithm: str = "sha256") -> str:
+        """The digest of what has passed: "sha256:..."."""
+        return f"{algorithm}:{self._hashes[algorithm].hexdigest()}"
+
+    def close(self) -> None:
+        self.stream.close()
+
+
+class Ahead:
+    """An iterable whose items are made in a thread of its own, at most `depth` ahead.
+
+    isal, zstandard, hashlib, read(2) and write(2) give up the interpreter's lock, so the stages of
+    a pipe run at once.  An exception of the maker is raised again by the taker.
+    Leaving the `with` block ends the thread.
+    """
+
+    def __init__(self, items: Iterable[bytes], depth: int = 8) -> None:
+        import queue
+        import threading
+
+        self._items = items
+        self._queue: queue.SimpleQueue[bytes | BaseException | None] = queue.SimpleQueue()
+        self._room = threading.Semaphore(depth)
+        self._ended = False
+        self._thread = threading.Thread(target=self._make, daemon=True)
+        self._thread.start()
+
+    def _make(self) -> None:
+        try:
+            for item in self._items:
+                self._room.acquire()
+                if self._ended:
+                    return
+                self._queue.put(item)
+            self._queue.put(None)
+        except BaseException as error:
+            self._queue.put(error)
+
+    def __iter__(self) -> Iterator[bytes]:
+        while (item := self._queue.get()) is not None:
+            if isinstance(item, BaseException):
+                raise item
+            self._room.release()
+            yield item
+
+    def __enter__(self) -> Ahead:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended = True
+        self._room.release()
+        self._thread.join()
+
+
+# -- writing ---------------------------------------------------------------------------
+
+
+def writer(stream: Any, name: str, level: int | None = None, threads: int | None = None) -> Any:
+    """A stream that compresses what is written into `stream`; `close` ends it, not `stream`.
+
+    name    "gzip", "zstd" or "none"
+    level   of LEVELS; None for the default
+    threads how many processors work; the bytes do not depend on it
+    """
+    if name not in LEVELS:
+        raise Error("unknown compression", name, hint=f"one of {', '.join(LEVELS)}")
+    lowest, highest, default = LEVELS[name]
+    level = default if level is None else level
+    if not lowest <= level <= highest:
+        raise Error("unknown compression level", level, f"{name} has {lowest} to {highest}")
+    threads = threads or len(os.sched_getaffinity(0))
+    if name == "gzip":
+        return _Gzip(stream, level, threads)
+    return _Zstd(stream, level, threads) if name == "zstd" else _Plain(stream)
+
+
+class _Plain:
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def write(self, data: bytes) -> None:
+        self._stream.write(data)
+
+    def close(self) -> None:
+        pass
+
+
+class _Zstd(_Plain):
+    def __init__(self, stream: Any, level: int, threads: int) -> None:
+        import zstandard
+
+        super().__init__(stream)
+        # With one worker or more the library cuts the input in jobs, with none it does not:
+        # always at least one, so that the bytes are the same everywhere.
+        context = zstandard.ZstdCompressor(level=level, write_checksum=True, threads=max(1, threads))
+        self._engine = context.compressobj()
+
+    def write(self, data: bytes) -> None:
+        self._stream.write(self._engine.compress(data))
+
+    def close(self) -> None:
+        self._stream.write(self._engine.flush())
+
+
+class _Gzip:
+    """Blocks are deflated in turn by `threads` threads and written in their order."""
+
+    GROUP = 8  # blocks in one task: half a megabyte, so that handing it over costs nothing
+
+    def __init__(self, stream: Any, level: int, threads: int) -> None:
+        import queue
+        import threading
+
+        self._stream = stream
+        self._level = level
+        self._rest = bytearray()
+        self._window = b""
+        self._crc = self._count = 0
+        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._waiting: list[_Job] = []
+        self._workers = [threading.Thread(target=self._work, daemon=True) for _ in range(threads)]
+        for worker in self._workers:
+            worker.start()
+        stream.write(_GZIP_HEADER)
+
+    def write(self, data: bytes) -> None:
+        from isal import isal_zlib
+
+        self._crc = isal_zlib.crc32(data, self._crc)
+        self._count += len(data)
+        self._rest += data
+        size = BLOCK * self.GROUP
+        while len(self._rest) > size:  # one byte stays, so that the last task is never empty by chance
+            self._give(bytes(self._rest[:size]), False)
+            del self._rest[:size]
+
+    def close(self) -> None:
+        self._give(bytes(self._rest), True)
+        while self._waiting:
+            self._take()
+        for _ in self._workers:
+            self._jobs.put(None)
+        for worker in self._workers:
+            worker.join()
+        self._stream.write(self._crc.to_bytes(4, "little") + (self._count & 0xFFFFFFFF).to_bytes(4, "little"))
+
+    def _give(self, data: bytes, last: bool) -> None:
+        job = _Job(self._window, data, last)
+        self._window = data[-WINDOW:]
+        self._waiting.append(job)
+        self._jobs.put(job)
+        while len(self._waiting) > 2 * len(self._workers) + 1:
+            self._take()
+
+    def _take(self) -> None:
+        job = self._waiting.pop(0)
+        job.done.acquire()
+        if job.error:
+            raise job.error
+        self._stream.write(job.result)
+
+    def _work(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            try:
+                job.result = _deflate(job.window, job.data, job.last, self._level)
+            except BaseException as error:
+                job.error = error
+            job.data = b""
+            job.done.release()
+
+
+class _Job:
+    """Some blocks to deflate: the window before them, their bytes, whether they are the last."""
+
+    def __init__(self, window: bytes, data: bytes, last: bool) -> None:
+        import threading
+
+        self.window = window
+        self.data = data
+        self.last = last
+        self.result = b""
+        self.error: BaseException | None = None
+        self.done = threading.Semaphore(0)
+
+
+def _deflate(window: bytes, data: bytes, last: bool, level: int) -> bytes:
+    """Raw deflate of blocks, each flushed to a byte boundary, so that the parts can be joined."""
+    import zlib
+
+    from isal import isal_zlib
+
+    parts = []
+    for at in range(0, len(data) or 1, BLOCK):
+        block = data[at : at + BLOCK]
+        final = last and at + BLOCK >= len(data)
+        more = {"zdict": window} if window else {}
+        engine = (isal_zlib if level <= 3 else zlib).compressobj(level, zlib.DEFLATED, -15, 9, 0, **more)
+        parts.append(engine.compress(block))
+        parts.append(engine.flush(zlib.Z_FINISH if final else zlib.Z_SYNC_FLUSH))
+        window = block[-WINDOW:]
+    return b"".join(parts)
+
+
+def _lower(error: Exception) -> str:
+    text = str(error).rpartition(": ")[2]
+    return text[:1].lower() + text[1:]
