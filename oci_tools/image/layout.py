@@ -235,8 +235,8 @@ class Layout:
             found = next((d for d in manifests if d.get("digest") == digest), None) or self._inside(digest)
             if found:
                 return found
-        where = "" if self.path == refs.store_path() else self.path
-        raise Error("no such image", f"{where}{'@' if name == digest else ':'}{name}" if where else name)
+        mark = "@" if digests.valid(name) else ":"
+        raise Error("no such image", name if self.path == refs.store_path() else f"{self.path}{mark}{name}")
 
     def _only(self, manifests: list[Descriptor]) -> Descriptor:
         """The one image there is; those that lost their names do not count beside one that has one."""

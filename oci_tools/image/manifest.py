@@ -99,9 +99,9 @@ def parse(data: bytes, descriptor: Descriptor) -> dict[str, Any]:
     if media_type == DOCKER_SCHEMA1:
         raise Error("cannot use image", name, "docker schema 1 is no longer read")
     if is_index(media_type):
-        _check(found, name, "manifests", ("config", "layers", "fsLayers"))
+        _check(found, name, "manifests", foreign=("config", "layers", "fsLayers"))
     elif is_manifest(media_type):
-        _check(found, name, "layers", ("manifests", "fsLayers"))
+        _check(found, name, "layers", foreign=("manifests", "fsLayers"))
         _check_descriptor(found.get("config"), name, "config")
     else:
         raise Error("cannot use image", name, f"unknown type '{media_type}'")
@@ -125,11 +125,13 @@ def _check(found: dict[str, Any], name: str, member: str, foreign: tuple[str, ..
     if found.get("schemaVersion") != 2:
         raise Error("invalid manifest", name, f"schemaVersion is {found.get('schemaVersion')!r}, not 2")
     for key in foreign:
-        if found.get(key):
+        if key in found:
             raise Error("invalid manifest", name, f"has both {member} and {key}")
-    if found.get(member) is None and not foreign[0] == "config":
+    if member not in found:
         raise Error("invalid manifest", name, f"has no {member}")
-    entries = found[member] = found.get(member) or []
+    if found[member] is None:  # what Go writes for an empty list
+        found[member] = []
+    entries = found[member]
     if not isinstance(entries, list):
         raise Error("invalid manifest", name, f"{member} is not a list")
     for at, entry in enumerate(entries):
