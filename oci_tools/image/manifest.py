@@ -56,6 +56,13 @@ def is_manifest(media_type: object) -> bool:
     return media_type in MANIFESTS
 
 
+def layer_type(manifest_type: str, compression: str) -> str:
+    """The media type of a layer for a kind of manifest; compression is "none", "gzip" or "zstd"."""
+    docker = manifest_type == DOCKER_MANIFEST
+    plain, joint = (DOCKER_LAYER, ".") if docker else (OCI_LAYER, "+")
+    return plain if compression == "none" else plain + joint + compression
+
+
 def new(
     config: Descriptor,
     layers: Iterable[Descriptor],
@@ -92,7 +99,7 @@ def parse(data: bytes, descriptor: Descriptor) -> dict[str, Any]:
     An Error where its readers could disagree on what it is or break on it.
     """
     name = str(descriptor.get("digest", "manifest"))
-    found = document.loads(data, name, scan=_scan)
+    found = document.loads(data, name, scan=STRICT)
     if not isinstance(found, dict):
         raise Error("invalid manifest", name, "not an object")
     media_type = kind(found, descriptor)
@@ -162,7 +169,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 # Reads objects whose keys are all different: parsers choose differently among equal ones.
-_scan = document.scanner(_unique)
+STRICT = document.scanner(_unique)
 
 
 # -- what belongs to an image --------------------------------------------------------------
