@@ -1,0 +1,416 @@
+"""The HTTP client: requests, made safe for talking to strangers; the only one of the house.
+
+    with Client() as client:
+        with client.request("GET", url, {"Accept": "..."}) as answer:
+            while data := answer.read(1 << 20): ...
+
+What it adds: bodies are streams both ways, and raw, as their digests are of the bytes on
+the wire; credentials are never sent to another host because of a redirect (distribution-spec),
+nor read from ~/.netrc; nobody is redirected from https to http; failures that pass are tried
+again with growing pauses (Retry-After counts), and end as `Lost`, exit code 75.
+Not here: what a registry says (registry/client.py), whose credentials (registry/auth.py).
+"""
+
+from __future__ import annotations
+
+import time
+
+from oci_tools import __version__
+from oci_tools.errors import Busy, Error
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Callable, Iterator
+    from io import FileIO
+    from types import ModuleType
+    from typing import Any
+
+AGENT = f"oci-tools/{__version__}"
+CONNECT_TIMEOUT = 15.0  # seconds
+READ_TIMEOUT = 60.0  # seconds without a byte
+REDIRECTS = 10
+RETRIES = 5
+PASSING = (408, 429, 500, 502, 503, 504)  # answers that may be another in a moment
+PATIENCE = 120.0  # seconds: a Retry-After beyond this is left to the user
+BLOCK = 1 << 20  # bytes of a file sent at once
+
+
+class Lost(Busy):
+    """The connection could not be made or was cut; trying again may help."""
+
+
+class Body:
+    """A part of an open file as the body of a request; it can be sent more than once."""
+
+    def __init__(
+        self, file: FileIO, size: int, offset: int = 0, told: Callable[[int, bytes], None] | None = None
+    ) -> None:
+        self.file = file
+        self.size = size
+        self.offset = offset
+        self.told = told  # of the offset and bytes of each block before it is sent
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __iter__(self) -> Iterator[bytes]:
+        import os
+
+        at, end = self.offset, self.offset + self.size
+        while at < end:
+            data = os.pread(self.file.fileno(), min(BLOCK, end - at), at)
+            if not data:
+                raise Error("cannot send", self.file.name, "the file is shorter than it was")
+            if self.told:
+                self.told(at, data)
+            yield data
+            at += len(data)
+
+
+class Answer:
+    """What a server answered: status, headers, and the body as a stream; a `with` block ends it."""
+
+    def __init__(self, response: Any) -> None:
+        self._response = response
+        self.status: int = response.status_code
+        self.url: str = response.url
+
+    def __enter__(self) -> Answer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._response.close()
+
+    def done(self) -> None:
+        """Read a body that does not matter, if it is small, so that the connection can be used again."""
+        try:
+            left = BLOCK
+            while left > 0 and (data := self.read(left)):
+                left -= len(data)
+        except Error:
+            pass
+        self.close()
+
+    def header(self, name: str, default: str = "") -> str:
+        value: str = self._response.headers.get(name, default)
+        return value
+
+    @property
+    def length(self) -> int | None:
+        """The bytes of the body, where the server says so."""
+        value = self.header("Content-Length")
+        return int(value) if value.isascii() and value.isdigit() else None
+
+    def read(self, size: int = BLOCK) -> bytes:
+        """At most `size` bytes, fewer only at the end; Lost where the body is cut short."""
+        try:
+            data: bytes = self._response.raw.read(size, decode_content=False)
+            return data
+        except Exception as error:
+            raise _error(error, self.url) from None
+
+    def read_all(self, limit: int) -> bytes:
+        """The whole body; an Error if it has more than `limit` bytes."""
+        data = self.read(limit + 1)
+        while 0 < len(data) <= limit and (more := self.read(limit + 1 - len(data))):
+            data += more
+        if len(data) > limit:
+            raise Error("cannot read answer of", host_of(self.url), f"it is larger than {limit} bytes")
+        return data
+
+
+class Client:
+    """Connections to any number of servers, kept open and shared by threads."""
+
+    def __init__(
+        self,
+        *,
+        verify: bool = True,
+        certs: Callable[[str], list[str]] | None = None,
+        retries: int = RETRIES,
+        delay: float = 0.5,
+        connections: int = 10,
+    ) -> None:
+        """verify: check certificates; certs: HOST[:PORT] -> directories with its own *.crt,
+        and *.cert with *.key (containers-certs.d(5)); delay: seconds before the first retry."""
+        self.verify = verify
+        self.retries = retries
+        self.delay = delay
+        self._certs = certs
+        self._connections = connections
+        self._session: Any = None
+        self._mounted: set[str] = set()
+        self._known: set[str] = set()  # hosts that have answered
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._session is not None:
+            self._session.close()
+
+    def request(
+        self,
+        method: str,
+        url: str,
+        headers: dict[str, str] | None = None,
+        body: bytes | Body | None = None,
+        *,
+        retries: int | None = None,
+    ) -> Answer:
+        """The answer, after redirects; of a status in PASSING only when it did not pass.
+
+        A failure to connect is tried again only with a host that has answered before: one
+        that is not there is said at once.
+        """
+        attempt, limit = 0, self.retries if retries is None else retries
+        while True:
+            try:
+                answer = self._follow(method, url, dict(headers or {}), body)
+            except Lost:
+                if attempt >= limit or host_of(url) not in self._known:
+                    raise
+                wait = 0.0
+            else:
+                wait = retry_after(answer.header("Retry-After"))
+                if answer.status not in PASSING or attempt >= limit or wait > PATIENCE:
+                    return answer
+                answer.done()
+            self.pause(attempt, wait)
+            attempt += 1
+
+    def pause(self, attempt: int, wait: float = 0.0) -> None:
+        """Wait before the next attempt: as long as was asked for, or ever longer."""
+        time.sleep(wait or min(self.delay * 2**attempt, 30.0))
+
+    def _follow(self, method: str, url: str, headers: dict[str, str], body: bytes | Body | None) -> Answer:
+        from urllib.parse import urljoin
+
+        for _ in range(REDIRECTS + 1):
+            answer = self._send(method, url, headers, body)
+            target = answer.header("Location")
+            if answer.status not in (301, 302, 303, 307, 308) or not target:
+                return answer
+            if method not in ("GET", "HEAD") and answer.status not in (307, 308):
+                return answer  # a registry never means this
+            answer.done()
+            new = urljoin(url, target)
+            if not new.startswith(("https://", "http://")):
+                raise Error("cannot follow redirect to", new, f"'{host_of(url)}' sent it")
+            if url.startswith("https:") and not new.startswith("https:") and self.verify:
+                raise Error("cannot follow redirect to", new, "it leads from https to http")
+            if origin(new) != origin(url):
+                headers = {k: v for k, v in headers.items() if k.lower() not in ("authorization", "cookie")}
+            url = new
+        raise Error("cannot fetch", url, f"more than {REDIRECTS} redirects")
+
+    def _send(self, method: str, url: str, headers: dict[str, str], body: bytes | Body | None) -> Answer:
+        session = self._prepared(url)
+        headers = {"User-Agent": AGENT, "Accept-Encoding": "identity", **headers}
+        if body is not None:
+            headers["Content-Length"] = str(len(body))
+        # no proxy stands between a machine and itself, whatever the environment says
+        proxies = {"http": "", "https": ""} if is_loopback(host_of(url)) else None
+        try:
+            response = session.request(
+                method, url, headers=headers, data=body, stream=True, allow_redirects=False,
+                timeout=(CONNECT_TIMEOUT, READ_TIMEOUT), proxies=proxies,
+            )  # fmt: skip
+        except Error:
+            raise
+        except Exception as error:
+            raise _error(error, url) from None
+        self._known.add(host_of(url))
+        return Answer(response)
+
+    # -- the session ------------------------------------------------------------------
+
+    def _prepared(self, url: str) -> Any:
+        """The session, ready for this URL's host."""
+        requests = load()
+        if self._session is None:
+            session = requests.Session()
+            session.auth = lambda request: request  # else requests looks into ~/.netrc
+            session.headers.clear()
+            session.cookies.set_policy(_no_cookies())
+            session.mount("http://", requests.adapters.HTTPAdapter(pool_maxsize=self._connections))
+            self._session = session
+        place = origin(url)
+        if url.startswith("https:") and place not in self._mounted:
+            self._session.mount(f"{place}/", _adapter(requests, self._context(host_of(url)), self._connections))
+            self._mounted.add(place)
+        return self._session
+
+    def _context(self, host: str) -> ssl.SSLContext:
+        """How TLS is spoken with a host: the system's trust, and what its certs.d adds."""
+        import os
+        import ssl
+
+        context = ssl.create_default_context()
+        if not self.verify:
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        known = ssl.get_default_verify_paths()
+        if not known.cafile and not known.capath:
+            import certifi  # comes with requests: for hosts without certificates of their own
+
+            context.load_verify_locations(certifi.where())
+        for directory in self._certs(host) if self._certs else ():
+            for name in sorted(os.listdir(directory)):
+                path, (stem, kind) = f"{directory}/{name}", os.path.splitext(name)
+                try:
+                    if kind == ".crt":
+                        context.load_verify_locations(path)
+                    elif kind == ".cert":
+                        context.load_cert_chain(path, f"{directory}/{stem}.key")
+                except OSError as error:  # ssl.SSLError is one
+                    raise Error("cannot use certificate", path, error) from None
+        return context
+
+
+def load() -> ModuleType:
+    """`requests`, without a third of its import time: parts of it that nothing here uses.
+
+    It loads a guesser of character sets (10 ms) and urllib3's HTTP/2 package, which loads what
+    reads the versions of installed packages (24 ms); empty modules stand there meanwhile.
+    """
+    import sys
+    from importlib.machinery import PathFinder
+
+    if "requests" in sys.modules:
+        return sys.modules["requests"]
+    found = PathFinder.find_spec("urllib3")
+    places = list(found.submodule_search_locations or ()) if found else []
+    stubs = {}
+    for name, path in (("charset_normalizer", []), ("urllib3.http2", [f"{place}/http2" for place in places])):
+        if name not in sys.modules:
+            stubs[name] = sys.modules[name] = type(sys)(name)
+            stubs[name].__dict__.update(__version__="3.0.0", __path__=path)
+    try:
+        import requests
+    finally:
+        for name, stub in stubs.items():
+            if sys.modules.get(name) is stub:
+                del sys.modules[name]
+    module: ModuleType = requests
+    return module
+
+
+def _adapter(requests: Any, context: ssl.SSLContext, connections: int) -> Any:
+    """requests' connection to a pool of urllib3's, with our TLS context and no other."""
+
+    class Adapter(requests.adapters.HTTPAdapter):  # type: ignore[misc]
+        def init_poolmanager(self, *args: Any, **more: Any) -> None:
+            super().init_poolmanager(*args, ssl_context=context, **more)
+
+        def proxy_manager_for(self, *args: Any, **more: Any) -> Any:
+            return super().proxy_manager_for(*args, ssl_context=context, **more)
+
+        def build_connection_pool_key_attributes(self, *args: Any) -> Any:
+            host, _ = super().build_connection_pool_key_attributes(*args)
+            return host, {}
+
+        def cert_verify(self, *args: Any) -> None:
+            """The context has it all; requests would add its own certificates."""
+
+    return Adapter(pool_maxsize=connections)
+
+
+def _no_cookies() -> Any:
+    from http.cookiejar import DefaultCookiePolicy
+
+    return DefaultCookiePolicy(allowed_domains=[])
+
+
+# -- hosts -----------------------------------------------------------------------------
+
+
+def host_of(url: str) -> str:
+    """HOST[:PORT] of a URL, without user and password."""
+    return url.partition("://")[2].partition("/")[0].partition("?")[0].rpartition("@")[2].lower()
+
+
+def origin(url: str) -> str:
+    """scheme://HOST[:PORT]: what credentials are for."""
+    scheme, host = url.partition(":")[0].lower(), host_of(url)
+    return f"{scheme}://{host.removesuffix(':443' if scheme == 'https' else ':80')}"
+
+
+def is_loopback(host: str) -> bool:
+    """Whether HOST[:PORT] is this machine: localhost, 127.0.0.0/8, ::1."""
+    name = host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
+    parts = name.split(".")
+    address = len(parts) == 4 and parts[0] == "127" and all(p.isdigit() and int(p) < 256 for p in parts)
+    return name.lower() == "localhost" or name == "::1" or address
+
+
+def retry_after(value: str) -> float:
+    """The seconds that a Retry-After asks for, in either of its forms; 0 for none."""
+    value = value.strip()
+    if value.isascii() and value.isdigit():
+        return float(value[:9])
+    if not value:
+        return 0.0
+    from email.utils import parsedate_to_datetime
+
+    try:
+        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
+    except (ValueError, TypeError, OverflowError):
+        return 0.0
+
+
+# -- failures ------------------------------------------------------------------------------
+
+
+def _error(error: BaseException, url: str) -> Error:
+    """An exception of requests, urllib3, http.client, ssl or socket in our form."""
+    import http.client
+    import ssl
+
+    host = host_of(url)
+    causes = list(_causes(error))
+    for cause in causes:
+        if isinstance(cause, Error):
+            return cause
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            why = cause.verify_message or "certificate verify failed"
+            return Error("cannot trust", host, why.lower(), "--tls-verify=false accepts any certificate")
+        if isinstance(cause, (TimeoutError, ConnectionError)) and type(cause).__module__ == "builtins":
+            return Lost("cannot reach", host, cause if cause.strerror else _plain(cause))
+        if isinstance(cause, ssl.SSLError):
+            return Error("cannot speak tls with", host, (cause.reason or str(cause)).lower().replace("_", " "))
+        if isinstance(cause, http.client.IncompleteRead):
+            return Lost("cannot read from", host, "the connection was cut")
+        if isinstance(cause, OSError) and cause.strerror and type(cause).__module__ in ("builtins", "socket"):
+            return Lost("cannot reach", host, cause)
+        if isinstance(cause, http.client.HTTPException):
+            return Error("cannot understand", host, str(cause) or type(cause).__name__)
+    text = next((str(cause) for cause in reversed(causes) if str(cause)), type(error).__name__)
+    passing = any("Timeout" in type(cause).__name__ or "Connection" in type(cause).__name__ for cause in causes)
+    if any("Timeout" in type(cause).__name__ for cause in causes):
+        text = "timed out"
+    return (Lost if passing else Error)("cannot fetch from", host, text)
+
+
+def _plain(error: OSError) -> str:
+    if isinstance(error, TimeoutError):
+        return "timed out"
+    return "the connection was cut" if isinstance(error, ConnectionError) else str(error)
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """An exception with everything it was raised from or carries, outermost first."""
+    seen: list[BaseException] = []
+    todo = [error]
+    while todo:
+        at = todo.pop(0)
+        if any(at is one for one in seen):
+            continue
+        seen.append(at)
+        yield at
+        inner = [at.__cause__, at.__context__, getattr(at, "reason", None), *at.args]
+        todo += [one for one in inner if isinstance(one, BaseException)]

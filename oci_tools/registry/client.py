@@ -1,0 +1,441 @@
+"""The client side of distribution-spec: one registry, spoken to through fetch.py.
+
+Every method names the repository, so that one object serves mirrors, mounts and copies.
+Bytes that come back are unchecked unless the docstring says so.  Not here: which blobs an
+image needs and in which order (copy.py).
+"""
+
+from __future__ import annotations
+
+import threading
+
+from oci_tools import document, fetch
+from oci_tools.errors import Busy, Error, printable
+from oci_tools.image import digest as digests
+from oci_tools.image import manifest as manifests
+from oci_tools.registry.auth import Auth
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from io import FileIO
+    from typing import Any
+
+    from oci_tools.image.layout import Descriptor
+    from oci_tools.registry.credentials import Credentials
+
+ACCEPT = ", ".join([*manifests.INDEXES, *manifests.MANIFESTS, manifests.DOCKER_SCHEMA1, "*/*"])
+VAGUE = ("", "application/json", "application/octet-stream", "text/plain", "text/html")  # says nothing
+MAX_ERROR = 1 << 16  # bytes of an error's text
+MAX_LIST = 4 << 20  # bytes of a page of tags
+MAX_PAGES = 100_000
+SINGLE = 16 << 20  # bytes up to which a blob is sent in one PUT, which cannot be resumed
+
+
+class Missing(Error):
+    """The registry has no such thing."""
+
+
+class Registry:
+    """A registry's API.
+
+    host       as in references and credentials: "docker.io"
+    api_host   the server: "registry-1.docker.io"
+    insecure   http, or a certificate that nobody vouches for, will do
+    """
+
+    def __init__(
+        self, client: fetch.Client, credentials: Credentials, host: str, api_host: str = "", insecure: bool = False
+    ) -> None:
+        self.client = client
+        self.host = host
+        self.api_host = api_host or host
+        self.insecure = insecure or not client.verify
+        self.auth = Auth(client, credentials, host)
+        self._base = ""
+        self._lock = threading.Lock()
+        self.rate_limit = ""  # what the registry said last of our remaining pulls
+
+    # -- asking -----------------------------------------------------------------------
+
+    def base(self) -> str:
+        """scheme://host, found out once.
+
+        A registry on this machine is asked over http first, as all engines do, and so is
+        one that the user allowed it to; the first question carries no credentials.
+        """
+        with self._lock:
+            if not self._base:
+                self._base = self._probe()
+            return self._base
+
+    def _probe(self) -> str:
+        secure, plain = f"https://{self.api_host}", f"http://{self.api_host}"
+        if fetch.is_loopback(self.api_host):
+            order = [plain, secure]
+        elif self.insecure:
+            order = [secure, plain]
+        else:
+            return secure
+        failure: Error | None = None
+        for base in order:
+            try:
+                answer = self.client.request("GET", f"{base}/v2/", retries=0)
+            except Error as error:
+                failure = failure or error
+                continue
+            with answer:
+                if answer.status != 400:  # what a server says to http on its https port
+                    self.auth.noted(answer.header("WWW-Authenticate"))
+                    answer.done()
+                    return base
+        raise failure or Error("cannot speak to", self.api_host, "it does not answer as a registry")
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        repository: str = "",
+        actions: str = "pull",
+        headers: dict[str, str] | None = None,
+        body: bytes | fetch.Body | None = None,
+        also: str = "",
+        retries: int | None = None,
+    ) -> fetch.Answer:
+        """The answer to a path of the API, or to a URL that the registry gave, with our credentials.
+
+        also: another repository that must be readable, for mounts.
+        """
+        base = self.base()
+        url = path if "://" in path else base + path
+        scopes = frozenset({f"repository:{repository}:{actions}"} if repository else set())
+        scopes |= {f"repository:{also}:pull"} if also else set()
+        ours = fetch.origin(url) == base  # nobody else gets to see what we say to this one
+        said = self.auth.header(repository, scopes) if ours else ""
+        headers = dict(headers or {})
+        for _ in range(3):
+            if said:
+                headers["Authorization"] = said
+            answer = self.client.request(method, url, headers, body, retries=retries)
+            if answer.status != 401 or not ours or fetch.origin(answer.url) != base:
+                break
+            value = answer.header("WWW-Authenticate")
+            more = self.auth.challenged(value, repository, scopes, said)
+            if not more:
+                break
+            said = more
+            answer.done()
+        if answer.header("RateLimit-Remaining"):
+            self.rate_limit = printable(answer.header("RateLimit-Remaining"))
+        return answer
+
+    def fail(self, answer: fetch.Answer, what: str, subject: object) -> Error:
+        """The Error that an answer means; its body is read for the registry's words."""
+        status, said = answer.status, _said(answer)
+        answer.close()
+        if status == 404:
+            return Missing(what, subject, said or "not found")
+        if status == 401:
+            hint = None if self.auth.known("") else f"log in with oci-pull --login {self.host}"
+            return Error(what, subject, said or "authentication required", hint)
+        if status in fetch.PASSING:
+            wait = fetch.retry_after(answer.header("Retry-After"))
+            hint = f"it asks to wait {wait:.0f} seconds" if wait else None
+            return Busy(what, subject, f"{self.host} answers {status}{f', {said}' if said else ''}", hint)
+        return Error(what, subject, f"{self.host} answers {status}{f', {said}' if said else ''}")
+
+    # -- reading ------------------------------------------------------------------------
+
+    def manifest(self, repository: str, reference: str) -> tuple[bytes, Descriptor]:
+        """A manifest's bytes and its descriptor, verified against the digest asked for, or stated."""
+        subject = self._name(repository, reference)
+        path = f"/v2/{repository}/manifests/{reference}"
+        with self.request("GET", path, repository, headers={"Accept": ACCEPT}) as answer:
+            if answer.status != 200:
+                raise self.fail(answer, "cannot fetch", subject)
+            stated = answer.header("Docker-Content-Digest")
+            media_type = answer.header("Content-Type").partition(";")[0].strip()
+            data = answer.read_all(manifests.MAX_DOCUMENT)
+        expected = reference if ":" in reference else stated
+        if not digests.valid(expected):
+            expected = digests.of(data)
+        algorithm = expected.partition(":")[0]
+        actual = digests.of(data, algorithm)
+        if actual != expected:
+            raise Error("wrong digest of manifest", subject, f"content has {actual}, not {expected}")
+        descriptor = {"digest": expected, "size": len(data)}
+        return data, {"mediaType": _manifest_type(data, media_type, expected), **descriptor}
+
+    def head_manifest(self, repository: str, reference: str) -> Descriptor | None:
+        """The descriptor that a registry states for a manifest, or None where it has none."""
+        path = f"/v2/{repository}/manifests/{reference}"
+        with self.request("HEAD", path, repository, headers={"Accept": ACCEPT}) as answer:
+            digest = answer.header("Docker-Content-Digest")
+            if answer.status == 404:
+                return None
+            if answer.status != 200:
+                raise self.fail(answer, "cannot fetch", self._name(repository, reference))
+            media_type = answer.header("Content-Type").partition(";")[0].strip()
+            return {"mediaType": media_type, "digest": digest, "size": answer.length or 0}
+
+    def blob(self, repository: str, descriptor: Descriptor, offset: int = 0) -> tuple[fetch.Answer, int]:
+        """A blob as a stream, and the offset at which that begins: the one asked for, or 0."""
+        digest = descriptor["digest"]
+        headers = {"Range": f"bytes={offset}-"} if offset else {}
+        answer = self.request("GET", f"/v2/{repository}/blobs/{digest}", repository, headers=headers)
+        try:
+            if answer.status == 206 and offset:
+                said = answer.header("Content-Range")
+                if said.startswith(f"bytes {offset}-{descriptor['size'] - 1}/"):
+                    return answer, offset
+                raise Error("cannot fetch blob", digest, f"asked from {offset} on, got '{said}'")
+            if answer.status != 200:
+                raise self.fail(answer, "cannot fetch blob", digest)
+            if answer.length is not None and answer.length != descriptor["size"]:
+                raise Error("wrong size of blob", digest, f"{answer.length} bytes, not {descriptor['size']}")
+            return answer, 0
+        except BaseException:
+            answer.close()
+            raise
+
+    def has_blob(self, repository: str, descriptor: Descriptor) -> bool:
+        path = f"/v2/{repository}/blobs/{descriptor['digest']}"
+        with self.request("HEAD", path, repository, "pull,push") as answer:
+            if answer.status not in (200, 404):
+                raise self.fail(answer, "cannot look for blob", descriptor["digest"])
+            return answer.status == 200
+
+    def tags(self, repository: str) -> Iterator[str]:
+        """All tags, page by page, as the registry orders them."""
+        for page in self._pages(f"/v2/{repository}/tags/list", repository, "cannot list tags of"):
+            for tag in page.get("tags") or ():
+                if isinstance(tag, str):
+                    yield tag
+
+    def referrers(self, repository: str, digest: str, artifact_type: str = "") -> list[Descriptor]:
+        """The descriptors of manifests whose subject is `digest`; by the fallback tag on old registries."""
+        from urllib.parse import quote
+
+        mark = f"?artifactType={quote(artifact_type, safe='')}" if artifact_type else ""
+        try:
+            pages = list(self._pages(f"/v2/{repository}/referrers/{digest}{mark}", repository, "cannot list referrers of"))
+        except Missing:
+            pages = self._fallback(repository, digest)
+        found: dict[str, Descriptor] = {}
+        for page in pages:
+            for entry in page.get("manifests") or ():
+                digests.check_descriptor(entry)
+                if not artifact_type or entry.get("artifactType") == artifact_type:
+                    found.setdefault(entry["digest"], entry)
+        return list(found.values())
+
+    def _fallback(self, repository: str, digest: str) -> list[dict[str, Any]]:
+        try:
+            data, descriptor = self.manifest(repository, fallback_tag(digest))
+        except Missing:
+            return []
+        return [manifests.parse(data, descriptor)]
+
+    def _pages(self, path: str, repository: str, what: str) -> Iterator[dict[str, Any]]:
+        """Every page of a list, by the Link headers (RFC 8288)."""
+        seen: set[str] = set()
+        at = path
+        while at and at not in seen and len(seen) < MAX_PAGES:
+            seen.add(at)
+            with self.request("GET", at, repository) as answer:
+                if answer.status != 200:
+                    raise self.fail(answer, what, self._name(repository))
+                found = document.loads(answer.read_all(MAX_LIST), f"list of {self._name(repository)}")
+                if not isinstance(found, dict):
+                    raise Error(what, self._name(repository), "the answer is not an object")
+                yield found
+                at = _next_page(answer.header("Link"), answer.url)
+
+    def _name(self, repository: str, reference: str = "") -> str:
+        mark = "@" if ":" in reference else ":" if reference else ""
+        return f"{self.host}/{repository}{mark}{reference}"
+
+    # -- writing ------------------------------------------------------------------------
+
+    def put_manifest(self, repository: str, reference: str, data: bytes, media_type: str) -> fetch.Answer:
+        """Store a manifest's exact bytes; the answer (closed) has the headers."""
+        subject = self._name(repository, reference)
+        answer = self.request(
+            "PUT", f"/v2/{repository}/manifests/{reference}", repository, "pull,push",
+            {"Content-Type": media_type}, data,
+        )  # fmt: skip
+        with answer:
+            if answer.status not in (200, 201, 202):
+                raise self.fail(answer, "cannot push", subject)
+            stated = answer.header("Docker-Content-Digest")
+            algorithm = stated.partition(":")[0]
+            if digests.valid(stated) and stated != digests.of(data, algorithm):
+                raise Error("cannot push", subject, f"the registry calls it {stated}", "it changed the manifest")
+            answer.done()
+        return answer
+
+    def upload(
+        self,
+        repository: str,
+        descriptor: Descriptor,
+        file: FileIO,
+        source: str = "",
+        chunk: int = 0,
+        told: Callable[[int, bytes], None] | None = None,
+    ) -> str:
+        """Bring a blob into a repository: "mounted" from another or "sent".
+
+        source: a repository of this registry that has it; chunk: bytes sent at most in one
+        request, 0 for all; told: of offset and bytes of each block before it
+        is sent; an Error out of it ends the upload.
+        """
+        location, least = self._begin(repository, descriptor, source)
+        if not location:
+            return "mounted"
+        chunk = max(chunk, least) if chunk else 0
+        attempt = 0
+        offset = 0
+        while True:
+            try:
+                self._send(repository, descriptor, file, location, offset, chunk, told)
+                return "sent"
+            except Busy:
+                if attempt >= self.client.retries:
+                    raise
+            self.client.pause(attempt)
+            attempt += 1
+            location, offset = self._resume(repository, location, descriptor)
+            if not location:
+                location, _ = self._begin(repository, descriptor, source)
+                if not location:
+                    return "mounted"
+
+    def _begin(self, repository: str, descriptor: Descriptor, source: str) -> tuple[str, int]:
+        """Open an upload: (its URL, the least size of chunks); ("", 0) when the blob was mounted instead.
+
+        A mount is always asked for: without `from` a registry may know a place itself, and one
+        that does not answers with an upload as if nothing had been said (distribution-spec).
+        """
+        digest = descriptor["digest"]
+        path = f"/v2/{repository}/blobs/uploads/?mount={digest}" + (f"&from={source}" if source else "")
+        if not digest.startswith("sha256:"):
+            path += f"&digest-algorithm={digest.partition(':')[0]}"
+        with self.request("POST", path, repository, "pull,push", body=b"", also=source) as answer:
+            if answer.status == 201:
+                answer.done()
+                return "", 0
+            if answer.status in (401, 403) and source:
+                return self._begin(repository, descriptor, "")
+            if answer.status != 202:
+                raise self.fail(answer, "cannot push to", self._name(repository))
+            answer.done()
+            least = answer.header("OCI-Chunk-Min-Length")
+            return self._location(answer), int(least) if least.isascii() and least.isdigit() else 0
+
+    def _location(self, answer: fetch.Answer) -> str:
+        from urllib.parse import urljoin
+
+        location = answer.header("Location")
+        if not location:
+            raise Error("cannot push to", self.host, "it opens an upload but does not say where")
+        url = urljoin(answer.url, location)
+        if not url.startswith(("https://", "http://")):
+            raise Error("cannot push to", self.host, f"it names '{location}' as the place")
+        if url.startswith("http://") and self.base().startswith("https://"):
+            # a registry behind a proxy that does tls and does not say so: never send it in the clear
+            url = "https://" + url[7:]
+        return url
+
+    def _send(
+        self, repository: str, descriptor: Descriptor, file: FileIO, location: str, offset: int, chunk: int,
+        told: Callable[[int, bytes], None] | None,
+    ) -> None:  # fmt: skip
+        """Send what is missing of a blob and close the upload."""
+        size, digest = descriptor["size"], descriptor["digest"]
+        headers = {"Content-Type": "application/octet-stream"}
+        if offset or chunk or size > SINGLE:
+            while offset < size:
+                count = min(chunk or size, size - offset)
+                where = {"Content-Range": f"{offset}-{offset + count - 1}"}
+                body = fetch.Body(file, count, offset, told)
+                answer = self.request("PATCH", location, repository, "pull,push", {**headers, **where}, body, retries=0)
+                with answer:
+                    if answer.status == 416:
+                        raise Busy("cannot push blob", digest, "the registry expects another part")
+                    if answer.status not in (200, 202, 204):
+                        raise self.fail(answer, "cannot push blob", digest)
+                    answer.done()
+                    location = self._location(answer)
+                offset += count
+        last = fetch.Body(file, size - offset, offset, told) if offset < size else b""
+        mark = "&" if "?" in location else "?"
+        url = f"{location}{mark}digest={digest}"
+        with self.request("PUT", url, repository, "pull,push", headers, last, retries=0) as answer:
+            if answer.status not in (200, 201, 202, 204):
+                raise self.fail(answer, "cannot push blob", digest)
+            answer.done()
+
+    def _resume(self, repository: str, location: str, descriptor: Descriptor) -> tuple[str, int]:
+        """After a cut: (where to go on, the bytes that the registry has); ("", 0) to begin again."""
+        try:
+            with self.request("GET", location, repository, "pull,push") as answer:
+                answer.done()
+                said = answer.header("Range").removeprefix("bytes=")
+                end = said.partition("-")[2]
+                if answer.status in (200, 204) and said.startswith("0-") and end.isascii() and end.isdigit():
+                    offset = int(end) + 1 if int(end) else 0  # "0-0" says nothing or one byte: send it again
+                    if offset <= descriptor["size"]:
+                        return (self._location(answer) if answer.header("Location") else location), offset
+        except Error:
+            pass
+        return "", 0
+
+    def delete(self, repository: str, reference: str) -> None:
+        """Delete a manifest or tag."""
+        path = f"/v2/{repository}/manifests/{reference}"
+        with self.request("DELETE", path, repository, "delete") as answer:
+            if answer.status not in (200, 202, 204):
+                raise self.fail(answer, "cannot delete", self._name(repository, reference))
+            answer.done()
+
+
+def fallback_tag(digest: str) -> str:
+    """The tag under which registries without the referrers API keep their list."""
+    algorithm, _, text = digest.partition(":")
+    return f"{algorithm}-{text}"[:128]
+
+
+def _manifest_type(data: bytes, stated: str, name: str) -> str:
+    """The media type of a manifest: as the header and the document say, which must agree."""
+    found = document.loads(data, name)
+    if not isinstance(found, dict):
+        raise Error("invalid manifest", name, "not an object")
+    promised = {} if stated in VAGUE else {"mediaType": stated}
+    return manifests.kind(found, {"digest": name, **promised})
+
+
+def _said(answer: fetch.Answer) -> str:
+    """What a registry's error says, for people: the spec's JSON, or nothing."""
+    try:
+        found = document.loads(answer.read_all(MAX_ERROR))
+        first = found["errors"][0]
+        text = str(first.get("message") or first.get("code") or "")
+        detail = first.get("detail")
+    except (Error, KeyError, IndexError, TypeError, AttributeError):
+        return ""
+    if isinstance(detail, str) and detail and detail not in text:
+        text = f"{text}: {detail}" if text else detail
+    text = printable(text.strip().rstrip("."))
+    return text[:1].lower() + text[1:200]
+
+
+def _next_page(link: str, url: str) -> str:
+    """The URL of rel="next" in a Link header, or ""."""
+    from urllib.parse import urljoin
+
+    for part in link.split(",") if link else ():
+        target, _, params = part.partition(";")
+        target = target.strip()
+        if 'rel="next"' in params.replace(" ", "") or "rel=next" in params.replace(" ", ""):
+            return urljoin(url, target.strip("<>"))
+    return ""

@@ -1,0 +1,166 @@
+"""Where a reference is fetched from: containers-registries.conf(5) and containers-certs.d(5).
+
+    [[registry]]
+    prefix = "example.com/ns"       the longest that fits decides; "*.example.com" fits subdomains
+    location = "other.example/ns"   what stands for the prefix; default: the prefix
+    insecure, blocked = false
+    mirror-by-digest-only = false
+    [[registry.mirror]]             tried in order before the location itself, reads only
+    location = "mirror.example/ns"
+    insecure = false
+    pull-from-mirror = "all"        or "digest-only", "tag-only"
+
+Read are $CONTAINERS_REGISTRIES_CONF, or the user's or else the system's registries.conf, and
+what is in registries.conf.d beside those.  Short names are Docker's (image/ref.py): what
+`unqualified-search-registries` and `[aliases]` say does not change what a name means here.
+"""
+
+from __future__ import annotations
+
+import os
+
+from oci_tools.errors import Error
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from oci_tools.image.ref import Ref
+
+API_HOSTS = {"docker.io": "registry-1.docker.io"}  # where the name and the server differ
+SYSTEM = "/etc/containers"
+
+
+class Source:
+    """One place that a repository can be read from or written to."""
+
+    __slots__ = ("host", "insecure", "repository")
+
+    def __init__(self, host: str, repository: str, insecure: bool = False) -> None:
+        self.host = host
+        self.repository = repository
+        self.insecure = insecure
+
+    @property
+    def api_host(self) -> str:
+        return API_HOSTS.get(self.host, self.host)
+
+    def __repr__(self) -> str:
+        return f"<Source {self.host}/{self.repository}>"
+
+
+def sources(ref: Ref, write: bool = False) -> list[Source]:
+    """Where to look for a reference, in order; the last is the registry itself."""
+    return resolve(ref, tables(), write)
+
+
+def resolve(ref: Ref, registries: list[dict[str, Any]], write: bool = False) -> list[Source]:
+    """The same, from given [[registry]] tables."""
+    best, length = None, -1
+    for table in registries:
+        prefix = _text(table, "prefix") or _text(table, "location")
+        if prefix and len(prefix) > length and _fits(prefix, ref):
+            best, length = table, len(prefix)
+    if best is None:
+        return [Source(ref.host, ref.repository)]
+    prefix = _text(best, "prefix") or _text(best, "location")
+    if best.get("blocked") is True:
+        raise Error("registry is blocked", prefix, "by registries.conf")
+    found = [] if write else _mirrors(best, prefix, ref)
+    return [*found, _rewritten(ref, prefix, _text(best, "location"), best.get("insecure") is True)]
+
+
+def _mirrors(table: dict[str, Any], prefix: str, ref: Ref) -> list[Source]:
+    found = []
+    digest_only = table.get("mirror-by-digest-only") is True
+    for mirror in table.get("mirror") or ():
+        if not isinstance(mirror, dict) or not _text(mirror, "location"):
+            raise Error("invalid registries.conf", prefix, "a mirror has no location")
+        use = _text(mirror, "pull-from-mirror") or ("digest-only" if digest_only else "all")
+        if use == "all" or use == ("digest-only" if ref.digest else "tag-only"):
+            found.append(_rewritten(ref, prefix, _text(mirror, "location"), mirror.get("insecure") is True))
+    return found
+
+
+def _fits(prefix: str, ref: Ref) -> bool:
+    """Whether a prefix means this reference: whole components, or any host under `*.`."""
+    if prefix.startswith("*."):
+        return ref.host.endswith(prefix[1:]) or ref.host.partition(":")[0].endswith(prefix[1:])
+    name = ref.name
+    return name == prefix or (name.startswith(prefix) and name[len(prefix)] in "/:@")
+
+
+def _rewritten(ref: Ref, prefix: str, location: str, insecure: bool) -> Source:
+    if not location:
+        return Source(ref.host, ref.repository, insecure)
+    rest = f"/{ref.repository}" if prefix.startswith("*.") else ref.name[len(prefix) :]
+    host, _, repository = f"{location}{rest}".partition("/")
+    if not repository:
+        raise Error("invalid registries.conf", prefix, f"'{location}' leaves no repository")
+    return Source(host, repository, insecure)
+
+
+def _text(table: dict[str, Any], key: str) -> str:
+    value = table.get(key, "")
+    if not isinstance(value, str):
+        raise Error("invalid registries.conf", key, "not a string")
+    return value
+
+
+# -- files --------------------------------------------------------------------------------
+
+
+def tables() -> list[dict[str, Any]]:
+    """The [[registry]] tables of this host; those of registries.conf.d come later and win."""
+    found: dict[str, dict[str, Any]] = {}
+    for path in _files():
+        try:
+            with open(path, "rb") as file:
+                data = file.read()
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as error:
+            raise Error("cannot read", path, error) from None
+        for table in _parse(data, path):
+            found[_text(table, "prefix") or _text(table, "location")] = table
+    return list(found.values())
+
+
+def _files() -> list[str]:
+    given = os.environ.get("CONTAINERS_REGISTRIES_CONF")
+    if given:
+        return [given]
+    user = os.path.join(os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config"), "containers")
+    main = next((p for p in (f"{user}/registries.conf",) if os.path.exists(p)), f"{SYSTEM}/registries.conf")
+    found = [main]
+    for directory in (f"{SYSTEM}/registries.conf.d", f"{user}/registries.conf.d"):
+        try:
+            found += [f"{directory}/{name}" for name in sorted(os.listdir(directory)) if name.endswith(".conf")]
+        except OSError:
+            pass
+    return found
+
+
+def _parse(data: bytes, path: str) -> list[dict[str, Any]]:
+    # Most hosts have files of comments and aliases only: `import tomllib` (8 ms) is for the others.
+    if not any(line.lstrip().startswith((b"[[", b"registry")) for line in data.splitlines()):
+        return []
+    import tomllib
+
+    try:
+        found = tomllib.loads(data.decode())
+    except ValueError as error:
+        raise Error("invalid registries.conf", path, str(error)) from None
+    listed = found.get("registry", [])
+    if not isinstance(listed, list) or not all(isinstance(table, dict) for table in listed):
+        raise Error("invalid registries.conf", path, "registry is not a list of tables")
+    return listed
+
+
+def cert_directories(host: str, given: str | None = None) -> list[str]:
+    """Directories with certificates for HOST[:PORT]: the one given, or those in certs.d."""
+    if given:
+        return [given]
+    user = os.path.join(os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config"), "containers")
+    roots = (f"{user}/certs.d", f"{SYSTEM}/certs.d", "/etc/docker/certs.d")
+    return [f"{root}/{host}" for root in roots if os.path.isdir(f"{root}/{host}")][:1]

@@ -1,0 +1,39 @@
+"""The options that oci-pull and oci-push share, and what they say."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from oci_tools.registry.copy import Options
+
+TRANSFER: tuple[tuple[str, Any, Any, str], ...] = (
+    ("--tls-verify", "flag", True, "demand a valid certificate, and https of all hosts but this one"),
+    ("--cert-dir DIR", "text", None, "directory with *.crt, *.cert and *.key for the registry"),
+    ("--authfile FILE", "text", None, "credentials file, instead of the usual ones"),
+    ("--auth-fd N", "int", None, "read credentials as JSON from this descriptor"),
+    ("-j --jobs N", "int", 6, "blobs moved at the same time"),
+    ("--retries N", "int", 5, "how often a failure that may pass is tried again"),
+    ("--retry-delay MS", "int", 500, "milliseconds before the first retry; they double"),
+    ("--progress HOW", ("auto", "plain", "none", "json"), "auto", "on standard error; auto: if it is a terminal"),
+    ("--status-fd N", "int", None, "write progress as JSON lines to this descriptor"),
+)
+
+
+def options(args: Any, op: str, **more: Any) -> Options:
+    """What the words say."""
+    from oci_tools.registry import copy
+    from oci_tools.registry.credentials import Credentials
+    from oci_tools.registry.progress import Progress
+
+    return copy.Options(
+        verify=args.tls_verify,
+        cert_dir=args.cert_dir,
+        credentials=Credentials(args.authfile, args.auth_fd),
+        jobs=args.jobs,
+        retries=args.retries,
+        delay=args.retry_delay / 1000,
+        progress=Progress(op, args.progress, args.status_fd),
+        **more,
+    )
