@@ -1,0 +1,348 @@
+"""One layer's archive becomes a tree of its own: image-spec, layer.md, "Applying Changesets".
+
+A layer is unpacked by itself, into an empty directory, so that layers can be unpacked at once and
+shared; `merge.py` puts them one over the other, `store.py` keeps them.  What speaks of
+lower layers is put down here as data, and done there:
+
+    whiteouts  paths that the layer removes from those below, wherever in the archive they stood
+    opaques    directories whose content below is hidden
+    links      hard links whose target is not in this layer
+
+A directory that only appears in the names of others is there with no meta: below it may
+be one whose attributes count, or a link to where the names really go.
+
+A name given twice is what it is last, but a directory given again keeps what is in it.  What AUFS
+left in old images (`.wh..wh.*`) is passed over, save that hard links into `.wh..wh.plnk` work.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+
+from oci_tools import compress, fs
+from oci_tools.errors import Error
+from oci_tools.layer.tar import Entry, Reader
+from oci_tools.layer.tree import Dir, Tree, clean
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from typing import Any
+
+    from oci_tools.layer.limits import Limits
+    from oci_tools.layer.owner import Owner
+
+WHITEOUT = b".wh."
+OPAQUE = b".wh..wh..opq"
+AUFS = b".wh..wh."
+AUFS_LINKS = b".wh..wh.plnk"
+
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_GONE = (errno.ENOENT, errno.ENOTDIR)
+
+
+class Source:
+    """A layer to unpack: where its bytes come from, and what they must be.
+
+    open     gives the blob as a binary stream
+    digest   of the blob, and its size in bytes; None where the caller has checked them
+    diff_id  the digest of the plain archive; None if nobody knows it
+    """
+
+    def __init__(self, open: Callable[[], Any], digest: str | None, size: int | None, diff_id: str | None) -> None:
+        self.open = open
+        self.digest = digest
+        self.size = size
+        self.diff_id = diff_id
+
+    def __str__(self) -> str:
+        return self.digest or self.diff_id or "layer"
+
+
+class Layer:
+    """A layer that is a tree by now: the tree, and what it says of those below (see the module)."""
+
+    def __init__(self, tree: Tree) -> None:
+        self.tree = tree
+        self.whiteouts: list[list[bytes]] = []
+        self.opaques: list[list[bytes]] = []
+        self.links: list[tuple[list[bytes], list[bytes]]] = []
+
+    def dump(self) -> list[Any]:
+        """As plain values, for the way from one process to another."""
+        return [self.tree.dump(), self.whiteouts, self.opaques, self.links]
+
+    def load(self, values: list[Any]) -> None:
+        self.tree.load(values[0])
+        self.whiteouts, self.opaques, self.links = values[1:]
+
+
+def unpack(source: Source, rootfd: int, owner: Owner, limits: Limits, threads: bool = False) -> Layer:
+    """Unpack a layer into the empty directory `rootfd`, and check all that it promises.
+
+    With `threads`, inflating and hashing run beside the writing.  Directories have not got
+    their attributes yet: `Tree.settle`.
+    """
+    layer = Layer(Tree(rootfd))
+    umask = os.umask(0)  # modes are the layer's
+    try:
+        with source.open() as stream, layer.tree, _pipe(source, stream, threads) as pieces:
+            reader = Reader(pieces, limits, source)
+            _Unpacking(layer, reader, owner).run()
+            reader.drain()
+    finally:
+        os.umask(umask)
+    return layer
+
+
+class _pipe:
+    """The plain bytes of a layer, checked at their end; threads end with the `with` block."""
+
+    def __init__(self, source: Source, stream: Any, threads: bool) -> None:
+        self._source = source
+        self._threads = threads
+        self._made: list[compress.Ahead] = []
+        raw = verified(compress.read_pieces(stream), source.digest, source.size, "digest of blob", source)
+        plain = self._ahead(compress.expand(raw, source))
+        self._pieces = self._ahead(verified(plain, source.diff_id, None, "diff id of layer", source))
+
+    def _ahead(self, pieces: Iterable[bytes]) -> Iterable[bytes]:
+        if not self._threads:
+            return pieces
+        self._made.append(compress.Ahead(pieces))
+        return self._made[-1]
+
+    def __enter__(self) -> Iterable[bytes]:
+        return self._pieces
+
+    def __exit__(self, *_: object) -> None:
+        for one in reversed(self._made):
+            one.__exit__()
+
+
+def verified(
+    pieces: Iterable[bytes], digest: str | None, size: int | None, what: str, subject: object
+) -> Iterator[bytes]:
+    """Pass pieces on; an Error at the end, or where there are too many, if they are not what was promised."""
+    import hashlib
+
+    algorithm, _, text = (digest or "sha256:").partition(":")
+    if algorithm not in ("sha256", "sha512"):
+        raise Error("unknown digest algorithm", digest)
+    known = hashlib.new(algorithm)
+    count = 0
+    for piece in pieces:
+        count += len(piece)
+        if size is not None and count > size:
+            raise Error("wrong size of blob", subject, f"more than {size} bytes")
+        if text:
+            known.update(piece)
+        yield piece
+    if size is not None and count != size:
+        raise Error("wrong size of blob", subject, f"{count} bytes of {size}")
+    if text and known.hexdigest() != text:
+        raise Error(f"wrong {what}", subject, f"content has {algorithm}:{known.hexdigest()}, not {digest}")
+
+
+class _Unpacking:
+    """The work on one layer."""
+
+    def __init__(self, layer: Layer, reader: Reader, owner: Owner) -> None:
+        self._layer = layer
+        self._tree = layer.tree
+        self._reader = reader
+        self._owner = owner
+        self._later: dict[tuple[Dir, bytes], list[bytes]] = {}  # hard links into lower layers
+        self._known: dict[bytes, Dir] = {}  # directories by the names under which they were found
+        self._make = {"f": self._file, "l": self._link, "h": self._hard, "c": self._node, "b": self._node,
+                      "p": self._node}  # fmt: skip
+
+    def run(self) -> None:
+        for entry in self._reader:
+            try:
+                self._entry(entry)
+            except OSError as error:
+                raise Error("cannot unpack", entry.name or b".", error) from None
+        if b".wh..wh.plnk" in self._tree.root.kids:
+            self._tree.remove(self._tree.root, AUFS_LINKS)
+        for (node, name), target in self._later.items():
+            if name not in node.kids and self._tree.has(node):
+                self._layer.links.append(([*clean(node.path()), name], target))
+
+    def _entry(self, entry: Entry) -> None:
+        parts = clean(entry.name)
+        if not parts:
+            if entry.type != "d":
+                raise Error("cannot unpack", entry.name or b".", "only a directory can be the root")
+            self._tree.root.meta = _meta(entry)
+            return
+        if WHITEOUT in entry.name and self._is_mark(entry, parts):
+            return
+        name = parts.pop()
+        node = self._parent(parts)
+        if self._later:
+            self._later.pop((node, name), None)
+        if entry.type == "d":
+            kid = node.kids.get(name)
+            if kid is None:
+                self._tree.make(node, name, _meta(entry))
+            else:
+                kid.meta = _meta(entry)
+            return
+        make = self._make[entry.type]
+        try:
+            make(entry, node, name)
+        except FileExistsError:
+            self._clear(node, name)
+            make(entry, node, name)
+
+    def _parent(self, parts: list[bytes]) -> Dir:
+        key = b"/".join(parts)
+        node = self._known.get(key)
+        if node is None:
+            node = self._tree.find(parts, make=True)
+            assert node is not None
+            if node.path() == key:  # not through a link, which can be replaced
+                self._known[key] = node
+        return node
+
+    def _clear(self, node: Dir, name: bytes) -> None:
+        """Take away what has a name, so that something else can have it."""
+        if name in node.kids:
+            self._known.clear()
+        self._tree.remove(node, name)
+
+    # -- whiteouts -----------------------------------------------------------------------
+
+    def _is_mark(self, entry: Entry, parts: list[bytes]) -> bool:
+        """Whether an entry is none of the tree, but tells of lower layers, or is AUFS's."""
+        for part in parts[:-1]:
+            if part.startswith(AUFS):
+                return part != AUFS_LINKS
+            if part.startswith(WHITEOUT):
+                raise Error("cannot unpack", entry.name, "a name below a whiteout")
+        name = parts[-1]
+        if not name.startswith(WHITEOUT):
+            return False
+        if name == OPAQUE:
+            self._layer.opaques.append(parts[:-1])
+        elif name.startswith(AUFS):
+            return name != AUFS_LINKS or len(parts) > 1
+        elif name[4:] in (b"", b".", b".."):
+            raise Error("cannot unpack", entry.name, "a whiteout of nothing")
+        else:
+            self._layer.whiteouts.append([*parts[:-1], name[4:]])
+        return True
+
+    # -- what is no directory ----------------------------------------------------------------
+
+    def _file(self, entry: Entry, node: Dir, name: bytes) -> None:
+        mode = entry.mode & 0o777
+        if self._owner.single:
+            mode |= 0o600  # or its attributes could not be set
+        fd = os.open(name, _NEW, mode, dir_fd=self._tree.fd(node))
+        try:
+            if entry.sparse is not None:
+                self._sparse(fd, entry)
+            elif entry.size:
+                for view in self._reader.data():
+                    while (done := os.write(fd, view)) < len(view):
+                        view = view[done:]
+            self._owner.file(fd, mode, entry.mode, entry.uid, entry.gid, entry.xattrs)
+            os.utime(fd, ns=(entry.mtime, entry.mtime))
+        finally:
+            os.close(fd)
+
+    def _sparse(self, fd: int, entry: Entry) -> None:
+        """Write the pieces where they belong, and leave the holes."""
+        os.ftruncate(fd, entry.size)
+        views = self._reader.data()
+        view = memoryview(b"")
+        for offset, length in entry.sparse or ():
+            while length:
+                view = view or next(views)
+                done = os.pwrite(fd, view[:length], offset)
+                view, offset, length = view[done:], offset + done, length - done
+
+    def _link(self, entry: Entry, node: Dir, name: bytes) -> None:
+        if not entry.link:
+            raise Error("cannot unpack", entry.name, "a link to nowhere")
+        at = self._tree.fd(node)
+        os.symlink(entry.link, name, dir_fd=at)
+        self._owner.other(at, name, -1, entry.uid, entry.gid, entry.xattrs)
+        os.utime(name, ns=(entry.mtime, entry.mtime), dir_fd=at, follow_symlinks=False)
+
+    def _hard(self, entry: Entry, node: Dir, name: bytes) -> None:
+        """A hard link has no attributes of its own: its header's are not looked at."""
+        parts = clean(entry.link)
+        if not parts:
+            raise Error("cannot unpack", entry.name, "a hard link to a directory")
+        target = parts.pop()
+        holder = self._tree.find(parts)
+        if holder is not None:
+            if holder is node and target == name:
+                return
+            if target in holder.kids:
+                raise Error("cannot unpack", entry.name, "a hard link to a directory")
+            if link_at(self._tree, holder, target, node, name):
+                return
+        self._clear(node, name)
+        self._later[node, name] = self._later.get((holder, target), [*parts, target]) if holder else [*parts, target]
+
+    def _node(self, entry: Entry, node: Dir, name: bytes) -> None:
+        kind = {"c": stat.S_IFCHR, "b": stat.S_IFBLK, "p": stat.S_IFIFO}[entry.type]
+        at = self._tree.fd(node)
+        device = 0 if entry.type == "p" else os.makedev(*entry.device)
+        try:
+            os.mknod(name, kind | entry.mode & 0o777, device, dir_fd=at)
+        except PermissionError:
+            self._owner.warn("devices", "devices need root: each is an empty file")
+            os.close(os.open(name, _NEW, 0, dir_fd=at))
+            entry.mode = 0
+        self._owner.other(at, name, entry.mode, entry.uid, entry.gid, entry.xattrs)
+        os.utime(name, ns=(entry.mtime, entry.mtime), dir_fd=at, follow_symlinks=False)
+
+
+def _meta(entry: Entry) -> tuple[int, int, int, int, dict[bytes, bytes]]:
+    return entry.mode, entry.uid, entry.gid, entry.mtime, entry.xattrs
+
+
+def link_at(tree: Tree, holder: Dir, target: bytes, node: Dir, name: bytes, other: Tree | None = None) -> bool:
+    """Give `name` the file of `target`, a link itself if it is one; False if there is no target.
+
+    `other` is the tree of `holder`, if that is another one.
+    """
+    at = os.open(b".", os.O_PATH | os.O_CLOEXEC, dir_fd=(other or tree).fd(holder))
+    try:
+        os.link(target, name, src_dir_fd=at, dst_dir_fd=tree.fd(node), follow_symlinks=False)
+    except OSError as error:
+        if error.errno in _GONE:
+            return False
+        raise
+    finally:
+        os.close(at)
+    return True
+
+
+def new_root(path: str) -> int:
+    """An empty directory for a tree, and a descriptor of it.
+
+    It takes over neither a set-group-id bit nor a default ACL of the directory that it is made in,
+    which it would pass on to all that is made in it.
+    """
+    fs.remove_tree(path)
+    os.mkdir(path, 0o700)
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        os.fchown(fd, os.geteuid(), os.getegid())
+        try:
+            os.removexattr(fd, "system.posix_acl_default")
+        except OSError:
+            pass
+        os.fchmod(fd, 0o755)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd

@@ -1,0 +1,44 @@
+"""How much a layer may ask for: what is hostile is stopped before it hurts, what is real never is."""
+
+from __future__ import annotations
+
+from oci_tools.errors import Usage
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+
+
+class Limits:
+    """The limits of one unpacking; each is an option, `--limit NAME=N`.
+
+    entries  members of one layer's archive
+    size     plain bytes of one layer: what it may expand to, and how large one file may say it is
+    path     bytes of a path or of a link's target
+    header   bytes of one extended header, in which attributes and long names are
+    xattrs   extended attributes of one file
+    """
+
+    __slots__ = ("entries", "header", "path", "size", "xattrs")
+
+    def __init__(self) -> None:
+        self.entries = 10_000_000
+        self.size = 1 << 40
+        self.path = 4096
+        self.header = 1 << 20
+        self.xattrs = 256
+
+    @classmethod
+    def parse(cls, words: Iterable[str]) -> Limits:
+        """The defaults with some `NAME=N` changed; N may end in K, M, G or T."""
+        limits = cls()
+        for word in words:
+            name, _, text = word.partition("=")
+            unit = text[-1:].upper() if text[-1:].upper() in _UNITS else ""
+            digits = text[: len(text) - len(unit)]
+            if name not in cls.__slots__ or not (digits.isascii() and digits.isdigit()):
+                raise Usage("not a limit", word, hint=f"NAME=N with one of {', '.join(cls.__slots__)}")
+            setattr(limits, name, int(digits) * _UNITS[unit])
+        return limits

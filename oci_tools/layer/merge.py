@@ -1,0 +1,283 @@
+"""Layers over each other: one tree out of many.
+
+`merge` puts an unpacked layer over a tree by renaming: what both do not have costs one rename, be it
+a file or a directory with all that is in it.  In order:
+
+    1  hard links into lower layers are made, while all of those are still there
+    2  whiteouts and opaque directories remove, from below only
+    3  directory meets directory: attributes are the upper's (if the layer says them), content is both's
+       otherwise the upper replaces the lower
+       a directory that is only implied follows a link that is below, as the names in it meant to
+
+`flatten` unpacks layers and merges them, in several processes where there are processors.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from oci_tools import fs
+from oci_tools.errors import Error, reason
+from oci_tools.layer.apply import Layer, Source, link_at, new_root, unpack
+from oci_tools.layer.tree import Dir, Tree
+from oci_tools.linux import libc
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from typing import Any
+
+    from oci_tools.layer.limits import Limits
+    from oci_tools.layer.owner import Owner
+
+
+def merge(lower: Tree, layer: Layer) -> None:
+    """Put a layer over a tree, in the same file system; the layer's own tree is used up."""
+    upper = layer.tree
+    _link(lower, layer)
+    for parts in layer.whiteouts:
+        node = lower.find(parts[:-1])
+        if node is not None:
+            lower.remove(node, parts[-1])
+    for parts in layer.opaques:
+        node = lower.find(parts)
+        if node is not None:
+            for name in os.listdir(b"/proc/self/fd/%d" % lower.fd(node)):
+                lower.remove(node, name)
+    waiting = [(upper.root, lower.root)]
+    while waiting:
+        above, below = waiting.pop()
+        if above.meta is not None:
+            below.meta = above.meta
+        waiting.extend(_merge_directory(lower, below, upper, above))
+
+
+def _link(lower: Tree, layer: Layer) -> None:
+    """Make the hard links whose targets are in lower layers, or links to such."""
+    upper = layer.tree
+    for parts, target in layer.links:
+        node = upper.find(parts[:-1])
+        assert node is not None
+        for tree in (upper, lower):
+            holder = tree.find(target[:-1])
+            if holder is not None:
+                if target[-1] in holder.kids:
+                    raise Error("cannot unpack", b"/".join(parts), "a hard link to a directory")
+                if link_at(upper, holder, target[-1], node, parts[-1], tree):
+                    break
+        else:
+            why = f"no such file to link to: '{os.fsdecode(b'/'.join(target))}'"
+            raise Error("cannot unpack", b"/".join(parts), why)
+
+
+def _merge_directory(lower: Tree, below: Dir, upper: Tree, above: Dir) -> list[tuple[Dir, Dir]]:
+    """Move a directory's content; the pairs of directories that both have are given back."""
+    both = []
+    kids = above.kids
+    for name in os.listdir(b"/proc/self/fd/%d" % upper.fd(above)):
+        kid = kids.get(name)
+        if kid is not None:
+            twin = below.kids.get(name)
+            if twin is None and kid.meta is None:
+                twin = lower.find([name], start=below)  # through a link?
+                if twin is None and _is_link(lower, below, name):
+                    twin = lower.find([name], make=True, start=below)
+            if twin is not None:
+                both.append((kid, twin))
+                continue
+        _move(lower, below, upper, above, name)
+        if kid is not None:
+            lower.adopt(below, kid, upper)
+    return both
+
+
+def _is_link(tree: Tree, node: Dir, name: bytes) -> bool:
+    try:
+        os.readlink(name, dir_fd=tree.fd(node))
+        return True
+    except OSError:
+        return False
+
+
+def _move(lower: Tree, below: Dir, upper: Tree, above: Dir, name: bytes) -> None:
+    """Rename one name to its place; what is there gives way."""
+    for attempt in (0, 1):
+        try:
+            os.rename(name, name, src_dir_fd=upper.fd(above), dst_dir_fd=lower.fd(below))
+            return
+        except OSError as error:
+            # A directory gives way to no file, a file to no directory, and only an empty one to another.
+            if attempt or error.errno not in (errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENOTEMPTY):
+                raise Error("cannot unpack", below.path() + b"/" + name, error) from None
+            lower.remove(below, name)
+
+
+# -- many ------------------------------------------------------------------------------------
+
+
+SMALL = 16 << 20  # bytes of blobs that one process unpacks before another would have started to help
+JOBS_MAX = 4096  # a pipe holds four times as many numbers; Docker's images have 127 layers at most
+DOMINANT = 0.6  # share of the bytes in one layer from which on threads within it help more
+
+
+def flatten(sources: Sequence[Source], path: str, owner: Owner, limits: Limits) -> None:
+    """Unpack layers, the lowest first, over each other into the new directory `path`.
+
+    Beside it `path.1`, `path.2`... hold layers until they are merged.
+    """
+    places = [path] + [f"{path}.{at}" for at in range(1, len(sources))]
+    if not sources:
+        os.close(new_root(path))
+        return
+    with _Unpackers(sources, places, owner, limits) as layers:
+        rootfd = -1
+        try:
+            for at, layer in enumerate(layers):
+                if at == 0:
+                    tree, rootfd = layer.tree, layer.tree.root.fd
+                    _link(tree, layer)
+                    continue
+                with layer.tree:
+                    merge(tree, layer)
+                os.close(layer.tree.root.fd)
+                fs.remove_tree(places[at])
+            with tree:
+                tree.settle(owner)
+        finally:
+            if rootfd >= 0:
+                os.close(rootfd)
+
+
+class _Unpackers:
+    """Unpacks layers, each in its place, at once or one after the other; iterating gives them in order."""
+
+    def __init__(self, sources: Sequence[Source], places: list[str], owner: Owner, limits: Limits) -> None:
+        self._work = (sources, places, owner, limits)
+        self._workers: list[_Worker] = []
+        sizes = [source.size or 0 for source in sources]
+        count = min(len(os.sched_getaffinity(0)), len(sources))
+        if 1 < count <= len(sizes) <= JOBS_MAX and sum(sizes) > SMALL and max(sizes) < DOMINANT * sum(sizes):
+            self._start(count, sorted(range(len(sizes)), key=sizes.__getitem__, reverse=True))
+
+    def _start(self, count: int, order: list[int]) -> None:
+        """Start processes that take the number of a layer from a pipe, the largest layer first."""
+        jobs, give = os.pipe()
+        os.write(give, b"".join(number.to_bytes(4, "little") for number in order))
+        threads = len(os.sched_getaffinity(0)) > count
+        for _ in range(count):
+            self._workers.append(_Worker(jobs, give, threads, *self._work))
+        os.close(jobs)
+        os.close(give)
+
+    def __iter__(self) -> Iterator[Layer]:
+        sources, places, owner, limits = self._work
+        found: dict[int, list[Any]] = {}
+        for at, (source, place) in enumerate(zip(sources, places, strict=True)):
+            if not self._workers:
+                yield unpack(source, new_root(place), owner, limits, threads=True)
+                continue
+            while at not in found:
+                for number, values, told in self._results():
+                    found[number] = values
+                    for kind, text in told.items():
+                        owner.warn(kind, text)
+            layer = Layer(Tree(os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)))
+            layer.load(found.pop(at))
+            yield layer
+
+    def _results(self) -> list[Any]:
+        """What the workers have finished by now; waits for at least one."""
+        import select
+
+        poll = select.poll()
+        for worker in self._workers:
+            if not worker.ended:
+                poll.register(worker.fd, select.POLLIN)
+        if all(worker.ended for worker in self._workers):
+            raise Error("cannot unpack", None, "the processes that help have ended")
+        ready = {fd for fd, _ in poll.poll()}
+        return [result for worker in self._workers if worker.fd in ready for result in worker.read()]
+
+    def __enter__(self) -> _Unpackers:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for worker in self._workers:
+            worker.end()
+
+
+class _Worker:
+    """A process that unpacks layers; what it says is length (8 bytes) and marshal, for each layer."""
+
+    def __init__(self, jobs: int, give: int, threads: bool, *work: Any) -> None:
+        self.fd, out = os.pipe()
+        self.ended = False
+        self._data = bytearray()
+        self.pid = os.fork()
+        if self.pid:
+            os.close(out)
+            return
+        try:
+            os.close(give)
+            libc.call("prctl", 1, 9)  # PR_SET_PDEATHSIG, SIGKILL
+            self._run(jobs, out, threads, *work)
+        finally:
+            os._exit(0)
+
+    def _run(
+        self, jobs: int, out: int, threads: bool, sources: Sequence[Source], places: list[str], owner: Owner,
+        limits: Limits,
+    ) -> None:  # fmt: skip
+        import marshal
+
+        owner.mute()
+        while number := os.read(jobs, 4):
+            at = int.from_bytes(number, "little")
+            try:
+                fd = new_root(places[at])
+                layer = unpack(sources[at], fd, owner, limits, threads)
+                os.close(fd)
+                said: Any = (at, layer.dump(), owner.told)
+            except Error as error:
+                cause = None if error.cause is None else reason(error.cause)
+                subject = None if error.subject is None else str(Error("", error.subject))[2:-1]
+                said = (-1, (error.what, subject, cause, error.hint, error.code), {})
+            except BaseException:
+                import traceback
+
+                said = (-2, traceback.format_exc(), {})
+            data = marshal.dumps(said)
+            fs.write_all(out, len(data).to_bytes(8, "little") + data)
+
+    def read(self) -> list[Any]:
+        """The layers that came; an Error of the worker is raised here."""
+        import marshal
+
+        data = os.read(self.fd, 1 << 20)
+        if not data:
+            self.ended = True
+            if self._data:
+                raise Error("cannot unpack", None, "a process that helps was killed")
+        self._data += data
+        found = []
+        while len(self._data) >= 8 and len(self._data) >= 8 + int.from_bytes(self._data[:8], "little"):
+            end = 8 + int.from_bytes(self._data[:8], "little")
+            result = marshal.loads(self._data[8:end])
+            del self._data[:end]
+            if result[0] == -1:
+                what, subject, cause, hint, code = result[1]
+                raise Error(what, subject, cause, hint, code)
+            if result[0] == -2:
+                raise RuntimeError(result[1])
+            found.append(result)
+        return found
+
+    def end(self) -> None:
+        """End the process, whatever it is doing."""
+        os.close(self.fd)
+        try:
+            os.kill(self.pid, 9)
+        except ProcessLookupError:
+            pass
+        os.waitpid(self.pid, 0)

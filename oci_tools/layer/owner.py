@@ -1,0 +1,196 @@
+"""Whose the files of a layer are on this host, and their other attributes.
+
+    Owner     what the layer says, as it says: root, or root of a user namespace
+    Single    a plain user owns everything; who else should is remembered in the attribute
+              `user.rootlesscontainers`, the protobuf message {uint32 uid = 1, uint32 gid = 2}
+              that umoci, runrootless and PRoot share; 0:0 needs none
+
+Attributes are set in the order in which the kernel lets them be: content, owner, extended attributes,
+mode, times.  Writing and chown(2) clear set-id bits and `security.capability`, and a plain user cannot
+give an attribute to a file that is read-only.
+
+Attributes that mean something to the host and not to the image are refused: labels of the host's
+SELinux policy, overlayfs's own marks (a layer could hide or redirect what lies below it), and the
+attribute above.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+
+from oci_tools.errors import Error, quote, reason
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+REMEMBER = b"user.rootlesscontainers"
+_REFUSED = (b"trusted.overlay.", b"user.overlay.", REMEMBER)
+_SILENT = (b"security.selinux",)  # umoci, docker and podman leave it out too; nobody misses it
+
+
+class Owner:
+    """Ownership as layers say it.  `warn` hears, once for each kind, what could not be kept."""
+
+    key = ""  # part of the layer store's keys
+    single = False
+
+    def __init__(self, warn: Callable[[str], None] | None = None) -> None:
+        self.me = (os.geteuid(), os.getegid())
+        self.told: dict[str, str] = {}
+        self._warn = warn
+
+    def ids(self, uid: int, gid: int) -> tuple[int, int]:
+        """The host's ids for those of a layer."""
+        return uid, gid
+
+    def warn(self, kind: str, text: str) -> None:
+        if kind not in self.told:
+            self.told[kind] = text
+            if self._warn:
+                self._warn(text)
+
+    def mute(self) -> None:
+        """Only keep in `told` what could not be kept: for a process whose words another passes on."""
+        self._warn = None
+
+    # -- setting -------------------------------------------------------------------------
+
+    def file(self, fd: int, made: int, mode: int, uid: int, gid: int, xattrs: dict[bytes, bytes]) -> None:
+        """The attributes of an open file that was just made with the mode `made`."""
+        ids = self.ids(uid, gid)
+        if ids != self.me:
+            os.fchown(fd, *ids)
+        if xattrs:
+            self._xattrs(fd, xattrs)
+        if mode != made:
+            os.fchmod(fd, mode)
+
+    def directory(self, at: int, name: bytes | str, mode: int, uid: int, gid: int, xattrs: dict[bytes, bytes]) -> None:
+        """The attributes of a directory; `name` is in the open directory `at`, or absolute."""
+        os.chown(name, *self.ids(uid, gid), dir_fd=at)
+        os.chmod(name, mode, dir_fd=at)
+        if xattrs:
+            fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=at)
+            try:
+                self._xattrs(fd, xattrs)
+            finally:
+                os.close(fd)
+
+    def other(self, at: int, name: bytes, mode: int, uid: int, gid: int, xattrs: dict[bytes, bytes]) -> None:
+        """The attributes of a link, a device or a fifo; `mode` is -1 for a link, which has none."""
+        ids = self.ids(uid, gid)
+        if ids != self.me:
+            os.chown(name, *ids, dir_fd=at, follow_symlinks=False)
+        if mode >= 0:
+            os.chmod(name, mode, dir_fd=at)  # it was just made here, and is no link
+        if xattrs:
+            self._xattrs(b"/proc/self/fd/%d/%s" % (at, name), xattrs)
+
+    def _xattrs(self, file: int | bytes, xattrs: dict[bytes, bytes]) -> None:
+        for name, value in xattrs.items():
+            if name.startswith(_REFUSED):
+                self.warn("refused", f"the attribute {quote(name)} is refused: it is the host's own")
+            elif not name.startswith(_SILENT):
+                self._xattr(file, name, value)
+
+    def _xattr(self, file: int | bytes, name: bytes, value: bytes) -> None:
+        try:
+            os.setxattr(file, name, value, follow_symlinks=isinstance(file, int))
+        except OSError as error:
+            space = name.partition(b".")[0]
+            soft = error.errno in (errno.EOPNOTSUPP, errno.EPERM, errno.EACCES, errno.EINVAL)
+            if not soft or (error.errno != errno.EOPNOTSUPP and space == b"user" and isinstance(file, int)):
+                raise Error("cannot set attribute", name, error) from None
+            kind = f"{space.decode('ascii', 'replace')}.*"
+            self.warn(kind, f"attributes {quote(kind)} are not kept: {reason(error)}")
+
+
+class Single(Owner):
+    """Everything belongs to one plain user."""
+
+    single = True
+
+    def __init__(self, warn: Callable[[str], None] | None = None) -> None:
+        super().__init__(warn)
+        self.key = f"single-{self.me[0]}-{self.me[1]}"
+
+    def ids(self, uid: int, gid: int) -> tuple[int, int]:
+        return self.me
+
+    def file(self, fd: int, made: int, mode: int, uid: int, gid: int, xattrs: dict[bytes, bytes]) -> None:
+        super().file(fd, made, mode, uid, gid, self._remember(uid, gid, xattrs))
+
+    def directory(self, at: int, name: bytes | str, mode: int, uid: int, gid: int, xattrs: dict[bytes, bytes]) -> None:
+        # A directory that its owner may not write in takes no user attribute: mode comes last.
+        os.chmod(name, mode | 0o700, dir_fd=at)
+        super().directory(at, name, mode | 0o700, uid, gid, self._remember(uid, gid, xattrs))
+        if mode & 0o700 != 0o700:
+            os.chmod(name, mode, dir_fd=at)
+
+    def _remember(self, uid: int, gid: int, xattrs: dict[bytes, bytes]) -> dict[bytes, bytes]:
+        kept = {name: value for name, value in xattrs.items() if not name.startswith(_REFUSED)}
+        if len(kept) < len(xattrs):
+            self.warn("refused", "attributes that are the host's own are refused")
+        return {**kept, REMEMBER: remember(uid, gid)} if (uid, gid) != (0, 0) else kept
+
+    def _xattrs(self, file: int | bytes, xattrs: dict[bytes, bytes]) -> None:
+        for name, value in xattrs.items():
+            if not name.startswith(_SILENT):
+                self._xattr(file, name, value)
+
+
+def for_process(warn: Callable[[str], None] | None = None) -> Owner:
+    """The ownership that this process can give: everything as root, else its own."""
+    return Owner(warn) if os.geteuid() == 0 else Single(warn)
+
+
+# -- user.rootlesscontainers -----------------------------------------------------------------
+
+
+def remember(uid: int, gid: int) -> bytes:
+    """The attribute's value; a field of 0 is left out, as protobuf does."""
+    return (b"\x08" + _varint(uid) if uid else b"") + (b"\x10" + _varint(gid) if gid else b"")
+
+
+def recall(value: bytes) -> tuple[int, int]:
+    """The (uid, gid) that the attribute says; an Error for what is no such message."""
+    found = {1: 0, 2: 0}
+    at = 0
+    try:
+        while at < len(value):
+            key, at = _read_varint(value, at)
+            number, at = _read_varint(value, at)
+            if key & 7 or key >> 3 not in found or not 0 <= number < 0xFFFFFFFF:
+                raise IndexError
+            found[key >> 3] = number
+    except IndexError:
+        raise Error("cannot read attribute", REMEMBER, f"not an owner: {value!r}") from None
+    return found[1], found[2]
+
+
+def _varint(number: int) -> bytes:
+    data = bytearray()
+    while number > 127:
+        data.append(number & 127 | 128)
+        number >>= 7
+    return bytes(data + bytes((number,)))
+
+
+def _read_varint(value: bytes, at: int) -> tuple[int, int]:
+    number = shift = 0
+    while True:
+        byte = value[at]
+        number |= (byte & 127) << shift
+        at, shift = at + 1, shift + 7
+        if byte < 128:
+            return number, at
+
+
+def on_disk(mode: int, uid: int, gid: int, remembered: bytes | None) -> tuple[int, int]:
+    """The owner that an image should see of a file found on disk by a plain user: its own is root."""
+    if remembered is not None and (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        return recall(remembered)
+    return (0 if uid == os.geteuid() else uid, 0 if gid == os.getegid() else gid)

@@ -1,0 +1,392 @@
+"""Reading tar streams: POSIX ustar and pax (IEEE 1003.1, pax), GNU, V7; image-spec, layer.md.
+
+    header  512 bytes, of which (offset, length)
+            name 0,100  mode 100,8  uid 108,8  gid 116,8  size 124,12  mtime 136,12  checksum 148,8
+            type 156,1  link 157,100  magic 257,6  version 263,2  major 329,8  minor 337,8  prefix 345,155
+    data    `size` bytes, filled up to whole blocks of 512
+    end     two blocks of zeros, or the end of the stream; what follows is not looked at
+
+The reader is as strict as Go's, with which nearly every other unpacker reads, so that no layer is
+one tree for us and another for them: a wrong checksum or number, a lone block of zeros and an
+unknown type are Errors; links, directories and devices have no data whatever their size says;
+a global pax header is passed over; a GNU long name beats a pax path.  tarfile is too lenient for
+this, and parses ten times slower.
+
+Not here: what an entry does to a tree (stage.py), writing (diff.py).
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+
+from oci_tools.errors import Error
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from typing import NoReturn
+
+    from oci_tools.layer.limits import Limits
+
+BLOCK = 512
+ZEROS = bytes(BLOCK)
+ID_MAX = 0xFFFFFFFE  # 2**32-1 is chown's "leave it"
+SECONDS_MAX = 1 << 55  # of a time: an image may be absurd, time_t must hold it in nanoseconds' company
+
+_HEADER = struct.Struct("100s8s8s8s12s12s8sc100s6s2s64x8s8s155s12s")
+_TYPES = {
+    b"0": "f", b"\0": "f", b"7": "f", b"1": "h", b"2": "l", b"3": "c", b"4": "b", b"5": "d", b"6": "p",
+}  # fmt: skip
+_XATTR = b"SCHILY.xattr."
+
+
+class Entry:
+    """One member of an archive, as its headers say.
+
+    name     bytes as they are, not cleaned
+    type     "f" file, "d" directory, "l" symbolic link, "h" hard link, "c" "b" devices, "p" fifo
+    mode     the twelve permission bits
+    size     bytes of the file, holes and all
+    mtime    nanoseconds since 1970, may be negative
+    link     bytes: where a link points
+    device   (major, minor)
+    xattrs   name -> value, both bytes
+    sparse   (offset, length) of each piece of data of a file with holes, else None
+    """
+
+    __slots__ = ("device", "gid", "link", "mode", "mtime", "name", "size", "sparse", "type", "uid", "xattrs")
+
+    name: bytes
+    type: str
+    mode: int
+    uid: int
+    gid: int
+    size: int
+    mtime: int
+    link: bytes
+    device: tuple[int, int]
+    xattrs: dict[bytes, bytes]
+    sparse: list[tuple[int, int]] | None
+
+
+class Reader:
+    """The entries of a tar stream that comes in pieces, one after the other.
+
+    `for entry in reader` gives them; `reader.data()` gives the current one's bytes, as views
+    that are good until the next; what is not taken is skipped.  `drain` reads the rest.
+    """
+
+    def __init__(self, pieces: Iterable[bytes], limits: Limits, subject: object = "layer") -> None:
+        self._pieces = iter(pieces)
+        self._limits = limits
+        self._subject = subject
+        self._buffer = b""
+        self._at = 0
+        self._left = 0  # bytes of the current entry's data that were not taken
+        self._padding = 0
+        self.total = 0  # plain bytes that have come
+        self.count = 0  # entries
+
+    def __iter__(self) -> Iterator[Entry]:
+        long_name = long_link = None
+        pax: list[tuple[bytes, bytes]] = []
+        while (fields := self._header()) is not None:
+            kind = fields[7]
+            if kind in _TYPES:
+                yield self._entry(fields, pax, long_name, long_link)
+                long_name = long_link = None
+                pax = []
+                continue
+            data = self._special(fields)
+            if kind == b"x":
+                pax = self._records(data)
+            elif kind == b"L":
+                long_name = data.partition(b"\0")[0]
+            elif kind == b"K":
+                long_link = data.partition(b"\0")[0]
+        if long_name is not None or long_link is not None or pax:
+            self._bad("an entry is missing after its extended header")
+
+    def data(self) -> Iterator[memoryview]:
+        """The current entry's data; of a sparse file the pieces that are not holes, in a row."""
+        while self._left:
+            if self._at == len(self._buffer):
+                self._more()
+            view = memoryview(self._buffer)[self._at : self._at + self._left]
+            self._at += len(view)
+            self._left -= len(view)
+            yield view
+
+    def drain(self) -> None:
+        """Read what follows the archive's end, so that all of the stream is checked."""
+        self._buffer, self._at, self._left = b"", 0, 0
+        for piece in self._pieces:
+            self._came(piece)
+
+    # -- bytes -------------------------------------------------------------------------
+
+    def _came(self, piece: bytes) -> None:
+        self.total += len(piece)
+        if self.total > self._limits.size:
+            raise Error("layer is too large", self._subject, f"more than {self._limits.size} bytes", "--limit size=N")
+
+    def _more(self) -> None:
+        """Replace the used-up buffer by the next piece."""
+        piece = next(self._pieces, None)
+        if piece is None:
+            self._bad("the archive ends in the middle of a file")
+        self._came(piece)
+        self._buffer, self._at = piece, 0
+
+    def _have(self, n: int) -> bool:
+        """Have n bytes in a row in the buffer; False at the end of the stream."""
+        while len(self._buffer) - self._at < n:
+            piece = next(self._pieces, None)
+            if piece is None:
+                return False
+            self._came(piece)
+            self._buffer = self._buffer[self._at :] + piece
+            self._at = 0
+        return True
+
+    def _skip(self, n: int) -> None:
+        while n > len(self._buffer) - self._at:
+            n -= len(self._buffer) - self._at
+            self._more()
+        self._at += n
+
+    def _take(self, n: int) -> bytes:
+        if not self._have(n):
+            self._bad("the archive ends in the middle of a file")
+        self._at += n
+        return self._buffer[self._at - n : self._at]
+
+    # -- headers -----------------------------------------------------------------------
+
+    def _header(self) -> tuple[bytes, ...] | None:
+        """The fields of the next header; None at the archive's end."""
+        if self._left or self._padding:
+            self._skip(self._left + self._padding)
+            self._left = self._padding = 0
+        if not self._have(BLOCK):
+            if self._at < len(self._buffer):
+                self._bad("the archive ends in the middle of a header")
+            return None
+        start = self._at
+        self._at += BLOCK
+        fields = _HEADER.unpack_from(self._buffer, start)
+        if not fields[6].strip(b"\0 ") and self._buffer[start : self._at] == ZEROS:
+            if self._have(BLOCK) and self._buffer[self._at : self._at + BLOCK] != ZEROS:
+                self._bad("an entry follows a block of zeros")
+            return None
+        self._check_sum(self._buffer[start : self._at], fields[6])
+        return fields
+
+    def _check_sum(self, block: bytes, field: bytes) -> None:
+        """The sum of all bytes with the checksum's own as spaces; some old writers summed signed bytes.
+
+        adler32's low half is the sum plus one modulo 65521, at a hundredth of the price of sum().
+        """
+        said = self._number(field, "checksum")
+        rest = 256 - sum(field)
+        if ((zlib.adler32(block) & 0xFFFF) - 1 + rest - said) % 65521 == 0:
+            return
+        if sum(block) - 256 * sum(byte > 127 for byte in block) + rest != said:
+            self._bad("wrong checksum of a header")
+
+    def _number(self, field: bytes, what: str) -> int:
+        """A number: octal digits between spaces and NULs, or base-256 with the top bit set."""
+        if field[0] & 0x80:
+            # 0x80 alone leads a positive number, 0xff a negative one in two's complement.
+            value = int.from_bytes(field, "big") - (1 << 8 * len(field) - 1)
+            return value if field[0] < 0xC0 else value - (1 << 8 * len(field) - 1)
+        digits = field.strip(b" \0")
+        if not digits:
+            return 0
+        if digits.isdigit():
+            try:
+                return int(digits, 8)
+            except ValueError:
+                pass
+        self._bad(f"not a number: {what} {field!r}")
+
+    def _entry(
+        self, fields: tuple[bytes, ...], pax: list[tuple[bytes, bytes]], name: bytes | None, link: bytes | None
+    ) -> Entry:
+        self.count += 1
+        if self.count > self._limits.entries:
+            limit = self._limits.entries
+            raise Error("layer is too large", self._subject, f"more than {limit} entries", "--limit entries=N")
+        entry = Entry()
+        entry.name = fields[0].partition(b"\0")[0]
+        entry.link = fields[8].partition(b"\0")[0]
+        entry.mode = self._number(fields[1], "mode") & 0o7777
+        entry.uid = self._number(fields[2], "uid")
+        entry.gid = self._number(fields[3], "gid")
+        entry.size = self._number(fields[4], "size")
+        entry.mtime = self._number(fields[5], "mtime") * 1_000_000_000
+        entry.type = _TYPES[fields[7]]
+        entry.xattrs = {}
+        entry.sparse = None
+        if entry.type in "cb":
+            entry.device = (self._number(fields[11], "major"), self._number(fields[12], "minor"))
+        if fields[9] == b"ustar\0" and fields[13][0]:
+            # star marks itself at the header's end, and keeps two times in the last 24 bytes of the prefix
+            prefix = fields[13][: 131 if fields[14].endswith(b"tar\0") else 155].partition(b"\0")[0]
+            entry.name = prefix + b"/" + entry.name if prefix else entry.name
+        stored = self._extend(entry, pax) if pax else entry.size
+        if name is not None:
+            entry.name = name
+        if link is not None:
+            entry.link = link
+        if fields[7] == b"\0" and entry.name.endswith(b"/"):
+            entry.type = "d"  # V7 knew no other way to say it
+        self._check(entry)
+        if entry.type != "f":
+            entry.size = stored = 0
+        self._left, self._padding = stored, -stored % BLOCK
+        if entry.sparse == []:
+            self._read_map(entry)
+        return entry
+
+    def _check(self, entry: Entry) -> None:
+        if not 0 <= entry.uid <= ID_MAX or not 0 <= entry.gid <= ID_MAX:
+            self._bad(f"no such owner: {entry.uid}:{entry.gid}", entry.name)
+        if entry.size < 0 or (entry.type == "f" and entry.size > self._limits.size):
+            self._bad(f"a file of {entry.size} bytes", entry.name)
+        if abs(entry.mtime) > SECONDS_MAX * 1_000_000_000:
+            self._bad("a time that no clock shows", entry.name)
+        if len(entry.name) > self._limits.path or len(entry.link) > self._limits.path:
+            self._bad(f"a path longer than {self._limits.path} bytes", entry.name[:80])
+        if b"\0" in entry.name or b"\0" in entry.link:
+            self._bad("a name with a zero byte", entry.name)
+
+    def _special(self, fields: tuple[bytes, ...]) -> bytes:
+        """The data of a header that only tells about the next; of a global one, nothing."""
+        kind, size = fields[7], self._number(fields[4], "size")
+        if kind not in (b"x", b"g", b"L", b"K"):
+            name = fields[0].partition(b"\0")[0]
+            what = "old GNU sparse files are not supported" if kind == b"S" else f"unknown type {kind!r}"
+            self._bad(what, name)
+        if not 0 <= size <= self._limits.header:
+            self._bad(f"an extended header of {size} bytes")
+        data = self._take(size)
+        self._skip(-size % BLOCK)
+        return data
+
+    # -- pax -----------------------------------------------------------------------------
+
+    def _records(self, data: bytes) -> list[tuple[bytes, bytes]]:
+        """The records of an extended header: "LENGTH KEY=VALUE\\n", LENGTH counting all of it."""
+        found = []
+        at = 0
+        while at < len(data):
+            space = data.find(b" ", at, at + 20)
+            length = data[at:space] if space > at else b""
+            end = at + int(length) if length.isdigit() else 0
+            key, equals, value = data[space + 1 : end - 1].partition(b"=")
+            if end <= space or end > len(data) or data[end - 1] != 10 or not equals or not key:
+                self._bad("an extended header that is not well formed")
+            found.append((key, value))
+            at = end
+        return found
+
+    def _extend(self, entry: Entry, pax: list[tuple[bytes, bytes]]) -> int:
+        """Let pax records overrule the header; the number of bytes that are stored is returned.
+
+        An empty value takes the record back (pax, "Extended Header").
+        """
+        sparse: dict[bytes, bytes] = {}
+        pairs: list[int] = []
+        for key, value in pax:
+            if key.startswith(_XATTR):
+                entry.xattrs[key[len(_XATTR) :]] = value
+            elif key in (b"GNU.sparse.offset", b"GNU.sparse.numbytes"):
+                pairs.append(self._decimal(value))
+            elif key.startswith(b"GNU.sparse."):
+                sparse[key[11:]] = value
+            elif not value:
+                continue
+            elif key == b"path":
+                entry.name = value
+            elif key == b"linkpath":
+                entry.link = value
+            elif key == b"mtime":
+                entry.mtime = self._time(value)
+            elif key in (b"size", b"uid", b"gid"):
+                setattr(entry, key.decode(), self._decimal(value))
+        stored = entry.size
+        if (sparse or pairs) and entry.type == "f":
+            self._sparse(entry, sparse, pairs)
+        if len(entry.xattrs) > self._limits.xattrs:
+            self._bad(f"more than {self._limits.xattrs} extended attributes", entry.name)
+        return stored
+
+    def _sparse(self, entry: Entry, sparse: dict[bytes, bytes], pairs: list[int]) -> None:
+        """GNU's three ways to write files with holes in pax: 0.0 in `pairs`, 0.1 and 1.0 in `sparse`."""
+        entry.name = sparse.get(b"name") or entry.name
+        version = (sparse.get(b"major", b"0"), sparse.get(b"minor", b"0"))
+        size = sparse.get(b"realsize") if version[0] == b"1" else sparse.get(b"size")
+        if version == (b"1", b"0"):
+            entry.sparse = []  # read later, from the head of the data
+        elif version[0] == b"0":
+            if b"map" in sparse:
+                pairs = [self._decimal(number) for number in sparse[b"map"].split(b",") if number]
+            if not pairs and size is None:
+                return
+            self._set_map(entry, pairs, entry.size, self._decimal(size or b"0"))
+        else:
+            self._bad("a sparse file of unknown version", entry.name)
+        if size is not None:
+            entry.size = self._decimal(size)
+
+    def _set_map(self, entry: Entry, pairs: list[int], stored: int, size: int) -> None:
+        entry.sparse = list(zip(pairs[::2], pairs[1::2], strict=False))
+        end = 0
+        for offset, length in entry.sparse:
+            if offset < end:
+                self._bad("a sparse file whose pieces overlap", entry.name)
+            end = offset + length
+        if len(pairs) % 2 or end > size or sum(pairs[1::2]) != stored:
+            self._bad("a sparse file whose pieces do not add up", entry.name)
+
+    def _read_map(self, entry: Entry) -> None:
+        """Version 1.0: the data begins with decimal lines, count and pairs, filled up to a block."""
+        text = b""
+
+        def more() -> None:
+            nonlocal text
+            if self._left < BLOCK or len(text) > self._limits.header:
+                self._bad("a sparse file without its map", entry.name)
+            text += self._take(BLOCK)
+            self._left -= BLOCK
+
+        more()
+        while b"\n" not in text:
+            more()
+        count = self._decimal(text.partition(b"\n")[0])
+        if count > self._limits.header:
+            self._bad("a sparse file with too many pieces", entry.name)
+        while text.count(b"\n") < 1 + 2 * count:
+            more()
+        pairs = [self._decimal(number) for number in text.split(b"\n", 1 + 2 * count)[1 : 1 + 2 * count]]
+        self._set_map(entry, pairs, self._left, entry.size)
+
+    def _decimal(self, text: bytes) -> int:
+        if not text.isdigit() or len(text) > 20:
+            self._bad(f"not a number: {text[:24]!r}")
+        return int(text)
+
+    def _time(self, text: bytes) -> int:
+        """Seconds with a fraction, which may be negative, as nanoseconds; finer is cut off."""
+        sign, text = (-1, text[1:]) if text[:1] == b"-" else (1, text)
+        seconds, dot, fraction = text.partition(b".")
+        if dot and not fraction.isdigit():
+            self._bad(f"not a time: {text[:40]!r}")
+        return sign * (self._decimal(seconds) * 1_000_000_000 + int(fraction[:9].ljust(9, b"0")))
+
+    def _bad(self, why: str, name: bytes | None = None) -> NoReturn:
+        if name is not None:
+            raise Error("cannot unpack", name, why)
+        raise Error("cannot read tar", self._subject, why)

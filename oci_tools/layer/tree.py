@@ -1,0 +1,238 @@
+"""A tree of files that is being made, known by its directories.
+
+Every directory is a `Dir` with its name and its parent; a descriptor of it is opened when it is
+needed, from its parent's and by its one name, and not more than a few hundred are open at once.
+No path is ever joined: a name with links in it is walked here, component by component, and a link's
+target is walked in its turn, with the tree's root as `/`.  So nothing that a layer says, and no
+link that an earlier one left, leads out of the tree (CVE-2021-29136, CVE-2025-47290 and their kin).
+Nobody else may write in the tree meanwhile: it lies under a directory of mode 0700.
+
+Attributes of directories are set at the very end (`settle`): times change with every
+name put in, set-group-id directories would pass on their group, and read-only ones refuse names.
+"""
+
+from __future__ import annotations
+
+import os
+
+from oci_tools import fs
+from oci_tools.errors import Error
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
+OPEN_MAX = 240  # descriptors of one tree; a process has 1024
+LINKS_MAX = 40  # links on the way to one name, as in the kernel: path_resolution(7)
+DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class Dir:
+    """One directory.
+
+    kids   name -> Dir, all directories in it
+    fd     its O_PATH descriptor, or -1
+    meta   (mode, uid, gid, mtime in ns, xattrs) as the layer says, or None: only implied by a name
+    """
+
+    __slots__ = ("fd", "kids", "meta", "name", "parent")
+
+    def __init__(self, name: bytes, parent: Dir | None, meta: Any = None) -> None:
+        self.name = name
+        self.parent = parent
+        self.kids: dict[bytes, Dir] = {}
+        self.fd = -1
+        self.meta: tuple[int, int, int, int, dict[bytes, bytes]] | None = meta
+
+    def path(self) -> bytes:
+        """Its path from the root, for messages and records."""
+        parts, node = [], self
+        while node.parent:
+            parts.append(node.name)
+            node = node.parent
+        return b"/".join(reversed(parts))
+
+    def below(self) -> Iterator[Dir]:
+        """Itself and all directories in it, parents first."""
+        waiting = [self]
+        while waiting:
+            node = waiting.pop()
+            yield node
+            waiting.extend(node.kids.values())
+
+
+class Tree:
+    """The tree in the directory of which `rootfd` is a descriptor; a `with` block closes the others."""
+
+    def __init__(self, rootfd: int) -> None:
+        self.root = Dir(b"", None)
+        self.root.fd = rootfd
+        self._open: dict[Dir, None] = {}  # those with descriptors, the oldest first; never the root
+
+    def __enter__(self) -> Tree:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for node in self._open:
+            os.close(node.fd)
+            node.fd = -1
+        self._open.clear()
+
+    def fd(self, node: Dir) -> int:
+        """A descriptor of a directory, good until the next call."""
+        if node.fd >= 0:
+            return node.fd
+        chain = []
+        while node.fd < 0:
+            chain.append(node)
+            assert node.parent is not None
+            node = node.parent
+        at = node.fd
+        for node in reversed(chain):
+            self._keep(node, os.open(node.name, DIRECTORY, dir_fd=at))
+            at = node.fd
+        return at
+
+    def _keep(self, node: Dir, fd: int) -> None:
+        node.fd = fd
+        self._open[node] = None
+        if len(self._open) > OPEN_MAX:
+            self._close(next(iter(self._open)))
+
+    def _close(self, node: Dir) -> None:
+        if node in self._open:
+            del self._open[node]
+            os.close(node.fd)
+            node.fd = -1
+
+    # -- names ---------------------------------------------------------------------------
+
+    def find(self, parts: list[bytes], make: bool = False, start: Dir | None = None) -> Dir | None:
+        """The directory of a name that is resolved with the root as `/`; None if it is none.
+
+        With `make` what is missing is made, and what is no directory gives way to one.
+        """
+        node = start or self.root
+        waiting = parts[::-1]
+        links = 0
+        while waiting:
+            part = waiting.pop()
+            if part == b"..":
+                node = node.parent or node
+                continue
+            kid = node.kids.get(part)
+            if kid is not None:
+                node = kid
+                continue
+            target = self._link(node, part)
+            if target:
+                links += 1
+                if links > LINKS_MAX:
+                    raise Error("cannot unpack", b"/".join(parts), "too many levels of symbolic links")
+                if target.startswith(b"/"):
+                    node = self.root
+                waiting += [word for word in reversed(target.split(b"/")) if word and word != b"."]
+            elif make:
+                node = self.make(node, part)
+            else:
+                return None
+        return node
+
+    def _link(self, node: Dir, name: bytes) -> bytes | None:
+        """Where a name points if it is a link; None if it is a file or nothing."""
+        try:
+            return os.readlink(name, dir_fd=self.fd(node))
+        except OSError:
+            return None
+
+    def make(self, node: Dir, name: bytes, meta: Any = None) -> Dir:
+        """Make a directory; what else has the name gives way."""
+        fd = self.fd(node)
+        mode = 0o755 if meta is None else meta[0] & 0o777 | 0o700
+        try:
+            os.mkdir(name, mode, dir_fd=fd)
+        except FileExistsError:
+            os.unlink(name, dir_fd=fd)
+            os.mkdir(name, mode, dir_fd=fd)
+        kid = node.kids[name] = Dir(name, node, meta)
+        return kid
+
+    def remove(self, node: Dir, name: bytes) -> None:
+        """Remove whatever has a name, if anything."""
+        kid = node.kids.pop(name, None)
+        if kid is not None:
+            self.forget(kid)
+        fs.remove_at(self.fd(node), name)
+
+    def has(self, node: Dir) -> bool:
+        """Whether a directory is still in the tree."""
+        while node.parent:
+            if node.parent.kids.get(node.name) is not node:
+                return False
+            node = node.parent
+        return node is self.root
+
+    def forget(self, node: Dir) -> None:
+        """Close what is open of a directory that is taken out of the tree."""
+        if self._open:
+            for below in node.below():
+                self._close(below)
+
+    def adopt(self, node: Dir, kid: Dir, donor: Tree) -> None:
+        """Take over a directory of another tree, which has been renamed to its place here."""
+        donor.forget(kid)
+        kid.parent = node
+        node.kids[kid.name] = kid
+
+    # -- attributes ------------------------------------------------------------------------
+
+    def settle(self, owner: Any, keep_open: bool = False) -> None:
+        """Give every directory that a layer describes its attributes; the lowest ones first.
+
+        With `keep_open` their owner can still write in them: for a plain user, who has
+        more to put in.
+        """
+        for node in reversed(list(self.root.below())):
+            if node.meta is None:
+                continue
+            mode, uid, gid, mtime, xattrs = node.meta
+            at = self.fd(node.parent) if node.parent else node.fd
+            name: Any = node.name if node.parent else f"/proc/self/fd/{at}"
+            owner.directory(at, name, mode | 0o700 if keep_open else mode, uid, gid, xattrs)
+            os.utime(name, ns=(mtime, mtime), dir_fd=at, follow_symlinks=not node.parent)
+
+    # -- from one process to another -----------------------------------------------------------
+
+    def dump(self) -> list[Any]:
+        """The directories as plain values: for each its name, meta, and how many kids follow it."""
+        return [(node.name, node.meta, len(node.kids)) for node in self.root.below()]
+
+    def load(self, rows: list[Any]) -> None:
+        """Take in what `dump` gave."""
+        waiting: list[list[Any]] = []
+        for name, meta, count in rows:
+            if not waiting and not name:
+                node = self.root
+                node.meta = meta
+            else:
+                while not waiting[-1][1]:
+                    waiting.pop()
+                waiting[-1][1] -= 1
+                parent = waiting[-1][0]
+                node = parent.kids[name] = Dir(name, parent, meta)
+            waiting.append([node, count])
+
+
+def clean(name: bytes) -> list[bytes]:
+    """A name's components, without `.`; `..` takes the one before it back, and stops at the root."""
+    parts = [part for part in name.split(b"/") if part and part != b"."]
+    if b".." in parts:
+        kept: list[bytes] = []
+        for part in parts:
+            if part != b"..":
+                kept.append(part)
+            elif kept:
+                kept.pop()
+        return kept
+    return parts
