@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 
 from oci_tools import document, fs
-from oci_tools.errors import Error
+from oci_tools.errors import Busy, Error
 from oci_tools.linux.process import start_time
 
 TYPE_CHECKING = False
@@ -76,20 +76,22 @@ def load(root: str, name: str) -> dict[str, Any]:
 
 def status(root: str, state: dict[str, Any]) -> str:
     """creating, created, running or stopped (paused is the cgroup's to say)."""
-    if not state["startTime"]:
-        return "creating" if _creator_lives(root, state) else "stopped"
-    if start_time(state["pid"]) != state["startTime"]:
+    if _being_made(root, state):
+        return "creating"
+    if not state["startTime"] or start_time(state["pid"]) != state["startTime"]:
         return "stopped"
     return "created" if os.path.exists(f"{directory(root, state['id'])}/start.sock") else "running"
 
 
-def _creator_lives(root: str, state: dict[str, Any]) -> bool:
-    """Whether a create is under way: it holds the lock of its directory."""
+def _being_made(root: str, state: dict[str, Any]) -> bool:
+    """Whether a create is under way: it holds the lock of the directory as long as it lives."""
     try:
-        with fs.Lock(f"{directory(root, state['id'])}/lock", timeout=0):
+        with fs.Lock(f"{directory(root, state['id'])}/lock", shared=True, timeout=0):
             return False
-    except Error:
+    except Busy:
         return True
+    except Error:
+        return False  # the directory has gone
 
 
 def public(root: str, state: dict[str, Any], current: str) -> dict[str, Any]:

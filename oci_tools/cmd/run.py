@@ -1,0 +1,228 @@
+"""oci-run: the OCI runtime's verbs, and one-shot containers.
+
+The verbs have the words of runc, which podman, dockerd and containerd use.  What will
+enter a container first seals its interpreter (`runtime/seal.py`), before it has read its
+words in full, so that as little as possible is done twice.
+"""
+
+from __future__ import annotations
+
+from oci_tools import cli
+from oci_tools.runtime import seal
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from oci_tools.cli import Args
+
+_LAUNCHING = ("create", "run")
+
+_GLOBAL = (
+    ("--root DIR", "text", None, "where the state of containers is kept"),
+    ("--log FILE", "text", None, "append errors to FILE as well"),
+    ("--log-format FORMAT", ("text", "json"), "text", "how to write them there"),
+    ("--systemd-cgroup", "flag", False, "let systemd manage the cgroups (there must be one)"),
+    ("--rootless BOOL", ("auto", "true", "false"), "auto", "understood for runc's callers: found out by itself"),
+)
+_CREATE = (
+    ("-b --bundle DIR", "text", ".", "the bundle: a directory with config.json"),
+    ("--console-socket PATH", "text", None, "send the terminal's master to the socket PATH"),
+    ("--pid-file FILE", "text", None, "write the pid of the container's first process to FILE"),
+    ("--no-pivot", "flag", False, "do not use pivot_root(2): for a root on an initial ramdisk"),
+    ("--no-new-keyring", "flag", False, "keep the session keyring of the caller"),
+    ("--preserve-fds N", "int", 0, "leave N descriptors from 3 on open for the payload"),
+)
+
+
+def main(words: list[str]) -> int:
+    if words and (words[0] in _LAUNCHING or (words[0] not in VERBS and not words[0].startswith("-"))):
+        seal.ensure()
+    return cli.main(COMMAND, words)
+
+
+def _verb(action: Callable[[Args, str], Any]) -> Callable[[Args], int | None]:
+    """A verb's function: the state root found, errors written to the log file as well."""
+
+    def run(args: Args) -> int | None:
+        from oci_tools import fs
+        from oci_tools.errors import Error
+
+        if args.systemd_cgroup:
+            raise Error("cannot use --systemd-cgroup", None, "not supported")
+        try:
+            return action(args, args.root or f"{fs.run()}/runtime")
+        except Error as error:
+            if args.log:
+                _log(args, str(error))
+            raise
+
+    return run
+
+
+def _log(args: Args, text: str) -> None:
+    """Append an error to the engine's log, in the form it reads (runc's, by logrus)."""
+    import os
+    import time
+
+    from oci_tools import document
+
+    now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    if args.log_format == "json":
+        line = document.dumps({"level": "error", "msg": text, "time": now}) + b"\n"
+    else:
+        line = b'time="%s" level=error msg=%s\n' % (now.encode(), document.dumps(text))
+    try:
+        fd = os.open(args.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        os.write(fd, line)
+        os.close(fd)
+    except OSError as error:
+        cli.say("oci-run", f"cannot write '{args.log}': {error.strerror}")
+
+
+def _options(args: Args) -> Any:
+    from oci_tools.runtime import lifecycle
+
+    return lifecycle.Options(
+        pid_file=args.pid_file,
+        console_socket=args.console_socket,
+        no_pivot=args.no_pivot,
+        no_new_keyring=args.no_new_keyring,
+        preserve_fds=args.preserve_fds,
+        detach=getattr(args, "detach", False),
+        keep=getattr(args, "keep", False),
+    )
+
+
+@_verb
+def _create(args: Args, root: str) -> None:
+    seal.ensure()
+    from oci_tools.runtime import lifecycle, spec
+
+    lifecycle.create(root, args.id, args.bundle, spec.load(args.bundle), _options(args))
+
+
+@_verb
+def _run(args: Args, root: str) -> int:
+    seal.ensure()
+    from oci_tools.runtime import lifecycle, spec
+
+    return lifecycle.run(root, args.id, args.bundle, spec.load(args.bundle), _options(args))
+
+
+@_verb
+def _start(args: Args, root: str) -> None:
+    from oci_tools.runtime import lifecycle
+
+    lifecycle.start(root, args.id)
+
+
+@_verb
+def _state(args: Args, root: str) -> None:
+    from oci_tools import document
+    from oci_tools.runtime import lifecycle
+
+    print(document.dumps(lifecycle.query(root, args.id), indent=2).decode(), end="")
+
+
+@_verb
+def _kill(args: Args, root: str) -> None:
+    from oci_tools.runtime import lifecycle, signals
+
+    lifecycle.kill(root, args.id, signals.number(args.signal or "TERM"), args.all)
+
+
+@_verb
+def _delete(args: Args, root: str) -> None:
+    from oci_tools.runtime import lifecycle
+
+    lifecycle.delete(root, args.id, args.force)
+
+
+@_verb
+def _pause(args: Args, root: str) -> None:
+    from oci_tools.runtime import lifecycle
+
+    lifecycle.freeze(root, args.id, True)
+
+
+@_verb
+def _resume(args: Args, root: str) -> None:
+    from oci_tools.runtime import lifecycle
+
+    lifecycle.freeze(root, args.id, False)
+
+
+@_verb
+def _ps(args: Args, root: str) -> None:
+    from oci_tools import document
+    from oci_tools.runtime import lifecycle
+
+    pids = lifecycle.processes(root, args.id)
+    if args.format == "json":
+        print(document.dumps(pids).decode())
+    else:
+        print("".join(f"{pid}\n" for pid in pids), end="")
+
+
+@_verb
+def _list(args: Args, root: str) -> None:
+    """One line for each container: id, status, pid, bundle, created."""
+    from oci_tools import document
+    from oci_tools.errors import Error
+    from oci_tools.runtime import lifecycle, state
+
+    found = []
+    for name in state.ids(root):
+        try:
+            found.append(lifecycle.query(root, name))
+        except Error:
+            continue  # removed meanwhile
+    if args.format == "json":
+        print(document.dumps(found).decode())
+    elif args.quiet:
+        print("".join(f"{each['id']}\n" for each in found), end="")
+    else:
+        fields = ("id", "status", "pid", "bundle", "created")
+        print("".join("\t".join(str(each[field]) for field in fields) + "\n" for each in found), end="")
+
+
+def _one_shot(args: Args) -> int:
+    seal.ensure()
+    from oci_tools.container import start
+
+    return start.one_shot(args)
+
+
+def _command(verb: str, summary: str, usage: str, options: Any, run: Any, **more: Any) -> cli.Command:
+    return cli.Command(f"oci-run {verb}", summary, usage, options, run, **more)
+
+
+_FORMAT = ("-f --format FORMAT", ("table", "json"), "table", "lines for people, or JSON")
+
+VERBS = {
+    "create": _command("create", "make a container from a bundle, without starting it", "ID", _CREATE, _create),
+    "start": _command("start", "start a created container", "ID", (), _start),
+    "run": _command(
+        "run", "create, start, wait and delete a container of a bundle", "ID",
+        (*_CREATE, ("-d --detach", "flag", False, "do not wait for it"),
+         ("--keep", "flag", False, "do not delete it when it ends")), _run,
+    ),
+    "state": _command("state", "print the state of a container", "ID", (), _state),
+    "kill": _command(
+        "kill", "send a signal (TERM) to a container", "ID [SIGNAL]",
+        (("-a --all", "flag", False, "to all of its processes"),), _kill,
+    ),
+    "delete": _command(
+        "delete", "remove a container that has ended", "ID",
+        (("-f --force", "flag", False, "kill it first; no error if there is none"),), _delete,
+    ),
+    "pause": _command("pause", "suspend all processes of a container", "ID", (), _pause),
+    "resume": _command("resume", "resume them", "ID", (), _resume),
+    "ps": _command("ps", "list the processes of a container, by the host's pids", "ID", (_FORMAT,), _ps),
+    "list": _command(
+        "list", "list containers", "", (_FORMAT, ("-q --quiet", "flag", False, "only ids")), _list,
+    ),
+}  # fmt: skip
+COMMAND = cli.Command("oci-run", "run containers", options=_GLOBAL, verbs=VERBS)

@@ -1,0 +1,72 @@
+"""/sys/fs/cgroup inside the container: v2 as one mount, v1 as one for each hierarchy.
+
+With a cgroup namespace, new mounts whose root is the container's own group; without,
+binds of that group.  What is bound without a namespace is read-only, or the container could
+change the limits of others (CVE-2023-25809).
+"""
+
+from __future__ import annotations
+
+import os
+
+from oci_tools.errors import Error
+from oci_tools.linux import mount
+from oci_tools.runtime import mounts
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from oci_tools.runtime.cgroup import Cgroup
+
+_SAFE = mount.MOUNT_ATTR_NOSUID | mount.MOUNT_ATTR_NODEV | mount.MOUNT_ATTR_NOEXEC
+
+
+def make(tree: mounts.Tree, step: mounts.Plan, groups: Cgroup | None, own_namespace: bool) -> None:
+    """Make the mount of type "cgroup" at `step.destination`; `groups` None: there are none for us."""
+    try:
+        if groups is None or groups.unified:
+            _unified(tree, step, groups, own_namespace)
+        else:
+            _hierarchies(tree, step, groups, own_namespace)
+    except OSError as error:
+        raise Error("cannot mount 'cgroup' on", step.destination, error) from None
+
+
+def _unified(tree: mounts.Tree, step: mounts.Plan, groups: Cgroup | None, own_namespace: bool) -> None:
+    if own_namespace:
+        try:
+            mounted = mounts.new("cgroup2", "cgroup", step.data, step.set)
+        except OSError:
+            if groups is not None:
+                raise
+            return _bind(tree, "/sys/fs/cgroup", step.destination, step.set | mount.MOUNT_ATTR_RDONLY)
+        return tree.place(mounted, step.destination)
+    path = "/sys/fs/cgroup" if groups is None else groups.paths[""]
+    _bind(tree, path, step.destination, step.set | mount.MOUNT_ATTR_RDONLY)
+
+
+def _hierarchies(tree: mounts.Tree, step: mounts.Plan, groups: Cgroup, own_namespace: bool) -> None:
+    cover = mounts.new("tmpfs", "tmpfs", ["mode=755"], step.set & ~mount.MOUNT_ATTR_RDONLY)
+    keep = os.dup(cover)
+    tree.place(cover, step.destination)
+    for names, path in groups.paths.items():
+        name = names.removeprefix("name=")
+        os.mkdir(name, 0o755, dir_fd=keep)
+        for alias in name.split(",") if "," in name else ():
+            os.symlink(name, alias, dir_fd=keep)
+        where = f"{step.destination}/{name}"
+        if own_namespace:
+            options = [names] if names.startswith("name=") else names.split(",")
+            if names.startswith("name="):
+                options.append("none")
+            tree.place(mounts.new("cgroup", "cgroup", options, step.set), where)
+        else:
+            _bind(tree, path, where, step.set | mount.MOUNT_ATTR_RDONLY)
+    if step.set & mount.MOUNT_ATTR_RDONLY:
+        mount.mount_setattr(keep, "", mount.AT_EMPTY_PATH, mount.MOUNT_ATTR_RDONLY)
+    os.close(keep)
+
+
+def _bind(tree: mounts.Tree, source: str, destination: str, attributes: int) -> None:
+    cloned = mount.open_tree(mount.AT_FDCWD, source, mount.OPEN_TREE_CLONE)
+    mount.mount_setattr(cloned, "", mount.AT_EMPTY_PATH, attributes | _SAFE)
+    tree.place(cloned, destination)

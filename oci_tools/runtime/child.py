@@ -1,0 +1,413 @@
+"""The container side: from the clone to the payload's first instruction.
+
+Runs in the new process with the host's root still in sight at first, later inside the
+container; the order of the steps is the security of the whole and is said once, in
+`_set_up`.  From `_seal_imports` on nothing is imported, no codec looked up, no traceback
+formatted: Python would open files by paths that now mean the image's.  The handshake is
+drawn in `sync.py`.
+"""
+
+from __future__ import annotations
+
+import _signal
+import os
+import stat
+import sys
+from _socket import AF_INET, SOCK_CLOEXEC, SOCK_DGRAM, socket
+from fcntl import ioctl
+from struct import pack, unpack
+
+from oci_tools.errors import Error
+from oci_tools.linux import libc, process
+from oci_tools.runtime import cgroup_mounts, devices, hooks, mounts, terminal, user
+from oci_tools.runtime.caps import Wanted, keep_over_setuid
+from oci_tools.runtime.namespaces import Namespaces
+from oci_tools.runtime.sync import Channel, told
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+_RLIMITS = {
+    name: number
+    for number, name in enumerate(
+        "CPU FSIZE DATA STACK CORE RSS NPROC NOFILE MEMLOCK AS LOCKS SIGPENDING MSGQUEUE NICE RTPRIO RTTIME".split()
+    )
+}
+_KEYCTL_JOIN_SESSION_KEYRING = 1
+
+
+class Setup:
+    """All that the container side needs, made before the clone."""
+
+    def __init__(self, spec: dict[str, Any], rootfs: str, state: dict[str, Any]) -> None:
+        self.spec = spec
+        self.rootfs = rootfs
+        self.state = state  # what hooks of the container side are told; the pid is added inside
+        self.process: dict[str, Any] = spec["process"]
+        self.namespaces = Namespaces(spec)
+        self.mounts = mounts.plan(spec)
+        self.caps = Wanted(self.process.get("capabilities"))
+        self.overlay: Any = None  # makes the detached mount of an overlay root, or None
+        self.trees: dict[int, int] = {}  # bind sources cloned by the runtime, by place in the list of mounts
+        self.seccomp: Any = None
+        self.cgroup_files: list[int] = []
+        self.cgroup_layout: Any = None
+        self.listener: Any = None  # the socket on which `start` will call; None for `run`
+        self.keyring = True
+        self.no_pivot = False
+        self.preserve = 0  # how many descriptors from 3 on the payload keeps
+
+
+def main(setup: Setup, channel: Channel) -> None:
+    """Become the container's first process.  Does not return."""
+    try:
+        _seal_imports()
+        if "user" in setup.namespaces.join:
+            _join_user_first(setup, channel)
+        _set_up(setup, channel)
+    except BaseException as error:
+        _report(channel, error)
+
+
+def _report(channel: Channel, error: BaseException) -> None:
+    try:
+        channel.send("error", **told(error))
+    except BaseException:
+        pass  # the runtime has gone: nobody to tell
+    os._exit(1)
+
+
+def _seal_imports() -> None:
+    """From here on an import finds nothing, whatever the image holds."""
+    sys.path.clear()
+    sys.meta_path.clear()
+    sys.path_hooks.clear()
+    sys.path_importer_cache.clear()
+
+
+def _join_user_first(setup: Setup, channel: Channel) -> None:
+    """A user namespace given by path owns the new ones only if it is entered before they are made.
+
+    So this process enters it and makes the real one beside itself (CLONE_PARENT), whose pid
+    the runtime learns from the first message.
+    """
+    spaces = setup.namespaces
+    channel.expect("go", "cannot set up the container")
+    try:
+        process.setns(spaces.join.pop("user"), process.CLONE_NEWUSER)
+    except OSError as error:
+        raise Error("cannot join the user namespace", None, error) from None
+    pid, pidfd = process.clone3(spaces.early | process.CLONE_PARENT)
+    if pid:
+        channel.send("moved", [pidfd], pid=pid)
+        os._exit(0)
+
+
+def _set_up(setup: Setup, channel: Channel) -> None:
+    spec, spaces = setup.spec, setup.namespaces
+    channel.expect("go", "cannot set up the container")
+    process.prctl(process.PR_SET_DUMPABLE, 0)  # nobody inside may look at us (CVE-2016-9962)
+    process.prctl(process.PR_SET_PDEATHSIG, 9)  # a runtime that dies now leaves nothing behind
+    _join_cgroups(setup)
+    spaces.enter()
+    os.setsid()
+    if spaces.has("user"):
+        _become_root()
+        process.prctl(process.PR_SET_PDEATHSIG, 9)  # setuid(2) has cleared it
+    spaces.finish()
+    _join_keyring(setup)
+    if spaces.new & process.CLONE_NEWNET:
+        _loopback_up()
+    os.umask(0)
+    tree = _make_tree(setup)
+    if hooks.listed(spec, "prestart") or hooks.listed(spec, "createRuntime"):
+        channel.send("created")
+        channel.expect("go", "cannot set up the container")
+    state = {**setup.state, "pid": os.getpid(), "status": "creating"}
+    hooks.run(hooks.listed(spec, "createContainer"), "createContainer", state, dict(os.environ))
+    peer = terminal.make(tree, setup.process, channel) if setup.process.get("terminal") else -1
+    home = _home(setup.process, tree.fd)
+    _write_kernel_settings(spec, spaces)
+    linux = spec.get("linux") or {}
+    for path in linux.get("readonlyPaths") or ():
+        tree.read_only(path)
+    tree.mask(linux.get("maskedPaths") or [])
+    tree.finish(bool((spec.get("root") or {}).get("readonly")))
+    tree.pivot(setup.no_pivot)
+    if peer >= 0:
+        terminal.adopt(peer)
+    _payload(setup, channel, state, home)
+
+
+def _payload(setup: Setup, channel: Channel, state: dict[str, Any], home: str) -> None:
+    """Inside: from root's credentials to the payload's, then wait for the start, then become it."""
+    wanted = setup.process
+    environ = _environment(wanted, home)
+    set_rlimits(wanted.get("rlimits") or [])
+    entered = _change_directory(wanted["cwd"], first=True)
+    _own_streams(wanted["user"]["uid"])
+    no_new_privs = bool(wanted.get("noNewPrivileges"))
+    if no_new_privs:
+        process.prctl(process.PR_SET_NO_NEW_PRIVS, 1)
+    elif setup.seccomp:
+        _filter(setup, channel)  # wants the privileges that are dropped next
+    setup.caps.drop_bounding()
+    _take_user(wanted["user"])
+    setup.caps.take()
+    process.prctl(process.PR_SET_DUMPABLE, 0)  # setuid(2) may have raised it
+    if not entered:
+        _change_directory(wanted["cwd"], first=False)
+    _check_directory(wanted["cwd"])
+    program = find_program(wanted["args"][0], environ)
+    if no_new_privs and setup.seccomp:
+        _filter(setup, channel)
+    channel.send("ready")
+    process.prctl(process.PR_SET_PDEATHSIG, 0)
+    caller = _wait_for_start(setup, channel)
+    try:
+        hooks.run(hooks.listed(setup.spec, "startContainer"), "startContainer", {**state, "status": "created"}, environ)
+        _reset_signals()
+        # Close-on-exec and not a close: the channel's end of file is how the exec is known.
+        process.close_range(3 + setup.preserve, flags=process.CLOSE_RANGE_CLOEXEC)
+        os.execve(program, wanted["args"], environ)
+    except OSError as error:
+        _report(caller, exec_error(wanted["args"][0], error))
+    except BaseException as error:
+        _report(caller, error)
+
+
+# -- steps, in order -----------------------------------------------------------------------
+
+
+def _join_cgroups(setup: Setup) -> None:
+    for fd in setup.cgroup_files:
+        try:
+            os.write(fd, b"0")
+        except OSError as error:
+            raise Error("cannot join cgroup", os.readlink(f"/proc/self/fd/{fd}"), error) from None
+        os.close(fd)
+
+
+def _become_root() -> None:
+    """Root of the user namespace, so that what is made now belongs to it."""
+    try:
+        os.setgroups([])
+    except PermissionError:
+        pass  # setgroups is denied in a plain user's namespace
+    os.setresgid(0, 0, 0)
+    os.setresuid(0, 0, 0)
+
+
+def _join_keyring(setup: Setup) -> None:
+    if setup.keyring:
+        try:
+            libc.call("keyctl", _KEYCTL_JOIN_SESSION_KEYRING, b"_ses." + setup.state["id"].encode())
+        except OSError:
+            pass  # a kernel without keys, or one that denies them: there is nothing to leak then
+
+
+def _loopback_up() -> None:
+    """SIOCSIFFLAGS on `lo`, netdevice(7)."""
+    sock = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC)
+    try:
+        request = bytearray(pack("16sH14x", b"lo", 0))
+        ioctl(sock.fileno(), 0x8913, request)
+        flags = unpack("16sH14x", request)[1]
+        ioctl(sock.fileno(), 0x8914, pack("16sH14x", b"lo", flags | 0x1))
+    except OSError as error:
+        raise Error("cannot bring up", "lo", error) from None
+    finally:
+        sock.close()
+
+
+def _make_tree(setup: Setup) -> mounts.Tree:
+    tree = mounts.Tree(setup.rootfs, setup.spec, setup.overlay() if setup.overlay else -1)
+    for number, step in enumerate(setup.mounts):
+        if step.type in ("cgroup", "cgroup2") and not step.bind:
+            cgroup_mounts.make(tree, step, setup.cgroup_layout, setup.namespaces.has("cgroup"))
+        elif number in setup.trees:
+            tree.place_bind(step, setup.trees.pop(number))
+        else:
+            tree.make(step)
+    devices.make(tree, setup.spec, bind=setup.namespaces.has("user"))
+    return tree
+
+
+def _home(wanted: dict[str, Any], root: int) -> str:
+    """HOME as the image's passwd says, unless the configuration does."""
+    if any(word.startswith("HOME=") and len(word) > 5 for word in wanted.get("env") or ()):
+        return ""
+    return user.home(wanted["user"]["uid"], root)
+
+
+def _write_kernel_settings(spec: dict[str, Any], spaces: Namespaces) -> None:
+    """Names, sysctls and scores, through the host's own /proc, which no image can replace."""
+    if spec.get("hostname") and spaces.has("uts"):
+        process.sethostname(spec["hostname"])
+    if spec.get("domainname") and spaces.has("uts"):
+        process.setdomainname(spec["domainname"])
+    for name, value in ((spec.get("linux") or {}).get("sysctl") or {}).items():
+        path = name if "/" in name else name.replace(".", "/")
+        _write(f"/proc/sys/{path}", value, f"cannot set sysctl '{name}' to '{value}'")
+    score = spec["process"].get("oomScoreAdj")
+    if score is not None:
+        _write("/proc/self/oom_score_adj", str(score), f"cannot set oomScoreAdj to '{score}'")
+
+
+def _write(path: str, text: str, what: str) -> None:
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.write(fd, text.encode())
+        finally:
+            os.close(fd)
+    except OSError as error:
+        raise Error(what, None, error) from None
+
+
+def _environment(wanted: dict[str, Any], home: str) -> dict[str, str]:
+    environ = dict(word.partition("=")[::2] for word in wanted.get("env") or ())
+    if home:
+        environ["HOME"] = home
+    return environ
+
+
+def set_rlimits(limits: list[dict[str, Any]]) -> None:
+    """`process.rlimits`, by prlimit(2): the `resource` module is not built in."""
+    for entry in limits:
+        number = _RLIMITS.get(entry["type"].removeprefix("RLIMIT_"))
+        if number is None:
+            raise Error("config.json: process.rlimits: unknown type", entry["type"])
+        values = pack("QQ", *(value & 0xFFFFFFFFFFFFFFFF for value in (entry["soft"], entry["hard"])))
+        try:
+            libc.call("prlimit64", 0, number, values, 0)
+        except OSError as error:
+            raise Error("cannot set rlimit", entry["type"], error) from None
+
+
+def _change_directory(path: str, first: bool) -> bool:
+    """Enter the working directory, made if missing; tried as root first, then as the user."""
+    try:
+        if first:
+            os.makedirs(path, 0o755, exist_ok=True)
+        os.chdir(path)
+        return True
+    except PermissionError:
+        if first:
+            return False
+        raise Error("cannot change to directory", path, "permission denied") from None
+    except OSError as error:
+        if first and error.errno == 30:  # EROFS: it cannot be made; what is wrong shows by entering it
+            return _change_directory(path, first=False)
+        raise Error("cannot change to directory", path, error) from None
+
+
+def _check_directory(path: str) -> None:
+    """A working directory outside the root (by a leaked descriptor) has no path (CVE-2024-21626)."""
+    try:
+        here = os.getcwd()
+    except OSError as error:
+        raise Error("cannot use working directory", path, error) from None
+    if not here.startswith("/"):
+        raise Error("cannot use working directory", path, "it is outside of the container")
+
+
+def _own_streams(uid: int) -> None:
+    """Let the user reopen its own stdout (`/dev/stdout`) when that is a pipe or socket.
+
+    Files and terminals of the caller stay the caller's.
+    """
+    for fd in (0, 1, 2):
+        try:
+            found = os.fstat(fd)
+            if found.st_uid != uid and (stat.S_ISFIFO(found.st_mode) or stat.S_ISSOCK(found.st_mode)):
+                os.fchown(fd, uid, -1)
+        except OSError:
+            pass  # closed, or not ours to give away
+
+
+def _take_user(wanted: dict[str, Any]) -> None:
+    """The payload's ids; capabilities survive to be set exactly."""
+    uid, gid = wanted["uid"], wanted["gid"]
+    mask = wanted.get("umask")
+    os.umask(0o022 if mask is None else mask)
+    try:
+        keep_over_setuid(True)
+        try:
+            os.setgroups(wanted.get("additionalGids") or [])
+        except PermissionError:
+            if wanted.get("additionalGids") and wanted["additionalGids"] != [gid]:
+                raise  # asked for and not to be had; else the user namespace has none to drop
+        os.setresgid(gid, gid, gid)
+        os.setresuid(uid, uid, uid)
+        keep_over_setuid(False)
+    except OSError as error:
+        hint = "is it mapped in the user namespace?" if error.errno == 22 else None
+        raise Error("cannot become user", f"{uid}:{gid}", error, hint) from None
+
+
+def find_program(name: str, environ: dict[str, str]) -> str:
+    """The program that execvp(3) would run; exit codes 127 and 126 are the engines' words."""
+    if "/" in name:
+        _check_program(name, name)
+        return name
+    denied = False
+    for directory in environ.get("PATH", "").split(":"):
+        path = f"{directory or '.'}/{name}"
+        try:
+            _check_program(path, name)
+            return path
+        except Error as error:
+            denied = denied or error.code == 126
+    if denied:
+        raise exec_error(name, PermissionError(13, os.strerror(13)))
+    raise Error(f'exec: "{name}": executable file not found in $PATH', code=127)
+
+
+def _check_program(path: str, name: str) -> None:
+    try:
+        found = os.stat(path)
+        if stat.S_ISDIR(found.st_mode):
+            raise IsADirectoryError(21, os.strerror(21))
+        if not os.access(path, os.X_OK, effective_ids=os.access in os.supports_effective_ids):
+            raise PermissionError(13, os.strerror(13))
+    except OSError as error:
+        raise exec_error(name, error) from None
+
+
+def exec_error(name: str, error: OSError) -> Error:
+    """An execve(2) that failed, or would: 127 not there, 126 there but not to be executed."""
+    code = 127 if error.errno in (2, 20) else 126
+    return Error(f'exec: "{name}"', None, error, code=code)
+
+
+def _filter(setup: Setup, channel: Channel) -> None:
+    """Install the seccomp filter; the runtime passes a notify descriptor on."""
+    listener = setup.seccomp.install()
+    if listener >= 0:
+        channel.send("seccomp", [listener])
+        os.close(listener)
+
+
+def _wait_for_start(setup: Setup, channel: Channel) -> Channel:
+    """The channel on which `start` has asked."""
+    if setup.listener is None:
+        caller = channel
+    else:
+        channel.close()
+        fd, _ = setup.listener._accept()
+        setup.listener.close()
+        caller = Channel(socket(fileno=fd))
+        os.set_inheritable(fd, False)
+    caller.expect("start", "cannot start the container")
+    return caller
+
+
+def _reset_signals() -> None:
+    """Python ignores SIGPIPE and SIGXFSZ, and an ignored signal stays so over an exec."""
+    for number in range(1, 65):
+        if number not in (9, 19, 32, 33):
+            _signal.signal(number, _signal.SIG_DFL)
+    _signal.pthread_sigmask(_signal.SIG_SETMASK, [])
+

@@ -1,0 +1,86 @@
+"""Hooks: programs that config.json asks to be run at points of a container's life.
+
+runtime-spec, "POSIX-platform Hooks".  In the order listed, the state on stdin, a timeout
+that kills.  A hook that does not read its stdin is not an error.  Nothing is imported
+here beyond built-in modules: createContainer and startContainer hooks run on the
+container side, where an import could load code of the image.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import time
+from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_STREAM, socketpair
+
+from oci_tools import document
+from oci_tools.errors import Error
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+
+def listed(spec: dict[str, Any], kind: str) -> list[dict[str, Any]]:
+    return (spec.get("hooks") or {}).get(kind) or []
+
+
+def run(hooks: list[dict[str, Any]], kind: str, state: dict[str, Any], environ: dict[str, str] | None = None) -> None:
+    """Run hooks one after the other; the first that fails is an Error that names it.
+
+    environ  what a hook without "env" gets; nothing by default, as the specification says
+    """
+    text = document.dumps(state)
+    for number, hook in enumerate(hooks):
+        subject = f"hooks.{kind}[{number}]"
+        try:
+            _run(hook, text, environ or {})
+        except OSError as error:
+            raise Error(f"cannot run {subject}", hook["path"], error) from None
+        except Error as error:
+            raise Error(f"error running {subject}", hook["path"], error.what) from None
+
+
+def _run(hook: dict[str, Any], text: bytes, environ: dict[str, str]) -> None:
+    env = dict(word.partition("=")[::2] for word in hook["env"]) if hook.get("env") else environ
+    ours, theirs = socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC)
+    ours.setblocking(True)
+    pid = os.posix_spawn(
+        hook["path"],
+        hook.get("args") or [hook["path"]],
+        env,
+        file_actions=[(os.POSIX_SPAWN_DUP2, theirs.fileno(), 0)],
+        setsigmask=[],
+        setsigdef=range(1, 32),
+    )
+    theirs.close()
+    pidfd = os.pidfd_open(pid)
+    try:
+        try:
+            ours.sendall(text)
+            ours.close()
+        except OSError:
+            pass  # it does not read its stdin
+        timeout = hook.get("timeout")
+        if not _ended(pidfd, timeout):
+            os.kill(pid, 9)
+            os.waitpid(pid, 0)
+            raise Error(f"timeout of {timeout} s passed")
+    finally:
+        os.close(pidfd)
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    if code:
+        raise Error(f"exit status {code}" if code > 0 else f"killed by signal {-code}")
+
+
+def _ended(pidfd: int, timeout: float | None) -> bool:
+    """Wait for a process; False when the time (in seconds) has passed first."""
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    end = None if not timeout else time.monotonic() + timeout
+    while True:
+        left = None if end is None else max(0.0, end - time.monotonic()) * 1000
+        if poll.poll(left):
+            return True
+        if end is not None and time.monotonic() >= end:
+            return False

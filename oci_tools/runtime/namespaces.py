@@ -1,0 +1,162 @@
+"""The container's namespaces: which are new, which are joined by path, and the id maps.
+
+runtime-spec, "Linux: Namespaces" and "User namespace mappings"; namespaces(7), user_namespaces(7).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+
+from oci_tools.errors import Error
+from oci_tools.linux import process
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+FLAGS = {
+    "user": process.CLONE_NEWUSER,  # first: the others then belong to it
+    "pid": process.CLONE_NEWPID,
+    "network": process.CLONE_NEWNET,
+    "ipc": process.CLONE_NEWIPC,
+    "uts": process.CLONE_NEWUTS,
+    "mount": process.CLONE_NEWNS,
+    "cgroup": process.CLONE_NEWCGROUP,
+    "time": process.CLONE_NEWTIME,
+}
+_LATE = process.CLONE_NEWCGROUP | process.CLONE_NEWTIME  # unshared by the child: after it joined its
+#                                           cgroups, and after it wrote the clocks' offsets
+
+
+class Namespaces:
+    """What `linux.namespaces` asks for: flags of the new ones, open descriptors of the others."""
+
+    def __init__(self, spec: dict[str, Any]) -> None:
+        self.new = 0
+        self.join: dict[str, int] = {}
+        linux = spec.get("linux") or {}
+        for entry in linux.get("namespaces") or ():
+            kind, path = entry["type"], entry.get("path")
+            if path:
+                self.join[kind] = _open(path, kind)
+            else:
+                self.new |= FLAGS[kind]
+        self.offsets: dict[str, Any] = linux.get("timeOffsets") or {}
+        self.maps = {
+            "uid_map": linux.get("uidMappings") or [],
+            "gid_map": linux.get("gidMappings") or [],
+        }
+        if self.new & process.CLONE_NEWUSER and not (self.maps["uid_map"] and self.maps["gid_map"]):
+            raise Error("config.json: linux.uidMappings: a new user namespace needs uidMappings and gidMappings")
+
+    def has(self, kind: str) -> bool:
+        """Whether the container has a namespace of this kind of its own, new or joined."""
+        return kind in self.join or bool(self.new & FLAGS[kind])
+
+    @property
+    def early(self) -> int:
+        """The flags for clone3."""
+        return self.new & ~_LATE
+
+    def close(self) -> None:
+        for fd in self.join.values():
+            os.close(fd)
+
+    # -- on the container side ---------------------------------------------------------
+
+    def enter(self) -> None:
+        """Join the namespaces given by path, the user namespace first."""
+        for kind in FLAGS:
+            if kind in self.join and kind != "pid":
+                try:
+                    process.setns(self.join[kind], FLAGS[kind])
+                except OSError as error:
+                    raise Error(f"cannot join the {kind} namespace", None, error) from None
+
+    def finish(self) -> None:
+        """The namespaces that can only be made now: cgroup, and time with its offsets."""
+        if self.new & process.CLONE_NEWCGROUP:
+            process.unshare(process.CLONE_NEWCGROUP)
+        if self.new & process.CLONE_NEWTIME:
+            process.unshare(process.CLONE_NEWTIME)
+            lines = [f"{c} {o.get('secs') or 0} {o.get('nanosecs') or 0}" for c, o in self.offsets.items()]
+            if lines:
+                _write("/proc/self/timens_offsets", "\n".join(lines))
+            fd = os.open("/proc/self/ns/time_for_children", os.O_RDONLY | os.O_CLOEXEC)
+            process.setns(fd, process.CLONE_NEWTIME)
+            os.close(fd)
+
+    # -- on the runtime's side -----------------------------------------------------------
+
+    def map_ids(self, pid: int) -> None:
+        """Write the id maps of a new user namespace, by newuidmap where we may not ourselves."""
+        if not self.new & process.CLONE_NEWUSER:
+            return
+        single = all(len(entries) == 1 and entries[0]["size"] == 1 for entries in self.maps.values())
+        if os.geteuid() != 0 and not single:
+            _map_by_helper(pid, self.maps)
+            return
+        if os.geteuid() != 0:
+            _write(f"/proc/{pid}/setgroups", "deny")  # user_namespaces(7): else a plain user may map no group
+        for file in ("gid_map", "uid_map"):
+            _write(f"/proc/{pid}/{file}", "".join(map(_line, self.maps[file])))
+
+    def enter_pid(self) -> int:
+        """Let our next child be in the joined pid namespace; what `leave_pid` takes to undo it."""
+        if "pid" not in self.join:
+            return -1
+        own = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+        process.setns(self.join["pid"], process.CLONE_NEWPID)
+        return own
+
+    def leave_pid(self, own: int) -> None:
+        if own >= 0:
+            process.setns(own, process.CLONE_NEWPID)
+            os.close(own)
+
+
+def _open(path: str, kind: str) -> int:
+    """A namespace file, checked to be one of that kind (ioctl_nsfs(2))."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError as error:
+        raise Error(f"cannot open the {kind} namespace", path, error) from None
+    try:
+        if fcntl.ioctl(fd, process.NS_GET_NSTYPE) == FLAGS[kind]:
+            return fd
+    except OSError:
+        pass  # not a namespace at all
+    os.close(fd)
+    raise Error("config.json: linux.namespaces: wrong kind of namespace", path, f"it is not a {kind} namespace")
+
+
+def _line(entry: dict[str, int]) -> str:
+    return f"{entry['containerID']} {entry['hostID']} {entry['size']}\n"
+
+
+def _map_by_helper(pid: int, maps: dict[str, list[dict[str, int]]]) -> None:
+    """newuidmap(1) and newgidmap(1): setuid helpers that know a user's subordinate ids."""
+    for file, entries in maps.items():
+        name = f"new{file.replace('_', '')}"
+        program = next((f"{d}/{name}" for d in ("/usr/bin", "/usr/sbin", "/bin") if os.access(f"{d}/{name}", 1)), None)
+        if program is None:
+            raise Error("cannot map ids", None, f'exec: "{name}": executable file not found in $PATH')
+        words = [name, str(pid)]
+        for entry in entries:
+            words += [str(entry["containerID"]), str(entry["hostID"]), str(entry["size"])]
+        child = os.posix_spawn(program, words, {})
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        if code:
+            raise Error("cannot map ids", None, f"{name} failed with exit code {code}", "see /etc/subuid and /etc/subgid")
+
+
+def _write(path: str, text: str) -> None:
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.write(fd, text.encode())
+        finally:
+            os.close(fd)
+    except OSError as error:
+        raise Error("cannot write", path, error) from None

@@ -1,0 +1,182 @@
+"""The container's terminal: made inside, its master handed out, and relayed in the foreground.
+
+runtime-spec, "Process: terminal".  The pair comes from the container's own devpts, so that
+its `tty` and `ptsname` agree; the master goes to the runtime over the handshake, and from
+there to the console socket of an engine or to `relay`.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from oci_tools import fs
+from oci_tools.errors import Error
+from oci_tools.linux import tty
+from oci_tools.runtime import devices
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from oci_tools.runtime.mounts import Tree
+    from oci_tools.runtime.sync import Channel
+
+_CHUNK = 1 << 16
+
+
+# -- the container side ------------------------------------------------------------------
+
+
+def make(tree: Tree, process: dict[str, Any], channel: Channel) -> int:
+    """A new terminal at /dev/console; its master is sent out, its other end returned."""
+    try:
+        master = fs.open_beneath(tree.fd, "/dev/pts/ptmx", os.O_RDWR | os.O_NOCTTY)
+        if not tty.is_master(master):
+            raise Error("cannot make a terminal", "/dev/pts/ptmx", "it is not a devpts")
+        tty.unlock(master)
+        peer = tty.peer(master)
+        size = process.get("consoleSize") or {}
+        if size.get("height") or size.get("width"):
+            tty.set_size(peer, size.get("height") or 0, size.get("width") or 0)
+        os.chown(peer, process["user"]["uid"], -1)
+    except OSError as error:
+        raise Error("cannot make a terminal", None, error, "does config.json mount a devpts on /dev/pts?") from None
+    devices.bind_console(tree, peer)
+    channel.send("console", [master])
+    os.close(master)
+    return peer
+
+
+def adopt(peer: int) -> None:
+    """Make it the controlling terminal and the standard streams."""
+    tty.take(peer)
+    for fd in (0, 1, 2):
+        os.dup2(peer, fd, inheritable=True)
+    os.close(peer)
+
+
+# -- the runtime's side -------------------------------------------------------------------
+
+
+def hand_over(master: int, path: str) -> None:
+    """Send the master to the engine that listens on a console socket, as runc does."""
+    from _socket import AF_UNIX, SCM_RIGHTS, SOCK_CLOEXEC, SOCK_STREAM, SOL_SOCKET, socket
+    from struct import pack
+
+    try:
+        sock = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC)
+        sock.connect(path)
+        sock.sendmsg([b"/dev/ptmx"], [(SOL_SOCKET, SCM_RIGHTS, pack("i", master))])
+        sock.close()
+    except OSError as error:
+        raise Error("cannot hand over the terminal to", path, error) from None
+
+
+class Relay:
+    """Our own terminal and the container's, joined: raw while the `with` block lasts.
+
+    Descriptors to poll are given by `interests`, and `turn` moves what is ready.  Nothing
+    blocks: what one side does not take yet is held, and the other not read meanwhile.
+    """
+
+    def __init__(self, master: int) -> None:
+        self.master = master
+        self.to_master = b""
+        self.to_stdout = b""
+        self.stdin_open = True
+        self.master_open = True
+        self.saved: list[Any] | None = None
+
+    def __enter__(self) -> Relay:
+        os.set_blocking(self.master, False)
+        if os.isatty(0):
+            import termios
+
+            self.saved = termios.tcgetattr(0)
+            _raw(termios, self.saved)
+            self.resize()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.saved is not None:
+            import termios
+
+            termios.tcsetattr(0, termios.TCSADRAIN, self.saved)
+        os.close(self.master)
+
+    def resize(self) -> None:
+        """Give the container's terminal the size of ours."""
+        try:
+            tty.set_size(self.master, *tty.size(0))
+        except OSError:
+            pass
+
+    def interests(self) -> list[tuple[int, int]]:
+        """(descriptor, poll events) of what can be moved now."""
+        wanted = []
+        if self.stdin_open and not self.to_master:
+            wanted.append((0, 1))  # POLLIN
+        if self.master_open:
+            events = (0 if self.to_stdout else 1) | (4 if self.to_master else 0)  # POLLOUT
+            if events:
+                wanted.append((self.master, events))
+        return wanted
+
+    def turn(self, ready: dict[int, int]) -> None:
+        """Move what poll(2) says is ready."""
+        if ready.get(0):
+            try:
+                self.to_master = os.read(0, _CHUNK)
+            except OSError:
+                self.to_master = b""
+            if not self.to_master:
+                self.stdin_open = False
+                self.to_master = b"\4"  # end of file, as a terminal says it
+        if self.to_master and self.master_open:
+            try:
+                self.to_master = self.to_master[os.write(self.master, self.to_master) :]
+            except BlockingIOError:
+                pass
+            except OSError:
+                self.master_open = False
+        if ready.get(self.master):
+            self.drain_once()
+
+    def drain_once(self) -> bool:
+        """Copy one piece from the container to stdout; False when there is none now."""
+        try:
+            data = os.read(self.master, _CHUNK)
+        except BlockingIOError:
+            return False
+        except OSError:  # EIO: every process has closed its end
+            data = b""
+        if not data:
+            self.master_open = False
+            return False
+        fs.write_all(1, data)
+        return True
+
+    def drain(self) -> None:
+        """Copy what was written before the container's process ended."""
+        while self.master_open and self.drain_once():
+            pass
+
+
+def _raw(termios: Any, saved: list[Any]) -> None:
+    """cfmakeraw(3) on stdin; Python's `tty` module imports `enum` to say the same."""
+    mode = [*saved[:6], list(saved[6])]
+    mode[0] &= ~(
+        termios.IGNBRK | termios.BRKINT | termios.PARMRK | termios.ISTRIP
+        | termios.INLCR | termios.IGNCR | termios.ICRNL | termios.IXON
+    )  # fmt: skip
+    mode[1] &= ~termios.OPOST
+    mode[2] = mode[2] & ~(termios.CSIZE | termios.PARENB) | termios.CS8
+    mode[3] &= ~(termios.ECHO | termios.ECHONL | termios.ICANON | termios.ISIG | termios.IEXTEN)
+    mode[6][termios.VMIN], mode[6][termios.VTIME] = 1, 0
+    termios.tcsetattr(0, termios.TCSADRAIN, mode)
+
+
+def is_terminal() -> bool:
+    """Whether all that `-t` needs is a terminal: stdin."""
+    return sys.stdin is not None and os.isatty(0)
