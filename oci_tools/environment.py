@@ -15,7 +15,6 @@ An environment cannot be moved, so it is made in place, under a lock:
 
 from __future__ import annotations
 
-import fcntl
 import os
 import subprocess
 
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
 
 TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 MARK, RECORD = ".being-made", ".requirements"
+PATIENCE = 1800.0  # seconds that another maker may take
 # Where python3-pip-whl puts pip's wheel.
 WHEELS = "/usr/share/python-wheels"
 
@@ -49,9 +49,7 @@ def make(
     """
     place = f"{TOP}/{name}"
     wanted = requirements(extras)
-    held = os.open(TOP, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(held, fcntl.LOCK_EX)  # a second maker waits here and finds it made
+    with fs.Lock(TOP, timeout=PATIENCE):  # a second maker waits here and finds it made
         if _is_whole(place, python) and set(wanted) <= set(_recorded(place)):
             return place
         _begin(place, python)
@@ -59,8 +57,6 @@ def make(
             _make_empty(place, python, say)
         execute([f"{place}/bin/python", "-m", "pip", "install", "-q", *wanted], say)
         _end(place, [*_recorded(place), *wanted])
-    finally:
-        os.close(held)
     return place
 
 
@@ -90,7 +86,8 @@ def execute(
     """A command's output; an Error with its last words when it fails."""
     import shlex
 
-    say(shlex.join(os.path.relpath(word, TOP) if word.startswith(f"{TOP}/") else word for word in argv))
+    line = shlex.join(os.path.relpath(word, TOP) if word.startswith(f"{TOP}/") else word for word in argv)
+    say(line)
     env = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", **(os.environ if env is None else env)}
     try:
         done = subprocess.run(argv, cwd=cwd, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True)
@@ -98,7 +95,7 @@ def execute(
         raise Error("cannot run", argv[0], error) from None
     if done.returncode:
         words = [line for line in done.stderr.splitlines() if line.strip()] or [f"exit code {done.returncode}"]
-        raise Error("cannot run", shlex.join(argv)[:60], words[-1].strip())
+        raise Error("cannot run", line if len(line) < 60 else f"{line[:60]}...", words[-1].strip())
     return done.stdout
 
 
@@ -164,9 +161,10 @@ def _wheel(directory: str) -> str | None:
 def _fetch_wheel(scratch: str, say: Callable[[str], None]) -> str:
     """pip's wheel out of Debian's package, by an apt that touches only `scratch`."""
     missing = Error("cannot make the environment", None, "python3 has neither venv nor pip", "install python3-venv")
-    for program in "apt-get", "dpkg":
-        if not os.path.exists(f"/usr/bin/{program}"):
-            raise missing
+    import shutil
+
+    if not all(map(shutil.which, ("apt-get", "dpkg"))):
+        raise missing
     for folder in "state/lists/partial", "cache/archives/partial":
         os.makedirs(f"{scratch}/{folder}")
     settings = {

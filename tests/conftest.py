@@ -4,7 +4,11 @@ A test names the fixture it wants; nothing here applies by itself.
 
     oci("pull", REF, DIR)      runs bin/oci-pull and demands exit code 0
     oci.start("registry", ...) starts it and gives the Popen; ended with the test
+    oci.shell(LINE)            runs a pipeline of them as typed
+    oci.preload(NAME, LAYOUT)  puts an image of tests/images.py into the default store
+    plain                      the same as a plain user, with user namespaces
     registry                   an `oci-registry` on a free loopback port, `.host` and `.dir`
+    busybox, debian            layouts with the one image that is in their name
     public                     like tmp_path, but where plain users can reach it
     home                       the environment that these run in
 
@@ -45,10 +49,11 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 class Commands:
     """Runs our commands; everything it started has ended when the `with` block ends."""
 
-    def __init__(self, env: dict[str, str], cwd: Path) -> None:
+    def __init__(self, env: dict[str, str], cwd: Path, user: int | None = None) -> None:
         self.env = env
         self.cwd = cwd
         self.bin = BIN
+        self.user: dict[str, Any] = {"user": user, "group": user, "extra_groups": []} if user else {}
         self._started: list[subprocess.Popen[Any]] = []
 
     def __enter__(self) -> Commands:
@@ -77,12 +82,39 @@ class Commands:
         `env` adds to the environment, a value of None takes away; stdout and stderr
         are text unless `binary`; `more` goes to `subprocess.run`.
         """
+        return self._run([self.bin / f"oci-{name}", *words], input, stdin, env, code, binary, cwd, more)
+
+    def shell(
+        self,
+        line: str,
+        *,
+        input: str | bytes | None = None,
+        stdin: int | IO[Any] | None = None,
+        env: dict[str, str | None] | None = None,
+        code: int | None = 0,
+        binary: bool = False,
+        cwd: str | Path | None = None,
+        **more: Any,
+    ) -> subprocess.CompletedProcess[Any]:
+        """Run a command line as typed, with our commands first on PATH, as `__call__` runs one."""
+        return self._run(["/bin/sh", "-c", line], input, stdin, env, code, binary, cwd, more)
+
+    def _run(
+        self,
+        argv: list[Any],
+        input: str | bytes | None,
+        stdin: int | IO[Any] | None,
+        env: dict[str, str | None] | None,
+        code: int | None,
+        binary: bool,
+        cwd: str | Path | None,
+        more: dict[str, Any],
+    ) -> subprocess.CompletedProcess[Any]:
         data = input.encode() if isinstance(input, str) else input
         if stdin is None and data is None:
             stdin = subprocess.DEVNULL
         given = {"stdin": stdin} if data is None else {"input": data}
-        more = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **more}
-        argv = [self.bin / f"oci-{name}", *words]
+        more = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **self.user, **more}
         done = subprocess.run(argv, env=self.environment(env), cwd=cwd or self.cwd, **given, **more)
         said = (done.stderr or b"").decode(errors="replace")
         if not binary:
@@ -98,10 +130,20 @@ class Commands:
         self, name: str, *words: str | os.PathLike[str], env: dict[str, str | None] | None = None, **more: Any
     ) -> subprocess.Popen[Any]:
         """Start `oci-NAME WORDS...`; it gets SIGTERM, and is waited for, when the test ends."""
-        more = {"stdin": subprocess.DEVNULL, "cwd": self.cwd, **more}
+        more = {"stdin": subprocess.DEVNULL, "cwd": self.cwd, **self.user, **more}
         process = subprocess.Popen([self.bin / f"oci-{name}", *words], env=self.environment(env), **more)
         self._started.append(process)
         return process
+
+    def preload(self, name: str, layout: Path) -> None:
+        """Put a layout's image into the default store under its full reference."""
+        from tests import images
+
+        store = Path(self.env["OCI_ROOT"]) / "images"
+        store.mkdir(mode=0o700, parents=True, exist_ok=True)
+        images.add(store, name, layout)
+        if self.user:
+            subprocess.run(["chown", "-R", str(self.user["user"]), self.env["OCI_ROOT"]], check=True)
 
     def environment(self, change: dict[str, str | None] | None = None) -> dict[str, str]:
         """The world that the commands run in, with these changes."""
@@ -123,14 +165,18 @@ class Registry:
 @pytest.fixture
 def home(tmp_path: Path) -> dict[str, str]:
     """An environment in which nothing touches the host's images, containers or credentials."""
+    return world(tmp_path)
+
+
+def world(directory: Path) -> dict[str, str]:
     for name in "home", "root", "run":
-        (tmp_path / name).mkdir(mode=0o700, exist_ok=True)
+        (directory / name).mkdir(mode=0o700, exist_ok=True)
     return {
         "PATH": PATH,
         "LANG": "C.UTF-8",
-        "HOME": str(tmp_path / "home"),
-        "OCI_ROOT": str(tmp_path / "root"),
-        "OCI_RUN": str(tmp_path / "run"),
+        "HOME": str(directory / "home"),
+        "OCI_ROOT": str(directory / "root"),
+        "OCI_RUN": str(directory / "run"),
     }
 
 
@@ -144,6 +190,44 @@ def oci(home: dict[str, str], tmp_path: Path) -> Iterator[Commands]:
     for mount in reversed(left):
         subprocess.run(["umount", "-l", mount])
     assert not left, f"mounts left behind: {left}"
+
+
+@pytest.fixture
+def plain(public: Path) -> Iterator[Commands]:
+    """Our commands run by a plain user, in `public`; skipped where one cannot run them."""
+    user = None if os.geteuid() else 12345
+    who: dict[str, Any] = {"user": user, "group": user, "extra_groups": []} if user else {}
+    for words, reason in (
+        ([BIN / "oci-demo", "--version"], f"plain users cannot run {BIN}"),
+        (["unshare", "-Ur", "true"], "needs user namespaces for plain users"),
+    ):
+        if subprocess.run(words, capture_output=True, cwd="/", **who).returncode:
+            pytest.skip(reason)
+    env = world(public)
+    if user:
+        subprocess.run(["chown", "-R", f"{user}:{user}", public], check=True)
+    with Commands(env, public, user) as commands:
+        yield commands
+
+
+@pytest.fixture(scope="session")
+def busybox() -> Path:
+    """An OCI layout with one small image, tagged `latest`: Debian's busybox."""
+    return made("busybox", "busybox")
+
+
+@pytest.fixture(scope="session")
+def debian() -> Path:
+    """An OCI layout with a Debian base of 120 MB, tagged `latest`."""
+    return made("debian", "mmdebstrap")
+
+
+def made(name: str, program: str) -> Path:
+    from tests import images
+
+    if not shutil.which(program, path=PATH):
+        pytest.skip(f"needs {program}; tests/run --setup installs it on Debian as root")
+    return images.image(name)
 
 
 @pytest.fixture

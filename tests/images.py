@@ -59,12 +59,14 @@ def image(name: str) -> Path:
     return place
 
 
-def preload(store: Path, name: str, source: Path) -> None:
-    """Put the image of a layout of ours into another layout under a name of its own."""
-    subprocess.run(["cp", "-r", "--reflink=auto", f"{source}/.", store], check=True)
-    index = json.loads((store / "index.json").read_text())
+def add(layout: Path, name: str, source: Path) -> None:
+    """Add the image of a layout made here to another layout, new or not, under a name of its own."""
+    index = json.loads((source / "index.json").read_text())
     index["manifests"][0]["annotations"]["org.opencontainers.image.ref.name"] = name
-    (store / "index.json").write_text(json.dumps(index))
+    if (layout / "index.json").exists():
+        index["manifests"] += json.loads((layout / "index.json").read_text())["manifests"]
+    subprocess.run(["cp", "-r", "--reflink=auto", source / "blobs", source / "oci-layout", layout], check=True)
+    (layout / "index.json").write_text(json.dumps(index))
 
 
 # -- what is in them -----------------------------------------------------------------------

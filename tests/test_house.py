@@ -64,7 +64,7 @@ PACKAGES = {
     "h11": "http",
 }
 # These come with a package and are its importer's too.
-WITH = {"urllib3": "requests", "referencing": "jsonschema"}
+WITH = {"urllib3": "requests", "certifi": "requests", "referencing": "jsonschema"}
 
 
 def room(path: Path) -> str:
@@ -256,7 +256,7 @@ def test_a_page_is_headed_by_the_commands_own_summary(name: str) -> None:
     assert head and plain(head[1]) == f"oci-{name} - {command(name).summary}"
 
 
-@pytest.mark.parametrize("name", [name for name in COMMANDS])
+@pytest.mark.parametrize("name", COMMANDS)
 def test_a_page_names_every_verb(name: str) -> None:
     text = plain(page(f"oci-{name}.1"))
     missing = [verb for verb in command(name).verbs or {} if not re.search(rf"oci-{name} {verb}\b", text)]
