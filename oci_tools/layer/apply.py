@@ -23,8 +23,8 @@ import stat
 
 from oci_tools import compress, fs
 from oci_tools.errors import Error
-from oci_tools.layer.tar import Entry, Reader
 from oci_tools.layer.tree import Dir, Tree, clean
+from oci_tools.tar import Entry, Reader
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

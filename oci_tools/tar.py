@@ -12,7 +12,7 @@ unknown type are Errors; links, directories and devices have no data whatever th
 a global pax header is passed over; a GNU long name beats a pax path.  tarfile is too lenient for
 this, and parses ten times slower.
 
-Not here: what an entry does to a tree (stage.py), writing (diff.py).
+Not here: what an entry does to a tree (layer/apply.py), writing (layer/diff.py).
 """
 
 from __future__ import annotations
@@ -25,9 +25,16 @@ from oci_tools.errors import Error
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-    from typing import NoReturn
+    from typing import NoReturn, Protocol
 
-    from oci_tools.layer.limits import Limits
+    class Limits(Protocol):
+        """How much an archive may ask for (layer/limits.py, image/archive.py)."""
+
+        entries: int  # members
+        size: int  # plain bytes of all of it
+        path: int  # bytes of a path or of a link's target
+        header: int  # bytes of one extended header
+        xattrs: int  # extended attributes of one file
 
 BLOCK = 512
 ZEROS = bytes(BLOCK)
