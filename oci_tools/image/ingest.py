@@ -97,12 +97,20 @@ class Ingest:
             raise Error("cannot write blob in", self._layout.path, error) from None
         self._hash.update(data)
 
+    def digest(self, algorithm: str = "") -> str:
+        """The digest of what is there; of an algorithm other than before, by reading it again."""
+        if algorithm and algorithm != self._algorithm:
+            self._algorithm, self._hash, self.offset = algorithm, digests.new(algorithm), 0
+            os.lseek(self._fd, 0, os.SEEK_SET)
+            self._take_up()
+        return f"{self._algorithm}:{self._hash.hexdigest()}"
+
     def _digest(self) -> str:
         return str(self._descriptor["digest"]) if self._descriptor else f"a new {self._algorithm} blob"
 
     def commit(self, media_type: str = "") -> Descriptor:
         """Verify, make it last, and give it its name; the descriptor is returned."""
-        digest = f"{self._algorithm}:{self._hash.hexdigest()}"
+        digest = self.digest()
         if self._descriptor is not None:
             if self.offset < self._descriptor["size"]:
                 raise Error("wrong size of blob", self._digest(), f"{self.offset} bytes of {self._limit}")
