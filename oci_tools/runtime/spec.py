@@ -42,7 +42,7 @@ DEVICES = ((1, 3), (1, 5), (1, 8), (1, 9), (5, 0), (5, 1))
 
 
 def load(bundle: str) -> dict[str, Any]:
-    """The checked config.json of a bundle."""
+    """The checked config.json of a bundle, for a runtime: there is a process, and who it runs as is said."""
     path = os.path.join(bundle, "config.json")
     try:
         with open(path, "rb", buffering=0) as file:
@@ -53,6 +53,9 @@ def load(bundle: str) -> dict[str, Any]:
         raise Error("cannot read", path, f"larger than {MAX_CONFIG} bytes")
     spec: dict[str, Any] = document.loads(data, path)
     checking.check(spec)
+    if "process" not in spec:
+        raise document.wrong("config.json", "process", "missing")
+    spec["process"]["user"] = {"uid": 0, "gid": 0, **spec["process"].get("user", {})}
     return spec
 
 

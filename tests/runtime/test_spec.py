@@ -231,6 +231,15 @@ def test_load_of_a_bad_file(tmp_path, text, message):
     )
 
 
+def test_load_says_what_a_runtime_must_know(tmp_path):
+    text = b'{"ociVersion":"1.0.0","root":{"path":"r"},"process":{"cwd":"/","args":["x"],"user":{"gid":5}}}'
+    (tmp_path / "config.json").write_bytes(text)
+    assert spec.load(str(tmp_path))["process"]["user"] == {"uid": 0, "gid": 5}
+    (tmp_path / "config.json").write_bytes(b'{"ociVersion":"1.0.0","root":{"path":"r"}}')
+    with pytest.raises(Error, match="^config.json: process: missing$"):
+        spec.load(str(tmp_path))
+
+
 def test_load_without_a_file(tmp_path):
     with pytest.raises(Error, match="cannot read '.*/config.json': no such file or directory"):
         spec.load(str(tmp_path))
