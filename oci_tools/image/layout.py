@@ -22,12 +22,20 @@ from __future__ import annotations
 
 import os
 import stat
-import time
 
 from oci_tools import document, fs
 from oci_tools.errors import Error
 from oci_tools.image import digest as digests
 from oci_tools.image import ref as refs
+from oci_tools.image.names import REF_NAME as REF_NAME
+from oci_tools.image.names import UNTAGGED as UNTAGGED
+from oci_tools.image.names import annotation as annotation
+from oci_tools.image.names import entry as _entry
+from oci_tools.image.names import is_name as is_name
+from oci_tools.image.names import ref_name as ref_name
+from oci_tools.image.names import stamp as stamp
+from oci_tools.image.names import tagged as _tagged
+from oci_tools.image.names import untagged as _untagged
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,15 +47,12 @@ if TYPE_CHECKING:
 
     Descriptor = dict[str, Any]  # {"mediaType", "digest", "size", ...}, as it stands in the document
 
-REF_NAME = "org.opencontainers.image.ref.name"
-UNTAGGED = "io.oci-tools.untagged"
 INDEX = "application/vnd.oci.image.index.v1+json"
 
 MAX_INDEX = 256 << 20  # bytes of index.json: half a million images
 MAX_DOCUMENT = 4 << 20  # bytes of a manifest or config; registries agree on 4 MiB at most
 
 _OURS = frozenset(("oci-layout", "index.json", "blobs", ".ingest"))
-_NAME = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._:@/+")
 
 
 def store(make: bool = True) -> Layout:
@@ -72,23 +77,6 @@ def at(place: refs.Place, make: bool = False) -> Layout:
 def handle(layout: Layout, descriptor: Descriptor) -> str:
     """What makers print and every command takes: /abs/path@sha256:..."""
     return f"{layout.path}@{descriptor['digest']}"
-
-
-def ref_name(descriptor: Any) -> str | None:
-    """The name of an entry of index.json, or None."""
-    return annotation(descriptor, REF_NAME)
-
-
-def annotation(descriptor: Any, key: str) -> str | None:
-    """An annotation of a descriptor that may be anything."""
-    found = descriptor.get("annotations") if isinstance(descriptor, dict) else None
-    value = found.get(key) if isinstance(found, dict) else None
-    return value if isinstance(value, str) else None
-
-
-def same(one: Any, other: Any) -> bool:
-    """Whether two descriptors are of the same content."""
-    return isinstance(one, dict) and isinstance(other, dict) and one.get("digest") == other.get("digest")
 
 
 class Layout:
@@ -280,7 +268,7 @@ class Layout:
             gone = [d for d in index["manifests"] if ref_name(d) == name]
             if not gone:
                 raise Error("no such image", name)
-            index["manifests"] = _unnamed(index["manifests"], gone)
+            index["manifests"] = _untagged(index["manifests"], name)
             first: Descriptor = gone[0]
             return first
 
@@ -362,79 +350,6 @@ class Layout:
         from oci_tools.image.ingest import Ingest
 
         return Ingest(self, descriptor, algorithm, resume)
-
-
-# -- entries of index.json -------------------------------------------------------------
-
-
-def is_name(name: str) -> bool:
-    """Whether an image in a layout may have this name: letters, digits and -._:@/+, and no digest.
-
-    image-spec, annotations.md; a digest as a name would be taken for one.
-    """
-    return bool(name) and _NAME.issuperset(name) and name[0] not in "-.:@/+" and not digests.valid(name)
-
-
-def stamp() -> str:
-    """The value of `io.oci-tools.untagged` now."""
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-
-
-def _entry(name: str | None, descriptor: Descriptor, annotations: dict[str, str] | None) -> Descriptor:
-    """A descriptor as an entry of index.json, without what it said about an earlier name."""
-    stale = (REF_NAME, UNTAGGED, "io.containerd.image.name")
-    old = descriptor.get("annotations")
-    kept = {k: v for k, v in old.items() if k not in stale} if isinstance(old, dict) else {}
-    kept.update(annotations or {})
-    if name is not None:
-        kept[REF_NAME] = name
-    entry = {key: value for key, value in descriptor.items() if key != "annotations"}
-    return {**entry, "annotations": kept} if kept else entry
-
-
-def _tagged(manifests: list[Descriptor], name: str | None, entry: Descriptor) -> list[Descriptor]:
-    """The list with `entry` in it: in place of what had its name or was the same without one."""
-    if name is None and any(same(d, entry) and ref_name(d) for d in manifests):
-        return manifests
-    gone = [d for d in manifests if name is not None and ref_name(d) == name and not same(d, entry)]
-    kept: list[Descriptor] = []
-    placed = False
-    for d in manifests:
-        if ref_name(d) == name and (same(d, entry) or (name is not None and not placed)):
-            if not placed:
-                kept.append(entry)
-            placed = True
-        elif ref_name(d) is None and same(d, entry):
-            continue
-        elif not any(d is g for g in gone):
-            kept.append(d)
-    if not placed:
-        kept.append(entry)
-    return kept + [_nameless(d) for d in _orphans(gone, kept)]
-
-
-def _unnamed(manifests: list[Descriptor], gone: list[Descriptor]) -> list[Descriptor]:
-    """The list with these entries without their names, where nothing else names the same content."""
-    kept = [d for d in manifests if not any(d is g for g in gone)]
-    orphans = _orphans(gone, kept)
-    return [
-        _nameless(d) if any(d is o for o in orphans) else d
-        for d in manifests
-        if any(d is k for k in (*kept, *orphans))
-    ]
-
-
-def _orphans(gone: list[Descriptor], kept: list[Descriptor]) -> list[Descriptor]:
-    """Those of `gone`, each content once, that nothing in `kept` names."""
-    found: list[Descriptor] = []
-    for d in gone:
-        if not any(same(d, k) for k in (*kept, *found)):
-            found.append(d)
-    return found
-
-
-def _nameless(descriptor: Descriptor) -> Descriptor:
-    return _entry(None, descriptor, {UNTAGGED: stamp()})
 
 
 def _embedded(descriptor: Descriptor) -> bytes | None:

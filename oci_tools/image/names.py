@@ -1,0 +1,104 @@
+"""Names of images in a layout: the entries of index.json, as a list that is edited by pure functions.
+
+    {"mediaType", "digest", "size", "annotations": {"org.opencontainers.image.ref.name": NAME}}
+
+An image without a name has none; one that lost it says when, in `io.oci-tools.untagged`.  An
+entry may be anything, since other tools write there too: what is not understood is kept.
+"""
+
+from __future__ import annotations
+
+import time
+
+from oci_tools.image import digest as digests
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    Descriptor = dict[str, Any]
+
+REF_NAME = "org.opencontainers.image.ref.name"
+UNTAGGED = "io.oci-tools.untagged"
+_NAME = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._:@/+")
+
+
+def ref_name(descriptor: Any) -> str | None:
+    """The name of an entry of index.json, or None."""
+    return annotation(descriptor, REF_NAME)
+
+
+def annotation(descriptor: Any, key: str) -> str | None:
+    """An annotation of a descriptor that may be anything."""
+    found = descriptor.get("annotations") if isinstance(descriptor, dict) else None
+    value = found.get(key) if isinstance(found, dict) else None
+    return value if isinstance(value, str) else None
+
+
+def content(descriptor: Descriptor) -> object:
+    """What two entries of the same content have in common."""
+    digest = descriptor.get("digest")
+    return digest if isinstance(digest, str) else id(descriptor)
+
+
+def is_name(name: str) -> bool:
+    """Whether an image in a layout may have this name: letters, digits and -._:@/+, and no digest.
+
+    image-spec, annotations.md; a digest as a name would be taken for one.
+    """
+    return bool(name) and _NAME.issuperset(name) and name[0] not in "-.:@/+" and not digests.valid(name)
+
+
+def stamp() -> str:
+    """The value of `io.oci-tools.untagged` now."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
+def entry(name: str | None, descriptor: Descriptor, annotations: dict[str, str] | None) -> Descriptor:
+    """A descriptor as an entry of index.json, without what it said about an earlier name."""
+    stale = (REF_NAME, UNTAGGED, "io.containerd.image.name")
+    old = descriptor.get("annotations")
+    kept = {k: v for k, v in old.items() if k not in stale} if isinstance(old, dict) else {}
+    kept.update(annotations or {})
+    if name is not None:
+        kept[REF_NAME] = name
+    entry = {key: value for key, value in descriptor.items() if key != "annotations"}
+    return {**entry, "annotations": kept} if kept else entry
+
+
+def tagged(manifests: list[Descriptor], name: str | None, entry: Descriptor) -> list[Descriptor]:
+    """The list with `entry` in it: in place of what had its name, or was the same without one."""
+    this = content(entry)
+    kept: list[Descriptor] = []
+    lost: list[Descriptor] = []
+    placed = False
+    for d in manifests:
+        if name is None and content(d) == this and ref_name(d):
+            return manifests
+        if ref_name(d) == name and (name is not None or content(d) == this):
+            if not placed:
+                kept.append(entry)
+                placed = True
+            lost.append(d)
+        elif ref_name(d) is not None or content(d) != this:
+            kept.append(d)
+    if not placed:
+        kept.append(entry)
+    return _with_nameless(kept, lost)
+
+
+def untagged(manifests: list[Descriptor], name: str) -> list[Descriptor]:
+    """The list without this name; what nothing else names stays without one."""
+    lost = [d for d in manifests if ref_name(d) == name]
+    return _with_nameless([d for d in manifests if ref_name(d) != name], lost)
+
+
+def _with_nameless(kept: list[Descriptor], lost: list[Descriptor]) -> list[Descriptor]:
+    """Both lists; of the second each content that is not there yet, once and without a name."""
+    found = list(kept)
+    there = {content(d) for d in kept}
+    for d in lost:
+        if content(d) not in there:
+            there.add(content(d))
+            found.append(entry(None, d, {UNTAGGED: stamp()}))
+    return found
