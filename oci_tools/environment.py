@@ -173,10 +173,11 @@ def _fetch_wheel(scratch: str, say: Callable[[str], None]) -> str:
         "Dir::Cache": f"{scratch}/cache",
         "APT::Sandbox::User": "",  # root's apt would hand the download to a user who may not write here
     }
-    apt = ["apt-get", "-qq", *(word for name, value in settings.items() for word in ("-o", f"{name}={value}"))]
+    lines = [f'{name} "{value}";\n' for name, value in settings.items()]
+    fs.write(f"{scratch}/apt.conf", "".join(lines).encode())
     try:
-        execute([*apt, "update"], say)
-        execute([*apt, "download", "python3-pip-whl"], say, cwd=scratch)
+        execute(["apt-get", "-qq", "-c", "apt.conf", "update"], say, cwd=scratch)
+        execute(["apt-get", "-qq", "-c", "apt.conf", "download", "python3-pip-whl"], say, cwd=scratch)
         package = next(name for name in os.listdir(scratch) if name.endswith(".deb"))
         execute(["dpkg", "-x", package, "."], say, cwd=scratch)
     except Error as error:
