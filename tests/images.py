@@ -59,6 +59,17 @@ def image(name: str) -> Path:
     return place
 
 
+def layers(source: Path) -> list[Path]:
+    """The blobs of an image's layers, the lowest first."""
+    return [blob(source, descriptor) for descriptor in manifest(source)["layers"]]
+
+
+def manifest(source: Path) -> dict[str, Any]:
+    descriptor = json.loads((source / "index.json").read_text())["manifests"][0]
+    found: dict[str, Any] = json.loads(blob(source, descriptor).read_text())
+    return found
+
+
 def add(layout: Path, name: str, source: Path) -> None:
     """Add the image of a layout made here to another layout, new or not, under a name of its own."""
     index = json.loads((source / "index.json").read_text())
@@ -107,15 +118,15 @@ def make_big(work: Path) -> tuple[list[Path], dict[str, Any]]:
     tree.mkdir()
     subprocess.run(["tar", "--xattrs", "--numeric-owner", "-xpf", base, "-C", tree], check=True)
     shutil.copy("/etc/resolv.conf", tree / "etc/resolv.conf")
-    layers, before = [base], snapshot(tree)
+    tars, before = [base], snapshot(tree)
     for number, packages in enumerate((["python3"], ["git", "build-essential"], ["nodejs"]), 1):
         install(tree, packages)
         for package in tree.glob("var/cache/apt/archives/*.deb"):
             package.unlink()
         after = snapshot(tree)
-        layers.append(difference(tree, before, after, work / f"{number}.tar"))
+        tars.append(difference(tree, before, after, work / f"{number}.tar"))
         before = after
-    return layers, config
+    return tars, config
 
 
 def install(tree: Path, packages: list[str]) -> None:
@@ -161,16 +172,12 @@ def archive(tree: Path, paths: Iterable[str], layer: Path, options: list[str]) -
 
 def unpacked(source: Path, work: Path) -> tuple[list[Path], dict[str, Any]]:
     """The layers and configuration of an image made before."""
-
-    def read(descriptor: dict[str, Any]) -> Any:
-        return json.loads(blob(source, descriptor).read_text())
-
-    manifest = read(json.loads((source / "index.json").read_text())["manifests"][0])
-    layers = [work / f"{number}.tar" for number in range(len(manifest["layers"]))]
-    for layer, descriptor in zip(layers, manifest["layers"], strict=True):
-        with open(layer, "wb") as out:
-            subprocess.run(["gzip", "-dc", blob(source, descriptor)], check=True, stdout=out)
-    return layers, read(manifest["config"])["config"]
+    tars = []
+    for number, packed in enumerate(layers(source)):
+        tars.append(work / f"{number}.tar")
+        with open(tars[-1], "wb") as out:
+            subprocess.run(["gzip", "-dc", packed], check=True, stdout=out)
+    return tars, json.loads(blob(source, manifest(source)["config"]).read_text())["config"]
 
 
 MAKERS: dict[str, Callable[[Path], tuple[list[Path], dict[str, Any]]]] = {
@@ -183,7 +190,7 @@ MAKERS: dict[str, Callable[[Path], tuple[list[Path], dict[str, Any]]]] = {
 # -- a layout -----------------------------------------------------------------------------
 
 
-def write_layout(place: Path, layers: list[Path], config: dict[str, Any], compression: str) -> None:
+def write_layout(place: Path, tars: list[Path], config: dict[str, Any], compression: str) -> None:
     (place / "blobs/sha256").mkdir(parents=True)
     created = "2025-06-15T15:06:40Z"
     document = {
@@ -191,16 +198,16 @@ def write_layout(place: Path, layers: list[Path], config: dict[str, Any], compre
         "architecture": ARCHITECTURE,
         "os": "linux",
         "config": config,
-        "rootfs": {"type": "layers", "diff_ids": [digest(layer) for layer in layers]},
-        "history": [{"created": created, "created_by": f"tests/images.py {layer.stem}"} for layer in layers],
+        "rootfs": {"type": "layers", "diff_ids": [digest(tar) for tar in tars]},
+        "history": [{"created": created, "created_by": f"tests/images.py {tar.stem}"} for tar in tars],
     }
-    manifest = {
+    image_manifest = {
         "schemaVersion": 2,
         "mediaType": f"{OCI}.manifest.v1+json",
         "config": put_json(place, f"{OCI}.config.v1+json", document),
-        "layers": [put_layer(place, layer, compression) for layer in layers],
+        "layers": [put_layer(place, tar, compression) for tar in tars],
     }
-    descriptor = put_json(place, f"{OCI}.manifest.v1+json", manifest)
+    descriptor = put_json(place, f"{OCI}.manifest.v1+json", image_manifest)
     descriptor["annotations"] = {"org.opencontainers.image.ref.name": "latest"}
     index = {"schemaVersion": 2, "mediaType": f"{OCI}.index.v1+json", "manifests": [descriptor]}
     (place / "index.json").write_text(json.dumps(index))

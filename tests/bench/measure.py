@@ -1,0 +1,68 @@
+"""Commands taking turns: what a side of a comparison is, and how its time is taken."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+
+__all__ = ["IDLE", "Missing", "OURS", "Side", "interleaved", "median", "need"]
+
+# Hot loops hide what the kernel does late (grace periods); people do not type in loops.
+IDLE = 0.08  # seconds
+BIN = Path(os.environ.get("OCI_BIN") or Path(__file__).resolve().parent.parent.parent / "bin")
+OURS = {name: str(BIN / f"oci-{name}") for name in ("image", "pack", "pull", "push", "registry", "run", "spec", "unpack")}
+PATH = f"{BIN}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+class Missing(Exception):
+    """A peer or a right that this machine does not have."""
+
+
+@dataclass
+class Side:
+    """One side: the words of run number `i`, made untimed by `words(i)`."""
+
+    words: Callable[[int], list[str]]
+    env: dict[str, str] = field(default_factory=dict)
+    cwd: str = "/"
+
+
+def need(program: str) -> str:
+    """The path of a peer's program."""
+    found = shutil.which(program, path=PATH)
+    if found is None:
+        raise Missing(program)
+    return found
+
+
+def interleaved(sides: dict[str, Side], rounds: int, idle: float = IDLE) -> dict[str, list[float]]:
+    """Milliseconds of every run of every side; each begins every other round."""
+    for side in sides.values():
+        timed(side, -1)  # caches warm, and both sides work
+    times: dict[str, list[float]] = {name: [] for name in sides}
+    for i in range(rounds):
+        for name in sorted(sides, reverse=bool(i % 2)):
+            words = sides[name].words(i)
+            time.sleep(idle)
+            times[name].append(timed(sides[name], i, words))
+    return times
+
+
+def timed(side: Side, i: int, words: list[str] | None = None) -> float:
+    """How long one run takes, in ms, from before its spawn to its end."""
+    words = words or side.words(i)
+    env = {"PATH": PATH, "LC_ALL": "C.UTF-8", "HOME": "/nonexistent", **side.env}
+    quiet = [(os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0), (os.POSIX_SPAWN_OPEN, 1, "/dev/null", os.O_WRONLY, 0)]
+    os.chdir(side.cwd)
+    start = time.perf_counter()
+    pid = os.posix_spawn(words[0], words, env, file_actions=quiet)
+    status = os.wait4(pid, 0)[1]
+    took = (time.perf_counter() - start) * 1000
+    if status:
+        raise RuntimeError(f"exit code {os.waitstatus_to_exitcode(status)} of {' '.join(words)}")
+    return took

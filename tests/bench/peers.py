@@ -1,0 +1,70 @@
+"""Peers that are servers: started here, private, and ended with the block."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.bench.measure import PATH, Missing, need
+
+
+@contextmanager
+def docker_registry(work: Path) -> Iterator[str]:
+    """Debian's docker-registry on a free loopback port; its host and port."""
+    config = work / "registry.yml"
+    config.write_text(
+        f"version: 0.1\nlog: {{level: info}}\nstorage: {{filesystem: {{rootdirectory: {work}/registry}}}}\n"
+        "http: {addr: '127.0.0.1:0'}\n"
+    )
+    env = {"PATH": PATH, "OTEL_TRACES_EXPORTER": "none"}
+    with ended(subprocess.Popen([need("docker-registry"), "serve", config], stderr=subprocess.PIPE, text=True, env=env)) as server:
+        line = said(server, "listening on ")
+        yield line.partition("listening on ")[2].split('"')[0].split(",")[0].strip()
+
+
+@contextmanager
+def dockerd(work: Path) -> Iterator[str]:
+    """A docker daemon of our own, in a network namespace of its own; the address for `docker -H`."""
+    if os.geteuid():
+        raise Missing("root")
+    address = f"unix://{work}/docker.sock"
+    words = [
+        "unshare", "--net", "--mount", need("dockerd"), "-H", address, "--data-root", f"{work}/data",
+        "--exec-root", f"{work}/exec", "-p", f"{work}/docker.pid", "--bridge", "none", "--iptables=false",
+        "--ip6tables=false", "--cgroup-parent", f"/{work.name}", "--config-file", f"{work}/docker.json",
+    ]  # fmt: skip
+    (work / "docker.json").write_text("{}")
+    env = {"PATH": PATH, "HOME": str(work)}
+    try:
+        with ended(subprocess.Popen(words, stderr=subprocess.PIPE, text=True, env=env)) as server:
+            said(server, "API listen on ")
+            yield address
+    finally:
+        for cgroup in [*Path("/sys/fs/cgroup").glob(f"*/{work.name}"), *Path("/sys/fs/cgroup").glob(work.name)]:
+            cgroup.rmdir()
+
+
+@contextmanager
+def ended(server: subprocess.Popen[str]) -> Iterator[subprocess.Popen[str]]:
+    """A server that gets SIGTERM when the block ends, and is waited for."""
+    try:
+        yield server
+    finally:
+        server.send_signal(signal.SIGTERM)
+        server.communicate()
+
+
+def said(server: subprocess.Popen[str], text: str) -> str:
+    """The line of a server's log with this text: it is ready.  What follows is read and dropped."""
+    assert server.stderr is not None
+    log = []
+    for line in server.stderr:
+        log.append(line)
+        if text in line:
+            subprocess.Popen(["cat"], stdin=server.stderr, stdout=subprocess.DEVNULL)
+            return line
+    raise RuntimeError(f"{server.args} ended:\n{''.join(log[-5:])}")
