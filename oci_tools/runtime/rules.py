@@ -257,7 +257,7 @@ def _resources(spec: dict[str, Any]) -> Iterable[tuple[str, str]]:
             yield f"linux.resources.unified{step(name)}", "expected the name of a file of the cgroup"
 
 
-def _seccomp(spec: dict[str, Any]) -> Iterable[tuple[str, str]]:
+def seccomp(spec: dict[str, Any]) -> Iterable[tuple[str, str]]:
     seccomp = _linux_of(spec).get("seccomp")
     if seccomp is None:
         return
@@ -290,4 +290,4 @@ def _errno(path: str, action: str, value: int | None) -> Iterable[tuple[str, str
     yield from _range(path, value, 0, 4095 if action == "SCMP_ACT_ERRNO" else 65535)
 
 
-RULES = (_top, _process, _limits, _mounts, _hooks, _namespaces, _linux, _devices, _resources, _seccomp)
+RULES = (_top, _process, _limits, _mounts, _hooks, _namespaces, _linux, _devices, _resources, seccomp)
