@@ -56,6 +56,8 @@ def make(
         if not os.path.exists(f"{place}/bin/pip"):
             _make_empty(place, python, say)
         execute([f"{place}/bin/python", "-m", "pip", "install", "-q", *wanted], say)
+        # Whoever runs the commands may not be allowed to write bytecode here.
+        execute([f"{place}/bin/python", "-m", "compileall", "-q", f"{TOP}/oci_tools"], say)
         _end(place, [*_recorded(place), *wanted])
     return place
 
