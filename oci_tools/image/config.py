@@ -87,8 +87,14 @@ def with_layer(
     found = diff_ids(config)
     history = list(config.get("history") or [])
     missing = len(found) - sum(not (isinstance(h, dict) and h.get("empty_layer")) for h in history)
-    history += [{"comment": "unknown"}] * max(missing, 0)
-    said = {"created": created, "created_by": created_by, "author": author, "comment": comment}
+    created_then = config.get("created")  # umoci stat breaks on an entry that has no time
+    history += [{"created": created_then or timestamp(0), "comment": "unknown"}] * max(missing, 0)
+    said = {
+        "created": created or created_then or timestamp(0),
+        "created_by": created_by,
+        "author": author,
+        "comment": comment,
+    }
     entry: dict[str, Any] = {key: value for key, value in said.items() if value}
     if diff_id is None:
         entry["empty_layer"] = True

@@ -30,7 +30,7 @@ from oci_tools.image import ref as refs
 from oci_tools.image.names import REF_NAME as REF_NAME
 from oci_tools.image.names import UNTAGGED as UNTAGGED
 from oci_tools.image.names import annotation as annotation
-from oci_tools.image.names import entry as _entry
+from oci_tools.image.names import entry as entry
 from oci_tools.image.names import is_name as is_name
 from oci_tools.image.names import ref_name as ref_name
 from oci_tools.image.names import stamp as stamp
@@ -257,7 +257,7 @@ class Layout:
             raise Error("invalid image name", name)
 
         def change(index: dict[str, Any]) -> None:
-            index["manifests"] = _tagged(index["manifests"], name, _entry(name, descriptor, annotations))
+            index["manifests"] = _tagged(index["manifests"], name, entry(name, descriptor, annotations))
 
         self.update(change)
 

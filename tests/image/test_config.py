@@ -32,7 +32,7 @@ def test_with_layer():
     assert configs.diff_ids(made) == [ONE]
     assert made["history"] == [
         {"created": "2024-01-01T00:00:00Z", "created_by": "COPY x /", "author": "me", "comment": "c"},
-        {"created_by": "ENV A=b", "empty_layer": True},
+        {"created": "2024-01-01T00:00:00Z", "created_by": "ENV A=b", "empty_layer": True},
     ]
     assert made["created"] == "2024-01-01T00:00:00Z"
     schema.check("image-config", made)
