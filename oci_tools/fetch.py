@@ -241,7 +241,9 @@ class Client:
             self._session = session
         place = origin(url)
         if url.startswith("https:") and place not in self._mounted:
-            self._session.mount(f"{place}/", _adapter(requests, self._context(host_of(url)), self._connections))
+            self._session.mount(
+                f"{place}/", _adapter(requests, self._context(host_of(url)), self._connections)
+            )
             self._mounted.add(place)
         return self._session
 
@@ -256,9 +258,7 @@ class Client:
             context.verify_mode = ssl.CERT_NONE
         known = ssl.get_default_verify_paths()
         if not known.cafile and not known.capath:
-            import certifi  # comes with requests: for hosts without certificates of their own
-
-            context.load_verify_locations(certifi.where())
+            context.load_verify_locations(load().certs.where())  # for hosts without certificates of their own
         for directory in self._certs(host) if self._certs else ():
             for name in sorted(os.listdir(directory)):
                 path, (stem, kind) = f"{directory}/{name}", os.path.splitext(name)
@@ -382,7 +382,9 @@ def _error(error: BaseException, url: str) -> Error:
         if isinstance(cause, (TimeoutError, ConnectionError)) and type(cause).__module__ == "builtins":
             return Lost("cannot reach", host, cause if cause.strerror else _plain(cause))
         if isinstance(cause, ssl.SSLError):
-            return Error("cannot speak tls with", host, (cause.reason or str(cause)).lower().replace("_", " "))
+            return Error(
+                "cannot speak tls with", host, (cause.reason or str(cause)).lower().replace("_", " ")
+            )
         if isinstance(cause, http.client.IncompleteRead):
             return Lost("cannot read from", host, "the connection was cut")
         if isinstance(cause, OSError) and cause.strerror and type(cause).__module__ in ("builtins", "socket"):
@@ -390,7 +392,9 @@ def _error(error: BaseException, url: str) -> Error:
         if isinstance(cause, http.client.HTTPException):
             return Error("cannot understand", host, str(cause) or type(cause).__name__)
     text = next((str(cause) for cause in reversed(causes) if str(cause)), type(error).__name__)
-    passing = any("Timeout" in type(cause).__name__ or "Connection" in type(cause).__name__ for cause in causes)
+    passing = any(
+        "Timeout" in type(cause).__name__ or "Connection" in type(cause).__name__ for cause in causes
+    )
     if any("Timeout" in type(cause).__name__ for cause in causes):
         text = "timed out"
     return (Lost if passing else Error)("cannot fetch from", host, text)

@@ -36,7 +36,7 @@ from oci_tools.errors import Error, printable
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator
     from typing import Any
 
     Handler = Callable[["Request"], "Response"]
@@ -422,8 +422,9 @@ class _Connection:
     def answer(self, head: h11.Request) -> None:
         """Answer this request, and those that the client has sent behind it already."""
         self.sock.settimeout(self.server.body_timeout)
+        request = Request(self, head)
         try:
-            while self._answer(Request(self, head)):
+            while self._answer(request):
                 event = self._next()
                 while event is h11.NEED_DATA and self.tls and self.sock.pending():  # type: ignore[attr-defined]
                     self.h11.receive_data(self.sock.recv(READ))  # decrypted already: no selector tells of it
@@ -433,12 +434,12 @@ class _Connection:
                     return
                 if not isinstance(event, h11.Request):
                     break
-                head = event
+                request = Request(self, event)
         except (OSError, Gone, h11.RemoteProtocolError):
             pass  # nobody is there to be told
         except Exception:  # a fault of the handler's that showed while its answer was sent
             if self.server.broken:
-                self.server.broken(head)
+                self.server.broken(request)
         self.finish()
 
     def _answer(self, request: Request) -> bool:
@@ -644,7 +645,10 @@ def _listener(address: str) -> socket.socket:
 
 def _would_block(error: OSError) -> bool:
     """Whether a non-blocking socket, TLS or not, just has nothing yet."""
-    return isinstance(error, BlockingIOError) or type(error).__name__ in ("SSLWantReadError", "SSLWantWriteError")
+    return isinstance(error, BlockingIOError) or type(error).__name__ in (
+        "SSLWantReadError",
+        "SSLWantWriteError",
+    )
 
 
 def _send_all(sock: socket.socket, data: bytes, flags: int) -> None:

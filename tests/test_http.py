@@ -176,7 +176,9 @@ def test_hijack_hands_over_the_socket_with_half_close(serve: Callable[..., Runni
     said = serve(handle).talk(
         b"POST /attach HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\nearly", b" late"
     )
-    assert said == b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: tcp\r\nConnection: Upgrade\r\n\r\netal ylrae"
+    assert (
+        said == b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: tcp\r\nConnection: Upgrade\r\n\r\netal ylrae"
+    )
 
 
 def test_half_closed_clients_still_get_their_answer(serve: Callable[..., Running]) -> None:
@@ -189,7 +191,9 @@ def test_an_unread_body_is_skipped(serve: Callable[..., Running]) -> None:
     assert said.count(b"HTTP/1.1 404") == 2
 
 
-def test_a_large_unread_body_ends_the_connection_but_the_answer_arrives(serve: Callable[..., Running]) -> None:
+def test_a_large_unread_body_ends_the_connection_but_the_answer_arrives(
+    serve: Callable[..., Running],
+) -> None:
     size = 5 << 20
     head = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % size
     said = serve(lambda request: http.Response(413, body=b"no")).talk(head + b"x" * size + GET)

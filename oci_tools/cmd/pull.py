@@ -2,27 +2,36 @@
 
 from __future__ import annotations
 
+import os
+
 from oci_tools import cli
-from oci_tools.errors import Error, Usage
+from oci_tools.errors import Usage
 from oci_tools.registry.words import TRANSFER, options
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from oci_tools.image.ref import Place, Ref
+    from oci_tools.registry.credentials import Credential
     from oci_tools.registry.copy import Options
 
 OPTIONS: tuple[cli.Option, ...] = (
     ("--platform OS/ARCH[/VARIANT]", "list", (), "platform to take, not this host's; several make an index"),
     ("--all-platforms", "flag", False, "take an index with everything in it"),
-    ("--login HOST", "text", None, "store credentials for a registry; the password comes from standard input"),
+    (
+        "--login HOST",
+        "text",
+        None,
+        "store credentials for a registry; the password comes from standard input",
+    ),
     ("--username NAME", "text", None, "user's name for --login"),
     ("--logout HOST", "text", None, "drop the stored credentials for a registry"),
 )
 
 
-def run(args: cli.Args) -> int | None:
+def run(args: cli.Args) -> None:
     if args.login or args.logout:
-        return _credentials(args)
+        _credentials(args)
+        return
     if not args.ref:
         raise Usage("missing argument 'REF'", hint="see --help")
     if args.all_platforms and args.platform:
@@ -34,21 +43,29 @@ def run(args: cli.Args) -> int | None:
         raise Usage("not a reference of a registry", args.ref)
     with options(args, "pull") as chosen, chosen.progress:
         if args.layout == "-":
-            return _archive(place.ref, chosen, args)
-        return _layout(place.ref, refs.locate(args.layout or str(place.ref)), chosen, args)
+            _archive(place.ref, chosen, args)
+        else:
+            _layout(place.ref, refs.locate(args.layout or str(place.ref)), chosen, args)
 
 
 def _layout(ref: Ref, target: Place, chosen: Options, args: cli.Args) -> None:
     from oci_tools.image import layout as layouts
-    from oci_tools.registry import copy
+    from oci_tools.registry import pull
 
     with layouts.at(target, make=True) as layout:
-        found = copy.pull(ref, layout, target.name_for(ref), chosen, args.platform, args.all_platforms)
+        found = pull.pull(ref, layout, target.name_for(ref), chosen, args.platform, args.all_platforms)
         print(layouts.handle(layout, found))
 
 
 def _archive(ref: Ref, chosen: Options, args: cli.Args) -> None:
-    raise Error("not yet")
+    from oci_tools.registry import pull
+
+    if os.isatty(1):
+        raise Usage(
+            "an archive is not for a terminal", hint="pipe it into oci-unpack -, or redirect it to a file"
+        )
+    with open(1, "wb", buffering=1 << 16, closefd=False) as out:
+        pull.stream(ref, str(ref), out, chosen, args.platform, args.all_platforms)
 
 
 def _credentials(args: cli.Args) -> None:
@@ -60,7 +77,42 @@ def _credentials(args: cli.Args) -> None:
     if args.logout:
         print(credentials.drop(args.logout))
         return
-    raise Error("not yet", Credential)
+    user = args.username or _ask("user: ", False)
+    password = _ask("password: ", True)
+    print(credentials.store(args.login, _checked(args, Credential(user, password))))
+
+
+def _ask(prompt: str, secret: bool) -> str:
+    """A line from the terminal, without echo if it is secret; else from standard input."""
+    import sys
+
+    if sys.stdin.isatty() and secret:
+        import getpass
+
+        return getpass.getpass(prompt)
+    if sys.stdin.isatty():
+        sys.stderr.write(prompt)
+        sys.stderr.flush()
+    line = sys.stdin.readline().rstrip("\n")
+    if not line:
+        raise Usage(
+            "nothing on standard input", hint="the user's name, unless --username says it, then the password"
+        )
+    return line
+
+
+def _checked(args: cli.Args, credential: Credential) -> Credential:
+    """A credential that the registry accepts; else an Error."""
+    from oci_tools.registry import hosts
+    from oci_tools.registry.client import Registry
+
+    with options(args, "login") as chosen:
+        api_host = hosts.API_HOSTS.get(args.login, args.login)
+        registry = Registry(chosen.client, chosen.credentials.only(credential), args.login, api_host)
+        with registry.request("GET", "/v2/") as answer:
+            if answer.status != 200:
+                raise registry.fail(answer, "cannot log in to", args.login)
+    return credential
 
 
 COMMAND = cli.Command(

@@ -90,7 +90,9 @@ class Auth:
             self._tokens[scopes] = token, time.monotonic() + life
         return f"Bearer {token}"
 
-    def _token(self, params: dict[str, str], scopes: Iterable[str], credential: Credential | None) -> tuple[str, float]:
+    def _token(
+        self, params: dict[str, str], scopes: Iterable[str], credential: Credential | None
+    ) -> tuple[str, float]:
         """Ask the realm for a token: (token, the seconds for which we use it)."""
         from urllib.parse import urlencode
 
@@ -101,7 +103,11 @@ class Auth:
         headers: dict[str, str] = {}
         if credential and credential.identity:
             asked = [*asked[:1], ("scope", " ".join(sorted(scopes)))] if params.get("service") else asked
-            asked += [("grant_type", "refresh_token"), ("refresh_token", credential.identity), ("client_id", "oci-tools")]
+            asked += [
+                ("grant_type", "refresh_token"),
+                ("refresh_token", credential.identity),
+                ("client_id", "oci-tools"),
+            ]
             headers["Content-Type"] = "application/x-www-form-urlencoded"
             answer = self._client.request("POST", realm, headers, urlencode(asked).encode())
         else:

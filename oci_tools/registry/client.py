@@ -13,6 +13,7 @@ from oci_tools import document, fetch
 from oci_tools.errors import Busy, Error, printable
 from oci_tools.image import digest as digests
 from oci_tools.image import manifest as manifests
+from oci_tools.image.layout import MAX_DOCUMENT
 from oci_tools.registry.auth import Auth
 
 TYPE_CHECKING = False
@@ -45,7 +46,12 @@ class Registry:
     """
 
     def __init__(
-        self, client: fetch.Client, credentials: Credentials, host: str, api_host: str = "", insecure: bool = False
+        self,
+        client: fetch.Client,
+        credentials: Credentials,
+        host: str,
+        api_host: str = "",
+        insecure: bool = False,
     ) -> None:
         self.client = client
         self.host = host
@@ -155,7 +161,7 @@ class Registry:
                 raise self.fail(answer, "cannot fetch", subject)
             stated = answer.header("Docker-Content-Digest")
             media_type = answer.header("Content-Type").partition(";")[0].strip()
-            data = answer.read_all(manifests.MAX_DOCUMENT)
+            data = answer.read_all(MAX_DOCUMENT)
         expected = reference if ":" in reference else stated
         if not digests.valid(expected):
             expected = digests.of(data)
@@ -218,7 +224,11 @@ class Registry:
 
         mark = f"?artifactType={quote(artifact_type, safe='')}" if artifact_type else ""
         try:
-            pages = list(self._pages(f"/v2/{repository}/referrers/{digest}{mark}", repository, "cannot list referrers of"))
+            pages = list(
+                self._pages(
+                    f"/v2/{repository}/referrers/{digest}{mark}", repository, "cannot list referrers of"
+                )
+            )
         except Missing:
             pages = self._fallback(repository, digest)
         found: dict[str, Descriptor] = {}
@@ -270,7 +280,9 @@ class Registry:
             stated = answer.header("Docker-Content-Digest")
             algorithm = stated.partition(":")[0]
             if digests.valid(stated) and stated != digests.of(data, algorithm):
-                raise Error("cannot push", subject, f"the registry calls it {stated}", "it changed the manifest")
+                raise Error(
+                    "cannot push", subject, f"the registry calls it {stated}", "it changed the manifest"
+                )
             answer.done()
         return answer
 
@@ -358,7 +370,9 @@ class Registry:
                 count = min(chunk or size, size - offset)
                 where = {"Content-Range": f"{offset}-{offset + count - 1}"}
                 body = fetch.Body(file, count, offset, told)
-                answer = self.request("PATCH", location, repository, "pull,push", {**headers, **where}, body, retries=0)
+                answer = self.request(
+                    "PATCH", location, repository, "pull,push", {**headers, **where}, body, retries=0
+                )
                 with answer:
                     if answer.status == 416:
                         raise Busy("cannot push blob", digest, "the registry expects another part")

@@ -54,6 +54,12 @@ class Credentials:
         self.authfile = authfile or os.environ.get("REGISTRY_AUTH_FILE") or None
         self._found: dict[str, Credential | None] = {}
 
+    def only(self, credential: Credential) -> Credentials:
+        """One credential for whoever is asked: to try it."""
+        tried = Credentials(self.authfile)
+        tried._given = {"username": credential.user, "password": credential.password}
+        return tried
+
     def find(self, host: str, repository: str = "") -> Credential | None:
         """What to say to this registry about this repository; None: nothing."""
         key = f"{host}/{repository}" if repository else host
@@ -63,7 +69,11 @@ class Credentials:
 
     def _find(self, host: str, repository: str) -> Credential | None:
         if self._given is not None:
-            return _in_file(self._given, host, repository, "--auth-fd") if "auths" in self._given else _said(self._given)
+            return (
+                _in_file(self._given, host, repository, "--auth-fd")
+                if "auths" in self._given
+                else _said(self._given)
+            )
         for path in self._paths():
             try:
                 found = document.load(path)
@@ -218,7 +228,9 @@ def _entry(value: Any, path: str, key: str) -> Credential | None:
         password = password.rstrip("\0")
         if not colon:
             raise Error("cannot read credentials", path, f"auths.{key}.auth is not user:password")
-    credential = Credential(user, password, str(value.get("identitytoken") or ""), str(value.get("registrytoken") or ""))
+    credential = Credential(
+        user, password, str(value.get("identitytoken") or ""), str(value.get("registrytoken") or "")
+    )
     return credential if user or credential.identity or credential.bearer else None
 
 
@@ -268,5 +280,9 @@ def _run_helper(name: str, verb: str, data: bytes) -> bytes | None:
         text = (done.stdout or done.stderr).decode("utf-8", "replace").strip()
         if "not found" in text:  # the one sentence that all helpers share
             return None
-        raise Error("credential helper failed", program, text.splitlines()[0] if text else f"exit code {done.returncode}")
+        raise Error(
+            "credential helper failed",
+            program,
+            text.splitlines()[0] if text else f"exit code {done.returncode}",
+        )
     return done.stdout

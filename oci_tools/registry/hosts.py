@@ -135,7 +135,9 @@ def _files() -> list[str]:
     found = [main]
     for directory in (f"{SYSTEM}/registries.conf.d", f"{user}/registries.conf.d"):
         try:
-            found += [f"{directory}/{name}" for name in sorted(os.listdir(directory)) if name.endswith(".conf")]
+            found += [
+                f"{directory}/{name}" for name in sorted(os.listdir(directory)) if name.endswith(".conf")
+            ]
         except OSError:
             pass
     return found

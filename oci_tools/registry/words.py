@@ -16,7 +16,12 @@ TRANSFER: tuple[tuple[str, Any, Any, str], ...] = (
     ("-j --jobs N", "int", 6, "blobs moved at the same time"),
     ("--retries N", "int", 5, "how often a failure that may pass is tried again"),
     ("--retry-delay MS", "int", 500, "milliseconds before the first retry; they double"),
-    ("--progress HOW", ("auto", "plain", "none", "json"), "auto", "on standard error; auto: if it is a terminal"),
+    (
+        "--progress HOW",
+        ("auto", "plain", "none", "json"),
+        "auto",
+        "on standard error; auto: if it is a terminal",
+    ),
     ("--status-fd N", "int", None, "write progress as JSON lines to this descriptor"),
 )
 

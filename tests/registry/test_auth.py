@@ -30,7 +30,7 @@ from oci_tools.registry.credentials import Credential, Credentials
         ('Negotiate dG9rZW4=, BASIC Realm = "c"', [("negotiate", {}), ("basic", {"realm": "c"})]),
         ('Bearer realm="never closed', [("bearer", {"realm": "never closed"})]),
         ('Bearer realm="a",realm="b"', [("bearer", {"realm": "a"})]),
-        (',,  Basic   realm=tok,,', [("basic", {"realm": "tok"})]),
+        (",,  Basic   realm=tok,,", [("basic", {"realm": "tok"})]),
         ("\x00\x01", []),
     ],
 )
@@ -61,7 +61,12 @@ def user(credential: Credential | None) -> str | None:
 
 
 def test_the_most_specific_path_decides(home: Path) -> None:
-    auths = {"r.example": auth("host"), "r.example/a": auth("a"), "r.example/a/b": auth("ab"), "r.example:5000": auth("port")}
+    auths = {
+        "r.example": auth("host"),
+        "r.example/a": auth("a"),
+        "r.example/a/b": auth("ab"),
+        "r.example:5000": auth("port"),
+    }
     write(home / ".docker/config.json", {"auths": auths})
     find = Credentials().find
     assert user(find("r.example", "a/b/c")) == "ab"
@@ -71,7 +76,9 @@ def test_the_most_specific_path_decides(home: Path) -> None:
     assert find("other.example", "a") is None
 
 
-@pytest.mark.parametrize("key", ["https://index.docker.io/v1/", "docker.io", "index.docker.io", "https://docker.io"])
+@pytest.mark.parametrize(
+    "key", ["https://index.docker.io/v1/", "docker.io", "index.docker.io", "https://docker.io"]
+)
 def test_docker_hub_has_many_names(home: Path, key: str) -> None:
     write(home / ".docker/config.json", {"auths": {key: auth("hub", "p:w")}})
     found = Credentials().find("docker.io", "library/alpine")
@@ -100,7 +107,14 @@ def test_identity_token(home: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", [[], {"auths": [1]}, {"auths": {"r": 1}}, {"auths": {"r": {"auth": "!"}}}, {"auths": {"r": {"auth": "bm9uZQ=="}}}]
+    "content",
+    [
+        [],
+        {"auths": [1]},
+        {"auths": {"r": 1}},
+        {"auths": {"r": {"auth": "!"}}},
+        {"auths": {"r": {"auth": "bm9uZQ=="}}},
+    ],
 )
 def test_a_broken_file_is_an_error_and_shows_no_secret(home: Path, content: object) -> None:
     write(home / ".docker/config.json", content)
@@ -144,7 +158,10 @@ def test_helpers(home: Path, helper: str) -> None:
 
 
 def test_a_helper_for_one_host(home: Path, helper: str) -> None:
-    write(home / ".docker/config.json", {"credHelpers": {"r.example": helper, "none.example": ""}, "credsStore": "missing"})
+    write(
+        home / ".docker/config.json",
+        {"credHelpers": {"r.example": helper, "none.example": ""}, "credsStore": "missing"},
+    )
     assert user(Credentials().find("r.example")) == "helped"
     assert Credentials().find("none.example") is None
     with pytest.raises(Error, match="cannot run credential helper 'docker-credential-missing'"):

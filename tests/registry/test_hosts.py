@@ -75,7 +75,10 @@ def test_blocked(conf: Path) -> None:
         hosts.sources(Ref.parse("bad.example/a"))
 
 
-@pytest.mark.parametrize("text", ["[[registry]]\nlocation = 5", "[[registry]", "[[registry]]\nlocation='docker.io'\n[[registry.mirror]]"])
+@pytest.mark.parametrize(
+    "text",
+    ["[[registry]]\nlocation = 5", "[[registry]", "[[registry]]\nlocation='docker.io'\n[[registry.mirror]]"],
+)
 def test_a_broken_file_is_an_error(conf: Path, text: str) -> None:
     conf.write_text(text)
     with pytest.raises(Error, match="invalid registries.conf"):

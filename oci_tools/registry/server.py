@@ -1,0 +1,439 @@
+"""The server side of distribution-spec 1.1: requests in, answers out, over a Storage.
+
+    GET    /v2/                                   is this a registry?
+    GET    /v2/_catalog?n=&last=                  repositories
+    GET    /v2/NAME/tags/list?n=&last=            tags
+    GET    /v2/NAME/manifests/REFERENCE           HEAD, PUT (?tag=&tag=), DELETE too
+    GET    /v2/NAME/blobs/DIGEST                  HEAD, DELETE too; Range
+    GET    /v2/NAME/referrers/DIGEST?artifactType=
+    POST   /v2/NAME/blobs/uploads/                ?mount=DIGEST[&from=NAME], ?digest=DIGEST
+    PATCH  /v2/NAME/blobs/uploads/ID              GET, PUT ?digest=, DELETE too
+
+Bytes are stored and served as they came, docker schema 2 too.  An answer names its own
+place by path only, so it is right behind any proxy.
+"""
+
+from __future__ import annotations
+
+import errno
+
+from oci_tools import document
+from oci_tools.errors import Error
+from oci_tools.http import File, Gone, Request, Response
+from oci_tools.image import digest as digests
+from oci_tools.image import layout as layouts
+from oci_tools.image import manifest as manifests
+from oci_tools.image import ref as refs
+from oci_tools.registry.storage import MAX_MANIFEST, Repository, Storage, referrer
+from oci_tools.registry.uploads import Upload, Uploads
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
+    Headers = list[tuple[str, str]]
+
+JSON = "application/json"
+FOREVER = "max-age=31536000"  # what a digest names does not change
+VERSION = ("Docker-Distribution-API-Version", "registry/2.0")  # old clients look for it
+PAGE = 10_000  # entries of a list at most
+
+
+class Refusal(Exception):
+    """An answer that is an error: its status, the specification's code, and words for people."""
+
+    def __init__(
+        self, status: int, code: str, message: str, detail: object = None, headers: Headers | None = None
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.detail = detail
+        self.headers = headers or []
+
+    def response(self) -> Response:
+        entry: dict[str, Any] = {"code": self.code, "message": str(self)}
+        if self.detail is not None:
+            entry["detail"] = self.detail
+        body = document.dumps({"errors": [entry]}) + b"\n"
+        return Response(self.status, [("Content-Type", JSON), VERSION, *self.headers], body)
+
+
+class Registry:
+    """A handler for http.Server (see the module)."""
+
+    def __init__(
+        self,
+        storage: Storage,
+        *,
+        read_only: bool = False,
+        delete: bool = True,
+        immutable: bool = False,
+        sparse: bool = False,
+    ) -> None:
+        """immutable: a tag stays what it is; sparse: an index may lack some of its manifests."""
+        self.storage = storage
+        self.uploads = Uploads()
+        self._read_only = read_only
+        self._delete = delete and not read_only
+        self._immutable = immutable
+        self._sparse = sparse
+
+    def close(self) -> None:
+        self.uploads.close()
+
+    def __call__(self, request: Request) -> Response:
+        try:
+            return self._route(request)
+        except Refusal as refusal:
+            return refusal.response()
+        except Gone:
+            raise
+        except Error as error:
+            full = isinstance(error.cause, OSError) and error.cause.errno in (errno.ENOSPC, errno.EDQUOT)
+            status = 507 if full else 503 if error.code == 75 else 500
+            return Refusal(status, "UNKNOWN", str(error)).response()
+
+    def _route(self, request: Request) -> Response:
+        path, method = request.path, request.method
+        if path in ("/v2/", "/v2"):
+            self._only(request, "GET", "HEAD")
+            return Response(200, [("Content-Type", JSON), VERSION], b"{}\n")
+        if not path.startswith("/v2/"):
+            raise Refusal(404, "UNSUPPORTED", "not a path of the registry api")
+        if path == "/v2/_catalog":
+            self._only(request, "GET")
+            return self._page(request, "repositories", self.storage.names(), {})
+        if method not in ("GET", "HEAD") and self._read_only:
+            raise Refusal(405, "UNSUPPORTED", "this registry is read-only")
+        parts = path[4:].split("/")
+        if parts[-2:] == ["tags", "list"]:
+            self._only(request, "GET")
+            name = "/".join(parts[:-2])
+            return self._page(request, "tags", self._repository(name).tags(), {"name": name})
+        if parts[-2:] == ["blobs", "uploads"] or parts[-3:] == ["blobs", "uploads", ""]:
+            self._only(request, "POST")
+            return self._begin(request, path[4:].removesuffix("/").removesuffix("/blobs/uploads"))
+        if parts[-3:-1] == ["blobs", "uploads"]:
+            return self._upload(request, "/".join(parts[:-3]), parts[-1])
+        name, kind, reference = "/".join(parts[:-2]), parts[-2] if len(parts) > 1 else "", parts[-1]
+        if kind == "manifests":
+            return self._manifest(request, name, reference)
+        if kind == "blobs":
+            return self._blob(request, self._repository(name), _digest(reference))
+        if kind == "referrers":
+            self._only(request, "GET")
+            return self._referrers(request, name, _digest(reference))
+        raise Refusal(404, "UNSUPPORTED", "not a path of the registry api")
+
+    def _only(self, request: Request, *methods: str) -> None:
+        if request.method not in methods:
+            allow = [("Allow", ", ".join(methods))]
+            raise Refusal(405, "UNSUPPORTED", f"{request.method} is not for this", headers=allow)
+
+    def _repository(self, name: str) -> Repository:
+        found = self.storage.repository(name)
+        if found is None:
+            raise Refusal(404, "NAME_UNKNOWN", "no such repository", {"name": name})
+        return found
+
+    def _repository_to_write(self, name: str) -> Repository:
+        found = self.storage.repository(name, make=True)
+        if found is None and self.storage.single:
+            raise Refusal(
+                403, "DENIED", "this registry serves one layout: no repository can be added", {"name": name}
+            )
+        if found is None:
+            raise Refusal(400, "NAME_INVALID", "not a repository's name", {"name": name})
+        return found
+
+    # -- lists ------------------------------------------------------------------------
+
+    def _page(self, request: Request, key: str, entries: list[str], more: dict[str, Any]) -> Response:
+        """Some of a sorted list: `n` of them, those behind `last`; Link leads on."""
+        from urllib.parse import quote
+
+        last, asked = request.query("last"), request.query("n")
+        if asked and not (asked.isascii() and asked.isdigit()):
+            raise Refusal(400, "PAGINATION_NUMBER_INVALID", "n is not a number", {"n": asked})
+        if last:
+            entries = [entry for entry in entries if (entry.lower(), entry) > (last.lower(), last)]
+        count = min(int(asked[:9]) if asked else PAGE, PAGE)
+        page = entries[:count]
+        headers = [("Content-Type", JSON), VERSION]
+        if page and len(entries) > count:
+            where = f"{request.target.partition('?')[0]}?n={count}&last={quote(page[-1], safe='')}"
+            headers.append(("Link", f'<{where}>; rel="next"'))
+        return Response(200, headers, document.dumps({**more, key: page}) + b"\n")
+
+    def _referrers(self, request: Request, name: str, digest: str) -> Response:
+        """An index of what refers to a manifest; empty, too, for one that nobody knows."""
+        found = self.storage.repository(name)
+        entries = found.referrers(digest) if found else []
+        headers = [("Content-Type", layouts.INDEX), VERSION]
+        wanted = request.query("artifactType")
+        if wanted:
+            entries = [entry for entry in entries if entry.get("artifactType") == wanted]
+            headers.append(("OCI-Filters-Applied", "artifactType"))
+        return Response(200, headers, document.dumps(manifests.new_index(entries)))
+
+    # -- manifests ----------------------------------------------------------------------
+
+    def _manifest(self, request: Request, name: str, reference: str) -> Response:
+        self._only(request, "GET", "HEAD", "PUT", "DELETE")
+        if not digests.valid(reference) and not refs.is_tag(reference):
+            raise Refusal(400, "MANIFEST_INVALID", "neither a tag nor a digest", {"reference": reference})
+        if request.method == "PUT":
+            return self._put_manifest(request, self._repository_to_write(name), reference)
+        repository = self._repository(name)
+        if request.method == "DELETE":
+            return self._delete_manifest(repository, reference)
+        found = repository.manifest(reference)
+        if found is None:
+            raise Refusal(404, "MANIFEST_UNKNOWN", "no such manifest", {"name": name, "reference": reference})
+        data, descriptor = found
+        digest = descriptor["digest"]
+        repository.has_blob(
+            digest
+        )  # whoever asks for it now may push what refers to it: its grace begins anew
+        headers = [("Docker-Content-Digest", digest), ("ETag", f'"{digest}"'), VERSION]
+        if request.header("If-None-Match").strip('"') == digest:
+            return Response(304, headers)
+        return Response(200, [("Content-Type", descriptor["mediaType"]), *headers], data)
+
+    def _put_manifest(self, request: Request, repository: Repository, reference: str) -> Response:
+        data = request.read_all(MAX_MANIFEST)
+        if data is None:
+            raise Refusal(413, "SIZE_INVALID", f"manifests here are of at most {MAX_MANIFEST} bytes")
+        digest = reference if ":" in reference else digests.of(data)
+        if digests.of(data, digest.partition(":")[0]) != digest:
+            raise Refusal(
+                400, "DIGEST_INVALID", "the content has another digest", {"digest": digests.of(data)}
+            )
+        found, media_type = self._read_manifest(request, data)
+        tags = [reference] if ":" not in reference else [v for k, v in request.queries() if k == "tag"]
+        for tag in tags:
+            if not refs.is_tag(tag):
+                raise Refusal(400, "TAG_INVALID", "not a tag", {"tag": tag})
+            known = repository.find(tag)
+            if self._immutable and known and known["digest"] != digest:
+                raise Refusal(409, "TAG_INVALID", "tags of this registry are immutable", {"tag": tag})
+        self._check_parts(repository, found, media_type)
+        repository.put(data, media_type, digest, tags)
+        headers = [
+            ("Location", f"/v2/{repository.name}/manifests/{digest}"),
+            ("Docker-Content-Digest", digest),
+            VERSION,
+        ]
+        refers = referrer(found, {"mediaType": media_type, "digest": digest, "size": len(data)})
+        if refers:
+            headers.append(("OCI-Subject", refers[0]))
+        if ":" in reference:
+            headers += [("OCI-Tag", tag) for tag in tags]
+        return Response(201, headers)
+
+    def _read_manifest(self, request: Request, data: bytes) -> tuple[dict[str, Any], str]:
+        """The manifest's content and media type, which the header and the content must agree on."""
+        stated = request.header("Content-Type").partition(";")[0].strip()
+        try:
+            found = document.loads(data, "manifest")
+            if not isinstance(found, dict):
+                raise Error("the manifest is not an object")
+            media_type = manifests.kind(found, {"mediaType": stated} if stated and stated != JSON else {})
+            if manifests.is_index(media_type) or manifests.is_manifest(media_type):
+                found = manifests.parse(data, {"mediaType": media_type})
+        except Error as error:
+            raise Refusal(400, "MANIFEST_INVALID", str(error)) from None
+        return found, media_type
+
+    def _check_parts(self, repository: Repository, found: dict[str, Any], media_type: str) -> None:
+        """What a manifest is made of must be here, except what its type or we leave out."""
+        if not manifests.is_index(media_type) and not manifests.is_manifest(media_type):
+            return
+        index = "manifests" in found
+        for child in manifests.children(found):
+            if (index and self._sparse) or child.get("urls") or _is_foreign(child):
+                continue
+            known = repository.find(child["digest"]) if index else repository.has_blob(child["digest"])
+            if index and not known:
+                known = repository.has_blob(child["digest"])  # artifacts pushed as blobs
+            if not known:
+                code = "MANIFEST_UNKNOWN" if index else "MANIFEST_BLOB_UNKNOWN"
+                raise Refusal(
+                    404, code, "the manifest refers to what is not here", {"digest": child["digest"]}
+                )
+
+    def _delete_manifest(self, repository: Repository, reference: str) -> Response:
+        if not self._delete:
+            raise Refusal(405, "UNSUPPORTED", "this registry deletes nothing")
+        found = repository.find(reference)
+        if found is None:
+            raise Refusal(404, "MANIFEST_UNKNOWN", "no such manifest", {"reference": reference})
+        if ":" in reference:
+            repository.remove(reference)
+        else:
+            repository.untag(reference)
+        return Response(202, [VERSION])
+
+    # -- blobs --------------------------------------------------------------------------
+
+    def _blob(self, request: Request, repository: Repository, digest: str) -> Response:
+        self._only(request, "GET", "HEAD", "DELETE")
+        if request.method == "DELETE":
+            if not self._delete:
+                raise Refusal(405, "UNSUPPORTED", "this registry deletes nothing")
+            if not repository.remove_blob(digest):
+                raise Refusal(404, "BLOB_UNKNOWN", "no such blob", {"digest": digest})
+            return Response(202, [VERSION])
+        found = repository.open_blob(digest, touch=True)
+        if found is None:
+            raise Refusal(404, "BLOB_UNKNOWN", "no such blob", {"digest": digest})
+        fd, size = found
+        headers = [
+            ("Content-Type", "application/octet-stream"), ("Docker-Content-Digest", digest), ("ETag", f'"{digest}"'),
+            ("Accept-Ranges", "bytes"), ("Cache-Control", FOREVER), VERSION,
+        ]  # fmt: skip
+        body = File(fd, size)
+        if request.header("If-None-Match").strip('"') == digest:
+            body.close()
+            return Response(304, headers)
+        span = _range(request.header("Range"), size)
+        if span is None:
+            return Response(200, headers, body)
+        start, end = span
+        if start >= end:
+            body.close()
+            raise Refusal(
+                416, "BLOB_UNKNOWN", "no such range", headers=[("Content-Range", f"bytes */{size}")]
+            )
+        headers.append(("Content-Range", f"bytes {start}-{end - 1}/{size}"))
+        return Response(206, headers, File(fd, end - start, start))
+
+    # -- uploads ------------------------------------------------------------------------
+
+    def _begin(self, request: Request, name: str) -> Response:
+        """Open an upload; or mount a blob, or take it whole."""
+        repository = self._repository_to_write(name)
+        mount, digest = request.query("mount"), request.query("digest")
+        if mount and self._mount(repository, _digest(mount), request.query("from")):
+            return self._created(repository, mount)
+        algorithm = request.query("digest-algorithm") or (digest or mount or "sha256:").partition(":")[0]
+        if algorithm not in digests.ALGORITHMS:
+            raise Refusal(400, "DIGEST_INVALID", "unknown digest algorithm", {"algorithm": algorithm})
+        upload = self.uploads.begin(repository, algorithm)
+        if upload is None:
+            raise Refusal(
+                503, "TOOMANYREQUESTS", "too many uploads at the same time", headers=[("Retry-After", "5")]
+            )
+        if digest:
+            return self._finish(request, upload, _digest(digest))
+        return self._status(202, upload)
+
+    def _mount(self, repository: Repository, digest: str, source: str) -> bool:
+        """Take a blob from another repository: the one that is named, or whichever has it."""
+        if repository.has_blob(digest):
+            return True
+        path = self.storage.elsewhere(digest, repository, source)
+        return path is not None and repository.link(digest, path)
+
+    def _created(self, repository: Repository, digest: str) -> Response:
+        where = f"/v2/{repository.name}/blobs/{digest}"
+        return Response(201, [("Location", where), ("Docker-Content-Digest", digest), VERSION])
+
+    def _status(self, status: int, upload: Upload) -> Response:
+        where = f"/v2/{upload.repository.name}/blobs/uploads/{upload.id}"
+        end = max(upload.offset - 1, 0)  # nobody has found a way to say that nothing is there
+        return Response(
+            status, [("Location", where), ("Range", f"0-{end}"), ("Docker-Upload-UUID", upload.id), VERSION]
+        )  # fmt: skip
+
+    def _upload(self, request: Request, name: str, upload_id: str) -> Response:
+        self._only(request, "GET", "HEAD", "PATCH", "PUT", "DELETE")
+        repository = self._repository(name)
+        upload = self.uploads.find(upload_id, repository)
+        if upload is None:
+            raise Refusal(404, "BLOB_UPLOAD_UNKNOWN", "no such upload", {"id": upload_id})
+        if request.method in ("GET", "HEAD"):
+            return self._status(204, upload)
+        if not upload.lock.acquire(timeout=60):
+            raise Refusal(409, "BLOB_UPLOAD_INVALID", "another request adds to this upload")
+        try:
+            if upload.over:
+                raise Refusal(404, "BLOB_UPLOAD_UNKNOWN", "the upload is over", {"id": upload_id})
+            if request.method == "DELETE":
+                self.uploads.forget(upload)
+                return Response(204, [VERSION])
+            digest = request.query("digest")
+            if request.method == "PUT" and not digest:
+                raise Refusal(400, "DIGEST_INVALID", "the closing request names no digest")
+            self._check_place(request, upload)
+            if request.method == "PUT":
+                return self._finish(request, upload, _digest(digest))
+            upload.write(_pieces(request))
+            return self._status(202, upload)
+        finally:
+            upload.lock.release()
+
+    def _check_place(self, request: Request, upload: Upload) -> None:
+        """A chunk must begin where the upload ends, and be as long as it says."""
+        said = request.header("Content-Range").removeprefix("bytes ").partition("/")[0]
+        if not said:
+            return
+        start, dash, end = said.partition("-")
+        if not (dash and start.isascii() and start.isdigit() and end.isascii() and end.isdigit()):
+            raise Refusal(400, "BLOB_UPLOAD_INVALID", "Content-Range is not START-END", {"range": said})
+        if int(start) != upload.offset:
+            headers = self._status(416, upload).headers
+            raise Refusal(416, "BLOB_UPLOAD_INVALID", "chunks come in their order", {"range": said}, headers)
+        if request.length is not None and request.length != int(end) - int(start) + 1:
+            raise Refusal(400, "SIZE_INVALID", "Content-Range and Content-Length disagree", {"range": said})
+
+    def _finish(self, request: Request, upload: Upload, digest: str) -> Response:
+        """The last piece of an upload, and its end."""
+        try:
+            upload.write(_pieces(request))
+            good = upload.finish(digest)
+        except Gone:
+            raise  # cut short: the client may go on where it ended
+        except BaseException:
+            self.uploads.forget(upload)
+            raise
+        self.uploads.forget(upload)
+        if not good:
+            raise Refusal(400, "DIGEST_INVALID", "the content has another digest", {"digest": digest})
+        path = self.storage.elsewhere(digest, upload.repository)
+        if path:
+            upload.repository.link(digest, path)  # the same bytes twice: kept once
+        return self._created(upload.repository, digest)
+
+
+def _digest(text: str) -> str:
+    if not digests.valid(text):
+        raise Refusal(400, "DIGEST_INVALID", "not a digest", {"digest": text})
+    return text
+
+
+def _is_foreign(descriptor: dict[str, Any]) -> bool:
+    media_type = str(descriptor.get("mediaType"))
+    return ".nondistributable." in media_type or ".foreign." in media_type
+
+
+def _pieces(request: Request) -> Iterator[bytes]:
+    while data := request.read():
+        yield data
+
+
+def _range(value: str, size: int) -> tuple[int, int] | None:
+    """(start, end) of a Range with one part; None where there is none that we know: all is sent then."""
+    unit, _, spans = value.partition("=")
+    first, dash, last = spans.strip().partition("-")
+    if (
+        unit.strip() != "bytes"
+        or not dash
+        or not all(not x or (x.isascii() and x.isdigit()) for x in (first, last))
+    ):
+        return None
+    if first:
+        return int(first), min(int(last) + 1, size) if last else size
+    return (max(size - int(last), 0), size) if last else None

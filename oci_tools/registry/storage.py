@@ -1,0 +1,347 @@
+"""What a registry keeps: plain image layouts, which every other tool reads directly.
+
+    DIR/                   a directory of repositories
+      library/alpine/      repository library/alpine: an image layout; names in it are its tags
+      library/_blobs/      repository library/blobs: a component that a layout uses gets a "_"
+    or DIR is one layout:  repository NAME-OF-DIR with its plain tags; and where names are full
+                           references (the default store), repository docker.io/library/alpine
+
+The truth is on disk: other commands may change it while we serve, so index.json is read
+again whenever it is another file.  A blob that another repository has is shared with it by a
+hard link.  Not here: HTTP (server.py), uploads in flight (uploads.py).
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import threading
+
+from oci_tools import document, fs
+from oci_tools.errors import Error
+from oci_tools.image import digest as digests
+from oci_tools.image import layout as layouts
+from oci_tools.image import manifest as manifests
+from oci_tools.image import ref as refs
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
+    from oci_tools.image.layout import Descriptor
+
+RESERVED = ("blobs", "index.json", "oci-layout")  # what a layout calls its own
+MAX_MANIFEST = 16 << 20  # bytes; the specification demands 4 MiB
+
+
+class Storage:
+    """All repositories of a directory, or the one layout that it is."""
+
+    def __init__(self, path: str) -> None:
+        self.path = os.path.abspath(path)
+        self.single = os.path.exists(f"{self.path}/oci-layout")
+        self._known: dict[str, Repository] = {}
+        self._lock = threading.Lock()
+        if self.single:
+            layouts.Layout.open(self.path)
+        else:
+            try:
+                os.makedirs(self.path, exist_ok=True)
+            except OSError as error:
+                raise Error("cannot make directory", path, error) from None
+
+    def repository(self, name: str, make: bool = False) -> Repository | None:
+        """A repository by its name, made if it is missing and `make` is true; None: there is none."""
+        if not is_repository(name):
+            return None
+        with self._lock:
+            found = self._known.get(name)
+            if found is None or not found.exists():
+                found = self._one_of_layout(name) if self.single else self._in_directory(name, make)
+                if found is None:
+                    self._known.pop(name, None)
+                else:
+                    self._known[name] = found
+            return found
+
+    def _in_directory(self, name: str, make: bool) -> Repository | None:
+        path = "/".join([self.path, *(f"_{part}" if part in RESERVED else part for part in name.split("/"))])
+        if not os.path.exists(f"{path}/oci-layout"):
+            if not make:
+                return None
+            _make(path)
+        return Repository(name, layouts.Layout.open(path))
+
+    def _one_of_layout(self, name: str) -> Repository | None:
+        layout = layouts.Layout.open(self.path)
+        if name == self._own_name():
+            return Repository(name, layout)
+        found = Repository(name, layout, f"{name}:")
+        return found if found.tags() else None
+
+    def _own_name(self) -> str:
+        name = os.path.basename(self.path).lower()
+        return name if is_repository(name) else "image"
+
+    def names(self) -> list[str]:
+        """Every repository, sorted."""
+        if not self.single:
+            return sorted(self._walk(self.path, ""))
+        found = {self._own_name()}
+        for descriptor in layouts.Layout.open(self.path).index()["manifests"]:
+            name, colon, tag = (layouts.ref_name(descriptor) or "").rpartition(":")
+            if colon and is_repository(name) and refs.is_tag(tag):
+                found.add(name)
+        return sorted(found)
+
+    def _walk(self, path: str, name: str) -> Iterator[str]:
+        if name and os.path.exists(f"{path}/oci-layout"):
+            yield name
+        try:
+            entries = [entry.name for entry in os.scandir(path) if entry.is_dir(follow_symlinks=False)]
+        except OSError:
+            return
+        for entry in entries:
+            if entry in RESERVED or entry.startswith("."):
+                continue
+            part = entry[1:] if entry.startswith("_") and entry[1:] in RESERVED else entry
+            inner = f"{name}/{part}" if name else part
+            if is_repository(inner):
+                yield from self._walk(f"{path}/{entry}", inner)
+
+    def elsewhere(self, digest: str, but: Repository, name: str = "") -> str | None:
+        """The path of a blob in another repository: that one, or any."""
+        for other in [name] if name else self.names():
+            found = self.repository(other)
+            if found and found.layout.path != but.layout.path:
+                path = found.layout.blob_path(digest)
+                if os.path.exists(path):
+                    return path
+        return None
+
+
+class Repository:
+    """One repository: a layout, with its index read once for each version of it."""
+
+    def __init__(self, name: str, layout: layouts.Layout, prefix: str = "") -> None:
+        self.name = name
+        self.layout = layout
+        self.prefix = prefix  # of names in the layout that are tags of this repository
+        self._stamp: tuple[int, int, int] | None = None
+        self._tags: dict[str, Descriptor] = {}
+        self._digests: dict[str, Descriptor] = {}
+        self._subjects: dict[str, tuple[str, Descriptor] | None] = {}  # of manifests, which never change
+        self._lock = threading.Lock()
+
+    def exists(self) -> bool:
+        return os.path.exists(f"{self.layout.path}/oci-layout")
+
+    def writer(self) -> layouts.Layout:
+        """The layout as a writer of its own: held until it is closed."""
+        return layouts.Layout.open(self.layout.path).hold()
+
+    # -- manifests ----------------------------------------------------------------------
+
+    def _read(self) -> None:
+        """Read index.json again if it is another one now."""
+        try:
+            seen = os.stat(f"{self.layout.path}/index.json")
+        except OSError as error:
+            raise Error("cannot read", f"{self.layout.path}/index.json", error) from None
+        now = seen.st_ino, seen.st_mtime_ns, seen.st_size
+        with self._lock:
+            if now == self._stamp:
+                return
+            tags: dict[str, Descriptor] = {}
+            by_digest: dict[str, Descriptor] = {}
+            for descriptor in self.layout.index()["manifests"]:
+                name = layouts.ref_name(descriptor)
+                if (
+                    name is not None
+                    and name.startswith(self.prefix)
+                    and refs.is_tag(name[len(self.prefix) :])
+                ):
+                    tags.setdefault(name[len(self.prefix) :], descriptor)
+                if digests.valid(descriptor.get("digest")):
+                    by_digest.setdefault(descriptor["digest"], descriptor)
+            self._tags, self._digests, self._stamp = tags, by_digest, now
+
+    def tags(self) -> list[str]:
+        """All tags, sorted as the specification says: without regard to case."""
+        self._read()
+        return sorted(self._tags, key=lambda tag: (tag.lower(), tag))
+
+    def find(self, reference: str) -> Descriptor | None:
+        """The descriptor of a tag or of a manifest's digest."""
+        self._read()
+        if not digests.valid(reference):
+            return self._tags.get(reference)
+        found = self._digests.get(reference)
+        if found is None and os.path.exists(self.layout.blob_path(reference)):
+            try:
+                found = self.layout.find(reference)  # within an index, as other tools leave it
+            except Error:
+                return None
+        return found
+
+    def manifest(self, reference: str) -> tuple[bytes, Descriptor] | None:
+        """The bytes of a manifest, verified, and its descriptor with its media type."""
+        descriptor = self.find(reference)
+        if descriptor is None:
+            return None
+        data = self.layout.read(descriptor, MAX_MANIFEST)
+        if not descriptor.get("mediaType"):
+            found = document.loads(data, descriptor["digest"])
+            descriptor = {**descriptor, "mediaType": manifests.kind(found, {})}
+        return data, descriptor
+
+    def put(self, data: bytes, media_type: str, digest: str, tags: list[str]) -> None:
+        """Store a manifest under its digest and these tags; its blobs are held meanwhile."""
+        with self.writer() as layout:
+            descriptor = layout.put(data, media_type, digest.partition(":")[0])
+            for tag in tags or [None]:
+                layout.tag(self.prefix + tag if tag is not None else None, descriptor)
+
+    def untag(self, tag: str) -> None:
+        self.layout.untag(self.prefix + tag)
+
+    def remove(self, digest: str) -> None:
+        """Take a manifest away with all its tags."""
+
+        def change(index: dict[str, Any]) -> None:
+            index["manifests"] = [d for d in index["manifests"] if d.get("digest") != digest]
+
+        self.layout.update(change)
+        self.remove_blob(digest)
+
+    # -- referrers ----------------------------------------------------------------------
+
+    def referrers(self, subject: str) -> list[Descriptor]:
+        """Descriptors of the manifests here whose subject is this digest."""
+        self._read()
+        found = {}
+        for digest, descriptor in list(self._digests.items()):
+            if digest not in self._subjects:
+                self._subjects[digest] = self._subject(descriptor)
+            entry = self._subjects[digest]
+            if entry and entry[0] == subject:
+                found[digest] = entry[1]
+        for entry in self._fallback(subject):  # pushed by clients who took us for an older registry
+            found.setdefault(entry["digest"], entry)
+        return list(found.values())
+
+    def _subject(self, descriptor: Descriptor) -> tuple[str, Descriptor] | None:
+        try:
+            data = self.layout.read(descriptor, MAX_MANIFEST)
+            found = document.loads(data)
+        except Error:
+            return None
+        return referrer(found, {**descriptor, "size": len(data)}) if isinstance(found, dict) else None
+
+    def _fallback(self, subject: str) -> list[Descriptor]:
+        algorithm, _, text = subject.partition(":")
+        try:
+            found = self.manifest(f"{algorithm}-{text}"[:128])
+            index = manifests.parse(*found) if found else {}
+        except Error:
+            return []
+        return [d for d in index.get("manifests", ()) if d["digest"] in self._digests]
+
+    # -- blobs --------------------------------------------------------------------------
+
+    def open_blob(self, digest: str, touch: bool = False) -> tuple[int, int] | None:
+        """(descriptor of the file, its size); None: there is none.  touch: its grace begins anew."""
+        path = self.layout.blob_path(digest)
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise Error("cannot open blob", path, error) from None
+        seen = os.fstat(fd)
+        if not stat.S_ISREG(seen.st_mode):
+            os.close(fd)
+            return None
+        if touch:
+            try:
+                os.utime(fd)
+            except OSError:
+                pass  # read-only: nothing collects garbage here either
+        return fd, seen.st_size
+
+    def has_blob(self, digest: str) -> bool:
+        """Whether a blob is here; if so its grace begins anew, since somebody counts on it."""
+        found = self.open_blob(digest, touch=True)
+        if found:
+            os.close(found[0])
+        return found is not None
+
+    def link(self, digest: str, path: str) -> bool:
+        """Take a blob from another repository by a hard link; False where the file system cannot."""
+        target = self.layout.blob_path(digest)
+        beside = f"{target}.{os.getpid()}.{threading.get_ident()}.link"
+        try:
+            os.makedirs(os.path.dirname(target), exist_ok=True)
+            os.utime(path)
+            os.link(path, beside, follow_symlinks=False)
+            os.rename(beside, target)
+            if os.path.lexists(beside):  # rename(2) does nothing where both are one file already
+                os.unlink(beside)
+        except OSError:
+            return False
+        return True
+
+    def remove_blob(self, digest: str) -> bool:
+        """Delete a blob; False where there was none."""
+        path = self.layout.blob_path(digest)
+        try:
+            os.unlink(path)
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            raise Error("cannot remove", path, error) from None
+        return True
+
+
+def referrer(found: dict[str, Any], descriptor: Descriptor) -> tuple[str, Descriptor] | None:
+    """(the digest of a manifest's subject, the manifest's entry in the list of referrers)."""
+    subject = found.get("subject")
+    digest = subject.get("digest") if isinstance(subject, dict) else None
+    if not digests.valid(digest):
+        return None
+    assert isinstance(digest, str)
+    config = found.get("config")
+    kind = found.get("artifactType") or (config.get("mediaType") if isinstance(config, dict) else None)
+    entry = {
+        "mediaType": descriptor.get("mediaType") or manifests.kind(found, {}),
+        "digest": descriptor["digest"],
+        "size": descriptor["size"],
+    }
+    entry |= {"artifactType": kind} if isinstance(kind, str) and kind else {}
+    entry |= {"annotations": found["annotations"]} if isinstance(found.get("annotations"), dict) else {}
+    return digest, entry
+
+
+def is_repository(name: str) -> bool:
+    """Whether this is a repository's name (distribution-spec, "Pulling manifests")."""
+    if not name or ":" in name or "@" in name or len(name) > 255:
+        return False
+    try:
+        return refs.Ref.parse(f"registry.invalid/{name}").repository == name
+    except Error:
+        return False
+
+
+def _make(path: str) -> None:
+    """An empty layout, also where the layouts of longer names lie already; `oci-layout` comes last."""
+    try:
+        os.makedirs(f"{path}/blobs/sha256", exist_ok=True)
+    except OSError as error:
+        raise Error("cannot make repository", path, error) from None
+    with fs.Lock(path):
+        if not os.path.exists(f"{path}/index.json"):
+            empty = {"schemaVersion": 2, "mediaType": layouts.INDEX, "manifests": []}
+            fs.write(f"{path}/index.json", document.dumps(empty))
+        if not os.path.exists(f"{path}/oci-layout"):
+            fs.write(f"{path}/oci-layout", document.dumps({"imageLayoutVersion": "1.0.0"}))
