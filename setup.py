@@ -23,9 +23,10 @@ class Launchers(build_scripts):
         scripts, updated = super().copy_scripts()
         for path in updated:
             with open(path, "rb+") as script:
-                _, _, rest = script.read().partition(b"\n")
-                script.seek(0)
-                script.write(FIRST_LINES + rest)
+                first, _, rest = script.read().partition(b"\n")
+                if b"python" in first:  # not one that /bin/sh starts already
+                    script.seek(0)
+                    script.write(FIRST_LINES + rest)
         return scripts, updated
 
 

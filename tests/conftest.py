@@ -225,7 +225,7 @@ def debian() -> Path:
 def made(name: str, program: str) -> Path:
     from tests import images
 
-    if not shutil.which(program, path=PATH):
+    if not shutil.which(program, path=PATH) and not (images.cache() / name).exists():
         pytest.skip(f"needs {program}; tests/run --setup installs it on Debian as root")
     return images.image(name)
 

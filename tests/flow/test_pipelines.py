@@ -48,8 +48,8 @@ class Stage:
         return done
 
     def serve(self, name: str, layout: Path) -> None:
-        """Make an image pullable from the registry."""
-        self.oci("push", f"{layout}:latest", f"{self.host}/{name}")
+        """Make an image pullable from the registry; root's cache is closed to plain users."""
+        self.oci("push", f"{layout}:latest", f"{self.host}/{name}", user=None, group=None, extra_groups=None)
 
     def leftovers(self) -> list[str]:
         """State of containers that have ended."""
