@@ -50,7 +50,8 @@ MAY_IMPORT = {
     "runtime": "errors fs document linux schema",
     "bundle": "errors fs document image layer runtime",
     "build": "errors fs document image layer bundle fetch compress",
-    "container": "errors fs document linux image layer bundle registry net volume runtime",
+    # `cli`: what people say to a container is declared in its form.
+    "container": "errors fs document cli linux image layer bundle registry net volume runtime",
     "engine": "errors fs document linux http",
 }
 # A package of others has one importing module; the version number may be read by anybody.
