@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from oci_tools.cli import Args
 
-_LAUNCHING = ("create", "run")
+_LAUNCHING = ("create", "run", "exec")
 
 _GLOBAL = (
     ("--root DIR", "text", None, "where the state of containers is kept"),
@@ -33,6 +33,36 @@ _CREATE = (
     ("--no-pivot", "flag", False, "do not use pivot_root(2): for a root on an initial ramdisk"),
     ("--no-new-keyring", "flag", False, "keep the session keyring of the caller"),
     ("--preserve-fds N", "int", 0, "leave N descriptors from 3 on open for the payload"),
+)
+
+
+_EXEC = (
+    ("-p --process FILE", "text", None, "the process as in config.json; else the words after ID"),
+    ("-d --detach", "flag", False, "do not wait for it"),
+    ("-t --tty", "flag", False, "give it a terminal"),
+    ("-e --env NAME=VALUE", "list", (), "set an environment variable"),
+    ("-u --user UID[:GID]", "text", None, "the user, in numbers"),
+    ("-g --additional-gids GID", "list", (), "another group"),
+    ("-c --cap CAP", "list", (), "add a capability"),
+    ("--cwd DIR", "text", None, "the working directory"),
+    ("--no-new-privs", "flag", False, "let it gain no privileges by executing"),
+    ("--ignore-paused", "flag", False, "also in a paused container, where it will wait"),
+    ("--console-socket PATH", "text", None, "send the terminal's master to the socket PATH"),
+    ("--pid-file FILE", "text", None, "write the pid of the process to FILE"),
+    ("--preserve-fds N", "int", 0, "leave N descriptors from 3 on open for it"),
+)
+_UPDATE = (
+    ("-r --resources FILE", "text", None, "limits as linux.resources of config.json; - is stdin"),
+    ("--memory BYTES", "text", None, "memory limit"),
+    ("--memory-swap BYTES", "text", None, "limit of memory and swap together; -1 is none"),
+    ("--memory-reservation BYTES", "text", None, "memory that is spared under pressure"),
+    ("--cpu-period USECS", "text", None, "length of the period of --cpu-quota"),
+    ("--cpu-quota USECS", "text", None, "processor time in each period"),
+    ("--cpu-share SHARES", "text", None, "relative weight, 1024 is usual"),
+    ("--cpuset-cpus LIST", "text", None, "processors to run on"),
+    ("--cpuset-mems LIST", "text", None, "memory nodes to use"),
+    ("--pids-limit N", "text", None, "how many processes; -1 is no limit"),
+    ("--blkio-weight N", "text", None, "relative weight of block i/o, 10 to 1000"),
 )
 
 
@@ -56,6 +86,8 @@ def _verb(action: Callable[[Args, str], Any]) -> Callable[[Args], int | None]:
         except Error as error:
             if args.log:
                 _log(args, str(error))
+            if error.code in (126, 127):
+                error.code = 1  # a payload's codes are for one-shot; engines read the words
             raise
 
     return run
@@ -87,12 +119,18 @@ def _options(args: Args) -> Any:
     return lifecycle.Options(
         pid_file=args.pid_file,
         console_socket=args.console_socket,
-        no_pivot=args.no_pivot,
-        no_new_keyring=args.no_new_keyring,
+        no_pivot=getattr(args, "no_pivot", False),
+        no_new_keyring=getattr(args, "no_new_keyring", False),
         preserve_fds=args.preserve_fds,
         detach=getattr(args, "detach", False),
         keep=getattr(args, "keep", False),
+        warn=_warn,
     )
+
+
+def _warn(error: Exception | None) -> None:
+    if error is not None:
+        cli.say("oci-run", f"warning: {error}")
 
 
 @_verb
@@ -137,7 +175,7 @@ def _kill(args: Args, root: str) -> None:
 def _delete(args: Args, root: str) -> None:
     from oci_tools.runtime import lifecycle
 
-    lifecycle.delete(root, args.id, args.force)
+    _warn(lifecycle.delete(root, args.id, args.force))
 
 
 @_verb
@@ -164,6 +202,30 @@ def _ps(args: Args, root: str) -> None:
         print(document.dumps(pids).decode())
     else:
         print("".join(f"{pid}\n" for pid in pids), end="")
+
+
+@_verb
+def _exec(args: Args, root: str) -> int:
+    seal.ensure()
+    from oci_tools.runtime import enter
+
+    wanted = enter.wanted(enter.configuration(root, args.id), args)
+    return enter.execute(root, args.id, wanted, _options(args), args.ignore_paused)
+
+
+@_verb
+def _update(args: Args, root: str) -> None:
+    from oci_tools.runtime import lifecycle, update
+
+    lifecycle.limit(root, args.id, update.resources(args))
+
+
+@_verb
+def _features(args: Args, root: str) -> None:
+    from oci_tools import document
+    from oci_tools.runtime import features
+
+    print(document.dumps(features.document(), indent=2).decode(), end="")
 
 
 @_verb
@@ -218,6 +280,11 @@ VERBS = {
         "delete", "remove a container that has ended", "ID",
         (("-f --force", "flag", False, "kill it first; no error if there is none"),), _delete,
     ),
+    "exec": _command(
+        "exec", "run another process in a running container", "ID [CMD...]", _EXEC, _exec, stop=True, failure=255,
+    ),
+    "update": _command("update", "change the limits of a container", "ID", _UPDATE, _update),
+    "features": _command("features", "print what this runtime can do", "", (), _features),
     "pause": _command("pause", "suspend all processes of a container", "ID", (), _pause),
     "resume": _command("resume", "resume them", "ID", (), _resume),
     "ps": _command("ps", "list the processes of a container, by the host's pids", "ID", (_FORMAT,), _ps),

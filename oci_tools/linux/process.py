@@ -48,7 +48,8 @@ def clone3(flags: int) -> tuple[int, int]:
     done, which only threads would need.
     """
     pidfd = libc.buffer(4)
-    args = pack("QQQQQQQQ", flags | CLONE_PIDFD, libc.address(pidfd), 0, 0, SIGCHLD, 0, 0, 0)
+    signum = 0 if flags & CLONE_PARENT else SIGCHLD  # a sibling's parent hears as it did of us
+    args = pack("QQQQQQQQ", flags | CLONE_PIDFD, libc.address(pidfd), 0, 0, signum, 0, 0, 0)
     pid = libc.call("clone3", args, len(args))
     return (pid, unpack("i", bytes(pidfd))[0]) if pid else (0, -1)
 

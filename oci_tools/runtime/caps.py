@@ -38,16 +38,20 @@ class Wanted:
 
     def drop_bounding(self) -> None:
         """First, while CAP_SETPCAP is still held."""
-        have = caps.bounding()
-        for number in range(have.bit_length()):
-            if have >> number & 1 and not self.bounding >> number & 1:
-                caps.drop_bounding(number)
+        for number in range(64):
+            if not self.bounding >> number & 1:
+                try:
+                    caps.drop_bounding(number)
+                except OSError:
+                    if number < len(caps.NAMES):
+                        raise
+                    return  # behind the kernel's last capability
 
     def take(self) -> None:
         """Last, after setuid (with PR_SET_KEEPCAPS held over it)."""
         _, held, _ = caps.capget()
         permitted = self.permitted & held
-        inheritable = self.inheritable & (held | caps.bounding())
+        inheritable = self.inheritable & held
         try:
             caps.clear_ambient()
             caps.capset(self.effective & permitted, permitted, inheritable)

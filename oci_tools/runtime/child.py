@@ -37,6 +37,22 @@ _RLIMITS = {
 _KEYCTL_JOIN_SESSION_KEYRING = 1
 
 
+class Entry:
+    """What a process needs that enters a container which runs already (`exec`)."""
+
+    def __init__(self, wanted: dict[str, Any], state: dict[str, Any], target: int, flags: int) -> None:
+        self.process = wanted
+        self.state = state
+        self.target = target  # a pidfd of the container's first process
+        self.flags = flags  # of the namespaces to join
+        self.caps = Wanted(wanted.get("capabilities"))
+        self.seccomp: Any = None
+        self.cgroup_files: list[int] = []
+        self.hooks: list[dict[str, Any]] = []
+        self.listener: Any = None
+        self.preserve = 0
+
+
 class Setup:
     """All that the container side needs, made before the clone."""
 
@@ -57,6 +73,7 @@ class Setup:
         self.keyring = True
         self.no_pivot = False
         self.preserve = 0  # how many descriptors from 3 on the payload keeps
+        self.hooks = hooks.listed(spec, "startContainer")
 
 
 def main(setup: Setup, channel: Channel) -> None:
@@ -68,6 +85,43 @@ def main(setup: Setup, channel: Channel) -> None:
         _set_up(setup, channel)
     except BaseException as error:
         _report(channel, error)
+
+
+def enter(entry: Entry, channel: Channel) -> None:
+    """Become another process of a running container.  Does not return."""
+    try:
+        _seal_imports()
+        channel.expect("go", "cannot enter the container")
+        process.prctl(process.PR_SET_DUMPABLE, 0)  # before anybody inside can see us (CVE-2016-9962)
+        process.prctl(process.PR_SET_PDEATHSIG, 9)
+        _join_cgroups(entry)
+        try:
+            process.setns(entry.target, entry.flags)
+        except OSError as error:
+            raise Error("cannot join the namespaces of the container", None, error) from None
+        _move(0, channel)  # the pid namespace is that of our children
+        process.prctl(process.PR_SET_PDEATHSIG, 9)
+        os.setsid()
+        if entry.flags & process.CLONE_NEWUSER:
+            _become_root()
+            process.prctl(process.PR_SET_PDEATHSIG, 9)
+        os.chdir("/")
+        root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        if entry.process.get("terminal"):
+            terminal.adopt(terminal.make(root, entry.process, channel))
+        home = _home(entry.process, root)
+        os.close(root)
+        _payload(entry, channel, entry.state, home)
+    except BaseException as error:
+        _report(channel, error)
+
+
+def _move(flags: int, channel: Channel) -> None:
+    """Go on as a new process beside this one, whose pidfd the runtime is sent; this one ends."""
+    pid, pidfd = process.clone3(flags | process.CLONE_PARENT)
+    if pid:
+        channel.send("moved", [pidfd])
+        os._exit(0)
 
 
 def _report(channel: Channel, error: BaseException) -> None:
@@ -98,10 +152,7 @@ def _join_user_first(setup: Setup, channel: Channel) -> None:
         process.setns(spaces.join.pop("user"), process.CLONE_NEWUSER)
     except OSError as error:
         raise Error("cannot join the user namespace", None, error) from None
-    pid, pidfd = process.clone3(spaces.early | process.CLONE_PARENT)
-    if pid:
-        channel.send("moved", [pidfd], pid=pid)
-        os._exit(0)
+    _move(spaces.early, channel)
 
 
 def _set_up(setup: Setup, channel: Channel) -> None:
@@ -126,7 +177,10 @@ def _set_up(setup: Setup, channel: Channel) -> None:
         channel.expect("go", "cannot set up the container")
     state = {**setup.state, "pid": os.getpid(), "status": "creating"}
     hooks.run(hooks.listed(spec, "createContainer"), "createContainer", state, dict(os.environ))
-    peer = terminal.make(tree, setup.process, channel) if setup.process.get("terminal") else -1
+    peer = -1
+    if setup.process.get("terminal"):
+        peer = terminal.make(tree.fd, setup.process, channel)
+        devices.bind_console(tree.fd, peer)
     home = _home(setup.process, tree.fd)
     _write_kernel_settings(spec, spaces)
     linux = spec.get("linux") or {}
@@ -140,7 +194,7 @@ def _set_up(setup: Setup, channel: Channel) -> None:
     _payload(setup, channel, state, home)
 
 
-def _payload(setup: Setup, channel: Channel, state: dict[str, Any], home: str) -> None:
+def _payload(setup: Setup | Entry, channel: Channel, state: dict[str, Any], home: str) -> None:
     """Inside: from root's credentials to the payload's, then wait for the start, then become it."""
     wanted = setup.process
     environ = _environment(wanted, home)
@@ -162,11 +216,11 @@ def _payload(setup: Setup, channel: Channel, state: dict[str, Any], home: str) -
     program = find_program(wanted["args"][0], environ)
     if no_new_privs and setup.seccomp:
         _filter(setup, channel)
+    process.prctl(process.PR_SET_PDEATHSIG, 0)  # `create` ends as soon as it hears
     channel.send("ready")
-    process.prctl(process.PR_SET_PDEATHSIG, 0)
     caller = _wait_for_start(setup, channel)
     try:
-        hooks.run(hooks.listed(setup.spec, "startContainer"), "startContainer", {**state, "status": "created"}, environ)
+        hooks.run(setup.hooks, "startContainer", {**state, "status": "created"}, environ)
         _reset_signals()
         # Close-on-exec and not a close: the channel's end of file is how the exec is known.
         process.close_range(3 + setup.preserve, flags=process.CLOSE_RANGE_CLOEXEC)
@@ -180,7 +234,7 @@ def _payload(setup: Setup, channel: Channel, state: dict[str, Any], home: str) -
 # -- steps, in order -----------------------------------------------------------------------
 
 
-def _join_cgroups(setup: Setup) -> None:
+def _join_cgroups(setup: Setup | Entry) -> None:
     for fd in setup.cgroup_files:
         try:
             os.write(fd, b"0")
@@ -382,7 +436,7 @@ def exec_error(name: str, error: OSError) -> Error:
     return Error(f'exec: "{name}"', None, error, code=code)
 
 
-def _filter(setup: Setup, channel: Channel) -> None:
+def _filter(setup: Setup | Entry, channel: Channel) -> None:
     """Install the seccomp filter; the runtime passes a notify descriptor on."""
     listener = setup.seccomp.install()
     if listener >= 0:
@@ -390,7 +444,7 @@ def _filter(setup: Setup, channel: Channel) -> None:
         os.close(listener)
 
 
-def _wait_for_start(setup: Setup, channel: Channel) -> Channel:
+def _wait_for_start(setup: Setup | Entry, channel: Channel) -> Channel:
     """The channel on which `start` has asked."""
     if setup.listener is None:
         caller = channel

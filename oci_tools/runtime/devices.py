@@ -98,10 +98,8 @@ def _node(tree: Tree, entry: dict[str, Any]) -> None:
             if stat.S_IFMT(found.st_mode) != kind or found.st_rdev != number:
                 raise Error("cannot make device", entry["path"], "something else is in its place") from None
             return
-        os.chown(name, entry.get("uid") or 0, entry.get("gid") or 0, dir_fd=parent, follow_symlinks=False)
-        fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
-        os.chmod(f"/proc/self/fd/{fd}", mode)  # the host's proc; chown may have cleared bits
-        os.close(fd)
+        if entry.get("uid") or entry.get("gid"):
+            os.chown(name, entry.get("uid") or 0, entry.get("gid") or 0, dir_fd=parent, follow_symlinks=False)
     finally:
         os.close(parent)
 
@@ -124,9 +122,9 @@ def _link(dev: int, name: str, target: str) -> None:
             os.symlink(target, name, dir_fd=dev)
 
 
-def bind_console(tree: Tree, peer: int) -> None:
+def bind_console(root: int, peer: int) -> None:
     """The terminal at /dev/console: bound by descriptor on a file that is no link."""
-    dev = fs.open_beneath(tree.fd, "/dev", os.O_PATH | os.O_DIRECTORY)
+    dev = fs.open_beneath(root, "/dev", os.O_PATH | os.O_DIRECTORY)
     try:
         try:
             os.close(os.open("console", os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=dev))

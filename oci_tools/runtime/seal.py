@@ -6,8 +6,8 @@ The container's first process is Python until the moment it becomes the payload,
 for every Python program of the host shares the file).  So whatever enters a container
 executes itself again, before anything else, from
 
-  1. a private overlay that has no upper layer and is mounted nowhere: nothing in it can
-     be written by anybody, whatever mount is made of it; or, where that is not allowed,
+  1. an overlay that has no upper layer: nothing in it can be written by anybody, whatever
+     mount is made of it; or, where that is not allowed,
   2. a sealed memfd: a copy in memory that cannot be written, grown or shrunk.
 
 A read-only bind mount would not do: the file below it stays writable by another way.
@@ -20,8 +20,11 @@ import os
 import sys
 from struct import unpack_from
 
+from oci_tools import fs
 from oci_tools.errors import Error
 from oci_tools.linux import libc, mount, process
+
+STANDING = "/run/oci/python"  # `bin/oci-run` names it too
 
 _OVERLAYFS_MAGIC = 0x794C7630
 _ST_RDONLY = 1
@@ -52,47 +55,96 @@ def is_sealed() -> bool:
 
 def ensure() -> None:
     """Go on in a sealed interpreter: returns if this one is, else executes the same words again."""
-    if os.environ.pop(_MARK, None) or is_sealed():
-        if not is_sealed():
-            raise Error("cannot seal the interpreter", sys.executable, "it is still writable after executing again")
+    again = os.environ.pop(_MARK, None)
+    if is_sealed():
+        if not again:
+            _check_standing()
         return
     path = os.path.realpath("/proc/self/exe")
+    if again:
+        raise Error("cannot seal the interpreter", path, "it is still writable after executing again")
+    if os.geteuid() != 0 and os.stat(path).st_uid == 0 and not os.access(path, os.W_OK):
+        return  # a plain user's container has no rights over root's file that its user has not
     try:
-        fd = _overlay(path)
-    except OSError:
-        try:
-            fd = _memfd(path)
-        except OSError as error:
-            raise Error("cannot seal the interpreter", path, error) from None
-    # argv[0] is the interpreter's usual name: from it Python finds its library.
-    argv = [sys.executable, *sys.orig_argv[1:]]
-    envp = [f"{name}={value}" for name, value in os.environ.items()] + [f"{_MARK}=1"]
-    try:
+        fd = _seal(path)
+        # argv[0] is the interpreter's usual name: from it Python finds its library.
+        argv = [sys.executable, *sys.orig_argv[1:]]
+        envp = [f"{name}={value}" for name, value in os.environ.items()] + [f"{_MARK}=1"]
         process.execveat(fd, "", argv, envp, process.AT_EMPTY_PATH)
     except OSError as error:
-        raise Error("cannot execute the sealed interpreter", path, error) from None
+        raise Error("cannot seal the interpreter", path, error) from None
 
 
-def _overlay(path: str) -> int:
-    """A descriptor of the interpreter in a read-only overlay of its directory.
+def _seal(path: str) -> int:
+    """A descriptor of the interpreter, sealed in the best way there is."""
+    directory, name = os.path.split(path)
+    try:
+        mounted = _overlay(directory)
+    except OSError:
+        return _memfd(path)
+    try:
+        _leave_standing(mounted, directory, name)
+        return os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=mounted)
+    finally:
+        os.close(mounted)
+
+
+# -- the overlay that is left standing ------------------------------------------------------
+#
+# Executing the interpreter a second time costs as much as starting it.  So root's overlay stays
+# mounted at /run/oci/python, where `bin/oci-run` starts from it at once.  It cannot be written
+# through, by root neither, so it does no harm that somebody reaches it; its directory is
+# closed to others all the same.  `umount /run/oci/python` is all it takes to be rid of it.
+
+
+def _leave_standing(mounted: int, directory: str, name: str) -> None:
+    """Attach the overlay for the next run; whatever prevents it, this run does without."""
+    if os.geteuid() != 0 or os.environ.get("OCI_RUN") or directory != "/usr/bin":
+        return
+    try:
+        fs.make_private(os.path.dirname(STANDING))
+        with fs.Lock(f"{STANDING}.lock", timeout=0):
+            os.makedirs(STANDING, 0o700, exist_ok=True)
+            if os.stat(STANDING).st_dev != os.stat(os.path.dirname(STANDING)).st_dev:
+                if _same(f"{STANDING}/{name}", f"{directory}/{name}"):
+                    return
+                mount.umount2(STANDING, mount.MNT_DETACH)
+            mount.move_mount(mounted, "", mount.AT_FDCWD, STANDING, mount.MOVE_MOUNT_F_EMPTY_PATH)
+    except (OSError, Error):
+        pass
+
+
+def _check_standing() -> None:
+    """Was the interpreter upgraded below the overlay that this process was started from?"""
+    if not sys.executable.startswith(f"{STANDING}/"):
+        return
+    path = os.path.join("/usr/bin", os.path.basename(os.path.realpath("/proc/self/exe")))
+    if not _same("/proc/self/exe", path):
+        mount.umount2(STANDING, mount.MNT_DETACH)
+        os.execv(path, [path, *sys.orig_argv[1:]])
+
+
+def _same(one: str, other: str) -> bool:
+    """An overlay's file has its own device number, but the inode of the file below."""
+    a, b = os.stat(one), os.stat(other)
+    return (a.st_ino, a.st_size, a.st_mtime_ns) == (b.st_ino, b.st_size, b.st_mtime_ns)
+
+
+def _overlay(directory: str) -> int:
+    """A detached, read-only overlay of the interpreter's directory.
 
     An overlay without an upper layer wants two lower ones, and neither may lie in the other;
     what the second holds does not matter, since nothing but the interpreter is opened.
     """
-    directory, name = os.path.split(path)
     second = next(place for place in ("/etc", "/usr") if not f"{directory}/".startswith(f"{place}/"))
     context = mount.fsopen("overlay")
     try:
+        mount.fsconfig(context, mount.FSCONFIG_SET_STRING, "source", "oci-python")
         mount.fsconfig(context, mount.FSCONFIG_SET_STRING, "lowerdir", f"{directory}:{second}")
         mount.fsconfig(context, mount.FSCONFIG_CMD_CREATE, None, None)
-        attributes = mount.MOUNT_ATTR_RDONLY | mount.MOUNT_ATTR_NOSUID | mount.MOUNT_ATTR_NODEV
-        mounted = mount.fsmount(context, attributes)
+        return mount.fsmount(context, mount.MOUNT_ATTR_RDONLY | mount.MOUNT_ATTR_NOSUID | mount.MOUNT_ATTR_NODEV)
     finally:
         os.close(context)
-    try:
-        return os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=mounted)
-    finally:
-        os.close(mounted)
 
 
 def _memfd(path: str) -> int:

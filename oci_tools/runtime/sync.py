@@ -27,7 +27,8 @@ The container side holds no other descriptor of the host when it says "ready".
 from __future__ import annotations
 
 import os
-from _socket import AF_UNIX, MSG_CMSG_CLOEXEC, SCM_RIGHTS, SOCK_CLOEXEC, SOCK_SEQPACKET, SOL_SOCKET, socketpair
+from _socket import AF_UNIX, MSG_CMSG_CLOEXEC, SCM_RIGHTS, SOCK_CLOEXEC, SOCK_SEQPACKET, SOL_SOCKET
+from _socket import socketpair
 from struct import pack, unpack
 
 from oci_tools import document

@@ -13,13 +13,11 @@ import sys
 from oci_tools import fs
 from oci_tools.errors import Error
 from oci_tools.linux import tty
-from oci_tools.runtime import devices
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from oci_tools.runtime.mounts import Tree
     from oci_tools.runtime.sync import Channel
 
 _CHUNK = 1 << 16
@@ -28,10 +26,10 @@ _CHUNK = 1 << 16
 # -- the container side ------------------------------------------------------------------
 
 
-def make(tree: Tree, process: dict[str, Any], channel: Channel) -> int:
-    """A new terminal at /dev/console; its master is sent out, its other end returned."""
+def make(root: int, process: dict[str, Any], channel: Channel) -> int:
+    """A new terminal of the devpts beneath `root`; its master is sent out, its other end returned."""
     try:
-        master = fs.open_beneath(tree.fd, "/dev/pts/ptmx", os.O_RDWR | os.O_NOCTTY)
+        master = fs.open_beneath(root, "/dev/pts/ptmx", os.O_RDWR | os.O_NOCTTY)
         if not tty.is_master(master):
             raise Error("cannot make a terminal", "/dev/pts/ptmx", "it is not a devpts")
         tty.unlock(master)
@@ -42,7 +40,6 @@ def make(tree: Tree, process: dict[str, Any], channel: Channel) -> int:
         os.chown(peer, process["user"]["uid"], -1)
     except OSError as error:
         raise Error("cannot make a terminal", None, error, "does config.json mount a devpts on /dev/pts?") from None
-    devices.bind_console(tree, peer)
     channel.send("console", [master])
     os.close(master)
     return peer

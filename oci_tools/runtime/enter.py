@@ -1,0 +1,140 @@
+"""Another process in a container that runs: `exec`, on the host's side.
+
+The new process joins the cgroups and, by the pidfd of the container's first process, all of
+its namespaces at once; then it becomes the payload by the same steps as that one (`child.py`).
+"""
+
+from __future__ import annotations
+
+import os
+
+from oci_tools import document, fs
+from oci_tools.errors import Error, Usage
+from oci_tools.linux import process
+from oci_tools.runtime import check as checking
+from oci_tools.runtime import child, launch, lifecycle, state, sync, user
+from oci_tools.runtime.launch import Container, Options
+from oci_tools.runtime.namespaces import FLAGS
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+_FILES = {"user": "user", "pid": "pid", "network": "net", "ipc": "ipc", "uts": "uts", "mount": "mnt",
+          "cgroup": "cgroup", "time": "time"}  # fmt: skip
+
+
+def configuration(root: str, name: str) -> dict[str, Any]:
+    """The config.json that a container was created with."""
+    spec: dict[str, Any] = document.load(f"{state.directory(root, name)}/config.json")
+    return spec
+
+
+def execute(root: str, name: str, wanted: dict[str, Any], options: Options, paused: bool = False) -> int:
+    """Run the process `wanted` (as `process` of config.json) inside; its exit code, 0 if detached.
+
+    paused  allow it in a paused container, in which it will wait
+    """
+    known = state.load(root, name)
+    current = lifecycle.status(root, known)
+    if current == "paused" and not paused:
+        raise Error("cannot exec in a paused container", name, hint="see --ignore-paused")
+    if current not in ("running", "created", "paused"):
+        raise Error("cannot exec in a stopped container", name)
+    if options.detach and wanted.get("terminal") and not options.console_socket:
+        raise Error("cannot allocate a terminal", None, "--console-socket is needed with --detach and a terminal")
+    process.close_range(3 + options.preserve_fds, flags=process.CLOSE_RANGE_CLOEXEC)
+    launch.open_streams()
+    spec = configuration(root, name)
+    made = Container(root, name, {**known, "pid": 0, "startTime": 0}, None)
+    try:
+        _clone(made, _prepare(known, wanted, spec, options))
+        launch.shake_hands(made, spec, options)
+        if options.pid_file:
+            fs.write(options.pid_file, str(made.state["pid"]).encode(), sync=False)
+        launch.start(made.channel)
+    except BaseException:
+        launch.kill(made)
+        raise
+    if options.detach:
+        return 0
+    from oci_tools.runtime import foreground
+
+    return foreground.wait(made.pidfd, made.state["pid"], made.master)
+
+
+def _prepare(known: dict[str, Any], wanted: dict[str, Any], spec: dict[str, Any], options: Options) -> child.Entry:
+    pid = known["pid"]
+    try:
+        target = os.pidfd_open(pid)
+        if process.start_time(pid) != known["startTime"]:
+            raise ProcessLookupError(3, os.strerror(3))
+        flags = _foreign(pid)
+    except OSError as error:
+        raise Error("cannot exec in container", known["id"], error) from None
+    entry = child.Entry(wanted, state.public("", known, "running"), target, flags)
+    groups = launch.groups_of(known)
+    if groups is not None:
+        entry.cgroup_files = groups.join_files()
+    if (spec.get("linux") or {}).get("seccomp"):
+        from oci_tools.runtime import seccomp
+
+        entry.seccomp = seccomp.prepare(spec)
+    entry.preserve = options.preserve_fds
+    return entry
+
+
+def _foreign(pid: int) -> int:
+    """The flags of the namespaces in which a process is and we are not."""
+    flags = 0
+    for kind, file in _FILES.items():
+        try:
+            ours, theirs = os.stat(f"/proc/self/ns/{file}"), os.stat(f"/proc/{pid}/ns/{file}")
+        except FileNotFoundError:
+            continue  # a kernel without this kind
+        if (ours.st_dev, ours.st_ino) != (theirs.st_dev, theirs.st_ino):
+            flags |= FLAGS[kind]
+    return flags
+
+
+def _clone(made: Container, entry: child.Entry) -> None:
+    made.channel, theirs = sync.pair()
+    process.prctl(process.PR_SET_DUMPABLE, 0)  # the child is seen from inside as soon as it joins
+    pid, made.pidfd = process.clone3(0)
+    if pid == 0:
+        made.channel.close()
+        child.enter(entry, theirs)
+    theirs.close()
+    for fd in (*entry.cgroup_files, entry.target):
+        os.close(fd)
+    made.state["pid"] = pid
+    made.channel.send("go")
+    launch.moved(made)
+
+
+def wanted(spec: dict[str, Any], args: Any) -> dict[str, Any]:
+    """The process that the words of `exec` ask for: a document, or the container's own, changed."""
+    if args.process:
+        found: dict[str, Any] = document.load(args.process)
+        checking.check({**spec, "process": found}, "process")
+        return found
+    if not args.cmd:
+        raise Usage("missing command", hint="or --process FILE")
+    made = {**spec["process"], "args": args.cmd, "terminal": args.tty}
+    made["env"] = [*(made.get("env") or ()), *args.env]
+    if args.cwd:
+        made["cwd"] = args.cwd
+    if args.no_new_privs:
+        made["noNewPrivileges"] = True
+    if args.user is not None:
+        made["user"] = {**user.resolve(args.user, None), "umask": made["user"].get("umask")}
+    if args.additional_gids:
+        gids = [user.group(text, None) for text in args.additional_gids]
+        made["user"] = {**made["user"], "additionalGids": [*(made["user"].get("additionalGids") or ()), *gids]}
+    if args.cap:
+        # Not inheritable: a program that others may write could then keep them (CVE-2022-29162).
+        sets = made.get("capabilities") or {}
+        made["capabilities"] = {
+            **sets, **{s: [*(sets.get(s) or ()), *args.cap] for s in ("bounding", "effective", "permitted")}
+        }  # fmt: skip
+    return made

@@ -1,0 +1,47 @@
+"""What this runtime can do, for engines that ask: runtime-spec, "Features Structure"."""
+
+from __future__ import annotations
+
+from oci_tools import __version__
+from oci_tools.linux import caps
+from oci_tools.runtime import mounts
+from oci_tools.runtime.namespaces import FLAGS
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+
+def document() -> dict[str, Any]:
+    """The features document: what is known to this program, whatever the host allows."""
+    options = {"bind", "rbind", "defaults", *mounts.ATTRIBUTES, *mounts.PROPAGATION}
+    options |= {f"r{name}" for name in mounts.ATTRIBUTES}
+    return {
+        "ociVersionMin": "1.0.0",
+        "ociVersionMax": "1.3.0",
+        "hooks": ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"],
+        "mountOptions": sorted(options),
+        "linux": {
+            "namespaces": sorted(FLAGS),
+            "capabilities": list(caps.NAMES),
+            "cgroup": {"v1": True, "v2": True, "systemd": False, "systemdUser": False, "rdma": True},
+            "seccomp": _seccomp(),
+            "apparmor": {"enabled": False},
+            "selinux": {"enabled": False},
+            "intelRdt": {"enabled": False},
+            "mountExtensions": {"idmap": {"enabled": False}},
+            "netDevices": {"enabled": False},
+        },
+        "annotations": {"io.oci-tools.version": __version__},
+        "potentiallyUnsafeConfigAnnotations": ["io.oci-tools."],
+    }
+
+
+def _seccomp() -> dict[str, Any]:
+    """Told by the compiler's own tables, so that the two cannot differ."""
+    try:
+        from oci_tools.runtime import seccomp_program
+    except ImportError:
+        return {"enabled": False}
+    del seccomp_program
+    return {"enabled": True}

@@ -1,0 +1,326 @@
+"""How a container's process comes to be: the host's side of a create, up to "ready".
+
+What can be done before the process exists (groups, opened files, a compiled filter), the
+clone, and the runtime's half of the handshake of `sync.py`.  A create that fails is undone by
+`end`; one that is killed leaves a state directory from which `delete` knows what there is.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_SEQPACKET, socket
+
+from oci_tools import document, fs
+from oci_tools.errors import Error
+from oci_tools.linux import process
+from oci_tools.runtime import cgroup, child, devices, hooks, state, sync, terminal
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from oci_tools.runtime.cgroup import Cgroup
+
+
+class Options:
+    """What the command line of `create` and `run` adds to config.json."""
+
+    pid_file: str | None = None
+    console_socket: str | None = None
+    preserve_fds = 0
+    no_pivot = False
+    no_new_keyring = False
+    detach = False
+    keep = False
+
+    @staticmethod
+    def warn(error: Error | None) -> None:
+        """Told what went wrong without being a failure, or None."""
+
+    def __init__(self, **given: Any) -> None:
+        self.__dict__.update(given)
+
+
+class Container:
+    """A container whose process exists: what create and run hold while they work on it."""
+
+    def __init__(self, root: str, name: str, known: dict[str, Any], groups: Cgroup | None) -> None:
+        self.root = root
+        self.name = name
+        self.state = known
+        self.groups = groups
+        self.channel: Any = None
+        self.pidfd = -1
+        self.master = -1  # of the terminal
+
+
+def launch(
+    root: str, name: str, bundle: str, spec: dict[str, Any], options: Options, waits: bool
+) -> Container:
+    """Make the container's process and bring it to "ready"; `waits`: for `start` to call."""
+    process.close_range(3 + options.preserve_fds, flags=process.CLOSE_RANGE_CLOEXEC)  # a caller may leak
+    open_streams()
+    directory = state.make(root, name)
+    with fs.Lock(f"{directory}/lock"):
+        made = Container(root, name, _new_state(name, bundle, spec), None)
+        try:
+            fs.write(f"{directory}/config.json", document.dumps(spec), 0o600, sync=False)
+            setup = _prepare(made, bundle, spec, options)
+            if waits:
+                setup.listener = _listen(directory)
+            _clone(made, setup)
+            shake_hands(made, spec, options)
+            if waits:
+                setup.listener.close()
+            if options.pid_file:
+                fs.write(options.pid_file, str(made.state["pid"]).encode(), sync=False)
+        except BaseException:
+            end(made)
+            raise
+    return made
+
+
+def _new_state(name: str, bundle: str, spec: dict[str, Any]) -> dict[str, Any]:
+    seconds, nanoseconds = divmod(time.time_ns(), 10**9)
+    linux = spec.get("linux") or {}
+    return {
+        "ociVersion": state.VERSION,
+        "id": name,
+        "pid": 0,
+        "startTime": 0,
+        "bundle": os.path.abspath(bundle),
+        "rootfs": os.path.normpath(os.path.join(os.path.abspath(bundle), spec["root"]["path"])),
+        "created": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{nanoseconds:09d}Z",
+        "owner": "root" if os.geteuid() == 0 else str(os.geteuid()),
+        "annotations": spec.get("annotations") or {},
+        "cgroups": {},
+        "ownPids": any(entry["type"] == "pid" for entry in linux.get("namespaces") or ()),
+        "hooks": {kind: hooks.listed(spec, kind) for kind in ("poststart", "poststop")},
+    }
+
+
+def _prepare(made: Container, bundle: str, spec: dict[str, Any], options: Options) -> child.Setup:
+    """All that can be done before the process exists: groups, opened files, loaded filters."""
+    rootfs = made.state["rootfs"]
+    if not os.path.isdir(rootfs):
+        raise Error("cannot use rootfs", rootfs, "no such directory")
+    made.groups = _make_groups(made, spec)
+    setup = child.Setup(spec, rootfs, state.public(made.root, made.state, "creating"))
+    if "io.oci-tools.overlay" in (spec.get("annotations") or {}):
+        from oci_tools.runtime import overlay
+
+        setup.overlay = overlay.plan(spec, bundle)
+    if (spec.get("linux") or {}).get("seccomp"):
+        from oci_tools.runtime import seccomp
+
+        setup.seccomp = seccomp.prepare(spec)
+    if made.groups is not None:
+        setup.cgroup_files = made.groups.join_files()
+        setup.cgroup_layout = made.groups
+    if setup.namespaces.has("user") and os.geteuid() == 0:
+        setup.trees = _clone_sources(setup)
+    setup.keyring = not options.no_new_keyring
+    setup.no_pivot = options.no_pivot
+    setup.preserve = options.preserve_fds
+    return setup
+
+
+def _make_groups(made: Container, spec: dict[str, Any]) -> Cgroup | None:
+    """The container's cgroups with their limits; None where a plain user may make none and asks for none."""
+    linux = spec.get("linux") or {}
+    wanted = linux.get("resources") or {}
+    groups = cgroup.place(linux.get("cgroupsPath"), made.name)
+    if not groups.paths:
+        if any(member != "devices" for member in wanted):
+            raise Error("cannot limit resources", None, "there are no cgroups on this host")
+        return None
+    privileged = os.geteuid() == 0
+    try:
+        groups.make()
+    except Error as error:
+        refused = isinstance(error.cause, OSError) and error.cause.errno in (1, 13, 30)
+        if refused and not any(member != "devices" and wanted[member] for member in wanted):
+            return None
+        raise
+    made.state["cgroups"] = groups.paths
+    made.groups = groups
+    state.save(made.root, made.name, made.state)  # so that a delete after our death finds them
+    groups.apply(wanted)
+    if privileged:
+        groups.allow_devices(devices.rules(spec))
+    return groups
+
+
+def _clone_sources(setup: child.Setup) -> dict[int, int]:
+    """Bind sources, cloned with our rights: mapped root may not be able to reach them."""
+    from oci_tools.linux import mount
+
+    trees = {}
+    for number, step in enumerate(setup.mounts):
+        if step.bind:
+            flags = mount.OPEN_TREE_CLONE | (mount.AT_RECURSIVE if step.recursive else 0)
+            try:
+                trees[number] = mount.open_tree(mount.AT_FDCWD, step.source, flags)
+            except OSError as error:
+                raise Error(f"cannot mount '{step.source}' on", step.destination, error) from None
+    return trees
+
+
+def _listen(directory: str) -> socket:
+    """The socket on which a created container waits for `start`."""
+    sock = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC)
+    fd = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        sock.bind(f"/proc/self/fd/{fd}/start.sock")
+        sock.listen(1)
+    finally:
+        os.close(fd)
+    return sock
+
+
+def _clone(made: Container, setup: child.Setup) -> None:
+    """The container's first process, and its pid in the state before it does anything."""
+    made.channel, theirs = sync.pair()
+    spaces = setup.namespaces
+    nested = "user" in spaces.join  # the child makes the others, in the namespace it joins
+    own = spaces.enter_pid()
+    pid, made.pidfd = process.clone3(0 if nested else spaces.early)
+    if pid == 0:
+        made.channel.close()
+        child.main(setup, theirs)
+    spaces.leave_pid(own)
+    theirs.close()
+    for fd in (*setup.cgroup_files, *setup.trees.values()):
+        os.close(fd)
+    _know(made, pid)
+    if nested:
+        made.channel.send("go")
+        moved(made)
+        _know(made, made.state["pid"])
+    spaces.map_ids(made.state["pid"])
+    spaces.close()
+    made.channel.send("go")
+
+
+def _know(made: Container, pid: int) -> None:
+    made.state.update(pid=pid, startTime=process.start_time(pid))
+    state.save(made.root, made.name, made.state)
+
+
+def _pid_of(pidfd: int) -> int:
+    """The pid, as we see it, that a pidfd stands for."""
+    with open(f"/proc/self/fdinfo/{pidfd}", encoding="ascii") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith("Pid:"))
+
+
+def moved(made: Container) -> None:
+    """The container side goes on as another process beside the first: know that one."""
+    message, fds = made.channel.receive()
+    if message is None or message["op"] != "moved":
+        raise Error("cannot set up the container", None, "the container side ended unexpectedly")
+    os.waitpid(made.state["pid"], 0)
+    os.close(made.pidfd)
+    made.pidfd = fds[0]
+    made.state.update(pid=_pid_of(made.pidfd))
+
+
+def shake_hands(made: Container, spec: dict[str, Any], options: Options) -> None:
+    """The runtime's half of the handshake, up to "ready"."""
+    while True:
+        message, fds = made.channel.receive()
+        if message is None:
+            raise Error("cannot set up the container", None, last_words(made))
+        if message["op"] == "created":
+            shown = {**state.public(made.root, made.state, "creating"), "pid": made.state["pid"]}
+            for kind in ("prestart", "createRuntime"):
+                hooks.run(hooks.listed(spec, kind), kind, shown, dict(os.environ))
+            made.channel.send("go")
+        elif message["op"] == "console":
+            made.master = fds[0]
+            if options.console_socket:
+                terminal.hand_over(made.master, options.console_socket)
+                os.close(made.master)
+                made.master = -1
+        elif message["op"] == "seccomp":
+            from oci_tools.runtime import seccomp
+
+            seccomp.hand_over(spec, fds[0], made.state)
+            os.close(fds[0])
+        elif message["op"] == "ready":
+            return
+
+
+def last_words(made: Container) -> str:
+    """Why the container side ended without saying so."""
+    _, wait_status = os.waitpid(made.state["pid"], 0)
+    code = os.waitstatus_to_exitcode(wait_status)
+    if code == -9:
+        return "its process was killed (is the memory limit too low?)"
+    return f"its process ended with code {code}" if code >= 0 else f"its process was killed by signal {-code}"
+
+
+def start(channel: sync.Channel) -> None:
+    """Say "start"; end of file is the payload's exec, anything else an error."""
+    try:
+        channel.send("start")
+    except OSError:
+        raise Error("cannot start the container", None, "its process has ended") from None
+    channel.receive()
+    channel.close()
+
+
+def open_streams() -> None:
+    """Streams that the caller closed become /dev/null, or the next open file would be one."""
+    for fd in (0, 1, 2):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open("/dev/null", os.O_RDWR)
+            os.set_inheritable(fd, True)
+
+
+# -- undoing -------------------------------------------------------------------------------
+
+
+def groups_of(known: dict[str, Any]) -> Cgroup | None:
+    return cgroup.Cgroup(known["cgroups"]) if known.get("cgroups") else None
+
+
+def end(made: Container) -> None:
+    """Undo a create or start that failed: whatever of it exists goes."""
+    kill(made)
+    destroy(made.root, made.state)
+
+
+def kill(made: Container) -> None:
+    """Kill the process that did not become a payload, and let go of it."""
+    if made.pidfd >= 0:
+        try:
+            process.pidfd_send_signal(made.pidfd, 9)
+            os.waitpid(made.state["pid"], 0)
+        except OSError:
+            pass
+    for fd in (made.master, made.pidfd):
+        if fd >= 0:
+            os.close(fd)
+
+
+def destroy(root: str, known: dict[str, Any]) -> Error | None:
+    """Remove groups and state directory, then run the poststop hooks.
+
+    A failure of those is returned: it is a warning, the container is gone all the same.
+    """
+    groups = groups_of(known)
+    if groups is not None:
+        if groups.processes():
+            groups.kill()
+        groups.remove()
+    fs.remove_tree(state.directory(root, known["id"]))
+    listed = (known.get("hooks") or {}).get("poststop")
+    if listed:
+        try:
+            hooks.run(listed, "poststop", state.public(root, known, "stopped"), dict(os.environ))
+        except Error as error:
+            return error
+    return None
