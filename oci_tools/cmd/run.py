@@ -82,7 +82,8 @@ def _verb(action: Callable[[Args, str], Any]) -> Callable[[Args], int | None]:
         if args.systemd_cgroup:
             raise Error("cannot use --systemd-cgroup", None, "not supported")
         try:
-            return action(args, args.root or f"{fs.run()}/runtime")
+            code: int | None = action(args, args.root or f"{fs.run()}/runtime")
+            return code
         except Error as error:
             if args.log:
                 _log(args, str(error))
@@ -114,9 +115,9 @@ def _log(args: Args, text: str) -> None:
 
 
 def _options(args: Args) -> Any:
-    from oci_tools.runtime import lifecycle
+    from oci_tools.runtime.launch import Options
 
-    return lifecycle.Options(
+    return Options(
         pid_file=args.pid_file,
         console_socket=args.console_socket,
         no_pivot=getattr(args, "no_pivot", False),
@@ -254,7 +255,8 @@ def _one_shot(args: Args) -> int:
     seal.ensure()
     from oci_tools.container import start
 
-    return start.one_shot(args)
+    code: int = start.one_shot(args)
+    return code
 
 
 def _command(verb: str, summary: str, usage: str, options: Any, run: Any, **more: Any) -> cli.Command:

@@ -16,15 +16,15 @@ if TYPE_CHECKING:
     from typing import Any
 
 
-class _Long(_ctypes._SimpleCData):
+class _Long(_ctypes._SimpleCData):  # type: ignore[type-arg]
     _type_ = "l"
 
 
-class _Pointer(_ctypes._SimpleCData):
+class _Pointer(_ctypes._SimpleCData):  # type: ignore[type-arg]
     _type_ = "P"  # takes an int, bytes or None
 
 
-class _Byte(_ctypes._SimpleCData):
+class _Byte(_ctypes._SimpleCData):  # type: ignore[type-arg]
     _type_ = "c"
 
 
@@ -33,7 +33,7 @@ class _Function(_ctypes.CFuncPtr):
     _restype_ = _Long
 
 
-_syscall = _Function(_ctypes.dlsym(_ctypes.dlopen(None, 0), "syscall"))
+_syscall = _Function(_ctypes.dlsym(_ctypes.dlopen(None, 0), "syscall"))  # type: ignore[arg-type]
 _syscall.argtypes = (_Long,) + (_Pointer,) * 6
 
 # Numbers from 424 on are the same everywhere; older ones are x86-64's, or the

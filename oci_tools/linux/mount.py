@@ -108,7 +108,7 @@ def fsconfig(fd: int, command: int, key: str | None, value: str | bytes | None, 
 
 def _messages(fd: int) -> str:
     """What the kernel logged in a file system context: "e overlay: ..." lines."""
-    said = []
+    said: list[str] = []
     while True:
         try:
             line = os.read(fd, 4096)

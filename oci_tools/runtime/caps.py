@@ -12,6 +12,7 @@ from oci_tools.linux import caps, process
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import Any
 
 SETS = ("bounding", "effective", "inheritable", "permitted", "ambient")
@@ -27,7 +28,7 @@ class Wanted:
             self._mask(given.get(name) or ()) for name in SETS
         )
 
-    def _mask(self, names: list[str]) -> int:
+    def _mask(self, names: Iterable[str]) -> int:
         mask = 0
         for name in names:
             try:

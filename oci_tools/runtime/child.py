@@ -9,7 +9,7 @@ drawn in `sync.py`.
 
 from __future__ import annotations
 
-import _signal
+import _signal  # type: ignore[import-not-found]  # `signal` loads `enum`
 import os
 import stat
 import sys
@@ -80,6 +80,9 @@ def main(setup: Setup, channel: Channel) -> None:
     """Become the container's first process.  Does not return."""
     try:
         _seal_imports()
+        _close_others(setup.preserve, [channel, setup.listener], [
+            *setup.cgroup_files, *setup.trees.values(), *setup.namespaces.join.values(),
+        ])  # fmt: skip
         if "user" in setup.namespaces.join:
             _join_user_first(setup, channel)
         _set_up(setup, channel)
@@ -91,6 +94,7 @@ def enter(entry: Entry, channel: Channel) -> None:
     """Become another process of a running container.  Does not return."""
     try:
         _seal_imports()
+        _close_others(entry.preserve, [channel], [*entry.cgroup_files, entry.target])
         channel.expect("go", "cannot enter the container")
         process.prctl(process.PR_SET_DUMPABLE, 0)  # before anybody inside can see us (CVE-2016-9962)
         process.prctl(process.PR_SET_PDEATHSIG, 9)
@@ -138,6 +142,16 @@ def _seal_imports() -> None:
     sys.meta_path.clear()
     sys.path_hooks.clear()
     sys.path_importer_cache.clear()
+
+
+def _close_others(preserve: int, sockets: list[Any], fds: list[int]) -> None:
+    """Let go of what we share with the runtime and need not: its locks, what its caller leaked."""
+    at = 3 + preserve
+    for fd in sorted([*fds, *(each.fileno() for each in sockets if each is not None)]):
+        if fd > at:
+            process.close_range(at, fd - 1)
+        at = max(at, fd + 1)
+    process.close_range(at)
 
 
 def _join_user_first(setup: Setup, channel: Channel) -> None:

@@ -94,9 +94,8 @@ def kill(root: str, name: str, signum: int, everyone: bool = False) -> None:
     known = state.load(root, name)
     current = status(root, known)
     groups = groups_of(known)
-    if everyone or (signum == 9 and not known.get("ownPids", True)):
-        if groups is not None:
-            return _signal_all(groups, signum)
+    if (everyone or (signum == 9 and not known.get("ownPids", True))) and groups is not None:
+        return _signal_all(groups, signum)
     if current not in ("created", "running", "paused"):
         raise Error("cannot kill container", name, "container not running")
     _signal(known, signum)

@@ -148,7 +148,8 @@ def _map_by_helper(pid: int, maps: dict[str, list[dict[str, int]]]) -> None:
         child = os.posix_spawn(program, words, {})
         code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         if code:
-            raise Error("cannot map ids", None, f"{name} failed with exit code {code}", "see /etc/subuid and /etc/subgid")
+            cause = f"{name} failed with exit code {code}"
+            raise Error("cannot map ids", None, cause, "see /etc/subuid and /etc/subgid")
 
 
 def _write(path: str, text: str) -> None:

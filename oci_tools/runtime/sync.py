@@ -105,7 +105,8 @@ def told(error: BaseException) -> dict[str, Any]:
             "hint": None,
             "code": 1,
         }
-    return {"what": "bug in the container side", "subject": None, "cause": [None, _bug(error)], "hint": None, "code": 70}
+    what = "bug in the container side"
+    return {"what": what, "subject": None, "cause": [None, _bug(error)], "hint": None, "code": 70}
 
 
 def revive(message: dict[str, Any]) -> Error:
