@@ -276,6 +276,11 @@ def test_the_overview_lists_the_commands() -> None:
     assert re.findall(r"^\.BR oci-(\w+) \(1\)", also, re.M) == COMMANDS
 
 
+def test_readme_lists_the_commands() -> None:
+    listed = re.findall(r"^\| `oci-(\w+)` \|", (TOP / "README.md").read_text(), re.M)
+    assert sorted(listed) == COMMANDS
+
+
 @pytest.mark.needs("mandoc")
 @pytest.mark.parametrize("path", sorted((TOP / "man").iterdir()), ids=lambda path: path.name)
 def test_a_page_is_well_formed(path: Path) -> None:
