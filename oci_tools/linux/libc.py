@@ -41,7 +41,8 @@ _syscall.argtypes = (_Long,) + (_Pointer,) * 6
 _X86_64 = {
     "ptrace": 101, "personality": 135, "pivot_root": 155, "prctl": 157, "setrlimit": 160, "mount": 165,
     "umount2": 166, "sethostname": 170, "setdomainname": 171, "capget": 125, "capset": 126,
-    "ioprio_set": 251, "keyctl": 250, "unshare": 272, "fstatfs": 138, "prlimit64": 302, "setns": 308, "sched_setattr": 314,
+    "ioprio_set": 251, "keyctl": 250, "unshare": 272, "fstatfs": 138, "prlimit64": 302, "setns": 308,
+    "sched_setattr": 314,
     "seccomp": 317, "bpf": 321, "execveat": 322, "set_mempolicy": 238, "syncfs": 306, "copy_file_range": 326,
     "name_to_handle_at": 303, "add_key": 248, "memfd_create": 319, "renameat2": 316,
 }  # fmt: skip

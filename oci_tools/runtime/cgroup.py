@@ -97,7 +97,8 @@ class Cgroup:
                 raise Error("cannot make cgroup", path, error) from None
         running = self.processes()
         if running:
-            raise Error("cannot use cgroup", self._main(), f"container's cgroup is not empty: {len(running)} process(es) found")
+            cause = f"container's cgroup is not empty: {len(running)} process(es) found"
+            raise Error("cannot use cgroup", self._main(), cause)
 
     def apply(self, wanted: dict[str, Any]) -> None:
         """Write the limits of `linux.resources`."""

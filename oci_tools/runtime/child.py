@@ -64,7 +64,7 @@ class Setup:
         self.namespaces = Namespaces(spec)
         self.mounts = mounts.plan(spec)
         self.caps = Wanted(self.process.get("capabilities"))
-        self.overlay: Any = None  # makes the detached mount of an overlay root, or None
+        self.overlay: Any = None  # an overlay.Overlay that is the root, or None
         self.trees: dict[int, int] = {}  # bind sources cloned by the runtime, by place in the list of mounts
         self.seccomp: Any = None
         self.cgroup_files: list[int] = []
@@ -82,6 +82,7 @@ def main(setup: Setup, channel: Channel) -> None:
         _seal_imports()
         _close_others(setup.preserve, [channel, setup.listener], [
             *setup.cgroup_files, *setup.trees.values(), *setup.namespaces.join.values(),
+            *(setup.overlay.fds if setup.overlay else ()),
         ])  # fmt: skip
         if "user" in setup.namespaces.join:
             _join_user_first(setup, channel)
@@ -290,7 +291,7 @@ def _loopback_up() -> None:
 
 
 def _make_tree(setup: Setup) -> mounts.Tree:
-    tree = mounts.Tree(setup.rootfs, setup.spec, setup.overlay() if setup.overlay else -1)
+    tree = mounts.Tree(setup.rootfs, setup.spec, setup.overlay.mount() if setup.overlay else -1)
     for number, step in enumerate(setup.mounts):
         if step.type in ("cgroup", "cgroup2") and not step.bind:
             cgroup_mounts.make(tree, step, setup.cgroup_layout, setup.namespaces.has("cgroup"))

@@ -110,7 +110,7 @@ def _prepare(made: Container, bundle: str, spec: dict[str, Any], options: Option
     if "io.oci-tools.overlay" in (spec.get("annotations") or {}):
         from oci_tools.runtime import overlay
 
-        setup.overlay = overlay.plan(spec, bundle)
+        setup.overlay = overlay.Overlay(spec, bundle, setup.namespaces.has("user"))
     if (spec.get("linux") or {}).get("seccomp"):
         from oci_tools.runtime import seccomp
 
@@ -191,7 +191,7 @@ def _clone(made: Container, setup: child.Setup) -> None:
         child.main(setup, theirs)
     spaces.leave_pid(own)
     theirs.close()
-    for fd in (*setup.cgroup_files, *setup.trees.values()):
+    for fd in (*setup.cgroup_files, *setup.trees.values(), *(setup.overlay.fds if setup.overlay else ())):
         os.close(fd)
     _know(made, pid)
     if nested:
