@@ -88,7 +88,8 @@ class Registry:
             try:
                 answer = self.client.request("GET", f"{base}/v2/", retries=0)
             except Error as error:
-                failure = failure or error
+                # what tls says tells more than that it does not speak plain http
+                failure = error if failure is None or not isinstance(error, fetch.Lost) else failure
                 continue
             with answer:
                 if answer.status != 400:  # what a server says to http on its https port

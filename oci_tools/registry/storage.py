@@ -200,8 +200,9 @@ class Repository:
         """Store a manifest under its digest and these tags; its blobs are held meanwhile."""
         with self.writer() as layout:
             descriptor = layout.put(data, media_type, digest.partition(":")[0])
-            for tag in tags or [None]:
-                layout.tag(self.prefix + tag if tag is not None else None, descriptor)
+            names: list[str | None] = [self.prefix + tag for tag in tags]
+            for name in names or [None]:
+                layout.tag(name, descriptor)
 
     def untag(self, tag: str) -> None:
         self.layout.untag(self.prefix + tag)
@@ -220,15 +221,15 @@ class Repository:
     def referrers(self, subject: str) -> list[Descriptor]:
         """Descriptors of the manifests here whose subject is this digest."""
         self._read()
-        found = {}
+        found: dict[str, Descriptor] = {}
         for digest, descriptor in list(self._digests.items()):
             if digest not in self._subjects:
                 self._subjects[digest] = self._subject(descriptor)
             entry = self._subjects[digest]
             if entry and entry[0] == subject:
                 found[digest] = entry[1]
-        for entry in self._fallback(subject):  # pushed by clients who took us for an older registry
-            found.setdefault(entry["digest"], entry)
+        for other in self._fallback(subject):  # pushed by clients who took us for an older registry
+            found.setdefault(other["digest"], other)
         return list(found.values())
 
     def _subject(self, descriptor: Descriptor) -> tuple[str, Descriptor] | None:
