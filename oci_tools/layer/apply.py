@@ -294,6 +294,9 @@ class _Unpacking:
     def _node(self, entry: Entry, node: Dir, name: bytes) -> None:
         kind = {"c": stat.S_IFCHR, "b": stat.S_IFBLK, "p": stat.S_IFIFO}[entry.type]
         at = self._tree.fd(node)
+        if self._owner.stacked and entry.type == "c" and entry.device == (0, 0):
+            self._owner.warn("whiteouts", "a device 0:0 is left out: overlayfs takes it for a whiteout")
+            return
         device = 0 if entry.type == "p" else os.makedev(*entry.device)
         try:
             os.mknod(name, kind | entry.mode & 0o777, device, dir_fd=at)

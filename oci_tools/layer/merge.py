@@ -130,7 +130,7 @@ def flatten(sources: Sequence[Source], path: str, owner: Owner, limits: Limits) 
     if not sources:
         os.close(new_root(path))
         return
-    with _Unpackers(sources, places, owner, limits) as layers:
+    with Unpackers(sources, places, owner, limits) as layers:
         rootfd = -1
         try:
             for at, layer in enumerate(layers):
@@ -149,7 +149,7 @@ def flatten(sources: Sequence[Source], path: str, owner: Owner, limits: Limits) 
                 os.close(rootfd)
 
 
-class _Unpackers:
+class Unpackers:
     """Unpacks layers, each in its place, at once or one after the other; iterating gives them in order."""
 
     def __init__(self, sources: Sequence[Source], places: list[str], owner: Owner, limits: Limits) -> None:
@@ -199,7 +199,7 @@ class _Unpackers:
         ready = {fd for fd, _ in poll.poll()}
         return [result for worker in self._workers if worker.fd in ready for result in worker.read()]
 
-    def __enter__(self) -> _Unpackers:
+    def __enter__(self) -> Unpackers:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -36,6 +36,7 @@ class Owner:
 
     key = ""  # part of the layer store's keys
     single = False
+    stacked = False  # what is unpacked will be under overlayfs, to which a device 0:0 is a whiteout
 
     def __init__(self, warn: Callable[[str], None] | None = None) -> None:
         self.me = (os.geteuid(), os.getegid())

@@ -1,0 +1,259 @@
+"""Layers of the store, stacked: what is missing is unpacked, what overlayfs would show wrongly is found.
+
+See `store.py` for what a stack must make good.  Trees of the store are looked at here component
+by component and without following links: their content is an image's.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from oci_tools.errors import Error
+from oci_tools.layer import merge, store
+from oci_tools.layer.apply import new_root
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+    from oci_tools.layer.apply import Source
+    from oci_tools.layer.limits import Limits
+    from oci_tools.layer.owner import Owner
+
+_OVERLAY = ("trusted.overlay.", "user.overlay.")
+
+
+def build(kept: store.Store, sources: Sequence[Source], owner: Owner, limits: Limits) -> store.Chain:
+    """Have all layers in the store; what to stack, and what to make in the upper directory."""
+    store.sweep(kept.path)
+    owner.stacked = True
+    missing: dict[str, Source] = {}
+    for source in sources:
+        assert source.diff_id is not None
+        if not kept.has(source.diff_id):
+            missing.setdefault(source.diff_id, source)
+    _unpack(kept, missing, owner, limits)
+    lower = [source.diff_id for source in sources if source.diff_id]
+    lower = [digest for at, digest in enumerate(lower) if digest not in lower[at + 1 :]]
+    said = [kept.says(digest) for digest in lower]
+    start = max((at for at, known in enumerate(said) if "" in known["opaques"]), default=0)
+    lower, said = lower[start:], said[start:]
+    stack = _Stack([kept.tree(digest) for digest in lower], said)
+    try:
+        if any(known["links"] for known in said) or stack.leads_away():
+            flat = _flatten(kept, sources, owner, limits)
+            stack.close()
+            lower, stack = [flat], _Stack([kept.tree(flat)], [kept.says(flat)])
+        hidden = stack.ghosts()
+        return store.Chain(lower[::-1], stack.made(hidden), [os.fsdecode(path) for path in hidden])
+    finally:
+        stack.close()
+
+
+def _unpack(kept: store.Store, missing: dict[str, Source], owner: Owner, limits: Limits) -> None:
+    places = []
+    try:
+        for digest in sorted(missing):  # one order for all processes: no two wait for each other
+            places.append((digest, kept.new(digest).__enter__()))
+        work = [(digest, place) for digest, place in places if not kept.has(digest)]
+        sources = [missing[digest] for digest, _ in work]
+        done = []
+        with merge.Unpackers(sources, [place.place for _, place in work], owner, limits) as layers:
+            for layer in layers:
+                with layer.tree:
+                    done.append(store.finish(layer, owner))
+                os.close(layer.tree.root.fd)
+        if work:
+            _sync(kept.path)
+        for (_, place), said in zip(work, done, strict=True):
+            place.commit(said)
+    finally:
+        for _, place in places:
+            place.__exit__()
+
+
+def _sync(path: str) -> None:
+    """Have everything on disk before it gets a name that is trusted from then on."""
+    from oci_tools.linux import libc
+
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        libc.call("syncfs", fd)
+    except OSError as error:
+        raise Error("cannot write", path, error) from None
+    finally:
+        os.close(fd)
+
+
+def _flatten(kept: store.Store, sources: Sequence[Source], owner: Owner, limits: Limits) -> str:
+    """All layers as one tree."""
+    import hashlib
+
+    names = " ".join(source.diff_id or "" for source in sources)
+    digest = f"sha256:{hashlib.sha256(f'flat {names}'.encode()).hexdigest()}"
+    with kept.new(digest) as fresh:
+        if not kept.has(digest):
+            merge.flatten(sources, fresh.place, owner, limits)
+            _sync(kept.path)
+            fresh.commit({"implied": [], "whiteouts": [], "opaques": [], "root": True, "links": False})
+    return digest
+
+
+class _Stack:
+    """Trees over each other, the lowest first, and what was said about each."""
+
+    def __init__(self, trees: list[str], said: list[dict[str, Any]]) -> None:
+        flags = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+        self._fds = [os.open(tree, flags) for tree in trees]
+        self._said = said
+        self._implied = [{os.fsencode(path) for path in known["implied"]} for known in said]
+        self._opaques = [{os.fsencode(path) for path in known["opaques"]} for known in said]
+
+    def close(self) -> None:
+        for fd in self._fds:
+            os.close(fd)
+        self._fds = []
+
+    def leads_away(self) -> bool:
+        """Whether a directory that a layer only implies is something that is no directory below."""
+        for at, paths in enumerate(self._implied):
+            for path in paths:
+                for below in range(at - 1, -1, -1):
+                    kind, _ = self._look(below, path)
+                    if kind == "link":
+                        return True
+                    if kind not in ("none", "dir"):
+                        break
+        return False
+
+    def ghosts(self) -> list[bytes]:
+        """The whiteouts in directories that nothing lower has, sorted."""
+        found = set()
+        for at, known in enumerate(self._said):
+            for path in map(os.fsencode, known["whiteouts"]):
+                kinds = (self._look(below, path.rpartition(b"/")[0])[0] for below in range(at - 1, -1, -1))
+                if next((kind for kind in kinds if kind != "none"), "hidden") == "hidden":
+                    found.add(path)
+        return sorted(found)
+
+    def made(self, hidden: list[bytes]) -> list[list[Any]]:
+        """The directories whose attributes overlayfs would take from a layer that does not know them.
+
+        And those in which names have to be `hidden`.
+        """
+        wanted = {b""}
+        wrong = [path for path in set().union(*self._implied) if self._shows_wrong(path)]
+        for path in wrong + [path.rpartition(b"/")[0] for path in hidden]:
+            parts = path.split(b"/") if path else []
+            wanted.update(b"/".join(parts[:end]) for end in range(len(parts) + 1))
+        return [self._row(path) for path in sorted(wanted)]
+
+    def _shows_wrong(self, path: bytes) -> bool:
+        """Whether the highest layer that has a directory only implies it, and a lower one knows it."""
+        known = self._known(path)
+        kinds = (self._look(at, path)[0] for at in range(len(self._fds) - 1, known or 0, -1))
+        return known is not None and any(kind in ("dir", "opaque", "marked") for kind in kinds)
+
+    def _known(self, path: bytes) -> int | None:
+        """The highest layer that says what a visible directory is like."""
+        for at in range(len(self._fds) - 1, -1, -1):
+            kind, _ = self._look(at, path)
+            if kind in ("dir", "opaque", "marked"):
+                if self._said[at]["root"] if not path else path not in self._implied[at]:
+                    return at
+            if kind == "marked" and path in self._opaques[at]:
+                continue  # an opaque directory hides what is in it, not what it is
+            if kind not in ("dir", "none"):
+                return None
+        return None
+
+    def _row(self, path: bytes) -> list[Any]:
+        at = self._known(path)
+        if at is None:
+            return [os.fsdecode(path), 0o755, os.geteuid(), os.getegid(), None, {}]
+        seen = self._look(at, path)[1]
+        assert seen is not None
+        xattrs = self._xattrs(at, path)
+        return [os.fsdecode(path), stat.S_IMODE(seen.st_mode), seen.st_uid, seen.st_gid, seen.st_mtime_ns, xattrs]
+
+    def _look(self, at: int, path: bytes) -> tuple[str, os.stat_result | None]:
+        """What a layer has at a path.
+
+        "none"    nothing
+        "dir"     a directory, through which lower ones are seen
+        "marked"  a directory that is opaque: it hides what is in lower ones
+        "opaque"  a directory in one that is opaque
+        "link"    it is a symbolic link, or in one
+        "hidden"  something else, or a whiteout: nothing lower is seen
+        """
+        fd = os.dup(self._fds[at])
+        kind = "dir"
+        try:
+            seen = os.fstat(fd)
+            for part in path.split(b"/") if path else ():
+                try:
+                    inner = os.open(part, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=fd)
+                except FileNotFoundError:
+                    return ("none" if kind == "dir" else "hidden"), None
+                kind = "opaque" if kind == "marked" else kind
+                os.close(fd)
+                fd = inner
+                seen = os.fstat(fd)
+                if stat.S_ISLNK(seen.st_mode):
+                    return "link", None
+                if not stat.S_ISDIR(seen.st_mode):
+                    return "hidden", None
+                if kind == "dir" and _is_opaque(fd):
+                    kind = "marked"
+            return kind, seen
+        finally:
+            os.close(fd)
+
+    def _xattrs(self, at: int, path: bytes) -> dict[str, str]:
+        fd = os.open(b"/proc/self/fd/%d" % self._fds[at], os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            for part in path.split(b"/") if path else ():
+                inner = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=fd)
+                os.close(fd)
+                fd = inner
+            names = [name for name in os.listxattr(fd) if not name.startswith(_OVERLAY)]
+            return {name: os.fsdecode(os.getxattr(fd, name)) for name in names if name != "security.selinux"}
+        except OSError:
+            return {}
+        finally:
+            os.close(fd)
+
+
+def _is_opaque(fd: int) -> bool:
+    for name in store.OPAQUE.values():
+        try:
+            if os.getxattr(f"/proc/self/fd/{fd}", name) == b"y":
+                return True
+        except OSError:
+            pass
+    return False
+
+
+def make_upper(upper: str, chain: store.Chain) -> None:
+    """Make an overlay's upper directory with what the stack needs in it."""
+    fd = new_root(upper)
+    try:
+        for path, _, uid, gid, _, xattrs in chain.made:
+            name = f"/proc/self/fd/{fd}/{path}"
+            if path:
+                os.mkdir(name, 0o700)
+            if (uid, gid) != (os.geteuid(), os.getegid()):
+                os.chown(name, uid, gid)
+            for attribute, value in xattrs.items():
+                os.setxattr(name, attribute, os.fsencode(value))
+        for path in chain.hidden:
+            os.mknod(f"/proc/self/fd/{fd}/{path}", stat.S_IFCHR, 0)
+        for path, mode, _, _, mtime, _ in reversed(chain.made):
+            name = f"/proc/self/fd/{fd}/{path}"
+            os.chmod(name, mode)
+            if mtime is not None:
+                os.utime(name, ns=(mtime, mtime))
+    finally:
+        os.close(fd)

@@ -1,0 +1,243 @@
+"""The shared layer store: every layer unpacked once, read-only, for all bundles that use it.
+
+    layers/                     mode 0700: set-id files of images are not reachable by other users
+    layers/[OWNER/]ALGORITHM/HEX       a layer's tree by its diff id, whiteouts as overlayfs has them
+    layers/[OWNER/]ALGORITHM/HEX.json  what the tree cannot say: see `finish`; written before the tree gets its name
+    layers/[OWNER/]chains/HEX.json     what stacks a known image: see `Chain`; HEX is its config's digest
+    layers/.new/                being made; each under the lock of its name
+    layers/.roots/HASH          links to the bundles that use layers; a dangling one counts no more
+    layers/.lock                shared by who takes layers into use, exclusive for gc
+
+OWNER is the ownership mapping (`Owner.key`), nothing for layers as they say.
+
+overlayfs shows a directory with the attributes of the highest layer that has it, so what a layer only
+implies ("etc" by "etc/passwd") would hide the attributes below; and it shows a whiteout that has no
+directory below it as a name.  The bundle's own upper directory gets what makes this good.  Layers
+that cannot be stacked at all (a hard link into a lower layer, a name through a lower layer's link)
+are flattened into one tree.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from oci_tools import document, fs
+from oci_tools.errors import Busy, Error
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+    from oci_tools.layer.apply import Layer, Source
+    from oci_tools.layer.limits import Limits
+    from oci_tools.layer.owner import Owner
+    from oci_tools.layer.tree import Dir, Tree
+
+VERSION = 1
+NEW_TIMEOUT = 600.0  # seconds to wait for another process that unpacks the same layer
+OPAQUE = {False: "trusted.overlay.opaque", True: "user.overlay.opaque"}  # by whether the kernel trusts us
+
+
+def directory() -> str:
+    """Where the layers of this user are."""
+    return f"{fs.root()}/layers"
+
+
+class Chain:
+    """What to stack for an image.
+
+    lower   digests, the top one first, of trees in the store
+    made    directories to make in an upper directory: [path, mode, uid, gid, mtime, {xattr: value}], the
+            root's path is ""; ids are the layer's, values and paths strings as os.fsdecode gives them
+    hidden  paths of whiteouts to make there
+    """
+
+    __slots__ = ("hidden", "lower", "made")
+
+    def __init__(self, lower: list[str], made: list[list[Any]], hidden: list[str]) -> None:
+        self.lower = lower
+        self.made = made
+        self.hidden = hidden
+
+
+class Store:
+    """The store of one ownership mapping."""
+
+    def __init__(self, key: str = "", path: str | None = None) -> None:
+        self.path = path or directory()
+        self.key = key
+        self._trees = f"{self.path}/{key}" if key else self.path
+
+    def tree(self, digest: str) -> str:
+        """The path that a layer has or would have."""
+        algorithm, _, text = digest.partition(":")
+        return f"{self._trees}/{algorithm}/{text}"
+
+    def lock(self, shared: bool = True) -> fs.Lock:
+        """What gc waits for, and who takes layers into use meanwhile."""
+        fs.make_private(self.path)
+        return fs.Lock(f"{self.path}/.lock", shared=shared)
+
+    def use(self, bundle: str, name: str) -> None:
+        """Keep gc from what a bundle uses, until the bundle is gone; under the lock, before the layers are looked for."""
+        roots = fs.make_private(f"{self.path}/.roots")
+        beside = f"{roots}/{name}.{os.getpid()}.new"
+        try:
+            os.symlink(bundle, beside)
+            os.rename(beside, f"{roots}/{name}")
+        except OSError as error:
+            raise Error("cannot write", roots, error) from None
+
+    # -- known images ------------------------------------------------------------------------
+
+    def chain(self, config: str) -> Chain | None:
+        """What to stack for the image with this config digest, if all of it is here."""
+        try:
+            with open(self._chain_path(config), "rb", buffering=0) as file:
+                known = document.loads(file.read())
+            if known["version"] != VERSION:
+                return None
+            for digest in known["lower"]:
+                os.stat(self.tree(digest))
+        except (FileNotFoundError, KeyError, TypeError):
+            return None
+        return Chain(known["lower"], known["made"], known["hidden"])
+
+    def _chain_path(self, config: str) -> str:
+        return f"{self._trees}/chains/{config.partition(':')[2]}.json"
+
+    # -- new ones ------------------------------------------------------------------------------
+
+    def ensure(self, config: str, sources: Sequence[Source], owner: Owner, limits: Limits) -> Chain:
+        """What to stack for an image: what is missing is unpacked, and checked as it is."""
+        from oci_tools.layer import stack
+
+        found = self.chain(config)
+        if found is None:
+            found = stack.build(self, sources, owner, limits)
+            fs.make_private(f"{self._trees}/chains")
+            known = {"version": VERSION, "lower": found.lower, "made": found.made, "hidden": found.hidden}
+            fs.write(self._chain_path(config), document.dumps(known), 0o600, sync=False)
+        return found
+
+    def has(self, digest: str) -> bool:
+        return os.path.isdir(self.tree(digest))
+
+    def says(self, digest: str) -> dict[str, Any]:
+        """What a layer's tree cannot say, as `finish` put it down."""
+        said: dict[str, Any] = document.load(f"{self.tree(digest)}.json")
+        return said
+
+    def new(self, digest: str) -> _New:
+        """A place to make a layer in, for one process at a time; in a `with` block that ends with `commit`."""
+        return _New(self, digest)
+
+
+class _New:
+    """A layer being made: `place` is where, `commit` gives it its name."""
+
+    def __init__(self, store: Store, digest: str) -> None:
+        self._store = store
+        self._digest = digest
+        name = f"{store.key}-{digest.replace(':', '-')}"
+        fresh = fs.make_private(f"{store.path}/.new")
+        self.place = f"{fresh}/{name}"
+        self._lock = fs.Lock(f"{fresh}/{name}.lock", timeout=NEW_TIMEOUT)
+
+    def __enter__(self) -> _New:
+        self._lock.__enter__()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        fs.remove_tree(self.place)
+        try:
+            os.unlink(self._lock.path)
+        except FileNotFoundError:
+            pass
+        self._lock.__exit__()
+
+    def commit(self, said: dict[str, Any]) -> None:
+        """The tree at `place` is done: it gets its name, and never changes again."""
+        path = self._store.tree(self._digest)
+        fs.make_private(os.path.dirname(path))
+        fs.write(f"{path}.json", document.dumps({"version": VERSION, **said}), 0o600, sync=False)
+        try:
+            os.rename(self.place, path)
+        except OSError as error:
+            if not os.path.isdir(path):
+                raise Error("cannot write", path, error) from None
+
+
+def sweep(path: str | None = None) -> None:
+    """Remove what killed processes left half-made."""
+    fresh = f"{path or directory()}/.new"
+    try:
+        names = os.listdir(fresh)
+    except FileNotFoundError:
+        return
+    for name in {name.removesuffix(".lock") for name in names}:
+        try:
+            with fs.Lock(f"{fresh}/{name}.lock", timeout=0):
+                fs.remove_tree(f"{fresh}/{name}")
+                os.unlink(f"{fresh}/{name}.lock")
+        except (Busy, FileNotFoundError):
+            pass
+
+
+# -- a layer in overlayfs's form ---------------------------------------------------------------
+
+
+def finish(layer: Layer, owner: Owner) -> dict[str, Any]:
+    """Write a layer's whiteouts into its tree as overlayfs has them, and settle it; what to say beside it."""
+    tree = layer.tree
+    opaque = OPAQUE[owner.single]
+    hiding = {tuple(parts) for parts in layer.opaques}
+    whiteouts = []
+    for parts in layer.whiteouts:
+        node = _literal(tree, parts[:-1])
+        if node is None or any(tuple(parts[:end]) in hiding for end in range(len(parts))):
+            continue
+        if parts[-1] in node.kids:
+            hiding.add(tuple(parts))  # removed and made again: only what the layer has is there
+            continue
+        try:
+            os.mknod(parts[-1], stat.S_IFCHR, 0, dir_fd=tree.fd(node))
+            whiteouts.append(parts)
+        except FileExistsError:
+            pass
+    for path in hiding:
+        node = _literal(tree, list(path))
+        if path and node is not None:
+            os.setxattr(b"/proc/self/fd/%d" % tree.fd(node), opaque, b"y")
+    tree.settle(owner)
+    return {
+        "implied": [os.fsdecode(node.path()) for node in tree.root.below() if node.meta is None and node.parent],
+        "whiteouts": _texts(whiteouts),
+        "opaques": _texts(layer.opaques),
+        "root": tree.root.meta is not None,
+        "links": bool(layer.links),
+    }
+
+
+def _texts(paths: list[list[bytes]]) -> list[str]:
+    return [os.fsdecode(b"/".join(parts)) for parts in paths]
+
+
+def _literal(tree: Tree, parts: list[bytes]) -> Dir | None:
+    """The directory of a path in the layer itself, made if there is nothing.
+
+    None if something else is there, which hides what is below anyhow.
+    """
+    node = tree.root
+    for part in parts:
+        kid = node.kids.get(part)
+        if kid is None:
+            try:
+                os.lstat(part, dir_fd=tree.fd(node))
+                return None
+            except FileNotFoundError:
+                kid = tree.make(node, part)
+        node = kid
+    return node

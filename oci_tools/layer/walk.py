@@ -1,0 +1,74 @@
+"""A tree of files as it is: every name in it, with what lstat(2) says, in one order.
+
+The order is that of paths compared component by component, as bytes: a directory comes before what
+is in it, and that before the directory's next sibling.  Archives are written in it, snapshots
+too, and two walks of it can be compared as they go, however large the trees are.
+
+Directories are opened one from the other without following links; however deep the tree is, few
+descriptors are open.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from oci_tools.errors import Error
+from oci_tools.layer.tree import Dir, Tree
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class Found:
+    """One name: its path from the root, what it is, and how to get at it until the walk goes on."""
+
+    __slots__ = ("at", "name", "path", "seen")
+
+    def __init__(self, path: bytes, at: int, name: bytes, seen: os.stat_result) -> None:
+        self.path = path
+        self.at = at  # a descriptor of the directory it is in
+        self.name = name
+        self.seen = seen
+
+    def is_directory(self) -> bool:
+        return stat.S_ISDIR(self.seen.st_mode)
+
+
+def walk(rootfd: int) -> Iterator[Found]:
+    """Every name below a directory."""
+    with Tree(rootfd) as tree:
+        levels = [(tree.root, b"", _names(tree, tree.root))]
+        while levels:
+            node, prefix, names = levels[-1]
+            if not names:
+                levels.pop()
+                tree.forget(node)
+                continue
+            name = names.pop()
+            at = tree.fd(node)
+            try:
+                seen = os.lstat(name, dir_fd=at)
+            except FileNotFoundError:
+                continue  # somebody removed it meanwhile
+            path = prefix + name
+            yield Found(path, at, name, seen)
+            if stat.S_ISDIR(seen.st_mode):
+                kid = Dir(name, node)
+                levels.append((kid, path + b"/", _names(tree, kid)))
+
+
+def _names(tree: Tree, node: Dir) -> list[bytes]:
+    """The names in a directory, the first one last."""
+    try:
+        found = os.listdir(b"/proc/self/fd/%d" % tree.fd(node))
+    except OSError as error:
+        raise Error("cannot read directory", node.path() or b".", error) from None
+    found.sort(reverse=True)
+    return found
+
+
+def order(path: bytes) -> bytes:
+    """A key by which paths sort as `walk` gives them."""
+    return path.replace(b"/", b"\0")
