@@ -70,6 +70,15 @@ def read(stream: Any, layout: Layout, subject: object = "archive") -> Images:
     raise Error("cannot read", subject, "it is no image archive: it has neither index.json nor manifest.json")
 
 
+def read_file(path: str, layout: Layout) -> Images:
+    """Every image of an archive in a file, or on standard input for `-`."""
+    try:
+        with open(0 if path == "-" else path, "rb", buffering=0, closefd=path != "-") as file:
+            return read(file, layout, "standard input" if path == "-" else path)
+    except OSError as error:
+        raise Error("cannot read", path, error) from None
+
+
 def choose(images: Images, name: str | None, subject: object = "archive") -> tuple[str | None, Descriptor]:
     """The image of an archive with this name (as it stands there, or normalised), or the only one."""
     from oci_tools.image import ref as refs
@@ -163,7 +172,7 @@ def _oci_images(layout: Layout, found: _Members) -> Images:
     )
     images: Images = []
     for descriptor in index["manifests"]:
-        _collect(layout, descriptor, {})
+        manifests.parts(layout, descriptor)
         images.append((_said(descriptor), descriptor))
     return images
 
@@ -249,22 +258,35 @@ def write(layout: Layout, images: Iterable[tuple[str | None, Descriptor]], strea
     before what they are made of.  Of an index, what is here is written; of an image, all.
     """
     entries = [_named(name, descriptor) for name, descriptor in images]
-    blobs: dict[str, Descriptor] = {}
+    blobs = {d["digest"]: d for entry in entries for d in manifests.parts(layout, entry)}
     rows: dict[str, dict[str, Any]] = {}
     for entry in entries:
-        _collect(layout, entry, blobs)
         _add_row(layout, entry, rows)
     _member(stream, "oci-layout", document.dumps({"imageLayoutVersion": "1.0.0"}))
     _member(stream, "index.json", document.dumps(manifests.new_index(entries)))
     if rows:
         _member(stream, "manifest.json", document.dumps(list(rows.values())))
-    for path, descriptor in blobs.items():
-        _put(stream, _header(path, descriptor["size"]))
+    for digest, descriptor in blobs.items():
+        _put(stream, _header(_path(digest), descriptor["size"]))
         with digests.Verifier(layout.blob(descriptor), descriptor) as blob:
             while data := blob.read(1 << 20):
                 _put(stream, data)
         _put(stream, bytes(-descriptor["size"] % 512))
     _put(stream, bytes(1024))
+
+
+def write_file(layout: Layout, images: Iterable[tuple[str | None, Descriptor]], path: str) -> None:
+    """An archive in a file, which appears or is replaced when it is whole."""
+    beside = f"{path}.{os.getpid()}.new"
+    try:
+        with open(beside, "xb") as file:
+            write(layout, images, file)
+        os.rename(beside, path)
+    except OSError as error:
+        raise Error("cannot write", path, error) from None
+    finally:
+        if os.path.lexists(beside):
+            os.unlink(beside)
 
 
 def _named(name: str | None, descriptor: Descriptor) -> Descriptor:
@@ -283,21 +305,6 @@ def reference(name: str | None) -> str | None:
     return f"{ref.name}:{ref.tag}" if ref.tag else None
 
 
-def _collect(layout: Layout, top: Descriptor, blobs: dict[str, Descriptor]) -> None:
-    """Add an image's blobs by their paths: an index may lack some of its own, an image may not."""
-    needed = [top]
-    if manifests.is_index(top.get("mediaType")) or manifests.is_manifest(top.get("mediaType")):
-        found = manifests.load(layout, top)
-        needed += manifests.children(found) if "layers" in found else []
-    for descriptor in needed:
-        if not layout.has(descriptor) and not descriptor.get("urls"):
-            layout.blob(descriptor).close()  # says what is wrong
-    for descriptor, _ in manifests.walk(layout, top):
-        algorithm, text, _ = digests.check_descriptor(descriptor)
-        if layout.has(descriptor):
-            blobs.setdefault(f"blobs/{algorithm}/{text}", descriptor)
-
-
 def _add_row(layout: Layout, entry: Descriptor, rows: dict[str, dict[str, Any]]) -> None:
     """Add the row of manifest.json for an image, or for this host's of an index; artifacts have none."""
     try:
@@ -309,11 +316,15 @@ def _add_row(layout: Layout, entry: Descriptor, rows: dict[str, dict[str, Any]])
         map(layout.has, manifests.children(found))
     ):
         return
-    paths = [f"blobs/{d['digest'].replace(':', '/')}" for d in manifests.children(found)]
+    paths = [_path(d["digest"]) for d in manifests.children(found)]
     row = rows.setdefault(config["digest"], {"Config": paths[0], "RepoTags": [], "Layers": paths[1:]})
     full = layouts.annotation(entry, CONTAINERD_NAME)
     if full and full not in row["RepoTags"]:
         row["RepoTags"].append(full)
+
+
+def _path(digest: str) -> str:
+    return f"blobs/{digest.replace(':', '/')}"
 
 
 def _member(stream: Any, name: str, data: bytes) -> None:

@@ -9,6 +9,7 @@ the layers' order, and `history` has as many entries without `empty_layer`, if i
 
 from __future__ import annotations
 
+import os
 import time
 
 from oci_tools import document
@@ -105,6 +106,57 @@ def with_layer(
     return {**changed, "created": created} if created else changed
 
 
+def edit(
+    config: Config,
+    members: dict[str, Any],
+    env: Iterable[str] = (),
+    labels: Iterable[str] = (),
+    ports: Iterable[str] = (),
+    volumes: Iterable[str] = (),
+) -> Config:
+    """The configuration with some of what a container is made of changed.
+
+    members  of `config`: Entrypoint, Cmd, User, WorkingDir, StopSignal; None or "" takes one away
+    env      NAME=VALUE sets a variable in its place or at the end, NAME alone takes it away;
+    labels   likewise; `ports` and `volumes` are added, and taken away with a leading `-`
+    A new Entrypoint takes the old Cmd away, which was written for the old one, as Docker does.
+    """
+    inner = dict(config.get("config") or {})
+    if "Entrypoint" in members and "Cmd" not in members:
+        inner.pop("Cmd", None)
+    for name, value in members.items():
+        inner[name] = value
+        if not value:
+            del inner[name]
+    variables = {entry.partition("=")[0]: entry for entry in inner.get("Env") or []}
+    _change(variables, {word.partition("=")[0]: word if "=" in word else None for word in env})
+    named = dict(inner.get("Labels") or {})
+    _change(named, {w.partition("=")[0]: w.partition("=")[2] if "=" in w else None for w in labels})
+    inner["Env"], inner["Labels"] = list(variables.values()), named
+    for member, words in (("ExposedPorts", ports), ("Volumes", volumes)):
+        inner[member] = dict(inner.get(member) or {})
+        _change(inner[member], {word.removeprefix("-"): None if word[:1] == "-" else {} for word in words})
+    made = ("Env", "Labels", "ExposedPorts", "Volumes")
+    return {**config, "config": {k: v for k, v in inner.items() if v or k not in made}}
+
+
+def annotated(annotations: Any, words: Iterable[str]) -> dict[str, str]:
+    """A manifest's annotations with some set (NAME=VALUE) or taken away (NAME)."""
+    found = dict(annotations) if isinstance(annotations, dict) else {}
+    _change(found, {w.partition("=")[0]: w.partition("=")[2] if "=" in w else None for w in words})
+    return found
+
+
+def _change(values: dict[str, Any], changes: dict[str, Any]) -> None:
+    for name, value in changes.items():
+        if not name:
+            raise Error("no name in", f"={value}", code=2)
+        if value is None:
+            values.pop(name, None)
+        else:
+            values[name] = value
+
+
 def store(
     layout: Layout,
     config: Config,
@@ -121,6 +173,12 @@ def store(
     put = layout.put(document.dumps(config), config_type)
     made = manifests.new(put, layers, annotations, media_type)
     return {**layout.put(document.dumps(made), media_type), "platform": platform(config)}
+
+
+def now() -> str:
+    """This moment, or the one that SOURCE_DATE_EPOCH says, so that what is made twice is the same."""
+    epoch = os.environ.get("SOURCE_DATE_EPOCH", "")
+    return timestamp(int(epoch) if epoch.isascii() and epoch.isdigit() else None)
 
 
 def timestamp(seconds: float | None = None) -> str:

@@ -172,6 +172,17 @@ class Layout:
 
     # -- names ---------------------------------------------------------------------
 
+    def name_for(self, name: str | None) -> str | None:
+        """The name that an image called so elsewhere has here (contracts.md, "Names").
+
+        In the default store a full reference, in other layouts the tag of one; other names stay.
+        """
+        if name is None:
+            return None
+        if self.path == refs.store_path():
+            return str(refs.Ref.parse(name))
+        return refs.Ref.parse(name).tag or None if "/" in name or ":" in name else name
+
     def index(self) -> dict[str, Any]:
         """index.json, checked to be an index; its `manifests` is a list of objects."""
         path = f"{self.path}/index.json"
@@ -274,6 +285,17 @@ class Layout:
 
         found: Descriptor = self.update(change)
         return found
+
+    def remove(self, digest: str) -> None:
+        """Take an image out of index.json with all its names; its blobs go with the next gc."""
+
+        def change(index: dict[str, Any]) -> None:
+            kept = [d for d in index["manifests"] if d.get("digest") != digest]
+            if len(kept) == len(index["manifests"]):
+                raise Error("not an image of its own", f"{self.path}@{digest}", "it is part of an index")
+            index["manifests"] = kept
+
+        self.update(change)
 
     # -- blobs -----------------------------------------------------------------------
 

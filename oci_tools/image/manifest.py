@@ -208,6 +208,22 @@ def walk(layout: Layout, descriptor: Descriptor) -> Iterator[tuple[Descriptor, d
             todo.extend(reversed(children(found)))
 
 
+def parts(layout: Layout, top: Descriptor) -> list[Descriptor]:
+    """Everything of an image or index that is in a layout, parents first.
+
+    An index may lack some of its images; an image may lack nothing but layers that are
+    found elsewhere (`urls`), else this is an Error.
+    """
+    needed = [top]
+    if is_index(top.get("mediaType")) or is_manifest(top.get("mediaType")):
+        found = load(layout, top)
+        needed += children(found) if "layers" in found else []
+    for descriptor in needed:
+        if not layout.has(descriptor) and not descriptor.get("urls"):
+            layout.blob(descriptor).close()  # says what is wrong
+    return [descriptor for descriptor, _ in walk(layout, top) if layout.has(descriptor)]
+
+
 def choose(
     layout: Layout, descriptor: Descriptor, platform: Platform | str | None = None
 ) -> tuple[Descriptor, dict[str, Any]]:

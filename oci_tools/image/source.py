@@ -56,11 +56,7 @@ class Source:
         if self.place.kind == "registry":
             raise Error("not a local image", self.word, hint="oci-pull gets it")
         if self.place.kind in ("oci-archive", "docker-archive"):
-            try:
-                with open(self.place.path, "rb", buffering=0) as file:
-                    self._from_archive(file, self.place.name, self.place.path)
-            except OSError as error:
-                raise Error("cannot read", self.place.path, error) from None
+            self._from_archive(None, self.place.name, self.place.path)
             return self
         self.layout = layouts.at(self.place)
         self.descriptor = self.layout.find(self.place.name)
@@ -73,9 +69,11 @@ class Source:
         self._scratch = Scratch()
         self.layout = self._scratch.__enter__()
         try:
-            self.name, self.descriptor = archive.choose(
-                archive.read(stream, self.layout, subject), name, subject
-            )
+            if stream is None:
+                images = archive.read_file(subject, self.layout)
+            else:
+                images = archive.read(stream, self.layout, subject)
+            self.name, self.descriptor = archive.choose(images, name, subject)
         except BaseException:
             self._scratch.__exit__()
             raise

@@ -1,0 +1,152 @@
+"""What can be said of an image: columns of a list, its history, one document of everything, its id.
+
+The cheap columns are in index.json; the others cost reading a manifest, or a configuration too.
+An index is spoken of as itself; where one image is needed, it is this host's or the platform's.
+"""
+
+from __future__ import annotations
+
+from oci_tools import document
+from oci_tools.errors import Error
+from oci_tools.image import config as configs
+from oci_tools.image import digest as digests
+from oci_tools.image import layout as layouts
+from oci_tools.image import manifest as manifests
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from oci_tools.image.layout import Descriptor, Layout
+
+    Row = dict[str, Any]
+
+
+def _platform(layout: Layout, entry: Descriptor) -> str | None:
+    said = entry.get("platform")
+    if isinstance(said, dict):
+        return manifests.platform_name(said) or None
+    if not manifests.is_manifest(entry.get("mediaType")):
+        return None
+    config = _config(layout, entry)
+    return manifests.platform_name(configs.platform(config)) if config else None
+
+
+def _total(layout: Layout, entry: Descriptor) -> int:
+    return sum(d["size"] for d, _ in manifests.walk(layout, entry) if layout.has(d))
+
+
+def _created(layout: Layout, entry: Descriptor) -> Any:
+    config = _config(layout, entry)
+    return config.get("created") if config else None
+
+
+def _layers(layout: Layout, entry: Descriptor) -> int | None:
+    found = _manifest(layout, entry)
+    return len(found["layers"]) if found else None
+
+
+def _manifest(layout: Layout, entry: Descriptor) -> dict[str, Any] | None:
+    try:
+        return manifests.choose(layout, entry)[1]
+    except Error:
+        return None
+
+
+def _config(layout: Layout, entry: Descriptor) -> dict[str, Any] | None:
+    found = _manifest(layout, entry)
+    try:
+        config = document.loads(layout.read(found["config"])) if found else None
+    except Error:
+        return None
+    return config if isinstance(config, dict) else None
+
+
+def image_id(layout: Layout, entry: Descriptor) -> str | None:
+    """An image's Id as the engines' clients know it: the digest of its configuration."""
+    found = _manifest(layout, entry)
+    return found["config"]["digest"] if found else None
+
+
+COLUMNS: dict[str, Callable[[Layout, Descriptor], Any]] = {
+    "name": lambda layout, entry: layouts.ref_name(entry),
+    "digest": lambda layout, entry: entry.get("digest"),
+    "mediaType": lambda layout, entry: entry.get("mediaType"),
+    "artifactType": lambda layout, entry: entry.get("artifactType"),
+    "size": lambda layout, entry: entry.get("size"),
+    "untagged": lambda layout, entry: layouts.annotation(entry, layouts.UNTAGGED),
+    "platform": _platform,
+    "id": image_id,
+    "created": _created,
+    "layers": _layers,
+    "total": _total,
+}
+
+
+def row(layout: Layout, entry: Descriptor, fields: list[str]) -> Row:
+    """Some columns of an entry of index.json; None where there is nothing to say."""
+    found: Row = {}
+    for field in fields:
+        try:
+            found[field] = COLUMNS[field](layout, entry)
+        except Error:
+            found[field] = None
+    return found
+
+
+def everything(layout: Layout, entry: Descriptor, platform: str | None = None) -> dict[str, Any]:
+    """One document: the entry of index.json, and the documents it leads to."""
+    said: dict[str, Any] = {"image": layouts.handle(layout, entry), "descriptor": entry}
+    said["total"] = _total(layout, entry)
+    found = manifests.load(layout, entry)
+    if "manifests" in found:
+        said["index"] = found
+        try:
+            chosen, found = manifests.choose(layout, entry, platform)
+        except Error:
+            if platform:
+                raise
+            return said
+        said["chosen"] = chosen
+    said["manifest"] = found
+    if found["config"].get("mediaType") in manifests.CONFIGS:
+        said["config"] = document.loads(layout.read(found["config"]), found["config"]["digest"])
+    return said
+
+
+HISTORY = ("created", "size", "digest", "created_by", "comment", "author")
+
+
+def history(layout: Layout, manifest: dict[str, Any]) -> list[Row]:
+    """The steps of an image, oldest first; those that made a layer have its size and digest.
+
+    Layers that the history does not tell of come last, with nothing but these.
+    """
+    config = configs.load(layout, manifest)
+    told = config.get("history")
+    layers = list(manifest["layers"])
+    rows: list[Row] = []
+    for step in told if isinstance(told, list) else []:
+        step = step if isinstance(step, dict) else {}
+        layer = layers.pop(0) if layers and not step.get("empty_layer") else {"size": 0, "digest": None}
+        rows.append(
+            {**{key: step.get(key) for key in HISTORY}, "size": layer["size"], "digest": layer["digest"]}
+        )
+    rows += [{**dict.fromkeys(HISTORY), "size": d["size"], "digest": d["digest"]} for d in layers]
+    return rows
+
+
+def by_id(layout: Layout, prefix: str) -> Descriptor | None:
+    """The image whose Id or digest begins so; an Error where several do, None where none does."""
+    text = prefix.removeprefix("sha256:")
+    if not text or not digests.HEX.issuperset(text):
+        return None
+    found: dict[str, Descriptor] = {}
+    for entry in layout.index()["manifests"]:
+        for digest in (entry.get("digest"), image_id(layout, entry)):
+            if isinstance(digest, str) and digest.partition(":")[2].startswith(text):
+                found.setdefault(str(entry.get("digest")), entry)
+    if len(found) > 1:
+        raise Error("which image is", prefix, f"there are {len(found)}")
+    return next(iter(found.values()), None)

@@ -1,0 +1,182 @@
+"""Garbage: what nothing in index.json leads to, removed once its grace has ended.
+
+    a manifest that lost its name     stays until `grace` seconds after; so do what refers to it
+                                      (`subject`) and what it is made of
+    a manifest that never had one     stays: somebody keeps it by digest
+    a blob that nothing leads to      goes when it is older than `grace`
+    a beginning in .ingest/           goes when it is older than `grace` and nobody writes it
+
+This takes the lock that writers of blobs share, so it never meets a blob that waits for its name;
+`grace` protects the work of tools that know no lock, and whoever still reads by digest.  Where a
+document cannot be understood, every digest in its bytes counts as led to.  Files that
+are no blobs are not ours and stay.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from oci_tools import fs
+from oci_tools.errors import Error
+from oci_tools.image import digest as digests
+from oci_tools.image import ingest
+from oci_tools.image import layout as layouts
+from oci_tools.image import manifest as manifests
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any
+
+    from oci_tools.image.layout import Descriptor, Layout
+
+
+class Result:
+    """What was removed, or with `dry_run` would be.
+
+    images  the entries that left index.json
+    blobs   digest -> bytes
+    kept    entries without a name whose grace has not ended
+    """
+
+    def __init__(self) -> None:
+        self.images: list[Descriptor] = []
+        self.blobs: dict[str, int] = {}
+        self.kept = 0
+
+
+def collect(layout: Layout, grace: float, dry_run: bool = False) -> Result:
+    """Remove garbage that is older than `grace` seconds."""
+    layout.close()  # our own hold would keep us out
+    before = time.time() - grace
+    result = Result()
+    with fs.Lock(f"{layout.path}/blobs"):
+        with fs.Lock(layout.path):
+            index = layout.index()
+        live = _live(layout, index["manifests"], before, result)
+        if dry_run:
+            _sweep(layout, live, before, result, remove=False)
+            return result
+        if result.images:
+            layout.update(lambda index: _drop(index, result.images))
+        _sweep(layout, live, before, result, remove=True)
+        ingest.sweep(layout, grace)
+    return result
+
+
+def _drop(index: dict[str, Any], images: list[Descriptor]) -> None:
+    """Take entries out that are still what they were when they were judged."""
+    index["manifests"] = [d for d in index["manifests"] if d not in images]
+
+
+# -- what is led to ----------------------------------------------------------------------
+
+
+def _live(layout: Layout, entries: list[Descriptor], before: float, result: Result) -> set[str]:
+    """The digests that stay; entries whose grace has ended are put into the result.
+
+    One of those stays if it refers to something that stays, which may again be referred to.
+    """
+    live: set[str] = set()
+    ended: list[Descriptor] = []
+    for entry in entries:
+        if _has_ended(entry, before):
+            ended.append(entry)
+        else:
+            result.kept += layouts.annotation(entry, layouts.UNTAGGED) is not None
+            _mark(layout, entry, live)
+    while referrers := [d for d in ended if _subject(layout, d) in live or d.get("digest") in live]:
+        for entry in referrers:
+            _mark(layout, entry, live)
+        ended = [d for d in ended if not any(d is r for r in referrers)]
+    result.images = ended
+    return live
+
+
+def _has_ended(entry: Descriptor, before: float) -> bool:
+    lost = layouts.annotation(entry, layouts.UNTAGGED)
+    if lost is None or layouts.ref_name(entry) is not None:
+        return False
+    return seconds(lost) <= before
+
+
+def seconds(stamp: str) -> float:
+    """A time as `names.stamp` writes it; infinitely late if it is none, so that nothing is lost."""
+    import calendar
+
+    try:
+        return float(calendar.timegm(time.strptime(stamp, "%Y-%m-%dT%H:%M:%SZ")))
+    except (ValueError, OverflowError):
+        return float("inf")
+
+
+def _subject(layout: Layout, descriptor: Descriptor) -> str | None:
+    try:
+        subject = manifests.load(layout, descriptor).get("subject")
+    except Error:
+        return None
+    digest = subject.get("digest") if isinstance(subject, dict) else None
+    return digest if isinstance(digest, str) else None
+
+
+def _mark(layout: Layout, top: Descriptor, live: set[str]) -> None:
+    """Add all that is reached from a descriptor."""
+    for descriptor, found in manifests.walk(layout, top):
+        live.add(descriptor["digest"])
+        if found is None and (descriptor is top or _is_document(descriptor)):
+            _mark_unknown(layout, descriptor["digest"], live)
+
+
+def _is_document(descriptor: Descriptor) -> bool:
+    kind = descriptor.get("mediaType")
+    known = kind in (*manifests.CONFIGS, manifests.OCI_EMPTY)
+    return isinstance(kind, str) and kind.endswith("json") and not known
+
+
+def _mark_unknown(layout: Layout, digest: str, live: set[str]) -> None:
+    """Add every digest in the bytes of a document of another kind, and in those documents."""
+    import re
+
+    todo = [digest]
+    while todo:
+        try:
+            with open(layout.blob_path(todo.pop()), "rb") as file:
+                text = file.read(layouts.MAX_DOCUMENT).decode("utf-8", "replace")
+        except (OSError, Error):
+            continue
+        for found in re.findall("sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}", text):
+            if found not in live:
+                live.add(found)
+                todo.append(found)
+
+
+# -- what is not --------------------------------------------------------------------------
+
+
+def _sweep(layout: Layout, live: set[str], before: float, result: Result, remove: bool) -> None:
+    for digest, entry in stored(layout):
+        if digest in live:
+            continue
+        try:
+            seen = entry.stat(follow_symlinks=False)
+            if seen.st_mtime > before:
+                continue
+            if remove:
+                os.unlink(entry.path)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise Error("cannot remove blob", entry.path, error) from None
+        result.blobs[digest] = seen.st_size
+
+
+def stored(layout: Layout) -> Iterable[tuple[str, os.DirEntry[str]]]:
+    """Every blob in a layout: its digest by its name, and its file."""
+    for algorithm in digests.ALGORITHMS:
+        try:
+            with os.scandir(f"{layout.path}/blobs/{algorithm}") as entries:
+                found = [(f"{algorithm}:{e.name}", e) for e in entries]
+        except FileNotFoundError:
+            continue
+        yield from sorted((pair for pair in found if digests.valid(pair[0])), key=lambda pair: pair[0])
