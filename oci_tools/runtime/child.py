@@ -64,7 +64,8 @@ class Setup:
         self.namespaces = Namespaces(spec)
         self.mounts = mounts.plan(spec)
         self.caps = Wanted(self.process.get("capabilities"))
-        self.overlay: Any = None  # an overlay.Overlay that is the root, or None
+        self.tree = -1  # a detached mount that is the root, or
+        self.make_tree: Any = None  # a function that makes it on the container side, or neither: `rootfs` is it
         self.trees: dict[int, int] = {}  # bind sources cloned by the runtime, by place in the list of mounts
         self.seccomp: Any = None
         self.cgroup_files: list[int] = []
@@ -82,7 +83,7 @@ def main(setup: Setup, channel: Channel) -> None:
         _seal_imports()
         _close_others(setup.preserve, [channel, setup.listener], [
             *setup.cgroup_files, *setup.trees.values(), *setup.namespaces.join.values(),
-            *(setup.overlay.fds if setup.overlay else ()),
+            *([setup.tree] if setup.tree >= 0 else []),
         ])  # fmt: skip
         if "user" in setup.namespaces.join:
             _join_user_first(setup, channel)
@@ -291,7 +292,7 @@ def _loopback_up() -> None:
 
 
 def _make_tree(setup: Setup) -> mounts.Tree:
-    tree = mounts.Tree(setup.rootfs, setup.spec, setup.overlay.mount() if setup.overlay else -1)
+    tree = mounts.Tree(setup.rootfs, setup.spec, setup.make_tree() if setup.make_tree else setup.tree)
     for number, step in enumerate(setup.mounts):
         if step.type in ("cgroup", "cgroup2") and not step.bind:
             cgroup_mounts.make(tree, step, setup.cgroup_layout, setup.namespaces.has("cgroup"))

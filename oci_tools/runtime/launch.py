@@ -110,7 +110,10 @@ def _prepare(made: Container, bundle: str, spec: dict[str, Any], options: Option
     if "io.oci-tools.overlay" in (spec.get("annotations") or {}):
         from oci_tools.runtime import overlay
 
-        setup.overlay = overlay.Overlay(spec, bundle, setup.namespaces.has("user"))
+        if os.geteuid() == 0:
+            setup.tree = overlay.make(spec, bundle)
+        else:
+            setup.make_tree = lambda: overlay.make(spec, bundle)
     if (spec.get("linux") or {}).get("seccomp"):
         from oci_tools.runtime import seccomp
 
@@ -191,7 +194,7 @@ def _clone(made: Container, setup: child.Setup) -> None:
         child.main(setup, theirs)
     spaces.leave_pid(own)
     theirs.close()
-    for fd in (*setup.cgroup_files, *setup.trees.values(), *(setup.overlay.fds if setup.overlay else ())):
+    for fd in (*setup.cgroup_files, *setup.trees.values(), *([setup.tree] if setup.tree >= 0 else [])):
         os.close(fd)
     _know(made, pid)
     if nested:

@@ -7,7 +7,7 @@ The annotation `io.oci-tools.overlay` of config.json says which (oci-bundle(5)):
 It is mounted by `oci-run` inside the container's mount namespace, so nothing stays mounted
 and nothing needs to be unmounted.  A config.json may come from a stranger by way of an
 engine: a diff id can only name a tree of the store, and upper and work only directories
-beneath the bundle.  Everything is opened by the runtime and mounted by descriptor.
+beneath the bundle.  Everything is opened first and mounted by descriptor.
 """
 
 from __future__ import annotations
@@ -26,51 +26,57 @@ ANNOTATION = "io.oci-tools.overlay"
 _HEX = frozenset("0123456789abcdef")
 
 
-class Overlay:
-    """An overlay to be mounted by the container side: open descriptors of its directories."""
+def make(spec: dict[str, Any], bundle: str) -> int:
+    """The detached mount of a bundle's root.
 
-    def __init__(self, spec: dict[str, Any], bundle: str, user: bool) -> None:
-        """`user`: it will be mounted in a user namespace, where marks are in user.overlay.*."""
-        wanted = document.loads(spec["annotations"][ANNOTATION], ANNOTATION)
-        self.user = user
-        self.lower: list[int] = []
-        self.upper = self.work = -1
-        try:
-            store = os.open(_store(wanted), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-            self.lower = [_layer(store, digest) for digest in wanted["lower"]]
-            os.close(store)
-            top = os.open(bundle, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-            self.upper = fs.open_beneath(top, wanted["upper"], os.O_PATH | os.O_DIRECTORY)
-            self.work = fs.open_beneath(top, wanted["work"], os.O_PATH | os.O_DIRECTORY)
-            os.close(top)
-        except OSError as error:
-            raise Error("cannot open the layers of", bundle, error, "unpack the image again") from None
-        except (KeyError, TypeError, AttributeError):
-            raise Error(f"config.json: annotations: bad value of {ANNOTATION}") from None
+    Root makes it on the host's side, for mapped root could not reach the store; a plain user on
+    the container side, where alone it may mount, and where the marks are in user.overlay.*.
+    The kernel takes only directories of the mount namespace that the caller is in.
+    """
+    wanted = document.loads(spec["annotations"][ANNOTATION], ANNOTATION)
+    opened: list[int] = []
+    try:
+        store = _opened(opened, os.open(_store(wanted), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
+        top = _opened(opened, os.open(bundle, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
+        lower = [_opened(opened, _layer(store, digest)) for digest in wanted["lower"]]
+        upper, work = (
+            _opened(opened, fs.open_beneath(top, wanted[name], os.O_PATH | os.O_DIRECTORY))
+            for name in ("upper", "work")
+        )
+        return _mount(lower, upper, work)
+    except OSError as error:
+        raise Error("cannot mount the layers of", bundle, error) from None
+    except (KeyError, TypeError, AttributeError):
+        raise Error(f"config.json: annotations: bad value of {ANNOTATION}") from None
+    finally:
+        for fd in opened:
+            os.close(fd)
 
-    @property
-    def fds(self) -> list[int]:
-        return [*self.lower, self.upper, self.work]
 
-    def mount(self) -> int:
-        """The detached mount; the descriptors are closed."""
-        context = mount.fsopen("overlay")
-        try:
-            mount.fsconfig(context, mount.FSCONFIG_SET_STRING, "source", "overlay")
-            for fd in self.lower:
-                _set(context, "lowerdir+", fd)
-            _set(context, "upperdir", self.upper)
-            _set(context, "workdir", self.work)
-            if self.user:
-                mount.fsconfig(context, mount.FSCONFIG_SET_FLAG, "userxattr", None)
-            mount.fsconfig(context, mount.FSCONFIG_CMD_CREATE, None, None)
-            return mount.fsmount(context)
-        except OSError as error:
-            raise Error("cannot mount the layers", None, error) from None
-        finally:
-            os.close(context)
-            for fd in self.fds:
-                os.close(fd)
+def _opened(opened: list[int], fd: int) -> int:
+    opened.append(fd)
+    return fd
+
+
+def _mount(lower: list[int], upper: int, work: int) -> int:
+    context = mount.fsopen("overlay")
+    try:
+        mount.fsconfig(context, mount.FSCONFIG_SET_STRING, "source", "overlay")
+        for fd in lower:
+            _set(context, "lowerdir+", fd)
+        _set(context, "upperdir", upper)
+        _set(context, "workdir", work)
+        if os.geteuid() != 0 or not _is_initial():
+            mount.fsconfig(context, mount.FSCONFIG_SET_FLAG, "userxattr", None)
+        mount.fsconfig(context, mount.FSCONFIG_CMD_CREATE, None, None)
+        return mount.fsmount(context)
+    finally:
+        os.close(context)
+
+
+def _is_initial() -> bool:
+    """Whether this is the host's own user namespace (its inode is PROC_USER_INIT_INO)."""
+    return os.stat("/proc/self/ns/user").st_ino == 0xEFFFFFFD
 
 
 def _set(context: int, key: str, fd: int) -> None:
