@@ -21,7 +21,7 @@ import errno
 import os
 import stat
 
-from oci_tools import compress, fs
+from oci_tools import compress
 from oci_tools.errors import Error
 from oci_tools.layer.tree import Dir, Tree, clean
 from oci_tools.tar import Entry, Reader
@@ -327,25 +327,3 @@ def link_at(tree: Tree, holder: Dir, target: bytes, node: Dir, name: bytes, othe
     finally:
         os.close(at)
     return True
-
-
-def new_root(path: str) -> int:
-    """An empty directory for a tree, and a descriptor of it.
-
-    It takes over neither a set-group-id bit nor a default ACL of the directory that it is made in,
-    which it would pass on to all that is made in it.
-    """
-    fs.remove_tree(path)
-    os.mkdir(path, 0o700)
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
-        os.fchown(fd, os.geteuid(), os.getegid())
-        try:
-            os.removexattr(fd, "system.posix_acl_default")
-        except OSError:
-            pass
-        os.fchmod(fd, 0o755)
-    except BaseException:
-        os.close(fd)
-        raise
-    return fd

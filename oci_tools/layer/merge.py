@@ -19,8 +19,8 @@ import os
 
 from oci_tools import fs
 from oci_tools.errors import Error, reason
-from oci_tools.layer.apply import Layer, Source, link_at, new_root, unpack
-from oci_tools.layer.tree import Dir, Tree
+from oci_tools.layer.apply import Layer, Source, link_at, unpack
+from oci_tools.layer.tree import Dir, Tree, new_root
 from oci_tools.linux import libc
 
 TYPE_CHECKING = False

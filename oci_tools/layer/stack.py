@@ -11,8 +11,6 @@ import stat
 
 from oci_tools.errors import Error
 from oci_tools.layer import merge, store
-from oci_tools.layer.apply import new_root
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -234,26 +232,3 @@ def _is_opaque(fd: int) -> bool:
         except OSError:
             pass
     return False
-
-
-def make_upper(upper: str, chain: store.Chain) -> None:
-    """Make an overlay's upper directory with what the stack needs in it."""
-    fd = new_root(upper)
-    try:
-        for path, _, uid, gid, _, xattrs in chain.made:
-            name = f"/proc/self/fd/{fd}/{path}"
-            if path:
-                os.mkdir(name, 0o700)
-            if (uid, gid) != (os.geteuid(), os.getegid()):
-                os.chown(name, uid, gid)
-            for attribute, value in xattrs.items():
-                os.setxattr(name, attribute, os.fsencode(value))
-        for path in chain.hidden:
-            os.mknod(f"/proc/self/fd/{fd}/{path}", stat.S_IFCHR, 0)
-        for path, mode, _, _, mtime, _ in reversed(chain.made):
-            name = f"/proc/self/fd/{fd}/{path}"
-            os.chmod(name, mode)
-            if mtime is not None:
-                os.utime(name, ns=(mtime, mtime))
-    finally:
-        os.close(fd)

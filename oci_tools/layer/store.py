@@ -24,6 +24,7 @@ import stat
 
 from oci_tools import document, fs
 from oci_tools.errors import Busy, Error
+from oci_tools.layer.tree import new_root
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -63,17 +64,17 @@ class Chain:
 
 
 class Store:
-    """The store of one ownership mapping."""
+    """The store of one ownership mapping; `trees` is where its layers are."""
 
     def __init__(self, key: str = "", path: str | None = None) -> None:
         self.path = path or directory()
         self.key = key
-        self._trees = f"{self.path}/{key}" if key else self.path
+        self.trees = f"{self.path}/{key}" if key else self.path
 
     def tree(self, digest: str) -> str:
         """The path that a layer has or would have."""
         algorithm, _, text = digest.partition(":")
-        return f"{self._trees}/{algorithm}/{text}"
+        return f"{self.trees}/{algorithm}/{text}"
 
     def lock(self, shared: bool = True) -> fs.Lock:
         """What gc waits for, and who takes layers into use meanwhile."""
@@ -106,7 +107,7 @@ class Store:
         return Chain(known["lower"], known["made"], known["hidden"])
 
     def _chain_path(self, config: str) -> str:
-        return f"{self._trees}/chains/{config.partition(':')[2]}.json"
+        return f"{self.trees}/chains/{config.partition(':')[2]}.json"
 
     # -- new ones ------------------------------------------------------------------------------
 
@@ -117,7 +118,7 @@ class Store:
         found = self.chain(config)
         if found is None:
             found = stack.build(self, sources, owner, limits)
-            fs.make_private(f"{self._trees}/chains")
+            fs.make_private(f"{self.trees}/chains")
             known = {"version": VERSION, "lower": found.lower, "made": found.made, "hidden": found.hidden}
             fs.write(self._chain_path(config), document.dumps(known), 0o600, sync=False)
         return found
@@ -147,8 +148,14 @@ class _New:
         self._lock = fs.Lock(f"{fresh}/{name}.lock", timeout=NEW_TIMEOUT)
 
     def __enter__(self) -> _New:
-        self._lock.__enter__()
-        return self
+        while True:
+            self._lock.__enter__()
+            try:
+                if os.path.samestat(os.fstat(self._lock.fd), os.stat(self._lock.path)):
+                    return self
+            except FileNotFoundError:
+                pass
+            self._lock.__exit__()  # whoever had it removed it: the next one is another file
 
     def __exit__(self, *_: object) -> None:
         fs.remove_tree(self.place)
@@ -184,6 +191,32 @@ def sweep(path: str | None = None) -> None:
                 os.unlink(f"{fresh}/{name}.lock")
         except (Busy, FileNotFoundError):
             pass
+
+
+# -- bundles ---------------------------------------------------------------------------------
+
+
+def make_upper(upper: str, chain: Chain) -> None:
+    """Make an overlay's upper directory with what the stack needs in it."""
+    fd = new_root(upper)
+    try:
+        for path, _, uid, gid, _, xattrs in chain.made:
+            name = f"/proc/self/fd/{fd}/{path}"
+            if path:
+                os.mkdir(name, 0o700)
+            if (uid, gid) != (os.geteuid(), os.getegid()):
+                os.chown(name, uid, gid)
+            for attribute, value in xattrs.items():
+                os.setxattr(name, attribute, os.fsencode(value))
+        for path in chain.hidden:
+            os.mknod(f"/proc/self/fd/{fd}/{path}", stat.S_IFCHR, 0)
+        for path, mode, _, _, mtime, _ in reversed(chain.made):
+            name = f"/proc/self/fd/{fd}/{path}"
+            os.chmod(name, mode)
+            if mtime is not None:
+                os.utime(name, ns=(mtime, mtime))
+    finally:
+        os.close(fd)
 
 
 # -- a layer in overlayfs's form ---------------------------------------------------------------

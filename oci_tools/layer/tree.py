@@ -224,6 +224,28 @@ class Tree:
             waiting.append([node, count])
 
 
+def new_root(path: str) -> int:
+    """An empty directory for a tree, and a descriptor of it.
+
+    It takes over neither a set-group-id bit nor a default ACL of the directory that it is made in,
+    which it would pass on to all that is made in it.
+    """
+    fs.remove_tree(path)
+    os.mkdir(path, 0o700)
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        os.fchown(fd, os.geteuid(), os.getegid())
+        try:
+            os.removexattr(fd, "system.posix_acl_default")
+        except OSError:
+            pass
+        os.fchmod(fd, 0o755)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
 def clean(name: bytes) -> list[bytes]:
     """A name's components, without `.`; `..` takes the one before it back, and stops at the root."""
     parts = [part for part in name.split(b"/") if part and part != b"."]

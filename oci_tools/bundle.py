@@ -1,0 +1,310 @@
+"""An image and a directory become a bundle; runtime-spec bundle.md, image-spec conversion.md.
+
+    BUNDLE/                      mode 0700: set-id files of images are not reachable by other users
+        config.json
+        rootfs/                  the tree; of an overlay bundle only where it will be mounted
+        upper/ work/             of an overlay bundle: what the container writes, and overlayfs's own
+        .oci-unpack.json         the record: from which image this is; written last
+        .oci-unpack.snapshot     what rootfs/ was, for `oci-pack BUNDLE` (layer/snapshot.py)
+        .oci-unpack.new/         while it is being made: locked; what a killed maker left is replaced
+
+    record   {"version": 1, "image": "/layout@sha256:...", "name": name in the layout or null,
+              "manifest": digest, "config": digest, "layers": [digests], "diffIds": [digests],
+              "owner": key of the ownership mapping, "snapshot": file name or null}
+
+An overlay bundle has none of the image's files: it names layers of the shared store in config.json's
+annotation `io.oci-tools.overlay` (oci-bundle(5)), and is made in milliseconds.
+
+Not here: how layers become trees (layer/), what config.json says (runtime/spec.py).
+"""
+
+from __future__ import annotations
+
+import os
+
+from oci_tools import document, fs
+from oci_tools.errors import Busy, Error
+from oci_tools.image import config as configs
+from oci_tools.image import manifest as manifests
+from oci_tools.layer import store as stores
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from oci_tools.image.layout import Descriptor, Layout
+    from oci_tools.layer.limits import Limits
+    from oci_tools.layer.owner import Owner
+
+    Specify = Callable[["Image", Any], dict[str, Any]]
+
+RECORD = ".oci-unpack.json"
+SNAPSHOT = ".oci-unpack.snapshot"
+WORK = ".oci-unpack.new"
+OVERLAY = "io.oci-tools.overlay"
+VERSION = 1
+PASSWD_MAX = 1 << 20  # bytes of a file that is looked into before there is a container
+
+# How the types of layers begin: what follows is the compression, or nothing.
+_LAYERS = (
+    manifests.OCI_LAYER,
+    "application/vnd.oci.image.layer.nondistributable.v1.tar",
+    manifests.DOCKER_LAYER,
+    "application/vnd.docker.image.rootfs.foreign.diff.tar",
+)
+_SAID = {"none": "not compressed", "gzip": "gzip", "zstd": "zstd", "xz": "xz", "bzip2": "bzip2", "lz4": "lz4"}
+_PARTS = (RECORD, SNAPSHOT, WORK, "config.json", "rootfs", "upper", "work")
+
+
+class Image:
+    """One image of a layout, chosen for a platform, its configuration read."""
+
+    def __init__(
+        self, layout: Layout, descriptor: Descriptor, platform: str | None = None, name: str | None = None
+    ) -> None:
+        self.layout = layout
+        self.name = name
+        self.descriptor, self.manifest = manifests.choose(layout, descriptor, platform)
+        self.config = configs.load(layout, self.manifest)
+        self.diff_ids = configs.diff_ids(self.config)
+        self.layers: list[Descriptor] = self.manifest["layers"]
+
+    @property
+    def id(self) -> str:
+        """The digest of its configuration, by which it is known."""
+        return str(self.manifest["config"]["digest"])
+
+    def sources(self, owner: Owner) -> list[Any]:
+        """Its layers, to be unpacked."""
+        from oci_tools.layer.apply import Source
+
+        found = []
+        for layer, diff_id in zip(self.layers, self.diff_ids, strict=True):
+            kind = layer.get("mediaType", "")
+            if kind and not kind.startswith(_LAYERS):
+                raise Error("cannot unpack", layer["digest"], f"unknown type of layer: '{kind}'")
+            found.append(Source(self._opener(layer, owner), layer["digest"], layer["size"], diff_id))
+        return found
+
+    def _opener(self, layer: Descriptor, owner: Owner) -> Callable[[], Any]:
+        def open_layer() -> Any:
+            from oci_tools import compress
+
+            file = self.layout.blob(layer)
+            said = layer.get("mediaType", "").replace(".gzip", "+gzip").replace(".zstd", "+zstd")
+            found = compress.kind(os.pread(file.fileno(), 8, 0))
+            if said and (said.rpartition("+")[2] if "+" in said else "none") != found:
+                owner.warn("type", f"layer '{layer['digest']}' is {_SAID[found]}, whatever its type says")
+            return file
+
+        return open_layer
+
+    def record(self) -> dict[str, Any]:
+        return {
+            "version": VERSION,
+            "image": f"{self.layout.path}@{self.descriptor['digest']}",
+            "name": self.name,
+            "manifest": self.descriptor["digest"],
+            "config": self.id,
+            "layers": [layer["digest"] for layer in self.layers],
+            "diffIds": self.diff_ids,
+        }
+
+
+def specification(image: Image, rootfs: Any) -> dict[str, Any]:
+    """The config.json of an image; `rootfs` is where a user's name is looked up: see runtime/spec.py."""
+    from oci_tools.runtime import spec
+
+    return spec.from_image(image.config, rootfs, spec.default(rootless=os.geteuid() != 0))
+
+
+# -- bundles that are there ----------------------------------------------------------------------
+
+
+def is_bundle(path: str) -> bool:
+    """Whether a directory is a bundle of ours (contracts.md, "Path operands")."""
+    return os.path.exists(f"{path}/{RECORD}")
+
+
+def record(path: str) -> dict[str, Any]:
+    """The record of a bundle."""
+    known = document.load(f"{path}/{RECORD}")
+    if not isinstance(known, dict) or known.get("version") != VERSION:
+        raise Error("cannot read", f"{path}/{RECORD}", "not a record that this version knows")
+    return known
+
+
+def overlay_of(path: str) -> dict[str, Any] | None:
+    """What an overlay bundle stacks: its annotation as a dict; None for a plain bundle."""
+    spec = document.load(f"{path}/config.json")
+    text = (spec.get("annotations") or {}).get(OVERLAY) if isinstance(spec, dict) else None
+    found: dict[str, Any] | None = document.loads(text, OVERLAY) if isinstance(text, str) else None
+    return found
+
+
+def remove(path: str) -> None:
+    """Remove a bundle with all that is in it, and its root in the layer store."""
+    path = os.path.abspath(path)
+    if not is_bundle(path) and not os.path.exists(f"{path}/{WORK}"):
+        raise Error("cannot remove", path, "it is no bundle of ours", f"it has no {RECORD}")
+    known = overlay_of(path) if os.path.exists(f"{path}/config.json") else None
+    fs.remove_tree(path)
+    if known is not None:
+        try:
+            os.unlink(f"{stores.directory()}/.roots/{_root_name(path)}")
+        except FileNotFoundError:
+            pass
+
+
+# -- making one -----------------------------------------------------------------------------------
+
+
+def unpack(image: Image, path: str, owner: Owner, limits: Limits, specify: Specify = specification) -> str:
+    """Make the bundle `path`, with all files of an image in it; its absolute path is returned."""
+    from oci_tools.layer import merge, snapshot
+
+    with _Making(path) as making:
+        merge.flatten(image.sources(owner), making.part("rootfs"), owner, limits)
+        rootfd = os.open(making.part("rootfs"), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            snapshot.take(rootfd, making.part(SNAPSHOT))
+            spec = specify(image, rootfd)
+        finally:
+            os.close(rootfd)
+        making.finish(["rootfs", SNAPSHOT], spec, {**image.record(), "owner": owner.key, "snapshot": SNAPSHOT})
+    return making.path
+
+
+def overlay(
+    image: Image,
+    path: str,
+    owner: Callable[[], Owner] | None = None,
+    limits: Limits | None = None,
+    specify: Specify = specification,
+) -> str:
+    """Make the overlay bundle `path` over the shared layer store; its absolute path is returned.
+
+    `owner` and `limits` are wanted only where layers have to be unpacked first.
+    """
+    from oci_tools.layer import lookup
+
+    key = "" if os.geteuid() == 0 else f"single-{os.geteuid()}-{os.getegid()}"
+    store = stores.Store(key)
+    with _Making(path) as making, store.lock():
+        store.use(making.path, _root_name(making.path))
+        chain = store.chain(image.id) or _fill(store, image, owner, limits)
+        stores.make_upper(making.part("upper"), chain)
+        for name in ("work", "rootfs"):
+            os.mkdir(making.part(name), 0o700)
+        spec = specify(image, lookup.reader([store.tree(digest) for digest in chain.lower], PASSWD_MAX))
+        stacked = {"lower": chain.lower, "upper": "upper", "work": "work", "store": store.trees}
+        spec.setdefault("annotations", {})[OVERLAY] = document.dumps(stacked).decode()
+        made = {**image.record(), "owner": key, "snapshot": None}
+        making.finish(["upper", "work", "rootfs"], spec, made)
+    return making.path
+
+
+def _fill(
+    store: stores.Store, image: Image, owner: Callable[[], Owner] | None, limits: Limits | None
+) -> stores.Chain:
+    from oci_tools.layer import owner as owners
+    from oci_tools.layer.limits import Limits
+
+    if not image.layers:
+        raise Error("cannot stack", image.id, "the image has no layers", "unpack it without --overlay")
+    whose = (owner or owners.for_process)()
+    return store.ensure(image.id, image.sources(whose), whose, limits or Limits())
+
+
+def _root_name(path: str) -> str:
+    from oci_tools.image import digest
+
+    return digest.of(os.fsencode(path)).partition(":")[2][:32]
+
+
+class _Making:
+    """A bundle being made, in a `with` block: what is not finished is removed with all that was begun."""
+
+    def __init__(self, path: str) -> None:
+        self.path = os.path.abspath(path)
+        self._work = f"{self.path}/{WORK}"
+        self._lock: fs.Lock | None = None
+        self._made = False
+        self._finished = False
+
+    def part(self, name: str) -> str:
+        return f"{self._work}/{name}"
+
+    def __enter__(self) -> _Making:
+        try:
+            self._claim()
+        except BaseException:
+            if self._lock:
+                self._lock.__exit__()
+            raise
+        return self
+
+    def _claim(self) -> None:
+        """Have the directory, empty but for our work, and nobody else in it."""
+        try:
+            os.makedirs(os.path.dirname(self.path), exist_ok=True)
+            try:
+                os.mkdir(self.path, 0o700)
+                self._made = True
+            except FileExistsError:
+                names = set(os.listdir(self.path))
+                if names and (WORK not in names or RECORD in names or not names.issubset(_PARTS)):
+                    raise Error("cannot unpack into", self.path, "it is not empty") from None
+                os.chmod(self.path, 0o700)
+            if not os.path.isdir(self._work):
+                os.mkdir(self._work, 0o700)
+        except OSError as error:
+            raise Error("cannot make bundle", self.path, error) from None
+        lock = fs.Lock(self._work, timeout=0)
+        try:
+            lock.__enter__()
+        except Busy:
+            raise Busy("cannot unpack into", self.path, "another process is unpacking into it") from None
+        self._lock = lock
+        try:
+            ours = os.path.samestat(os.fstat(lock.fd), os.stat(self._work))
+        except FileNotFoundError:
+            ours = False
+        if not ours or is_bundle(self.path):  # the other one has just finished
+            raise Busy("cannot unpack into", self.path, "another process has unpacked into it")
+        self._clean()
+
+    def _clean(self) -> None:
+        """Remove what a killed maker left."""
+        for name in _PARTS:
+            if name != WORK:
+                fs.remove_tree(f"{self.path}/{name}")
+        for name in os.listdir(self._work):
+            fs.remove_tree(f"{self._work}/{name}")
+
+    def finish(self, parts: list[str], spec: dict[str, Any], known: dict[str, Any]) -> None:
+        """Everything is there: give the parts their names, the record last."""
+        try:
+            for name in parts:
+                os.rename(self.part(name), f"{self.path}/{name}")
+            fs.write(f"{self.path}/config.json", document.dumps(spec) + b"\n", sync=False)
+            fs.write(self.part(RECORD), document.dumps(known) + b"\n", sync=False)
+            os.rename(self.part(RECORD), f"{self.path}/{RECORD}")
+        except OSError as error:
+            raise Error("cannot make bundle", self.path, error) from None
+        self._finished = True
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            if not self._finished:
+                self._clean()
+            os.rmdir(self._work)
+            if self._made and not self._finished:
+                os.rmdir(self.path)
+        except (OSError, Error):
+            if self._finished:
+                raise
+        finally:
+            if self._lock:
+                self._lock.__exit__()

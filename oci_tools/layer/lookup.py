@@ -1,0 +1,122 @@
+"""One file in a stack of layers, found as overlayfs would find it, without mounting anything.
+
+For the few bytes of a stranger's passwd that are wanted before there is a container.  Every
+name is opened from the directory it is in and without following links; a link is followed here, with
+the stack's root as `/`.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from oci_tools.errors import Error
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+LINKS_MAX = 40
+_FLAGS = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def reader(trees: list[str], limit: int) -> Callable[[str], bytes | None]:
+    """A function that reads a file, of at most `limit` bytes, in trees that are stacked, the top one first.
+
+    It gives None where there is no such file.
+    """
+
+    def read(path: str) -> bytes | None:
+        fds = [os.open(tree, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC) for tree in trees]
+        try:
+            return _read(fds, os.fsencode(path), limit)
+        finally:
+            for fd in fds:
+                os.close(fd)
+
+    return read
+
+
+def _read(roots: list[int], path: bytes, limit: int) -> bytes | None:
+    todo = _parts(path)
+    for _ in range(LINKS_MAX):
+        fd, done, rest = _descend(roots, todo)
+        if fd < 0:
+            return None
+        try:
+            seen = os.fstat(fd)
+            if stat.S_ISLNK(seen.st_mode):
+                target = os.readlink(b"", dir_fd=fd)
+                todo = ([] if target.startswith(b"/") else done) + _parts(target) + rest
+            elif rest:
+                return None
+            elif not stat.S_ISREG(seen.st_mode):
+                raise Error("cannot read", path, "not a regular file")
+            else:
+                with open(f"/proc/self/fd/{fd}", "rb", buffering=0) as file:
+                    data = file.read(limit + 1) if seen.st_size <= limit else b""
+                if seen.st_size > limit or len(data) > limit:
+                    raise Error("cannot read", path, f"larger than {limit} bytes")
+                return data
+        finally:
+            os.close(fd)
+    raise Error("cannot read", path, "too many levels of symbolic links")
+
+
+def _descend(roots: list[int], parts: list[bytes]) -> tuple[int, list[bytes], list[bytes]]:
+    """Go down as far as there are directories.
+
+    What comes is the first that is none (-1: there is nothing), the directory it is in, the parts behind it.
+    """
+    fds = [os.dup(fd) for fd in roots]
+    done: list[bytes] = []
+    try:
+        for at, part in enumerate(parts):
+            if part == b"..":
+                return _descend(roots, [*done[:-1], *parts[at + 1 :]])
+            below, found = _enter(fds, part)
+            if found >= 0 or not below:
+                return found, done, parts[at + 1 :]
+            for fd in fds:
+                os.close(fd)
+            fds = below
+            done.append(part)
+        return os.dup(fds[0]), done, []
+    finally:
+        for fd in fds:
+            os.close(fd)
+
+
+def _enter(fds: list[int], name: bytes) -> tuple[list[int], int]:
+    """The directories of a name in directories that are stacked; or what it is if it is none, else -1."""
+    below: list[int] = []
+    for at in fds:
+        try:
+            fd = os.open(name, _FLAGS, dir_fd=at)
+        except FileNotFoundError:
+            continue
+        seen = os.fstat(fd)
+        if stat.S_ISDIR(seen.st_mode):
+            below.append(fd)
+            if _is_opaque(fd):
+                break
+            continue
+        if below or (stat.S_ISCHR(seen.st_mode) and seen.st_rdev == 0):
+            os.close(fd)  # a directory above hides it, or it is a whiteout
+            return below, -1
+        return [], fd
+    return below, -1
+
+
+def _parts(path: bytes) -> list[bytes]:
+    return [part for part in path.split(b"/") if part and part != b"."]
+
+
+def _is_opaque(fd: int) -> bool:
+    for name in ("trusted.overlay.opaque", "user.overlay.opaque"):
+        try:
+            if os.getxattr(f"/proc/self/fd/{fd}", name) == b"y":
+                return True
+        except OSError:
+            pass
+    return False
