@@ -67,9 +67,45 @@ _UPDATE = (
 
 
 def main(words: list[str]) -> int:
-    if words and (words[0] in _LAUNCHING or (words[0] not in VERBS and not words[0].startswith("-"))):
+    verb = _first_operand(words)
+    if verb in _LAUNCHING or (words and verb not in VERBS and "--help" not in words):
         seal.ensure()
-    return cli.main(COMMAND, words)
+    return cli.main(_command_of(one_shot=verb not in VERBS), words)
+
+
+def _first_operand(words: list[str]) -> str | None:
+    """The word behind the options that stand before a verb; None behind any other option."""
+    table = {name: option[1] for option in (*_GLOBAL, *cli.SHARED) for name in cli.names(option)}
+    rest = iter(words)
+    for word in rest:
+        if not word.startswith("-"):
+            return word
+        name, equals, _ = word.partition("=")
+        if name not in table:
+            return None
+        if table[name] != "flag" and not equals:
+            next(rest, None)
+    return None
+
+
+def _command_of(one_shot: bool) -> cli.Command:
+    """The command's declaration; the verbs start without the one-shot's many options."""
+    default = None
+    if one_shot:
+        from oci_tools.container.options import OPTIONS
+
+        default = cli.Command(
+            "oci-run", "run a container of an image or a bundle", "IMAGE [CMD...]", OPTIONS, _one_shot,
+            stop=True, failure=125, example="oci-run -it --rm alpine sh",
+        )  # fmt: skip
+    return cli.Command("oci-run", "run containers", options=_GLOBAL, verbs=VERBS, default=default)
+
+
+def __getattr__(name: str) -> cli.Command:
+    """COMMAND, whole, for who looks at the declaration."""
+    if name != "COMMAND":
+        raise AttributeError(name)
+    return _command_of(one_shot=True)
 
 
 def _verb(action: Callable[[Args, str], Any]) -> Callable[[Args], int | None]:
@@ -294,4 +330,3 @@ VERBS = {
         "list", "list containers", "", (_FORMAT, ("-q --quiet", "flag", False, "only ids")), _list,
     ),
 }  # fmt: skip
-COMMAND = cli.Command("oci-run", "run containers", options=_GLOBAL, verbs=VERBS)
