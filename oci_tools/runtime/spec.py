@@ -113,7 +113,8 @@ def make_rootless(spec: dict[str, Any], uid: int | None = None, gid: int | None 
                 "destination": mount["destination"],
                 "type": "none",
                 "source": "/sys",
-                "options": ["rbind", "nosuid", "noexec", "nodev", "ro"],
+                # recursively: with a delegated cgroup below, "ro" alone would leave that writable (CVE-2023-25809)
+                "options": ["rbind", "nosuid", "noexec", "nodev", "ro", "rro"],
             }
         elif mount.get("type") == "cgroup":
             continue
