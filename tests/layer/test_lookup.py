@@ -6,7 +6,7 @@ import stat
 import pytest
 
 from oci_tools.errors import Error
-from oci_tools.layer import look
+from oci_tools.layer import lookup
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ def stack(tmp_path):
 
 
 def read(trees, path="etc/passwd", limit=100):
-    found = look.read([str(tree) for tree in trees], path, limit)
+    found = lookup.reader([str(tree) for tree in trees], limit)(path)
     return None if found is None else found.decode()
 
 
@@ -102,15 +102,15 @@ def test_a_link_to_a_directory_of_lower_layers(stack):
 
 def test_a_loop_of_links(stack):
     (stack[0] / "etc/passwd").symlink_to("passwd")
-    with pytest.raises(Error, match="cannot read '/etc/passwd': too many levels of symbolic links"):
+    with pytest.raises(Error, match="cannot read 'etc/passwd': too many levels of symbolic links"):
         read(stack)
 
 
 def test_what_is_no_file(stack):
     os.mkfifo(stack[0] / "etc/passwd")
-    with pytest.raises(Error, match="cannot read '/etc/passwd': not a regular file"):
+    with pytest.raises(Error, match="cannot read 'etc/passwd': not a regular file"):
         read(stack)
-    with pytest.raises(Error, match="cannot read '/etc': not a regular file"):
+    with pytest.raises(Error, match="cannot read 'etc': not a regular file"):
         read(stack, "etc")
     (stack[0] / "file").write_text("x")
     assert read(stack, "file/passwd") is None
@@ -119,7 +119,7 @@ def test_what_is_no_file(stack):
 def test_only_so_much_is_read(stack):
     with open(stack[2] / "etc/passwd", "wb") as file:
         file.truncate(1 << 40)
-    with pytest.raises(Error, match="cannot read '/etc/passwd': larger than 100 bytes"):
+    with pytest.raises(Error, match="cannot read 'etc/passwd': larger than 100 bytes"):
         read(stack)
 
 
