@@ -379,7 +379,7 @@ def _error(error: BaseException, url: str) -> Error:
         if isinstance(cause, ssl.SSLCertVerificationError):
             why = cause.verify_message or "certificate verify failed"
             return Error("cannot trust", host, why.lower(), "--tls-verify=false accepts any certificate")
-        if isinstance(cause, (TimeoutError, ConnectionError)) and type(cause).__module__ == "builtins":
+        if isinstance(cause, (TimeoutError, ConnectionError)):  # http.client's RemoteDisconnected is one
             return Lost("cannot reach", host, cause if cause.strerror else _plain(cause))
         if isinstance(cause, ssl.SSLError):
             return Error(

@@ -47,7 +47,10 @@ class Docker:
         config = {
             "version": 0.1,
             "log": {"level": "info", "formatter": "json", "accesslog": {"disabled": True}},
-            "storage": {"filesystem": {"rootdirectory": str(self.directory / "store")}, "delete": {"enabled": True}},
+            "storage": {
+                "filesystem": {"rootdirectory": str(self.directory / "store")},
+                "delete": {"enabled": True},
+            },
             **self.sections,
             "http": {"addr": "127.0.0.1:0", **self.sections.get("http", {})},
         }
@@ -224,7 +227,12 @@ class Fake:
         return path
 
     def manifest(
-        self, repository: str, reference: str, found: Any, media_type: str = MANIFEST, algorithm: str = "sha256"
+        self,
+        repository: str,
+        reference: str,
+        found: Any,
+        media_type: str = MANIFEST,
+        algorithm: str = "sha256",
     ) -> dict[str, Any]:
         """Serve a manifest by its digest, and by a tag; its descriptor."""
         data = found if isinstance(found, bytes) else json.dumps(found).encode()
@@ -240,7 +248,12 @@ class Fake:
     ) -> dict[str, Any]:
         """Serve an image; its descriptor."""
         diff_ids = [digest(layer) for layer in layers]
-        config = {"os": "linux", "architecture": "amd64", **platform, "rootfs": {"type": "layers", "diff_ids": diff_ids}}
+        config = {
+            "os": "linux",
+            "architecture": "amd64",
+            **platform,
+            "rootfs": {"type": "layers", "diff_ids": diff_ids},
+        }
         data = json.dumps(config).encode()
         for blob in (data, *layers):
             self.blob(repository, blob)
@@ -253,7 +266,9 @@ class Fake:
         made = self.manifest(repository, tag, found, media_type)
         return {**made, "platform": platform} if platform else made
 
-    def index(self, repository: str, tag: str, manifests: list[dict[str, Any]], **more: Any) -> dict[str, Any]:
+    def index(
+        self, repository: str, tag: str, manifests: list[dict[str, Any]], **more: Any
+    ) -> dict[str, Any]:
         found = {"schemaVersion": 2, "mediaType": INDEX, "manifests": manifests, **more}
         return self.manifest(repository, tag, found, INDEX)
 

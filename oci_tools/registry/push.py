@@ -55,7 +55,7 @@ def push(
         reference = ref.tag if last and ref.tag and not ref.digest else child["digest"]
         media_type = child.get("mediaType") or manifests.kind(document.loads(data), child)
         answer = registry.put_manifest(repository, reference, data, media_type)
-        if not answer.header("OCI-Subject"):
+        if is_document(child) and not answer.header("OCI-Subject"):
             _announce(registry, repository, data, child, media_type)
     return f"{ref.name}@{descriptor['digest']}"
 

@@ -180,9 +180,11 @@ class Repository:
         found = self._digests.get(reference)
         if found is None and os.path.exists(self.layout.blob_path(reference)):
             try:
-                found = self.layout.find(reference)  # within an index, as other tools leave it
+                inner = self.layout.find(reference)  # within an index, as other tools leave it
             except Error:
                 return None
+            media_type = inner.get("mediaType")
+            found = inner if manifests.is_index(media_type) or manifests.is_manifest(media_type) else None
         return found
 
     def manifest(self, reference: str) -> tuple[bytes, Descriptor] | None:

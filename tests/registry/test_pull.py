@@ -14,7 +14,18 @@ from typing import Any
 
 import pytest
 
-from tests.peers import DOCKER_MANIFEST, INDEX, LAYER, MANIFEST, Answer, Asked, Docker, Fake, certificate, digest
+from tests.peers import (
+    DOCKER_MANIFEST,
+    INDEX,
+    LAYER,
+    MANIFEST,
+    Answer,
+    Asked,
+    Docker,
+    Fake,
+    certificate,
+    digest,
+)
 
 QUICK = ("--retries", "1", "--retry-delay", "1")
 LAYERS = [os.urandom(3_000_000), b"small layer", b""]
@@ -130,7 +141,9 @@ def platforms(fake: Fake) -> dict[str, dict[str, Any]]:
         "s390x": fake.image("multi", "", [b"s390x"], os="linux", architecture="s390x"),
     }
     inner = fake.index("multi", "", [made["s390x"]])
-    made["index"] = fake.index("multi", "latest", [made["amd64"], made["arm64"], inner], annotations={"a": "b"})
+    made["index"] = fake.index(
+        "multi", "latest", [made["amd64"], made["arm64"], inner], annotations={"a": "b"}
+    )
     return made
 
 
@@ -181,7 +194,11 @@ def test_an_index_that_contains_itself_or_is_too_deep(oci: Any, fake: Fake) -> N
 def test_as_an_archive(oci: Any, fake: Fake, image: Any, tmp_path: Path) -> None:
     done = oci("pull", f"{fake.host}/app:v1", "-", binary=True)
     (tmp_path / "x.tar").write_bytes(done.stdout)
-    names = subprocess.run(["tar", "-t"], input=done.stdout, check=True, capture_output=True).stdout.decode().split()
+    names = (
+        subprocess.run(["tar", "-t"], input=done.stdout, check=True, capture_output=True)
+        .stdout.decode()
+        .split()
+    )
     assert {"oci-layout", "index.json", f"blobs/{image['digest'].replace(':', '/')}"} <= set(names)
     assert not list((tmp_path / "root").iterdir())
 
@@ -239,7 +256,9 @@ def test_a_range_that_is_not_the_one_asked_for(oci: Any, fake: Fake, image: Any)
     assert "asked from 2000000 on" in oci("pull", *QUICK, f"{fake.host}/app:v1", "./img", code=1).stderr
 
 
-def test_a_beginning_that_turns_out_wrong_is_thrown_away(oci: Any, fake: Fake, image: Any, tmp_path: Path) -> None:
+def test_a_beginning_that_turns_out_wrong_is_thrown_away(
+    oci: Any, fake: Fake, image: Any, tmp_path: Path
+) -> None:
     path = fake.blob("app", LAYERS[0])
     fake.on("GET", path, cut(LAYERS[0], 2_000_000), Answer(503))
     oci("pull", *QUICK, f"{fake.host}/app:v1", "./img", code=75)
@@ -321,7 +340,11 @@ GOOD = {"schemaVersion": 2, "mediaType": MANIFEST, "config": {}, "layers": []}
     [
         (b"<html>", {"Content-Type": "text/html"}, "not valid json"),
         (b"[]", {"Content-Type": MANIFEST}, "not an object"),
-        (b"{}", {"Content-Type": "application/vnd.strange+json"}, "unknown type 'application/vnd.strange+json'"),
+        (
+            b"{}",
+            {"Content-Type": "application/vnd.strange+json"},
+            "unknown type 'application/vnd.strange+json'",
+        ),
         (b'{"schemaVersion":1}', {}, "docker schema 1"),
         (json.dumps(GOOD).encode(), {"Content-Type": INDEX}, f"its type is '{MANIFEST}', not '{INDEX}'"),
         (json.dumps(GOOD).encode(), {"Content-Type": MANIFEST}, "config: not a digest"),
@@ -383,9 +406,13 @@ def test_retries_end(oci: Any, fake: Fake, image: Any) -> None:
     assert len(fake.seen("GET", "manifests")) == 2
 
 
-def test_a_busy_registry_is_asked_again_when_it_says(oci: Any, fake: Fake, image: Any, tmp_path: Path) -> None:
+def test_a_busy_registry_is_asked_again_when_it_says(
+    oci: Any, fake: Fake, image: Any, tmp_path: Path
+) -> None:
     fake.before("GET", "/v2/app/manifests/v1", Answer(429, {"Retry-After": "0"}), Answer(500))
-    fake.before("GET", fake.blob("app", LAYERS[0]), Answer(429, {"Retry-After": "Thu, 01 Jan 1970 00:00:00 GMT"}))
+    fake.before(
+        "GET", fake.blob("app", LAYERS[0]), Answer(429, {"Retry-After": "Thu, 01 Jan 1970 00:00:00 GMT"})
+    )
     oci("pull", "--retry-delay", "1", f"{fake.host}/app:v1", "./img")
     complete(tmp_path / "img")
     fake.on("GET", "/v2/app/manifests/v1", Answer(429, {"Retry-After": "100000"}))
@@ -402,7 +429,7 @@ def test_a_busy_registry_is_asked_again_when_it_says(oci: Any, fake: Fake, image
         b"HTTP/1.1 200 OK\r\nX: " + b"y" * 100_000 + b"\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzzz\r\n",
         b"HTTP/1.1 200 OK\r\nContent-Length: -5\r\n\r\n",
-        b"HTTP/1.1 200 OK\r\nContent-Length: 12\r\nContent-Type: \x1b[31m\r\n\r\n{\"a\":\"\x1b[2J\"}",
+        b'HTTP/1.1 200 OK\r\nContent-Length: 12\r\nContent-Type: \x1b[31m\r\n\r\n{"a":"\x1b[2J"}',
         b"HTTP/1.1 999 \x1b[2J\r\nContent-Length: 0\r\n\r\n",
     ],
 )
@@ -541,7 +568,9 @@ def test_a_token_that_ends_is_replaced(oci: Any, fake: Fake, image: Any, tmp_pat
         (Answer(200, {}, b" " * (2 << 20)), "larger than", 1),
     ],
 )
-def test_token_services_that_fail(oci: Any, fake: Fake, image: Any, answer: Answer, words: str, code: int) -> None:
+def test_token_services_that_fail(
+    oci: Any, fake: Fake, image: Any, answer: Answer, words: str, code: int
+) -> None:
     tokens(fake)
     fake.on("GET", "/token", answer)
     assert words in oci("pull", *QUICK, f"{fake.host}/app:v1", code=code).stderr
@@ -612,7 +641,9 @@ def test_tls(oci: Any, tmp_path: Path) -> None:
 def test_mirrors(oci: Any, fake: Fake, image: Any, tmp_path: Path) -> None:
     conf = tmp_path / "home/.config/containers/registries.conf"
     conf.parent.mkdir(parents=True)
-    mirrors = "".join(f'[[registry.mirror]]\nlocation = "{place}"\n' for place in ("127.0.0.1:1/x", f"{fake.host}/m"))
+    mirrors = "".join(
+        f'[[registry.mirror]]\nlocation = "{place}"\n' for place in ("127.0.0.1:1/x", f"{fake.host}/m")
+    )
     conf.write_text(f'[[registry]]\nlocation = "{fake.host}"\n{mirrors}')
     fake.image("m/app", "v2", [b"mirrored"])
     oci("pull", f"{fake.host}/app:v2", "./img")
@@ -677,7 +708,15 @@ def test_a_read_only_layout(oci: Any, fake: Fake, image: Any, small_disk: Path) 
 
 def test_progress_for_machines_and_logs(oci: Any, fake: Fake, image: Any) -> None:
     read, write = os.pipe()
-    done = oci("pull", "--status-fd", str(write), "--progress=plain", f"{fake.host}/app:v1", "./img", pass_fds=(write,))
+    done = oci(
+        "pull",
+        "--status-fd",
+        str(write),
+        "--progress=plain",
+        f"{fake.host}/app:v1",
+        "./img",
+        pass_fds=(write,),
+    )
     os.close(write)
     with open(read) as told:
         said = [json.loads(line) for line in told]
