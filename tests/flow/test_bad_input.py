@@ -183,6 +183,7 @@ def test_killed_at_any_moment_the_layout_is_valid_and_the_next_run_finishes(
         json.loads((tmp_path / "copy/index.json").read_text())
     oci("pull", f"{registry.host}/app", "./copy")
     oci("unpack", "./copy", "./b")
+    oci("image", "gc", "./copy")
     blobs = {path.name for path in (tmp_path / "copy/blobs/sha256").iterdir()}
     assert blobs == {path.name for path in (layout / "blobs/sha256").iterdir()}
     assert sorted(os.listdir(tmp_path / "copy")) == ["blobs", "index.json", "oci-layout"]
