@@ -37,7 +37,7 @@ def resolve(text: str, rootfs: int | str | Read | None) -> dict[str, Any]:
     """
     name, colon, group = text.partition(":")
     if rootfs is None:
-        if not (number(name, "0") and number(group, "0")):
+        if not is_numeric(text):
             raise Error("cannot look up user", text, "no root file system to look in", "say it in numbers")
         uid, gid = _id(name or "0", text), _id(group or "0", text)
         return {"uid": uid, "gid": gid, "additionalGids": [gid]}
@@ -48,6 +48,12 @@ def resolve(text: str, rootfs: int | str | Read | None) -> dict[str, Any]:
         return {"uid": uid, "gid": gid, "additionalGids": [gid]}
     others = list(dict.fromkeys(_memberships(login, read))) if login else []
     return {"uid": uid, "gid": gid, "additionalGids": [gid, *(other for other in others if other != gid)]}
+
+
+def is_numeric(text: str) -> bool:
+    """Whether a user is said in numbers alone, or not at all: nothing has to be looked up."""
+    name, _, group = text.partition(":")
+    return number(name, "0") and number(group, "0")
 
 
 def group(text: str, rootfs: int | str | Read | None) -> int:

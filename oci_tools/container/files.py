@@ -1,0 +1,109 @@
+"""/etc/hosts, /etc/hostname and /etc/resolv.conf of a container, as text (moby, libnetwork)."""
+
+from __future__ import annotations
+
+from oci_tools.errors import Error, Usage
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from oci_tools.cli import Args
+    from oci_tools.container.host import Host
+
+NAMES = ("hosts", "hostname", "resolv.conf")
+STUB = "/run/systemd/resolve/resolv.conf"  # what systemd-resolved itself asks, behind its 127.0.0.53
+LOOPBACK = """\
+127.0.0.1\tlocalhost
+::1\tlocalhost ip6-localhost ip6-loopback
+fe00::\tip6-localnet
+ff00::\tip6-mcastprefix
+ff02::1\tip6-allnodes
+ff02::2\tip6-allrouters
+"""
+
+
+def texts(spec: dict[str, Any], args: Args, host: Host) -> dict[str, str]:
+    """The content of each file."""
+    own = any(each["type"] == "network" for each in spec["linux"].get("namespaces", ()))
+    name = spec.get("hostname") or host.hostname()
+    return {
+        "hosts": hosts("" if own else _text(host, "/etc/hosts"), args.add_host),
+        "hostname": f"{name}\n",
+        "resolv.conf": resolver(_resolver_of(host, own), own, args),
+    }
+
+
+def _text(host: Host, path: str) -> str:
+    return host.text(path) if host.exists(path) else ""
+
+
+def _resolver_of(host: Host, own: bool) -> str:
+    text = _text(host, "/etc/resolv.conf")
+    if own and servers(text) == ["127.0.0.53"]:
+        return _text(host, STUB) or text
+    return text
+
+
+def hosts(base: str, more: list[str]) -> str:
+    """`base`, or if there is none the loopback names, and NAME:ADDRESS lines."""
+    lines = base or LOOPBACK
+    if not lines.endswith("\n"):
+        lines += "\n"
+    for word in more:
+        name, colon, address = word.partition("=" if "=" in word.partition(":")[0] else ":")
+        address = address.removeprefix("[").removesuffix("]")
+        if not name or not is_address(address):
+            raise Usage("invalid value for --add-host", word, hint="NAME:ADDRESS")
+        lines += f"{address}\t{name}\n"
+    return lines
+
+
+def is_address(text: str) -> bool:
+    """Is it an IPv4 or IPv6 address?"""
+    from _socket import AF_INET, AF_INET6, inet_pton
+
+    for family in (AF_INET, AF_INET6):
+        try:
+            inet_pton(family, text)
+            return True
+        except (OSError, ValueError):
+            continue
+    return False
+
+
+def servers(text: str) -> list[str]:
+    """The name servers of a resolv.conf."""
+    fields = [line.split() for line in text.split("\n")]
+    return [words[1] for words in fields if len(words) > 1 and words[0] == "nameserver"]
+
+
+def resolver(base: str, own: bool, args: Args) -> str:
+    """resolv.conf: the host's, with what the options replace; with a network of one's own, without
+    servers on loopback, which is another one there."""
+    kept = []
+    for line in base.split("\n"):
+        words = line.split()
+        if not words or words[0][0] in "#;":
+            continue
+        if words[0] == "nameserver":
+            if args.dns or (own and len(words) > 1 and (words[1].startswith("127.") or words[1] == "::1")):
+                continue
+        elif words[0] in ("search", "domain"):
+            if args.dns_search:
+                continue
+        elif words[0] == "options" and args.dns_option:
+            continue
+        kept.append(" ".join(words))
+    for address in args.dns:
+        if not is_address(address):
+            raise Usage("invalid value for --dns", address, hint="an address")
+        kept.append(f"nameserver {address}")
+    search = [domain for domain in args.dns_search if domain != "."]  # "." alone: none
+    for name, values in (("search", search), ("options", args.dns_option)):
+        for value in values:
+            if not value or any(c.isspace() for c in value):
+                raise Error("invalid value for resolv.conf", value)
+        if values:
+            kept.append(f"{name} {' '.join(values)}")
+    return "".join(f"{line}\n" for line in kept)

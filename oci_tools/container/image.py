@@ -1,0 +1,98 @@
+"""Where the image of a container comes from: the store, or first its registry; and what a bundle's users are."""
+
+from __future__ import annotations
+
+import os
+
+from oci_tools import bundle as bundles
+from oci_tools import document, fs
+from oci_tools.errors import Error
+from oci_tools.image import layout as layouts
+from oci_tools.image import ref as refs
+from oci_tools.layer import lookup
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from oci_tools.runtime.user import Read
+
+
+def bring(word: str, when: str, platform: str | None = None) -> str:
+    """Have the image that a word means in the store, asking its registry when it says; the word to find it by.
+
+    when  "always", "missing" or "never"
+    """
+    if word == "-":
+        return word
+    place = refs.locate(word)
+    if place.kind not in ("store", "registry") or place.ref is None:
+        return word
+    name = str(place.ref)
+    if when != "always" and _is_there(name):
+        return name
+    if when == "never":
+        raise Error("no such image", word)
+    _pull(place.ref, platform)
+    return name
+
+
+def _is_there(name: str) -> bool:
+    try:
+        layouts.at(refs.locate(name)).find(refs.locate(name).name)
+        return True
+    except Error:
+        return False
+
+
+def _pull(ref: refs.Ref, platform: str | None) -> None:
+    """Pull into the store, in a process of its own: it has threads, and what forks containers may not."""
+    reader, writer = os.pipe2(os.O_CLOEXEC)
+    pid = os.fork()
+    if pid == 0:
+        code = 70
+        try:
+            os.close(reader)
+            code = _pull_here(ref, platform, writer)
+        finally:
+            os._exit(code)
+    os.close(writer)
+    with open(reader, "rb") as pipe:
+        said = pipe.read()
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    if code:
+        raise Error(
+            said.decode("utf-8", "replace") or f"pulling '{ref}' ended with code {code}", code=abs(code)
+        )
+
+
+def _pull_here(ref: refs.Ref, platform: str | None, errors: int) -> int:
+    from oci_tools.registry.copy import Options
+    from oci_tools.registry.progress import Progress
+    from oci_tools.registry.pull import pull
+
+    try:
+        progress = Progress("pull")
+        with layouts.store() as layout, Options(progress=progress) as options, progress:
+            pull(ref, layout, str(ref), options, [platform] if platform else ())
+        return 0
+    except Error as error:
+        os.write(errors, str(error).encode("utf-8", "replace"))
+        return error.code
+    except KeyboardInterrupt:
+        return 130
+
+
+def users_of(bundle: str, spec: dict[str, Any]) -> str | Read:
+    """Where the users of a bundle are looked up: in its rootfs, or in what its overlay will show."""
+    text = spec.get("annotations", {}).get(bundles.OVERLAY)
+    if text is None:
+        return os.path.join(bundle, spec["root"]["path"])
+    try:
+        said = document.loads(text, bundles.OVERLAY)
+        store = said.get("store") or f"{fs.root()}/layers"
+        parts = [digest.partition(":") for digest in said["lower"]]
+        trees = [os.path.join(bundle, said["upper"]), *(f"{store}/{kind}/{text}" for kind, _, text in parts)]
+    except (KeyError, TypeError, AttributeError):
+        raise Error(f"config.json: annotations: bad value of {bundles.OVERLAY}") from None
+    return lookup.reader(trees, bundles.PASSWD_MAX)

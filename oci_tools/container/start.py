@@ -1,0 +1,205 @@
+"""One-shot containers: `oci-run [OPTIONS] IMAGE|BUNDLE [CMD...]`.
+
+    a word -> an image, pulled if missing, its layers stacked; or a bundle
+           -> a specification: the image's, then what the options say
+           -> a directory of its own (place.py) -> runtime.lifecycle.run -> the payload's exit code
+
+Everything is planned before anything is made, and what was made is removed when the container has
+ended, unless it is to be kept.
+"""
+
+from __future__ import annotations
+
+import os
+
+from oci_tools import bundle as bundles
+from oci_tools import fs
+from oci_tools.container import files, mounts, options, place, security
+from oci_tools.container.host import Host
+from oci_tools.errors import Error, Usage
+from oci_tools.runtime import check, launch, lifecycle
+from oci_tools.runtime import spec as specs
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from oci_tools.cli import Args
+    from oci_tools.container.place import Place
+    from oci_tools.runtime.user import Read
+
+
+def one_shot(args: Args) -> int:
+    """Run a container of an image or bundle; the payload's exit code, or 0 if it was only started."""
+    _check(args)
+    word = _word(args)
+    if is_bundle(word):
+        with place.Place(word, args.name, _keeps(args)) as held:
+            return _run(held, _of_bundle(os.path.abspath(word), held, args), args)
+    return _image(word, args)
+
+
+def _image(word: str, args: Args) -> int:
+    from oci_tools.container import image as images
+    from oci_tools.image.source import Source
+
+    word = images.bring(word, args.pull, args.platform)
+    with place.Place(word, args.name, _keeps(args)) as held:
+        with Source(word) as source:
+            found = bundles.Image(source.layout, source.descriptor, args.platform, source.name)
+            spec = _of_image(found, held, args)
+        return _run(held, spec, args)
+
+
+def is_bundle(word: str) -> bool:
+    """A path is a bundle if it holds config.json or our unpack record; anything else is an image."""
+    if not word.startswith(("/", "./", "../")) and word not in (".", ".."):
+        return False
+    return any(os.path.exists(os.path.join(word, name)) for name in (bundles.RECORD, "config.json"))
+
+
+def _check(args: Args) -> None:
+    if args.detach and args.tty:
+        raise Error("cannot use -d with -t", None, "not supported yet")
+    if args.detach and args.interactive:
+        raise Error("cannot use -d with -i", None, "not supported yet")
+    if args.interactive and args.tty and not os.isatty(0):
+        raise Error("cannot use -i with -t", None, "standard input is not a terminal")
+    if args.interactive and args.image == "-":
+        raise Usage("-i and - both want standard input")
+
+
+def _word(args: Args) -> str:
+    """The operand; for `-` the handle on standard input."""
+    if args.image != "-":
+        return str(args.image)
+    from oci_tools.image import archive
+
+    kind, found = archive.from_stdin()
+    if kind != "handle":
+        raise Error("cannot run an archive", "standard input", hint="oci-unpack takes it")
+    return str(found)
+
+
+def _keeps(args: Args) -> bool:
+    return bool(args.detach) if args.rm is None else not args.rm
+
+
+# -- the plan --------------------------------------------------------------------------------
+
+
+def _of_bundle(bundle: str, held: Place, args: Args) -> dict[str, Any]:
+    """The specification of a bundle with what the options change."""
+    from oci_tools.container.image import users_of
+
+    spec = specs.load(bundle)
+    os.symlink(bundle, held.bundle)
+    host = Host(users_of(bundle, spec))
+    if args.cmd or args.entrypoint is not None:
+        spec["process"]["args"] = options.command(args, [], spec["process"]["args"])
+    return _finished(spec, held, args, host)
+
+
+def _of_image(image: bundles.Image, held: Place, args: Args) -> dict[str, Any]:
+    """The specification of an image with what the options say; its overlay bundle is made with it."""
+    made: list[dict[str, Any]] = []
+
+    def specify(image: bundles.Image, users: Read) -> dict[str, Any]:
+        host = Host(users)
+        spec = _finished(from_image(image.config, held.id, args, host), held, args, host)
+        security.filter_by_default(spec, args, host)
+        _add_files(spec, held, args, host)
+        made.append(spec)
+        return spec
+
+    bundles.overlay(image, held.bundle, specify=specify)
+    return made[0]  # as it was written, with the overlay's annotation
+
+
+def from_image(config: dict[str, Any], name: str, args: Args, host: Host) -> dict[str, Any]:
+    """What Docker gives a container of an image before its options: pure."""
+    base = specs.default(host.rootless)
+    if host.exists("/proc/self/ns/time"):
+        base["linux"]["namespaces"].append({"type": "time"})
+    base["hostname"] = host.hostname() if args.network == "host" else name[:12]
+    base["process"]["env"].append(f"HOSTNAME={args.hostname or base['hostname']}")
+    if args.network != "host":
+        base["linux"]["sysctl"] = {"net.ipv4.ip_unprivileged_port_start": "0"}
+        if not host.rootless:  # groups that are not mapped cannot be named
+            base["linux"]["sysctl"]["net.ipv4.ping_group_range"] = "0 2147483647"
+    config = specs.image_config(config)
+    said = config["config"]
+    if args.user is not None:
+        config["config"] = {name: value for name, value in said.items() if name != "User"}
+    spec = specs.from_image(config, host.rootfs, base)
+    words = options.command(args, said.get("Entrypoint", []), said.get("Cmd", []))
+    if not words:
+        raise Error("no command specified", hint="the image has none of its own")
+    spec["process"]["args"] = words
+    return spec
+
+
+def _finished(spec: dict[str, Any], held: Place, args: Args, host: Host) -> dict[str, Any]:
+    """The options applied, and everything checked, before the first thing is made."""
+    missing = options.apply(spec, args, host)
+    if args.cgroup_parent:
+        spec["linux"]["cgroupsPath"] = f"{args.cgroup_parent.rstrip('/')}/{held.id}"
+    if spec["process"].get("terminal"):
+        _size(spec["process"])
+    check.check(spec, "the container's specification")
+    for path in missing:
+        try:
+            os.makedirs(path, exist_ok=True)
+        except OSError as error:
+            raise Error("cannot make directory", path, error) from None
+    return spec
+
+
+def _size(process: dict[str, Any]) -> None:
+    """A terminal begins in the size of ours."""
+    from oci_tools.linux import tty
+
+    for fd in (0, 1, 2):
+        try:
+            height, width = tty.size(fd)
+        except OSError:
+            continue
+        if height and width:
+            process["consoleSize"] = {"height": height, "width": width}
+        return
+
+
+def _add_files(spec: dict[str, Any], held: Place, args: Args, host: Host) -> None:
+    """hosts, hostname and resolv.conf, bound over the image's unless a mount is there."""
+    taken = {mounts.normal(each["destination"]) for each in spec["mounts"]}
+    readonly = bool(spec["root"].get("readonly"))
+    for name, text in files.texts(spec, args, host).items():
+        if f"/etc/{name}" not in taken:
+            path = held.write(name, text.encode("utf-8", "surrogateescape"), 0o644)
+            spec["mounts"].append(mounts.bind(path, f"/etc/{name}", readonly, flat=True))
+
+
+# -- the run -----------------------------------------------------------------------------------
+
+
+def _run(held: Place, spec: dict[str, Any], args: Args) -> int:
+    root = args.root or f"{fs.run()}/runtime"
+    if args.detach:
+        from oci_tools.container import detached
+
+        code: int = detached.run(root, held, spec)
+        return code
+    if not args.interactive:
+        _no_input()
+    code = lifecycle.run(root, held.id, held.bundle, spec, launch.Options())
+    if held.keep:
+        held.ended(code)
+    return code
+
+
+def _no_input() -> None:
+    """Without -i the payload reads an empty standard input."""
+    fd = os.open("/dev/null", os.O_RDONLY)
+    if fd:
+        os.dup2(fd, 0)
+        os.close(fd)
