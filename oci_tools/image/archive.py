@@ -267,26 +267,32 @@ def write(layout: Layout, images: Iterable[tuple[str | None, Descriptor]], strea
     if rows:
         _member(stream, "manifest.json", document.dumps(list(rows.values())))
     for digest, descriptor in blobs.items():
-        _put(stream, _header(_path(digest), descriptor["size"]))
+        stream.write(_header(_path(digest), descriptor["size"]))
         with digests.Verifier(layout.blob(descriptor), descriptor) as blob:
             while data := blob.read(1 << 20):
-                _put(stream, data)
-        _put(stream, bytes(-descriptor["size"] % 512))
-    _put(stream, bytes(1024))
+                stream.write(data)
+        stream.write(bytes(-descriptor["size"] % 512))
+    stream.write(bytes(1024))
 
 
 def write_file(layout: Layout, images: Iterable[tuple[str | None, Descriptor]], path: str) -> None:
-    """An archive in a file, which appears or is replaced when it is whole."""
-    beside = f"{path}.{os.getpid()}.new"
+    """An archive in a file, which appears or is replaced when it is whole; into a pipe or device as it comes."""
     try:
-        with open(beside, "xb") as file:
+        if os.path.exists(path) and not os.path.isfile(path):
+            with open(path, "wb") as file:
+                write(layout, images, file)
+            return
+        # Until it is whole the file has no name, so that being killed leaves nothing.
+        flags = os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC
+        beside = f"{path}.{os.getpid()}.new"
+        with open(os.open(os.path.dirname(path) or ".", flags, 0o644), "wb") as file:
             write(layout, images, file)
+            file.flush()
+            unnamed = f"/proc/self/fd/{file.fileno()}"
+            os.link(unnamed, beside, src_dir_fd=file.fileno(), follow_symlinks=True)  # linkat, not link
         os.rename(beside, path)
     except OSError as error:
         raise Error("cannot write", path, error) from None
-    finally:
-        if os.path.lexists(beside):
-            os.unlink(beside)
 
 
 def _named(name: str | None, descriptor: Descriptor) -> Descriptor:
@@ -328,16 +334,7 @@ def _path(digest: str) -> str:
 
 
 def _member(stream: Any, name: str, data: bytes) -> None:
-    _put(stream, _header(name, len(data)) + data + bytes(-len(data) % 512))
-
-
-def _put(stream: Any, data: bytes) -> None:
-    try:
-        stream.write(data)
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        raise Error("cannot write archive", None, error) from None
+    stream.write(_header(name, len(data)) + data + bytes(-len(data) % 512))
 
 
 def _header(name: str, size: int, kind: bytes = b"0") -> bytes:

@@ -53,7 +53,7 @@ class _Checker:
         self._fast = fast
 
     def image(
-        self, descriptor: Descriptor, seen: set[str], optional: bool = False
+        self, descriptor: Descriptor, seen: set[str], optional: bool = False, depth: int = 0
     ) -> Iterator[tuple[str, str]]:
         """What is wrong with an image, an index and its images, or anything else that has a descriptor."""
         try:
@@ -75,15 +75,18 @@ class _Checker:
             except Error as error:
                 yield digest, str(error)
                 return
+            if depth == manifests.MAX_DEPTH:
+                yield digest, "its indexes are nested too deeply"
+                return
             for child in found.get("manifests", ()):
-                yield from self.image(child, seen, optional=True)
+                yield from self.image(child, seen, True, depth + 1)
             if "layers" in found:
                 yield from self._parts(digest, found, seen)
 
     def _parts(self, digest: str, found: dict[str, Any], seen: set[str]) -> Iterator[tuple[str, str]]:
         wrong = False
         for child in manifests.children(found):
-            for problem in self.image(child, seen, optional=bool(child.get("urls"))):
+            for problem in self.image(child, seen, bool(child.get("urls")), manifests.MAX_DEPTH):
                 wrong = True
                 yield problem
         if wrong or found["config"].get("mediaType") not in manifests.CONFIGS:

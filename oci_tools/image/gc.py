@@ -47,27 +47,26 @@ class Result:
 
 
 def collect(layout: Layout, grace: float, dry_run: bool = False) -> Result:
-    """Remove garbage that is older than `grace` seconds."""
+    """Remove garbage that is older than `grace` seconds.
+
+    Entries leave index.json first and blobs after, so that being killed costs nothing but space.
+    """
     layout.close()  # our own hold would keep us out
     before = time.time() - grace
     result = Result()
-    with fs.Lock(f"{layout.path}/blobs"):
-        with fs.Lock(layout.path):
-            index = layout.index()
+
+    def judge(index: dict[str, Any]) -> set[str]:
         live = _live(layout, index["manifests"], before, result)
-        if dry_run:
-            _sweep(layout, live, before, result, remove=False)
-            return result
-        if result.images:
-            layout.update(lambda index: _drop(index, result.images))
-        _sweep(layout, live, before, result, remove=True)
-        ingest.sweep(layout, grace)
+        index["manifests"] = [d for d in index["manifests"] if not any(d is gone for gone in result.images)]
+        return live
+
+    with fs.Lock(f"{layout.path}/blobs"):
+        live = judge(layout.index()) if dry_run else layout.update(judge)
+        _sweep(layout, live, before, result, remove=not dry_run)
+        if not dry_run:
+            ingest.sweep(layout, grace)
+            _sweep_documents(layout)
     return result
-
-
-def _drop(index: dict[str, Any], images: list[Descriptor]) -> None:
-    """Take entries out that are still what they were when they were judged."""
-    index["manifests"] = [d for d in index["manifests"] if d not in images]
 
 
 # -- what is led to ----------------------------------------------------------------------
@@ -169,6 +168,14 @@ def _sweep(layout: Layout, live: set[str], before: float, result: Result, remove
         except OSError as error:
             raise Error("cannot remove blob", entry.path, error) from None
         result.blobs[digest] = seen.st_size
+
+
+def _sweep_documents(layout: Layout) -> None:
+    """Remove what killed writers of index.json left beside it."""
+    with fs.Lock(layout.path):
+        for name in os.listdir(layout.path):
+            if name.startswith(("index.json.", "oci-layout.")) and name.endswith(".new"):
+                os.unlink(f"{layout.path}/{name}")
 
 
 def stored(layout: Layout) -> Iterable[tuple[str, os.DirEntry[str]]]:

@@ -266,6 +266,8 @@ class Layout:
         digests.check_descriptor(descriptor)
         if name is not None and not is_name(name):
             raise Error("invalid image name", name)
+        if not self.hold().has(descriptor):  # held, so that gc cannot have been faster
+            self.blob(descriptor).close()
 
         def change(index: dict[str, Any]) -> None:
             index["manifests"] = _tagged(index["manifests"], name, entry(name, descriptor, annotations))

@@ -20,29 +20,7 @@ from oci_tools.image import digest as digests
 from oci_tools.image import layout as layouts
 from oci_tools.image.layout import Layout
 from oci_tools.image.source import Scratch, Source
-
-
-def tar(*members, mode="w"):
-    """A tar of (name, bytes) files, and of (name, "-> TARGET") links."""
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode=mode, format=tarfile.GNU_FORMAT) as made:
-        for name, data in members:
-            info = tarfile.TarInfo(name)
-            if isinstance(data, str):
-                info.type, info.linkname = tarfile.SYMTYPE, data.removeprefix("-> ")
-                made.addfile(info)
-            else:
-                info.size = len(data)
-                made.addfile(info, io.BytesIO(data))
-    return buffer.getvalue()
-
-
-def image(layout, note="hello", compress=None, created="2024-01-01T00:00:00Z", algorithm="sha256"):
-    plain = tar((note, note.encode()))
-    kind = "gzip" if compress else "none"
-    layer = layout.put(compress(plain) if compress else plain, manifest.layer_type("", kind), algorithm)
-    made = configs.with_layer(configs.new(created=created), digests.of(plain), created)
-    return configs.store(layout, made, [layer])
+from tests.image.make import image, tar
 
 
 class Pipe(io.RawIOBase):
