@@ -244,8 +244,9 @@ def _ps(args: Args, root: str) -> None:
 @_verb
 def _exec(args: Args, root: str) -> int:
     seal.ensure()
-    from oci_tools.runtime import enter
+    from oci_tools.runtime import enter, state
 
+    state.load(root, args.id)  # says it if there is none
     wanted = enter.wanted(enter.configuration(root, args.id), args)
     return enter.execute(root, args.id, wanted, _options(args), args.ignore_paused)
 

@@ -9,7 +9,7 @@ drawn in `sync.py`.
 
 from __future__ import annotations
 
-import _signal  # type: ignore[import-not-found]  # `signal` loads `enum`
+import _signal  # `signal` loads `enum`
 import os
 import stat
 import sys
@@ -19,7 +19,7 @@ from struct import pack, unpack
 
 from oci_tools.errors import Error
 from oci_tools.linux import libc, process
-from oci_tools.runtime import cgroup_mounts, devices, hooks, mounts, terminal, user
+from oci_tools.runtime import cgroup_mounts, devices, hooks, labels, mounts, scheduling, terminal, user
 from oci_tools.runtime.caps import Wanted, keep_over_setuid
 from oci_tools.runtime.namespaces import Namespaces
 from oci_tools.runtime.sync import Channel, told
@@ -100,7 +100,10 @@ def enter(entry: Entry, channel: Channel) -> None:
         channel.expect("go", "cannot enter the container")
         process.prctl(process.PR_SET_DUMPABLE, 0)  # before anybody inside can see us (CVE-2016-9962)
         process.prctl(process.PR_SET_PDEATHSIG, 9)
+        affinity = entry.process.get("execCPUAffinity") or {}
+        scheduling.run_on(affinity.get("initial"))
         _join_cgroups(entry)
+        proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             process.setns(entry.target, entry.flags)
         except OSError as error:
@@ -117,7 +120,11 @@ def enter(entry: Entry, channel: Channel) -> None:
             terminal.adopt(terminal.make(root, entry.process, channel))
         home = _home(entry.process, root)
         os.close(root)
-        _payload(entry, channel, entry.state, home)
+        label = labels.Label(entry.process, proc)
+        os.close(proc)
+        scheduling.apply(entry.process, {})
+        scheduling.run_on(affinity.get("final"))
+        _payload(entry, channel, entry.state, home, label)
     except BaseException as error:
         _report(channel, error)
 
@@ -199,6 +206,7 @@ def _set_up(setup: Setup, channel: Channel) -> None:
         devices.bind_console(tree.fd, peer)
     home = _home(setup.process, tree.fd)
     _write_kernel_settings(spec, spaces)
+    label = labels.Label(setup.process)
     linux = spec.get("linux") or {}
     for path in linux.get("readonlyPaths") or ():
         tree.read_only(path)
@@ -207,10 +215,13 @@ def _set_up(setup: Setup, channel: Channel) -> None:
     tree.pivot(setup.no_pivot)
     if peer >= 0:
         terminal.adopt(peer)
-    _payload(setup, channel, state, home)
+    scheduling.apply(setup.process, linux)
+    _payload(setup, channel, state, home, label)
 
 
-def _payload(setup: Setup | Entry, channel: Channel, state: dict[str, Any], home: str) -> None:
+def _payload(
+    setup: Setup | Entry, channel: Channel, state: dict[str, Any], home: str, label: labels.Label
+) -> None:
     """Inside: from root's credentials to the payload's, then wait for the start, then become it."""
     wanted = setup.process
     environ = _environment(wanted, home)
@@ -238,6 +249,7 @@ def _payload(setup: Setup | Entry, channel: Channel, state: dict[str, Any], home
     try:
         hooks.run(setup.hooks, "startContainer", {**state, "status": "created"}, environ)
         _reset_signals()
+        label.take()
         # Close-on-exec and not a close: the channel's end of file is how the exec is known.
         process.close_range(3 + setup.preserve, flags=process.CLOSE_RANGE_CLOEXEC)
         os.execve(program, wanted["args"], environ)

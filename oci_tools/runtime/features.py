@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def document() -> dict[str, Any]:
     """The features document: what is known to this program, whatever the host allows."""
     options = {"bind", "rbind", "defaults", *mounts.ATTRIBUTES, *mounts.PROPAGATION}
-    options |= {f"r{name}" for name in mounts.ATTRIBUTES}
+    options |= {f"r{name}" for name in mounts.ATTRIBUTES} | {"idmap", "ridmap"}
     return {
         "ociVersionMin": "1.0.0",
         "ociVersionMax": "1.3.0",
@@ -26,10 +26,10 @@ def document() -> dict[str, Any]:
             "capabilities": list(caps.NAMES),
             "cgroup": {"v1": True, "v2": True, "systemd": False, "systemdUser": False, "rdma": True},
             "seccomp": _seccomp(),
-            "apparmor": {"enabled": False},
-            "selinux": {"enabled": False},
+            "apparmor": {"enabled": True},
+            "selinux": {"enabled": True},
             "intelRdt": {"enabled": False},
-            "mountExtensions": {"idmap": {"enabled": False}},
+            "mountExtensions": {"idmap": {"enabled": True}},
             "netDevices": {"enabled": False},
         },
         "annotations": {"io.oci-tools.version": __version__},

@@ -6,7 +6,7 @@ sides; no threads and no timers.
 
 from __future__ import annotations
 
-import _signal  # type: ignore[import-not-found]  # `signal` loads `enum`
+import _signal  # `signal` loads `enum`
 import os
 import select
 

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from oci_tools.runtime.cgroup import Cgroup
 
 
+# What is not done must not be ignored silently.
+_UNSUPPORTED = ("intelRdt", "netDevices", "mountLabel")
+
+
 class Options:
     """What the command line of `create` and `run` adds to config.json."""
 
@@ -106,6 +110,9 @@ def _prepare(made: Container, bundle: str, spec: dict[str, Any], options: Option
     if not os.path.isdir(rootfs):
         raise Error("cannot use rootfs", rootfs, "no such directory")
     made.groups = _make_groups(made, spec)
+    for member in _UNSUPPORTED:
+        if (spec.get("linux") or {}).get(member):
+            raise Error(f"config.json: linux.{member}: not supported")
     setup = child.Setup(spec, rootfs, state.public(made.root, made.state, "creating"))
     if "io.oci-tools.overlay" in (spec.get("annotations") or {}):
         from oci_tools.runtime import overlay
@@ -121,8 +128,7 @@ def _prepare(made: Container, bundle: str, spec: dict[str, Any], options: Option
     if made.groups is not None:
         setup.cgroup_files = made.groups.join_files()
         setup.cgroup_layout = made.groups
-    if setup.namespaces.has("user") and os.geteuid() == 0:
-        setup.trees = _clone_sources(setup)
+    setup.trees = _clone_sources(setup)
     setup.keyring = not options.no_new_keyring
     setup.no_pivot = options.no_pivot
     setup.preserve = options.preserve_fds
@@ -156,18 +162,43 @@ def _make_groups(made: Container, spec: dict[str, Any]) -> Cgroup | None:
 
 
 def _clone_sources(setup: child.Setup) -> dict[int, int]:
-    """Bind sources, cloned with our rights: mapped root may not be able to reach them."""
+    """Bind sources cloned on our side, by place in the list of mounts.
+
+    In a user namespace, because mapped root may not be able to reach them; with an id map,
+    because only we may give a mount one.
+    """
     from oci_tools.linux import mount
 
+    everything = setup.namespaces.has("user") and os.geteuid() == 0
     trees = {}
     for number, step in enumerate(setup.mounts):
-        if step.bind:
-            flags = mount.OPEN_TREE_CLONE | (mount.AT_RECURSIVE if step.recursive else 0)
-            try:
-                trees[number] = mount.open_tree(mount.AT_FDCWD, step.source, flags)
-            except OSError as error:
-                raise Error(f"cannot mount '{step.source}' on", step.destination, error) from None
+        if step.idmap is not None and not step.bind:
+            raise Error("cannot map the ids of", step.destination, "not supported for new file systems")
+        if not step.bind or not (everything or step.idmap is not None):
+            continue
+        flags = mount.OPEN_TREE_CLONE | (mount.AT_RECURSIVE if step.recursive else 0)
+        try:
+            trees[number] = mount.open_tree(mount.AT_FDCWD, step.source, flags)
+            if step.idmap is not None:
+                _map_mount(trees[number], step, setup.namespaces.maps)
+        except OSError as error:
+            raise Error(f"cannot mount '{step.source}' on", step.destination, error) from None
     return trees
+
+
+def _map_mount(tree: int, step: Any, container: dict[str, Any]) -> None:
+    """Show a mount's files with mapped owners, by its own maps or the container's."""
+    from oci_tools.linux import mount
+    from oci_tools.runtime import namespaces
+
+    maps = step.maps if step.maps["uid_map"] else container
+    if not maps["uid_map"] or not maps["gid_map"]:
+        raise Error("config.json: mounts: idmap needs uidMappings and gidMappings on", step.destination)
+    owners = namespaces.user_namespace(maps)
+    try:
+        mount.mount_setattr(tree, "", mount.AT_EMPTY_PATH | step.idmap, mount.MOUNT_ATTR_IDMAP, 0, 0, owners)
+    finally:
+        os.close(owners)
 
 
 def _listen(directory: str) -> socket:

@@ -54,6 +54,9 @@ PROPAGATION = {
     "rshared": (mount.MS_SHARED, AT_RECURSIVE),
     "runbindable": (mount.MS_UNBINDABLE, AT_RECURSIVE),
 }
+# Flags of a file system that say what is so anyway, or no longer mean anything; a bind has none at all.
+_IDLE = {"defaults", "async", "loud", "silent", "mand", "nomand", "nolazytime", "iversion", "noiversion", "remount"}
+_FILE_SYSTEM = {"sync", "dirsync", "lazytime"}
 # What may be mounted on in /proc without hiding from us what a later step trusts.
 _OVER_PROC = {
     "/proc/cpuinfo", "/proc/diskstats", "/proc/meminfo", "/proc/stat", "/proc/swaps", "/proc/uptime",
@@ -73,12 +76,20 @@ class Plan:
         self.bind = False
         self.recursive = False
         self.set = self.clear = self.rset = self.rclear = 0
+        self.idmap: int | None = None  # 0, or AT_RECURSIVE: show other owners, by the maps below
+        self.maps = {"uid_map": entry.get("uidMappings") or [], "gid_map": entry.get("gidMappings") or []}
         self.propagation: list[tuple[int, int]] = []
         self.data: list[str] = []
         for option in entry.get("options") or ():
             self._take(option)
+        if self.maps["uid_map"] and self.idmap is None:
+            self.idmap = 0  # mappings alone ask for it too (runtime-spec, "uidMappings")
         if self.type == "bind" and not self.bind and not self.data:
             self.bind = True  # what docker's and podman's users write; the options would decide otherwise
+        if self.bind:
+            unknown = [option for option in self.data if option not in _FILE_SYSTEM]
+            if unknown:
+                raise Error(f"config.json: mounts: '{unknown[0]}' is no option of a bind on", self.destination)
 
     def _take(self, option: str) -> None:
         if option in ("bind", "rbind"):
@@ -91,7 +102,9 @@ class Plan:
         elif option[:1] == "r" and option[1:] in ATTRIBUTES:
             clear, bits = ATTRIBUTES[option[1:]]
             self.rclear, self.rset = self.rclear | clear | bits, self.rset & ~clear | bits
-        elif option != "defaults":
+        elif option in ("idmap", "ridmap"):
+            self.idmap = AT_RECURSIVE if option == "ridmap" else 0
+        elif option not in _IDLE:
             self.data.append(option)
 
     def __str__(self) -> str:

@@ -90,17 +90,9 @@ class Namespaces:
     # -- on the runtime's side -----------------------------------------------------------
 
     def map_ids(self, pid: int) -> None:
-        """Write the id maps of a new user namespace, by newuidmap where we may not ourselves."""
-        if not self.new & process.CLONE_NEWUSER:
-            return
-        single = all(len(entries) == 1 and entries[0]["size"] == 1 for entries in self.maps.values())
-        if os.geteuid() != 0 and not single:
-            _map_by_helper(pid, self.maps)
-            return
-        if os.geteuid() != 0:
-            _write(f"/proc/{pid}/setgroups", "deny")  # user_namespaces(7): else a plain user may map no group
-        for file in ("gid_map", "uid_map"):
-            _write(f"/proc/{pid}/{file}", "".join(map(_line, self.maps[file])))
+        """Write the id maps of a new user namespace, once its first process exists."""
+        if self.new & process.CLONE_NEWUSER:
+            map_ids(pid, self.maps)
 
     def enter_pid(self) -> int:
         """Let our next child be in the joined pid namespace; what `leave_pid` takes to undo it."""
@@ -114,6 +106,35 @@ class Namespaces:
         if own >= 0:
             process.setns(own, process.CLONE_NEWPID)
             os.close(own)
+
+
+def map_ids(pid: int, maps: dict[str, list[dict[str, int]]]) -> None:
+    """Write a process's uid_map and gid_map, by newuidmap where we may not ourselves."""
+    single = all(len(entries) == 1 and entries[0]["size"] == 1 for entries in maps.values())
+    if os.geteuid() != 0 and not single:
+        return _map_by_helper(pid, maps)
+    if os.geteuid() != 0:
+        _write(f"/proc/{pid}/setgroups", "deny")  # user_namespaces(7): else a plain user may map no group
+    for file in ("gid_map", "uid_map"):
+        _write(f"/proc/{pid}/{file}", "".join(map(_line, maps[file])))
+
+
+def user_namespace(maps: dict[str, list[dict[str, int]]]) -> int:
+    """A descriptor of a new user namespace with these maps, in which nobody is: for idmapped mounts."""
+    reader, writer = os.pipe2(os.O_CLOEXEC)
+    pid, pidfd = process.clone3(process.CLONE_NEWUSER)
+    if pid == 0:
+        os.close(writer)
+        os.read(reader, 1)  # until the other end closes it, or dies
+        os._exit(0)
+    try:
+        map_ids(pid, maps)
+        return os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+    finally:
+        os.close(reader)
+        os.close(writer)
+        os.waitpid(pid, 0)
+        os.close(pidfd)
 
 
 def _open(path: str, kind: str) -> int:
