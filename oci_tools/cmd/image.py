@@ -47,7 +47,7 @@ def _look_up(word: str) -> tuple[Layout, Descriptor, str | None]:
         try:
             layout = layouts.Layout.open(path or refs.store_path())
         except Error:
-            raise error from None
+            raise _hinted(error, word) from None
         found = describe.by_id(layout, prefix)
         if found is None:
             raise _hinted(error, word) from None
@@ -154,10 +154,7 @@ def _cat(args: cli.Args) -> None:
     from oci_tools.image import digest as digests
     from oci_tools.image import manifest
 
-    try:
-        layout, found = _find(args.image)
-    except Error:
-        layout, found = _stray(args.image)
+    layout, found = _blob(args.image) or _find(args.image)
     if args.platform:
         found, _ = manifest.choose(layout, found, args.platform)
     with digests.Verifier(layout.blob(found), found) as stream:
@@ -165,17 +162,18 @@ def _cat(args: cli.Args) -> None:
             sys.stdout.buffer.write(data)
 
 
-def _stray(word: str) -> tuple[Layout, Descriptor]:
-    """A blob that a digest names, wherever it belongs."""
+def _blob(word: str) -> tuple[Layout, Descriptor] | None:
+    """The blob of a digest, whatever it is and belongs to."""
     from oci_tools.image import digest as digests
     from oci_tools.image import layout as layouts
     from oci_tools.image import ref as refs
 
     place = refs.locate(word)
+    if not digests.valid(place.name):
+        return None
     layout = layouts.at(place)
-    if not digests.valid(place.name) or not os.path.exists(layout.blob_path(str(place.name))):
-        raise Error("no such image", word)
-    return layout, {"digest": place.name, "size": os.stat(layout.blob_path(str(place.name))).st_size}
+    path = layout.blob_path(str(place.name))
+    return (layout, {"digest": place.name, "size": os.stat(path).st_size}) if os.path.isfile(path) else None
 
 
 # -- changing --------------------------------------------------------------------------------
@@ -394,6 +392,8 @@ def _copy(args: cli.Args) -> None:
 
     _wait(args)
     target = refs.locate(args.target)
+    if target.kind == "registry":
+        raise Usage("not a layout", args.target, hint="oci-push")
     with Source(args.image) as source:
         found = source.descriptor
         if args.platform:

@@ -67,7 +67,8 @@ def read(stream: Any, layout: Layout, subject: object = "archive") -> Images:
         return _oci_images(layout, found)
     if "manifest.json" in found.documents:
         return _docker_images(layout, found)
-    raise Error("cannot read", subject, "it is no image archive: it has neither index.json nor manifest.json")
+    why = "it is no image archive: it has neither index.json nor manifest.json"
+    raise Error("cannot read", subject, why if found.size else "it is empty")
 
 
 def read_file(path: str, layout: Layout) -> Images:
@@ -122,6 +123,10 @@ class _Members:
             elif entry.type == "h":
                 self.links[name] = _clean(entry.link)
         self._reader.drain()
+
+    @property
+    def size(self) -> int:
+        return self._reader.total
 
     def _file(self, name: str, entry: Entry) -> None:
         if name.startswith("blobs/"):

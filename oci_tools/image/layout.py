@@ -254,9 +254,10 @@ class Layout:
         from oci_tools.image import manifest
 
         for descriptor in self.index()["manifests"]:
-            for inner, _ in manifest.walk(self, descriptor):
-                if inner.get("digest") == digest:
-                    return inner
+            if manifest.is_index(descriptor.get("mediaType")):
+                for inner, found in manifest.walk(self, descriptor):
+                    if inner.get("digest") == digest and found:
+                        return inner
         return None
 
     def tag(
