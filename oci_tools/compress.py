@@ -367,6 +367,8 @@ def writer(stream: Any, name: str, level: int | None = None, threads: int | None
 
 
 class _Plain:
+    """Leaving its `with` block frees what it holds; only `close` ends what is written."""
+
     def __init__(self, stream: Any) -> None:
         self._stream = stream
 
@@ -374,6 +376,12 @@ class _Plain:
         self._stream.write(data)
 
     def close(self) -> None:
+        pass
+
+    def __enter__(self) -> _Plain:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         pass
 
 
@@ -394,7 +402,7 @@ class _Zstd(_Plain):
         self._stream.write(self._engine.flush())
 
 
-class _Gzip:
+class _Gzip(_Plain):
     """Blocks are deflated in turn by `threads` threads and written in their order."""
 
     GROUP = 8  # blocks in one task: half a megabyte, so that handing it over costs nothing
@@ -403,7 +411,7 @@ class _Gzip:
         import queue
         import threading
 
-        self._stream = stream
+        super().__init__(stream)
         self._level = level
         self._rest = bytearray()
         self._window = b""
@@ -430,11 +438,13 @@ class _Gzip:
         self._give(bytes(self._rest), True)
         while self._waiting:
             self._take()
+        self._stream.write(self._crc.to_bytes(4, "little") + (self._count & 0xFFFFFFFF).to_bytes(4, "little"))
+
+    def __exit__(self, *_: object) -> None:
         for _ in self._workers:
             self._jobs.put(None)
         for worker in self._workers:
             worker.join()
-        self._stream.write(self._crc.to_bytes(4, "little") + (self._count & 0xFFFFFFFF).to_bytes(4, "little"))
 
     def _give(self, data: bytes, last: bool) -> None:
         job = _Job(self._window, data, last)

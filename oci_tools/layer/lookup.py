@@ -37,6 +37,62 @@ def reader(trees: list[str], limit: int) -> Callable[[str], bytes | None]:
     return read
 
 
+class Stack:
+    """Trees that are stacked, the top one first; paths are looked up in them without following links."""
+
+    def __init__(self, trees: list[str]) -> None:
+        self._fds = [os.open(tree, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC) for tree in trees]
+
+    def __enter__(self) -> Stack:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for fd in self._fds:
+            os.close(fd)
+
+    def look(self, path: bytes) -> os.stat_result | None:
+        """What is at a path, None for nothing."""
+        fd, _, rest = _descend(self._fds, _parts(path))
+        if fd < 0:
+            return None
+        try:
+            return None if rest else os.fstat(fd)
+        finally:
+            os.close(fd)
+
+    def names(self, path: bytes) -> set[bytes]:
+        """The names that are seen in a directory; none if it is no directory."""
+        fds, _, _, _ = _directories(self._fds, _parts(path))
+        found: set[bytes] = set()
+        hidden: set[bytes] = set()
+        try:
+            for fd in fds:
+                for name in os.listdir(b"/proc/self/fd/%d" % fd):
+                    if name not in found and name not in hidden:
+                        seen = os.lstat(name, dir_fd=fd)
+                        gone = stat.S_ISCHR(seen.st_mode) and seen.st_rdev == 0
+                        (hidden if gone else found).add(name)
+        finally:
+            for fd in fds:
+                os.close(fd)
+        return found
+
+    def xattrs(self, path: bytes) -> dict[str, bytes]:
+        """The attributes of a directory, without overlayfs's own."""
+        fds, _, _, _ = _directories(self._fds, _parts(path))
+        try:
+            return attributes(b"/proc/self/fd/%d" % fds[0]) if fds else {}
+        finally:
+            for fd in fds:
+                os.close(fd)
+
+
+def attributes(path: bytes) -> dict[str, bytes]:
+    """The extended attributes of a directory, without overlayfs's own."""
+    names = [name for name in os.listxattr(path) if not name.startswith(("trusted.overlay.", "user.overlay."))]
+    return {name: os.getxattr(path, name) for name in names}
+
+
 def _read(roots: list[int], path: bytes, limit: int) -> bytes | None:
     todo = _parts(path)
     for _ in range(LINKS_MAX):
@@ -68,23 +124,31 @@ def _descend(roots: list[int], parts: list[bytes]) -> tuple[int, list[bytes], li
 
     What comes is the first that is none (-1: there is nothing), the directory it is in, the parts behind it.
     """
+    fds, done, found, rest = _directories(roots, parts)
+    for fd in fds[1:]:
+        os.close(fd)
+    return fds[0] if fds else found, done, rest
+
+
+def _directories(roots: list[int], parts: list[bytes]) -> tuple[list[int], list[bytes], int, list[bytes]]:
+    """The directories that a path is in the layers, and its parts, of which none is a link.
+
+    If it is none: how far there are directories, what comes then (-1: nothing), the parts behind that.
+    """
     fds = [os.dup(fd) for fd in roots]
     done: list[bytes] = []
-    try:
-        for at, part in enumerate(parts):
-            if part == b"..":
-                return _descend(roots, [*done[:-1], *parts[at + 1 :]])
-            below, found = _enter(fds, part)
-            if found >= 0 or not below:
-                return found, done, parts[at + 1 :]
-            for fd in fds:
-                os.close(fd)
-            fds = below
-            done.append(part)
-        return os.dup(fds[0]), done, []
-    finally:
+    for at, part in enumerate(parts, 1):
+        up = part == b".."
+        below, found = ([], -1) if up else _enter(fds, part)
         for fd in fds:
             os.close(fd)
+        if up:
+            return _directories(roots, [*done[:-1], *parts[at:]])
+        if not below:
+            return [], done, found, parts[at:]
+        fds = below
+        done.append(part)
+    return fds, done, -1, []
 
 
 def _enter(fds: list[int], name: bytes) -> tuple[list[int], int]:

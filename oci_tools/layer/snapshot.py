@@ -14,9 +14,10 @@ from __future__ import annotations
 
 import os
 import stat
+import zlib
 
 from oci_tools.errors import Error
-from oci_tools.layer.walk import walk
+from oci_tools.layer.walk import Found, walk
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -44,8 +45,17 @@ class Row:
         return self.fields[0] == b"d"
 
 
-def line(path: bytes, seen: os.stat_result) -> bytes:
-    """The line of a name."""
+def of(found: Found) -> bytes:
+    """The line of a name that a walk gives."""
+    return line(found.path, found.seen, b"/proc/self/fd/%d/%b" % (found.at, found.name))
+
+
+def line(path: bytes, seen: os.stat_result, where: bytes) -> bytes:
+    """The line of a file; `where` is how to get at it.
+
+    Names that come and go change a directory's change time, so its attributes are told by a sum, in
+    place of the number of links, which it does not have.
+    """
     mode = seen.st_mode
     kind = _TYPES[stat.S_IFMT(mode)]
     size = seen.st_size if kind in b"fl" else 0
@@ -53,7 +63,7 @@ def line(path: bytes, seen: os.stat_result) -> bytes:
         path = path.replace(b"\\", b"\\\\").replace(b"\n", b"\\n")
     return b"%b %o %d %d %d %d %d %d %d %d %b\n" % (
         kind, stat.S_IMODE(mode), seen.st_uid, seen.st_gid, size, seen.st_mtime_ns, seen.st_ctime_ns,
-        seen.st_ino, 0 if kind == b"d" else seen.st_nlink, seen.st_rdev, path,
+        seen.st_ino, _attributes(where) if kind == b"d" else seen.st_nlink, seen.st_rdev, path,
     )  # fmt: skip
 
 
@@ -62,9 +72,18 @@ def take(rootfd: int, path: str) -> None:
     seen = os.fstat(rootfd)
     with open(path, "xb", buffering=1 << 18) as file:
         file.write(b"%b %d %d\n" % (_HEAD, seen.st_dev, seen.st_ino))
-        file.write(line(b".", seen))
+        file.write(line(b".", seen, b"/proc/self/fd/%d" % rootfd))
         for found in walk(rootfd):
-            file.write(line(found.path, found.seen))
+            file.write(of(found))
+
+
+def _attributes(where: bytes) -> int:
+    """A sum of a directory's extended attributes, 0 if it has none."""
+    try:
+        names = sorted(os.listxattr(where))
+        return zlib.crc32(b"".join(b"%b=%b\n" % (os.fsencode(n), os.getxattr(where, n)) for n in names))
+    except OSError:
+        return 0
 
 
 class Snapshot:

@@ -1,0 +1,221 @@
+"""A tree, an archive, or what changed in a bundle becomes a layer, and with it an image.
+
+    tree     all of a directory, as one layer, on a base or on nothing
+    archive  a tar stream likewise; written anew, so that the same entries are the same bytes
+    changes  of a bundle against what was unpacked, as one layer on the image it came from; no change
+             is no layer, and with nothing else to change the image stays the very same
+
+The layers below are never touched.  What is made is a pure function of what is packed, the options, and
+SOURCE_DATE_EPOCH: the time of creation is that, else the newest time in the layer.
+"""
+
+from __future__ import annotations
+
+import os
+
+from oci_tools import bundle, compress, document
+from oci_tools.errors import Error
+from oci_tools.image import config as configs
+from oci_tools.image import layout as layouts
+from oci_tools.image import manifest as manifests
+from oci_tools.layer import diff, snapshot
+from oci_tools.layer.tree import clean
+from oci_tools.layer.write import Writer
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from oci_tools.image.layout import Descriptor, Layout
+    from oci_tools.layer.limits import Limits
+
+    Fill = Callable[[diff.Packing], bool]
+
+
+class Options:
+    """How to pack.
+
+    compression  "gzip", "zstd", "none"; None: as the layer below, else gzip
+    level        of the compression, None for its default
+    epoch        SOURCE_DATE_EPOCH: no time is later
+    edit         changes a configuration
+    annotations  NAME=VALUE or NAME, of the manifest
+    history      whether to tell of the step
+    comment      what to tell
+    masks        paths to leave out
+    volumes      whether to pack what is in the image's volumes
+    warn         hears what is left out
+    """
+
+    def __init__(self) -> None:
+        self.compression: str | None = None
+        self.level: int | None = None
+        self.epoch: int | None = None
+        self.edit: Callable[[dict[str, Any]], dict[str, Any]] = lambda config: config
+        self.annotations: list[str] = []
+        self.history = True
+        self.comment = ""
+        self.masks: list[bytes] = []
+        self.volumes = False
+        self.warn: Callable[[str], None] | None = None
+
+
+class Base:
+    """What a new layer is put on: an image in the target layout, or nothing."""
+
+    def __init__(self, image: bundle.Image | None, platform: str | None = None) -> None:
+        self.image = image
+        self.config = image.config if image else configs.new(platform)
+        self.layers: list[Descriptor] = list(image.layers) if image else []
+        self.type = manifests.kind(image.manifest, image.descriptor) if image else manifests.OCI_MANIFEST
+        self.annotations: dict[str, str] = dict(image.manifest.get("annotations") or {}) if image else {}
+
+    def compression(self) -> str:
+        """That of the last layer, but never none: gzip."""
+        said = str(self.layers[-1].get("mediaType", "")) if self.layers else ""
+        return "zstd" if said.endswith("zstd") else "gzip"
+
+
+# -- what is packed -----------------------------------------------------------------------------
+
+
+def tree(path: str, layout: Layout, base: Base, options: Options) -> Descriptor:
+    """All of a directory as a layer on a base; the image's descriptor, not yet named."""
+    rootfd = _open(path)
+
+    def fill(packing: diff.Packing) -> bool:
+        packing.tree(rootfd, options.masks)
+        return True
+
+    try:
+        return _image(layout, base, options, fill)
+    finally:
+        os.close(rootfd)
+
+
+def archive(stream: Any, layout: Layout, base: Base, options: Options, limits: Limits) -> Descriptor:
+    """A tar stream, compressed or not, as a layer on a base."""
+
+    def fill(packing: diff.Packing) -> bool:
+        _rewrite(stream, packing, options, limits)
+        return True
+
+    return _image(layout, base, options, fill)
+
+
+def changes(path: str, layout: Layout, options: Options) -> Descriptor:
+    """What changed in a bundle as a layer on its image, which gets into the layout if it is not there."""
+    from oci_tools.image import copy
+
+    known = bundle.record(path)
+    source, descriptor = parent(known, layout)
+    copy.copy(source, descriptor, layout)
+    base = Base(bundle.Image(layout, descriptor))
+    masks = list(options.masks)
+    if not options.volumes:
+        masks += [os.fsencode(volume) for volume in (base.config.get("config") or {}).get("Volumes") or ()]
+    places = _places(path)
+    stacked = bundle.overlay_of(path)
+    rootfd = _open(f"{path}/rootfs" if stacked is None else f"{path}/{stacked['upper']}")
+
+    def fill(packing: diff.Packing) -> bool:
+        if stacked is None:
+            with snapshot.Snapshot(f"{path}/{known['snapshot']}") as before:
+                return packing.changes(rootfd, diff.compare(rootfd, before, masks, places))
+        from oci_tools.layer import store, upper
+
+        kept = store.Store(known["owner"])
+        trees = [kept.tree(digest) for digest in stacked["lower"]]
+        chain = kept.chain(known["config"])
+        made = chain.made if chain else []
+        return packing.changes(rootfd, upper.compare(rootfd, trees, made, masks, places))
+
+    try:
+        return _image(layout, base, options, fill, single=known["owner"].startswith("single"))
+    finally:
+        os.close(rootfd)
+
+
+def parent(known: dict[str, Any], layout: Layout) -> tuple[Layout, Descriptor]:
+    """The image that a bundle came from, in the layout or where it was, by its record."""
+    digest = known["manifest"]
+    for path in (layout.path, known["image"].rpartition("@")[0], layouts.refs.store_path()):
+        try:
+            place = layout if path == layout.path else layouts.Layout.open(path)
+            return place, place.find(digest)
+        except Error:
+            continue
+    raise Error("cannot find the bundle's image", digest, "it is in no layout any more", "oci-pull gets it")
+
+
+def _open(path: str) -> int:
+    try:
+        return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise Error("cannot open directory", path, error) from None
+
+
+def _places(path: str) -> frozenset[bytes]:
+    """Where config.json has something mounted, with the directories on the way: a runtime makes them."""
+    spec = document.load(f"{path}/config.json")
+    found = set()
+    for mount in spec.get("mounts") or ():
+        parts = clean(os.fsencode(str(mount.get("destination", ""))))
+        found.update(b"/".join(parts[:end]) for end in range(1, len(parts) + 1))
+    return frozenset(found)
+
+
+def _rewrite(stream: Any, packing: diff.Packing, options: Options, limits: Limits) -> None:
+    """Write the entries of an archive anew, as they come."""
+    from oci_tools.tar import Reader
+
+    masked = diff.Masks(options.masks)
+    reader = Reader(compress.expand(compress.read_pieces(stream), "the archive"), limits, "the archive")
+    for entry in reader:
+        entry.name = b"/".join(clean(entry.name))
+        if entry.type == "h":
+            entry.link = b"/".join(clean(entry.link))
+        if not masked.has(entry.name):
+            packing.entry(entry, reader.data())
+    reader.drain()
+
+
+# -- an image ---------------------------------------------------------------------------------------
+
+
+def _image(layout: Layout, base: Base, options: Options, fill: Fill, single: bool | None = None) -> Descriptor:
+    made, newest = _layer(layout, base, options, fill, os.geteuid() != 0 if single is None else single)
+    config = options.edit(base.config)
+    annotations = configs.annotated(base.annotations, options.annotations)
+    if made is None and config == base.config and annotations == base.annotations and base.image:
+        return base.image.descriptor
+    if options.epoch is not None:
+        created: str | None = configs.timestamp(options.epoch)
+    else:
+        created = None if newest is None else configs.timestamp(max(newest, 0) // 1_000_000_000)
+    descriptor, diff_id = made or (None, None)
+    if diff_id is not None or (options.history and config != base.config):
+        said = ("oci-pack", options.comment) if options.history else ("", "")
+        config = configs.with_layer(config, diff_id, created if options.history else None, *said)
+    if created and not options.history:
+        config = {**config, "created": created}
+    layers = base.layers + ([descriptor] if descriptor else [])
+    return configs.store(layout, config, layers, annotations, base.type)
+
+
+def _layer(
+    layout: Layout, base: Base, options: Options, fill: Fill, single: bool
+) -> tuple[tuple[Descriptor, str] | None, int | None]:
+    """Write a layer: its descriptor and diff id, None if it would be empty; and the newest time in it."""
+    kind = options.compression or base.compression()
+    with layout.ingest() as ingest, compress.writer(ingest, kind, options.level) as packed:
+        plain = compress.Hashing(packed)
+        writer = Writer(plain)
+        packing = diff.Packing(writer, options.epoch, single, options.warn)
+        if not fill(packing):
+            return None, None
+        writer.close()
+        packed.close()
+        descriptor = ingest.commit(manifests.layer_type(base.type, kind))
+    return (descriptor, plain.digest()), packing.newest

@@ -1,0 +1,312 @@
+"""A tree of files becomes a layer's archive: image-spec, layer.md, "Creating" and "Representing Changes".
+
+All of a tree, or what changed in it since its snapshot: what is new or other is an entry, what
+is gone a whiteout, which comes before its siblings; every directory on the way to either has its entry
+with its attributes, as layer.md asks.  Opaque marks are never written.  A directory in which only names
+came or went, and whose time is therefore another, is itself not changed.
+
+The archive is a pure function of the tree: entries are sorted, owners are numbers, of hard links the
+first name has the content, times after `epoch` are `epoch`.  Sockets have no place in a layer.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from oci_tools.errors import Error, quote, reason
+from oci_tools.layer import owner as owners
+from oci_tools.layer import snapshot
+from oci_tools.layer.tree import Dir, Tree
+from oci_tools.layer.walk import Found, order, walk
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from oci_tools.layer.write import Writer
+    from oci_tools.tar import Entry
+
+WHITEOUT = b".wh."
+_KINDS = {
+    stat.S_IFREG: "f", stat.S_IFDIR: "d", stat.S_IFLNK: "l", stat.S_IFCHR: "c", stat.S_IFBLK: "b",
+    stat.S_IFIFO: "p",
+}  # fmt: skip
+_HOST = (b"security.selinux", b"security.ima", b"security.evm", b"trusted.overlay.", b"user.overlay.")
+
+
+class Packing:
+    """How trees are written.
+
+    writer  of the archive
+    epoch   no time is later, in seconds since 1970; None: they are as they are
+    single  the tree is a plain user's, for whom owners are remembered (`owner.py`)
+    warn    hears what is left out
+    newest  the newest time that was written, in nanoseconds
+    """
+
+    def __init__(
+        self,
+        writer: Writer,
+        epoch: int | None = None,
+        single: bool = False,
+        warn: Callable[[str], None] | None = None,
+    ) -> None:
+        self.writer = writer
+        self.newest: int | None = None
+        self._epoch = None if epoch is None else epoch * 1_000_000_000
+        self._single = single
+        self._warn = warn
+        self._links: dict[tuple[int, int], bytes] = {}
+
+    def tree(self, rootfd: int, masks: Iterable[bytes] = ()) -> None:
+        """Write all of a tree, save its root, which is only the place where it lies."""
+        masked = Masks(masks)
+        for found in walk(rootfd):
+            if not masked.has(found.path):
+                self.put(found)
+
+    def changes(self, rootfd: int, changes: Iterable[tuple[bytes, bool]]) -> bool:
+        """Write changes of a tree as `compare` gives them; False if there are none."""
+        planned = plan(changes)
+        with Tree(rootfd) as tree:
+            nodes: list[Dir] = [tree.root]
+            for path, gone in planned:
+                parts = path.split(b"/") if path else []
+                while len(nodes) > 1 and nodes[-1].path() != b"/".join(parts[: len(nodes) - 1]):
+                    tree.forget(nodes.pop())
+                for part in parts[len(nodes) - 1 : -1]:
+                    nodes.append(Dir(part, nodes[-1]))
+                if gone:
+                    self.whiteout(path)
+                elif not path:
+                    self._write(path, b"", rootfd, os.fstat(rootfd))
+                else:
+                    at = tree.fd(nodes[-1])
+                    self.put(Found(path, at, parts[-1], os.lstat(parts[-1], dir_fd=at)))
+        return bool(planned)
+
+    def entry(self, entry: Entry, data: Iterable[memoryview]) -> None:
+        """Write a member of another archive anew."""
+        mtime = self._time(entry.mtime)
+        xattrs = {name: value for name, value in entry.xattrs.items() if not name.startswith(_HOST)}
+        device = entry.device if entry.type in "cb" else (0, 0)
+        whose = (entry.mode, entry.uid, entry.gid)
+        link = entry.link if entry.type in "hl" else b""
+        name = entry.name or b"."
+        self.writer.entry(entry.type, name, *whose, mtime, size=entry.size, link=link, device=device, xattrs=xattrs)
+        done = 0
+        views = iter(data)
+        for offset, length in entry.sparse or ():
+            self._zeros(offset - done)
+            done = offset + length
+            while length:
+                view = next(views)
+                self.writer.data(bytes(view[:length]))
+                length -= len(view)
+        for view in views:
+            self.writer.data(bytes(view))
+        if entry.sparse is not None:
+            self._zeros(entry.size - done)
+        self.writer.end()
+
+    def _zeros(self, count: int) -> None:
+        while count > 0:
+            self.writer.data(bytes(min(count, 1 << 18)))
+            count -= 1 << 18
+
+    def _time(self, mtime: int) -> int:
+        """A time as it is written."""
+        if self._epoch is not None:
+            mtime = min(mtime, self._epoch)
+        self.newest = mtime if self.newest is None else max(self.newest, mtime)
+        return mtime
+
+    def put(self, found: Found) -> None:
+        """Write one name."""
+        if stat.S_ISSOCK(found.seen.st_mode):
+            self.warn(f"{quote(found.path)} is a socket and left out")
+        elif found.name.startswith(WHITEOUT):
+            raise Error("cannot pack", found.path, "the name would be read as a whiteout")
+        else:
+            self._write(found.path, found.name, found.at, found.seen)
+
+    def whiteout(self, path: bytes) -> None:
+        """Say that a name is gone.  Its header has no time, so that it is the same whenever it is written."""
+        parent, slash, name = path.rpartition(b"/")
+        self.writer.entry("f", parent + slash + WHITEOUT + name, 0, 0, 0, 0)
+
+    def warn(self, text: str) -> None:
+        if self._warn:
+            self._warn(text)
+
+    def _write(self, path: bytes, name: bytes, at: int, seen: os.stat_result) -> None:
+        kind = _KINDS[stat.S_IFMT(seen.st_mode)]
+        mtime = self._time(seen.st_mtime_ns)
+        where = b"/proc/self/fd/%d/%b" % (at, name)
+        xattrs = _xattrs(where, not name)
+        uid, gid = seen.st_uid, seen.st_gid
+        remembered = xattrs.pop(owners.REMEMBER, None)
+        if self._single:
+            uid, gid = owners.on_disk(seen.st_mode, uid, gid, remembered)
+        mode = stat.S_IMODE(seen.st_mode)
+        if kind != "d" and seen.st_nlink > 1:
+            leader = self._links.setdefault((seen.st_dev, seen.st_ino), path)
+            if leader != path:
+                self.writer.entry("h", path, mode, uid, gid, mtime, link=leader)
+                return
+        if kind == "f":
+            self._file(path, name, at, seen, mtime, (mode, uid, gid), xattrs)
+            return
+        link = os.readlink(name, dir_fd=at) if kind == "l" else b""
+        device = (os.major(seen.st_rdev), os.minor(seen.st_rdev)) if kind in "cb" else (0, 0)
+        self.writer.entry(kind, path or b".", mode, uid, gid, mtime, link=link, device=device, xattrs=xattrs)
+
+    def _file(
+        self,
+        path: bytes,
+        name: bytes,
+        at: int,
+        seen: os.stat_result,
+        mtime: int,
+        whose: tuple[int, int, int],
+        xattrs: dict[bytes, bytes],
+    ) -> None:
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        try:
+            fd = os.open(name, flags, dir_fd=at)
+        except OSError as error:
+            raise Error("cannot read", path, error) from None
+        try:
+            now = os.fstat(fd)
+            if (now.st_dev, now.st_ino, now.st_size) != (seen.st_dev, seen.st_ino, seen.st_size):
+                raise Error("cannot pack", path, "it changed while it was read")
+            self.writer.entry("f", path, *whose, mtime, size=seen.st_size, xattrs=xattrs)
+            left = seen.st_size
+            while left:
+                data = os.read(fd, min(left, 1 << 18))
+                if not data:
+                    raise Error("cannot pack", path, "it changed while it was read")
+                self.writer.data(data)
+                left -= len(data)
+            self.writer.end()
+        finally:
+            os.close(fd)
+
+
+def _xattrs(path: bytes, follow: bool) -> dict[bytes, bytes]:
+    """The attributes of a file that belong to an image."""
+    found = {}
+    try:
+        for name in map(os.fsencode, os.listxattr(path, follow_symlinks=follow)):
+            if not name.startswith(_HOST):
+                found[name] = os.getxattr(path, name, follow_symlinks=follow)
+    except OSError as error:
+        if error.errno not in (61, 95):  # ENODATA: it has just gone; EOPNOTSUPP: there can be none
+            raise Error("cannot read attributes of", path.split(b"/", 5)[-1], reason(error)) from None
+    return found
+
+
+# -- what changed ------------------------------------------------------------------------------------
+
+
+def compare(
+    rootfd: int,
+    before: snapshot.Snapshot,
+    masks: Iterable[bytes] = (),
+    places: frozenset[bytes] = frozenset(),
+) -> Iterator[tuple[bytes, bool]]:
+    """What changed in a tree since its snapshot: (path, whether it is gone), in `walk`'s order.
+
+    Of a copy of the tree only what lstat(2) says is compared, since every file in it is new.
+    `places` are where a runtime makes an empty directory or file to mount on: new ones are no change.
+    """
+    seen = os.fstat(rootfd)
+    same = (seen.st_dev, seen.st_ino) == before.root
+    masked = Masks(masks)
+    fewer: dict[bytes, list[bytes]] = {}
+    fresh: set[bytes] = set()
+    for path, now, then in _side_by_side(rootfd, before):
+        if masked.has(path) or (now and now.fields[0] == b"s"):
+            continue
+        if now is None:
+            yield path, True
+        elif then is None and path in places and (now.is_directory() or now.fields[::4] == (b"f", b"0")):
+            continue
+        elif then is None or not _is_same(now, then, same):
+            fresh.add(now.ino)
+            yield path, False
+        elif same and not now.is_directory() and now.ctime != then.ctime:
+            # Only the number of its names is another, as far as can be told: it is unchanged,
+            # unless one of the names is new, whose entry then wants to be a link to this one.
+            if now.nlink == then.nlink:
+                yield path, False
+            else:
+                fewer.setdefault(now.ino, []).append(path)
+    for ino, paths in fewer.items():
+        if ino in fresh:
+            for path in paths:
+                yield path, False
+
+
+def _is_same(now: snapshot.Row, then: snapshot.Row, same: bool) -> bool:
+    if now.is_directory() and then.is_directory():
+        # Its time and change time are other with every name in it; its attributes are in `nlink`.
+        return now.fields[:4] == then.fields[:4] and now.nlink == then.nlink
+    return now.fields == then.fields and (not same or now.ino == then.ino)
+
+
+def _side_by_side(
+    rootfd: int, before: snapshot.Snapshot
+) -> Iterator[tuple[bytes, snapshot.Row | None, snapshot.Row | None]]:
+    """Each path with what it is and what it was.  What was in a directory that is gone or replaced is left out."""
+    rows = iter(before)
+    then = next(rows, None)
+    assert then is not None and then.path == b"."
+    yield b"", snapshot.Row(snapshot.line(b".", os.fstat(rootfd), b"/proc/self/fd/%d" % rootfd)[:-1]), then
+    then = next(rows, None)
+    skip = b""  # what begins with this was in such a directory
+    for found in walk(rootfd):
+        key = order(found.path)
+        while then is not None and order(then.path) < key:
+            if not (skip and then.path.startswith(skip)):
+                yield then.path, None, then
+                skip = then.path + b"/"
+            then = next(rows, None)
+        now = snapshot.Row(snapshot.of(found)[:-1])
+        if then is not None and then.path == found.path:
+            if not now.is_directory():
+                skip = then.path + b"/"
+            yield found.path, now, then
+            then = next(rows, None)
+        else:
+            yield found.path, now, None
+    while then is not None:
+        if not (skip and then.path.startswith(skip)):
+            yield then.path, None, then
+            skip = then.path + b"/"
+        then = next(rows, None)
+
+
+def plan(changes: Iterable[tuple[bytes, bool]]) -> list[tuple[bytes, bool]]:
+    """Changes in the order in which they are written, with the directories on the way to each."""
+    entries: dict[bytes, tuple[bytes, bool]] = {}
+    for path, gone in changes:
+        parent, slash, name = path.rpartition(b"/")
+        # A zero byte sorts before all names: whiteouts come first in their directory.
+        entries[order(parent + slash) + b"\0" + name if gone else order(path)] = (path, gone)
+        while parent and order(parent) not in entries:
+            entries[order(parent)] = (parent, False)
+            parent = parent.rpartition(b"/")[0]
+    return [entries[key] for key in sorted(entries)]
+
+
+class Masks:
+    """Paths that are left out, with all that is in them."""
+
+    def __init__(self, paths: Iterable[bytes]) -> None:
+        self._paths = tuple(path.strip(b"/") for path in paths)
+        self._below = tuple(path + b"/" for path in self._paths)
+
+    def has(self, path: bytes) -> bool:
+        return bool(self._paths) and (path in self._paths or path.startswith(self._below))

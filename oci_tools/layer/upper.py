@@ -1,0 +1,98 @@
+"""What a container changed, when its root was an overlay: its upper directory tells it.
+
+overlayfs (Documentation/filesystems/overlayfs.rst) puts there what was written, and with it every
+directory on the way; a device 0:0 for a name that is gone; the attribute `overlay.opaque` on a directory
+that hides what was below.  From these come the changes that `diff.py` writes: a whiteout only where
+something is below, and never an opaque mark.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from oci_tools.errors import Error
+from oci_tools.layer import lookup
+from oci_tools.layer.diff import Masks
+from oci_tools.layer.walk import Found, walk
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from typing import Any
+
+_MARKS = ("trusted.overlay.", "user.overlay.")
+
+
+def compare(
+    upperfd: int,
+    trees: list[str],
+    made: list[list[Any]],
+    masks: Iterable[bytes] = (),
+    places: frozenset[bytes] = frozenset(),
+) -> Iterator[tuple[bytes, bool]]:
+    """What an upper directory changes: (path, whether it is gone), in `walk`'s order.
+
+    trees   what it lies on, the top one first
+    made    what was there from the start: `store.Chain.made`
+    places  where a runtime makes an empty directory or file to mount on: new ones are no change
+    """
+    known = {os.fsencode(row[0]): tuple(row[1:4]) for row in made}
+    masked = Masks(masks)
+    hiding: list[bytes] = []  # the directories, each in the one before, of which all that is below is hidden
+    with lookup.Stack(trees) as below:
+        seen = os.fstat(upperfd)
+        if known.get(b"", _owner(seen)) != _owner(seen):
+            yield b"", False
+        for found in walk(upperfd):
+            path = found.path
+            while hiding and not path.startswith(hiding[-1]):
+                hiding.pop()
+            if masked.has(path) or stat.S_ISSOCK(found.seen.st_mode):
+                continue
+            under = below.look(path)
+            if stat.S_ISCHR(found.seen.st_mode) and found.seen.st_rdev == 0:
+                if under is not None:
+                    yield path, True
+            elif not found.is_directory():
+                empty = stat.S_ISREG(found.seen.st_mode) and not found.seen.st_size
+                if under is not None or not (path in places and empty):
+                    yield path, False
+            else:
+                if hiding or _is_opaque(found):
+                    hiding.append(path + b"/")
+                    gone = below.names(path).difference(_names(found))
+                    yield from ((path + b"/" + name, True) for name in sorted(gone))
+                if under is None or not stat.S_ISDIR(under.st_mode):
+                    if path not in places:
+                        yield path, False
+                elif _owner(found.seen) != known.get(path, _owner(under)) or _xattrs(found) != below.xattrs(path):
+                    yield path, False
+
+
+def _owner(seen: os.stat_result) -> tuple[int, int, int]:
+    return stat.S_IMODE(seen.st_mode), seen.st_uid, seen.st_gid
+
+
+def _where(found: Found) -> bytes:
+    return b"/proc/self/fd/%d/%b" % (found.at, found.name)
+
+
+def _names(found: Found) -> list[bytes]:
+    return os.listdir(_where(found))
+
+
+def _xattrs(found: Found) -> dict[str, bytes]:
+    return lookup.attributes(_where(found))
+
+
+def _is_opaque(found: Found) -> bool:
+    """Whether a directory hides what is below; one that was renamed is not understood."""
+    for name in os.listxattr(_where(found), follow_symlinks=False):
+        if name.startswith(_MARKS):
+            last = name.rpartition(".")[2]
+            if last == "opaque" and os.getxattr(_where(found), name, follow_symlinks=False) == b"y":
+                return True
+            if last in ("redirect", "metacopy"):
+                raise Error("cannot pack", found.path, f"overlayfs wrote '{name}'", "mount with redirect_dir=off")
+    return False

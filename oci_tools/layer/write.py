@@ -1,0 +1,157 @@
+"""Writing tar streams that are the same bytes for the same tree: POSIX ustar, pax where it must be.
+
+Owners are numbers alone; a pax header is there only for what a ustar header cannot say: long or
+non-ASCII names, parts of seconds and times before 1970, large numbers, extended attributes.
+What the fields are is drawn in `tar.py`.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+BLOCK = 512
+BUFFER = 1 << 18
+_KINDS = {"f": b"0", "h": b"1", "l": b"2", "c": b"3", "b": b"4", "d": b"5", "p": b"6"}
+_SECOND = 1_000_000_000
+_ID_MAX = 0o7777777
+_LONG_MAX = 0o77777777777
+
+
+class Writer:
+    """Writes entries into a stream, in large pieces; `close` writes the archive's end."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+        self._parts: list[bytes] = []
+        self._size = 0
+        self._padding = 0
+
+    def entry(
+        self,
+        kind: str,
+        name: bytes,
+        mode: int,
+        uid: int,
+        gid: int,
+        mtime: int,
+        size: int = 0,
+        link: bytes = b"",
+        device: tuple[int, int] = (0, 0),
+        xattrs: dict[bytes, bytes] | None = None,
+    ) -> None:
+        """One member, as `tar.Entry` has it: times are nanoseconds; a file's `size` bytes go to `data` next."""
+        if kind == "d":
+            name += b"/"
+        records = [(b"SCHILY.xattr." + key, value) for key, value in sorted((xattrs or {}).items())]
+        fields = _names(name, link, records)
+        seconds, rest = divmod(mtime, _SECOND)
+        if rest or not 0 <= seconds <= _LONG_MAX:
+            records.append((b"mtime", _time(mtime)))
+            seconds = min(max(seconds, 0), _LONG_MAX)
+        numbers = []
+        for key, value, most in ((b"uid", uid, _ID_MAX), (b"gid", gid, _ID_MAX), (b"size", size, _LONG_MAX)):
+            if value > most:
+                records.append((key, b"%d" % value))
+                value = 0
+            numbers.append(value)
+        if records:
+            data = b"".join(_record(key, value) for key, value in sorted(records))
+            self._header(b"x", (b"PaxHeaders/x", b"", b""), 0o644, (0, 0, len(data)), 0, (0, 0))
+            self.data(data)
+            self._put(bytes(-len(data) % BLOCK))
+        self._header(_KINDS[kind], fields, mode, (numbers[0], numbers[1], numbers[2]), seconds, device)
+        self._padding = -size % BLOCK
+
+    def data(self, data: bytes) -> None:
+        """A piece of the current file."""
+        self._put(data)
+
+    def end(self) -> None:
+        """All of the current file's data was given."""
+        if self._padding:
+            self._put(bytes(self._padding))
+            self._padding = 0
+
+    def close(self) -> None:
+        self._put(bytes(2 * BLOCK))
+        self._flush()
+
+    def _header(
+        self,
+        kind: bytes,
+        names: tuple[bytes, bytes, bytes],
+        mode: int,
+        numbers: tuple[int, int, int],
+        seconds: int,
+        device: tuple[int, int],
+    ) -> None:
+        name, prefix, link = names
+        block = b"%b%07o\0%07o\0%07o\0%011o\0%011o\0        %b%bustar\00000%b%b%b%b%b" % (
+            name.ljust(100, b"\0"), mode, numbers[0], numbers[1], numbers[2], seconds, kind,
+            link.ljust(100, b"\0"), bytes(64), _device(device[0]), _device(device[1]),
+            prefix.ljust(155, b"\0"), bytes(12),
+        )  # fmt: skip
+        self._put(block[:148] + b"%06o\0 " % sum(block) + block[156:])
+
+    def _put(self, data: bytes) -> None:
+        self._parts.append(data)
+        self._size += len(data)
+        if self._size >= BUFFER:
+            self._flush()
+
+    def _flush(self) -> None:
+        self._stream.write(b"".join(self._parts))
+        self._parts, self._size = [], 0
+
+
+def _names(name: bytes, link: bytes, records: list[tuple[bytes, bytes]]) -> tuple[bytes, bytes, bytes]:
+    """(name, prefix, link) for a header; what does not fit becomes a record."""
+    prefix = b""
+    if not name.isascii() or (len(name) > 100 and not (cut := _cut(name))):
+        records.append((b"path", name))
+        name = name[:100]
+    elif len(name) > 100:
+        prefix, name = name[:cut], name[cut + 1 :]
+    if len(link) > 100 or not link.isascii():
+        records.append((b"linkpath", link))
+        link = link[:100]
+    if any(key in (b"path", b"linkpath") and not _is_utf8(value) for key, value in records):
+        records.append((b"hdrcharset", b"BINARY"))
+    return name, prefix, link
+
+
+def _cut(name: bytes) -> int:
+    """Where a long name's prefix ends, 0 if it cannot be parted."""
+    cut = name.rfind(b"/", 1, min(156, len(name) - 1))
+    return cut if cut > 0 and len(name) - cut - 1 <= 100 else 0
+
+
+def _is_utf8(value: bytes) -> bool:
+    try:
+        value.decode()
+        return True
+    except UnicodeDecodeError:
+        return False
+
+
+def _record(key: bytes, value: bytes) -> bytes:
+    """A pax record, whose length counts its own digits."""
+    rest = b" %b=%b\n" % (key, value)
+    length = len(rest) + 1
+    while len(rest) + len(b"%d" % length) != length:
+        length = len(rest) + len(b"%d" % length)
+    return b"%d%b" % (length, rest)
+
+
+def _time(mtime: int) -> bytes:
+    """Nanoseconds as decimal seconds; before 1970 with a sign before all of it."""
+    sign, (seconds, rest) = (b"-", divmod(-mtime, _SECOND)) if mtime < 0 else (b"", divmod(mtime, _SECOND))
+    fraction = b".%09d" % rest if rest else b""
+    return b"%b%d%b" % (sign, seconds, fraction.rstrip(b"0"))
+
+
+def _device(number: int) -> bytes:
+    """A device number: octal, or base-256 where it is larger than seven digits."""
+    return b"%07o\0" % number if number <= _ID_MAX else (number | 1 << 63).to_bytes(8, "big")
