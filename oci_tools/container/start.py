@@ -73,9 +73,9 @@ def _word(args: Args) -> str:
     """The operand; for `-` the handle on standard input."""
     if args.image != "-":
         return str(args.image)
-    from oci_tools.image import archive
+    from oci_tools.image.stdin import from_stdin
 
-    kind, found = archive.from_stdin()
+    kind, found = from_stdin()
     if kind != "handle":
         raise Error("cannot run an archive", "standard input", hint="oci-unpack takes it")
     return str(found)

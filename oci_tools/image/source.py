@@ -45,9 +45,9 @@ class Source:
 
     def __enter__(self) -> Source:
         if self.word == "-":
-            from oci_tools.image import archive
+            from oci_tools.image.stdin import from_stdin
 
-            kind, found = archive.from_stdin(self._stdin)
+            kind, found = from_stdin(self._stdin)
             if kind == "archive":
                 self._from_archive(found, None, "standard input")
                 return self

@@ -37,3 +37,19 @@ def image(
 
 def index(layout, *entries):
     return layout.put(document.dumps(manifest.new_index(entries)), manifest.OCI_INDEX)
+
+
+class Pipe(io.RawIOBase):
+    """Bytes that come in small pieces and can be read once."""
+
+    def __init__(self, data, step=1000):
+        self.left = memoryview(data)
+        self.step = step
+
+    def readinto(self, buffer):
+        n = min(len(buffer), self.step, len(self.left))
+        buffer[:n], self.left = self.left[:n], self.left[n:]
+        return n
+
+    def readable(self):
+        return True

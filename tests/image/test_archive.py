@@ -3,7 +3,6 @@
 import gzip
 import io
 import json
-import os
 import subprocess
 import tarfile
 from pathlib import Path
@@ -19,24 +18,8 @@ from oci_tools.image import config as configs
 from oci_tools.image import digest as digests
 from oci_tools.image import layout as layouts
 from oci_tools.image.layout import Layout
-from oci_tools.image.source import Scratch, Source
-from tests.image.make import image, tar
-
-
-class Pipe(io.RawIOBase):
-    """Bytes that come in small pieces and can be read once."""
-
-    def __init__(self, data, step=1000):
-        self.left = memoryview(data)
-        self.step = step
-
-    def readinto(self, buffer):
-        n = min(len(buffer), self.step, len(self.left))
-        buffer[:n], self.left = self.left[:n], self.left[n:]
-        return n
-
-    def readable(self):
-        return True
+from oci_tools.image.source import Scratch
+from tests.image.make import Pipe, image, tar
 
 
 def written(layout, *images):
@@ -321,85 +304,3 @@ def test_we_read_umocis(other, tmp_path):
     [(name, descriptor)] = archive.read(Pipe((tmp_path / "a.tar").read_bytes()), other)
     assert name == "app"
     assert manifest.load(other, descriptor)["layers"] == []
-
-
-# -- standard input and sources ---------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("text", ["/srv/img", "/srv/img\n", "/srv/img@sha256:" + "0" * 64 + "\n", "/x y:z\n"])
-def test_a_handle_on_stdin(text):
-    assert archive.from_stdin(Pipe(text.encode(), 3)) == ("handle", text.rstrip("\n"))
-
-
-@pytest.mark.parametrize(
-    ("data", "why"),
-    [
-        (b"", "nothing on standard input"),
-        (b"\n", "neither a handle nor an image archive"),
-        (b"docker://alpine\n", "neither a handle"),
-        (b"alpine\n", "neither a handle"),
-        (b"./img\n", "neither a handle"),
-        (b"/a\n/b\n", "more than one line"),
-        (b"/a\n\n", "more than one line"),
-        (b"/" + b"x" * 10000, "not a handle"),
-        (b"\x89PNG\r\n\x1a\n" + b"\0" * 40, "neither a handle .*: it is "),
-    ],
-)
-def test_stdin_that_is_neither(data, why):
-    with pytest.raises(Error, match=why):
-        archive.from_stdin(Pipe(data))
-
-
-def test_an_archive_on_stdin(layout, home, monkeypatch):
-    monkeypatch.setenv("OCI_ROOT", home["OCI_ROOT"])
-    one = image(layout)
-    data = written(layout, ("app", one))
-    for wrapped in data, gzip.compress(data):
-        with Source("-", Pipe(wrapped)) as source:
-            assert source.descriptor["digest"] == one["digest"]
-            assert source.name == "app"
-            assert manifest.load(source.layout, source.descriptor)
-            assert os.listdir(f"{home['OCI_ROOT']}/cache") != []
-        assert os.listdir(f"{home['OCI_ROOT']}/cache") == []
-
-
-def test_sources(layout, home, tmp_path, monkeypatch):
-    monkeypatch.setenv("OCI_ROOT", home["OCI_ROOT"])
-    one = image(layout)
-    layout.tag("app", one)
-    file = tmp_path / "a.tar"
-    file.write_bytes(written(layout, ("app", one), ("b", image(layout, "b"))))
-    handle = layouts.handle(layout, one)
-    words = [
-        f"{layout.path}:app",
-        handle,
-        f"oci:{layout.path}",
-        f"oci-archive:{file}:app",
-        f"docker-archive:{file}:app:latest",
-    ]
-    for word in words:
-        with Source(word) as source:
-            assert source.descriptor["digest"] == one["digest"]
-    with Source("-", Pipe(f"{handle}\n".encode())) as source:
-        assert source.descriptor["digest"] == one["digest"]
-    for word, why in [
-        (f"oci-archive:{file}", r"there are 2 \(app, b\)"),
-        (f"oci-archive:{file}:c", "no such image"),
-        (f"oci-archive:{tmp_path}/none", "no such file"),
-        ("docker://alpine", "not a local image"),
-        ("alpine", "no such image"),
-    ]:
-        with pytest.raises(Error, match=why), Source(word):
-            pass
-
-
-def test_dead_readers_are_swept_up_after(home, monkeypatch):
-    monkeypatch.setenv("OCI_ROOT", home["OCI_ROOT"])
-    cache = Path(home["OCI_ROOT"], "cache")
-    with Scratch() as alive:
-        (cache / "archive-dead" / "blobs").mkdir(parents=True)
-        (cache / "archive-early").mkdir()
-        (cache / "else").mkdir()
-        with Scratch():
-            assert Path(alive.path).exists()
-        assert sorted(p.name for p in cache.iterdir()) == sorted(["else", Path(alive.path).name])
