@@ -175,6 +175,7 @@ def test_a_hot_module_loads_nothing_heavy(name: str) -> None:
 STARTS: dict[tuple[str, ...], tuple[str, int]] = {
     ("demo", "--setup"): ("collections contextlib functools pathlib random re shutil subprocess tempfile threading "
                           "enum typing", 110),
+    ("image", "ls"): ("", 65),
 }  # fmt: skip
 
 

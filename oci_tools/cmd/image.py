@@ -7,6 +7,7 @@ import sys
 
 from oci_tools import cli, fs
 from oci_tools.errors import Error, Usage, printable
+from oci_tools.image.words import CHANGES, edited
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -221,23 +222,6 @@ def _rm(args: cli.Args) -> None:
             layout.untag(name)
 
 
-CHANGES: tuple[cli.Option, ...] = (
-    ("-t --tag NAME", "text", None, "the name of the changed image, if not the same"),
-    ("-e --env NAME[=VALUE]", "list", (), "set a variable; without a value take it away"),
-    ("--entrypoint WORDS", "text", None, "the command's first words: one, or a JSON list"),
-    ("--cmd WORDS", "text", None, "the command's other words: one, or a JSON list"),
-    ("-u --user USER[:GROUP]", "text", None, "who runs it"),
-    ("-w --workdir DIR", "text", None, "where it runs"),
-    ("-l --label NAME[=VALUE]", "list", (), "set a label; without a value take it away"),
-    ("-a --annotation NAME[=VALUE]", "list", (), "likewise of the manifest"),
-    ("--expose [-]PORT[/PROTOCOL]", "list", (), "say that it listens there, or no longer"),
-    ("--volume [-]PATH", "list", (), "say that data is kept there, or no longer"),
-    ("--stop-signal SIGNAL", "text", None, "what asks it to end"),
-    ("--author NAME", "text", None, "who made it"),
-    ("--no-history", "flag", False, "tell nothing of this change in the history"),
-)
-
-
 def _config(args: cli.Args) -> None:
     from oci_tools import document
     from oci_tools.image import config as configs
@@ -248,12 +232,12 @@ def _config(args: cli.Args) -> None:
     layout, found = _find(args.image)
     _, old = manifest.choose(layout, found, args.platform)
     config = configs.load(layout, old)
-    if not any(getattr(args, cli.dest(option)) for option in CHANGES):
+    if not any(getattr(args, cli.dest(option)) for option in (TAG, *CHANGES)):
         sys.stdout.buffer.write(layout.read(old["config"]))
         return
     if manifest.is_index(found.get("mediaType")) and not args.tag:
         raise Usage("will not replace an index by one of its images", args.image, hint="--tag NAME")
-    new = _edited(config, args)
+    new = edited(config, args)
     if new != config and not args.no_history:
         new = configs.with_layer(new, None, configs.now(), "oci-image config")
     layout.hold()
@@ -265,35 +249,6 @@ def _config(args: cli.Args) -> None:
     image = {**layout.put(document.dumps(whole), manifest.kind(old, {})), "platform": configs.platform(new)}
     layout.tag(layout.name_for(args.tag) if args.tag else layouts.ref_name(found), image)
     _say(layouts.handle(layout, image))
-
-
-def _edited(config: dict[str, Any], args: cli.Args) -> dict[str, Any]:
-    from oci_tools.image import config as configs
-
-    said = {
-        "Entrypoint": _words(args.entrypoint, "--entrypoint"),
-        "Cmd": _words(args.cmd, "--cmd"),
-        "User": args.user,
-        "WorkingDir": args.workdir,
-        "StopSignal": args.stop_signal,
-    }
-    members = {name: value for name, value in said.items() if value is not None}
-    if not (members or args.env or args.label or args.expose or args.volume or args.author is not None):
-        return config
-    new = configs.edit(config, members, args.env, args.label, args.expose, args.volume)
-    return new if args.author is None else {**new, "author": args.author}
-
-
-def _words(text: str | None, option: str) -> list[str] | None:
-    """A command's words: a JSON list, or one word; none for an empty text."""
-    from oci_tools import document
-
-    if text is None or not text.startswith("["):
-        return None if text is None else [text] if text else []
-    words = document.loads(text, option)
-    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
-        raise Usage("not a list of words", text)
-    return words
 
 
 # -- housekeeping ----------------------------------------------------------------------------
@@ -419,6 +374,7 @@ def _verb(
     )
 
 
+TAG: cli.Option = ("-t --tag NAME", "text", None, "the name of the changed image, if not the same")
 GRACE: cli.Option = ("--grace TIME", "text", "1h", "how long what lost its name stays: 90s, 10m, 1h, 7d")
 OUTPUT: cli.Option = ("-o --output FILE", "text", None, "write there, not to standard output")
 DRY: cli.Option = ("-n --dry-run", "flag", False, "only say what would be removed")
@@ -431,7 +387,7 @@ COMMAND = cli.Command(
         "ls": _verb("ls", "list images", "[IMAGE...]", (FIELDS, JSON), _ls, "--fields name,platform,total ./img"),
         "inspect": _verb("inspect", "show all that is known of an image", "IMAGE...", (PLATFORM,), _inspect, "alpine"),
         "cat": _verb("cat", "show a manifest or blob, byte for byte", "IMAGE", (PLATFORM,), _cat, "./img:app"),
-        "config": _verb("config", "show or change an image's configuration", "IMAGE", (*CHANGES, PLATFORM, LOCK),
+        "config": _verb("config", "show or change an image's configuration", "IMAGE", (TAG, *CHANGES, PLATFORM, LOCK),
                         _config, "-e DEBUG=1 --cmd '[\"sh\"]' ./img:app"),
         "history": _verb("history", "list the steps that made an image", "IMAGE", (FIELDS, JSON, PLATFORM),
                          _history, "alpine"),
