@@ -84,49 +84,6 @@ def expand(pieces: Iterable[bytes], subject: object = "stream") -> Iterator[byte
     raise Error("cannot read", subject, f"{name} compression is none of the image specification's")
 
 
-def reader(stream: Any, subject: object = "stream") -> Reader:
-    """The plain bytes of a compressed or plain stream, as a stream."""
-    return Reader(expand(read_pieces(stream), subject))
-
-
-class Reader:
-    """A readable stream over pieces."""
-
-    def __init__(self, pieces: Iterable[bytes]) -> None:
-        self._pieces = iter(pieces)
-        self._rest: memoryview = memoryview(b"")
-
-    def read(self, n: int = -1) -> bytes:
-        """Exactly n bytes, fewer only at the end; all for a negative n."""
-        if n < 0:
-            rest, self._rest = self._rest, memoryview(b"")
-            return b"".join([rest, *self._pieces])
-        parts = []
-        while n:
-            if not self._rest:
-                self._rest = memoryview(next(self._pieces, b""))
-                if not self._rest:
-                    break
-            part, self._rest = self._rest[:n], self._rest[n:]
-            n -= len(part)
-            parts.append(part)
-        return b"".join(parts)
-
-    def readable(self) -> bool:
-        return True
-
-    def close(self) -> None:
-        close = getattr(self._pieces, "close", None)
-        if close:
-            close()
-
-    def __enter__(self) -> Reader:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-
 def _chain(head: bytes, source: Iterable[bytes]) -> Iterator[bytes]:
     if head:
         yield head
@@ -195,7 +152,7 @@ def _inflate(given: _Input, subject: object) -> Iterator[bytes]:
                 data, given.data = given.data, b""
             try:
                 piece = engine.decompress(data, PIECE)
-            except igzip_lib.IsalError as error:
+            except igzip_lib.IsalError as error:  # type: ignore[misc]
                 raise Error("cannot decompress", subject, _lower(error)) from None
             if piece:
                 crc = isal_zlib.crc32(piece, crc)
@@ -298,52 +255,6 @@ class Hashing:
         self.stream.close()
 
 
-class Ahead:
-    """An iterable whose items are made in a thread of its own, at most `depth` ahead.
-
-    isal, zstandard, hashlib, read(2) and write(2) give up the interpreter's lock, so the stages of
-    a pipe run at once.  An exception of the maker is raised again by the taker.
-    Leaving the `with` block ends the thread.
-    """
-
-    def __init__(self, items: Iterable[bytes], depth: int = 8) -> None:
-        import queue
-        import threading
-
-        self._items = items
-        self._queue: queue.SimpleQueue[bytes | BaseException | None] = queue.SimpleQueue()
-        self._room = threading.Semaphore(depth)
-        self._ended = False
-        self._thread = threading.Thread(target=self._make, daemon=True)
-        self._thread.start()
-
-    def _make(self) -> None:
-        try:
-            for item in self._items:
-                self._room.acquire()
-                if self._ended:
-                    return
-                self._queue.put(item)
-            self._queue.put(None)
-        except BaseException as error:
-            self._queue.put(error)
-
-    def __iter__(self) -> Iterator[bytes]:
-        while (item := self._queue.get()) is not None:
-            if isinstance(item, BaseException):
-                raise item
-            self._room.release()
-            yield item
-
-    def __enter__(self) -> Ahead:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._ended = True
-        self._room.release()
-        self._thread.join()
-
-
 # -- writing ---------------------------------------------------------------------------
 
 
@@ -441,7 +352,7 @@ class _Gzip(_Plain):
         self._stream.write(self._crc.to_bytes(4, "little") + (self._count & 0xFFFFFFFF).to_bytes(4, "little"))
 
     def __exit__(self, *_: object) -> None:
-        for _ in self._workers:
+        for _worker in self._workers:
             self._jobs.put(None)
         for worker in self._workers:
             worker.join()
@@ -495,7 +406,7 @@ def _deflate(window: bytes, data: bytes, last: bool, level: int) -> bytes:
     for at in range(0, len(data) or 1, BLOCK):
         block = data[at : at + BLOCK]
         final = last and at + BLOCK >= len(data)
-        more = {"zdict": window} if window else {}
+        more: dict[str, Any] = {"zdict": window} if window else {}
         engine = (isal_zlib if level <= 3 else zlib).compressobj(level, zlib.DEFLATED, -15, 9, 0, **more)
         parts.append(engine.compress(block))
         parts.append(engine.flush(zlib.Z_FINISH if final else zlib.Z_SYNC_FLUSH))

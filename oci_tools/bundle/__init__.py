@@ -53,7 +53,6 @@ _LAYERS = (
     manifests.DOCKER_LAYER,
     "application/vnd.docker.image.rootfs.foreign.diff.tar",
 )
-_SAID = {"none": "not compressed", "gzip": "gzip", "zstd": "zstd", "xz": "xz", "bzip2": "bzip2", "lz4": "lz4"}
 _PARTS = (RECORD, SNAPSHOT, WORK, "config.json", "rootfs", "upper", "work")
 
 
@@ -75,7 +74,7 @@ class Image:
         """The digest of its configuration, by which it is known."""
         return str(self.manifest["config"]["digest"])
 
-    def sources(self, owner: Owner) -> list[Any]:
+    def sources(self) -> list[Any]:
         """Its layers, to be unpacked."""
         from oci_tools.layer.apply import Source
 
@@ -84,21 +83,14 @@ class Image:
             kind = layer.get("mediaType", "")
             if kind and not kind.startswith(_LAYERS):
                 raise Error("cannot unpack", layer["digest"], f"unknown type of layer: '{kind}'")
-            found.append(Source(self._opener(layer, owner), layer["digest"], layer["size"], diff_id))
+            said = kind.replace(".", "+").rpartition("+")[2] if kind.endswith(("gzip", "zstd")) else "none"
+            found.append(
+                Source(self._opener(layer), layer["digest"], layer["size"], diff_id, said if kind else None)
+            )
         return found
 
-    def _opener(self, layer: Descriptor, owner: Owner) -> Callable[[], Any]:
-        def open_layer() -> Any:
-            from oci_tools import compress
-
-            file = self.layout.blob(layer)
-            said = layer.get("mediaType", "").replace(".gzip", "+gzip").replace(".zstd", "+zstd")
-            found = compress.kind(os.pread(file.fileno(), 8, 0))
-            if said and (said.rpartition("+")[2] if "+" in said else "none") != found:
-                owner.warn("type", f"layer '{layer['digest']}' is {_SAID[found]}, whatever its type says")
-            return file
-
-        return open_layer
+    def _opener(self, layer: Descriptor) -> Callable[[], Any]:
+        return lambda: self.layout.blob(layer)
 
     def record(self) -> dict[str, Any]:
         return {
@@ -165,14 +157,16 @@ def unpack(image: Image, path: str, owner: Owner, limits: Limits, specify: Speci
     from oci_tools.layer import merge, snapshot
 
     with _Making(path) as making:
-        merge.flatten(image.sources(owner), making.part("rootfs"), owner, limits)
+        merge.flatten(image.sources(), making.part("rootfs"), owner, limits)
         rootfd = os.open(making.part("rootfs"), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             snapshot.take(rootfd, making.part(SNAPSHOT))
             spec = specify(image, rootfd)
         finally:
             os.close(rootfd)
-        making.finish(["rootfs", SNAPSHOT], spec, {**image.record(), "owner": owner.key, "snapshot": SNAPSHOT})
+        making.finish(
+            ["rootfs", SNAPSHOT], spec, {**image.record(), "owner": owner.key, "snapshot": SNAPSHOT}
+        )
     return making.path
 
 
@@ -214,7 +208,7 @@ def _fill(
     if not image.layers:
         raise Error("cannot stack", image.id, "the image has no layers", "unpack it without --overlay")
     whose = (owner or owners.for_process)()
-    return store.ensure(image.id, image.sources(whose), whose, limits or Limits())
+    return store.ensure(image.id, image.sources(), whose, limits or Limits())
 
 
 def _root_name(path: str) -> str:

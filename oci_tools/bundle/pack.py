@@ -13,14 +13,15 @@ from __future__ import annotations
 
 import os
 
-from oci_tools import bundle, compress, document
+from oci_tools import bundle, document
 from oci_tools.errors import Error
 from oci_tools.image import config as configs
 from oci_tools.image import layout as layouts
 from oci_tools.image import manifest as manifests
+from oci_tools.image import ref as refs
 from oci_tools.layer import diff, snapshot
 from oci_tools.layer.tree import clean
-from oci_tools.layer.write import Writer
+from oci_tools.layer.write import Archive
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ def archive(stream: Any, layout: Layout, base: Base, options: Options, limits: L
     """A tar stream, compressed or not, as a layer on a base."""
 
     def fill(packing: diff.Packing) -> bool:
-        _rewrite(stream, packing, options, limits)
+        packing.archive(stream, limits, options.masks)
         return True
 
     return _image(layout, base, options, fill)
@@ -140,7 +141,7 @@ def changes(path: str, layout: Layout, options: Options) -> Descriptor:
 def parent(known: dict[str, Any], layout: Layout) -> tuple[Layout, Descriptor]:
     """The image that a bundle came from, in the layout or where it was, by its record."""
     digest = known["manifest"]
-    for path in (layout.path, known["image"].rpartition("@")[0], layouts.refs.store_path()):
+    for path in (layout.path, known["image"].rpartition("@")[0], refs.store_path()):
         try:
             place = layout if path == layout.path else layouts.Layout.open(path)
             return place, place.find(digest)
@@ -159,32 +160,19 @@ def _open(path: str) -> int:
 def _places(path: str) -> frozenset[bytes]:
     """Where config.json has something mounted, with the directories on the way: a runtime makes them."""
     spec = document.load(f"{path}/config.json")
-    found = set()
+    found: set[bytes] = set()
     for mount in spec.get("mounts") or ():
         parts = clean(os.fsencode(str(mount.get("destination", ""))))
         found.update(b"/".join(parts[:end]) for end in range(1, len(parts) + 1))
     return frozenset(found)
 
 
-def _rewrite(stream: Any, packing: diff.Packing, options: Options, limits: Limits) -> None:
-    """Write the entries of an archive anew, as they come."""
-    from oci_tools.tar import Reader
-
-    masked = diff.Masks(options.masks)
-    reader = Reader(compress.expand(compress.read_pieces(stream), "the archive"), limits, "the archive")
-    for entry in reader:
-        entry.name = b"/".join(clean(entry.name))
-        if entry.type == "h":
-            entry.link = b"/".join(clean(entry.link))
-        if not masked.has(entry.name):
-            packing.entry(entry, reader.data())
-    reader.drain()
-
-
 # -- an image ---------------------------------------------------------------------------------------
 
 
-def _image(layout: Layout, base: Base, options: Options, fill: Fill, single: bool | None = None) -> Descriptor:
+def _image(
+    layout: Layout, base: Base, options: Options, fill: Fill, single: bool | None = None
+) -> Descriptor:
     made, newest = _layer(layout, base, options, fill, os.geteuid() != 0 if single is None else single)
     config = options.edit(base.config)
     annotations = configs.annotated(base.annotations, options.annotations)
@@ -209,13 +197,10 @@ def _layer(
 ) -> tuple[tuple[Descriptor, str] | None, int | None]:
     """Write a layer: its descriptor and diff id, None if it would be empty; and the newest time in it."""
     kind = options.compression or base.compression()
-    with layout.ingest() as ingest, compress.writer(ingest, kind, options.level) as packed:
-        plain = compress.Hashing(packed)
-        writer = Writer(plain)
-        packing = diff.Packing(writer, options.epoch, single, options.warn)
+    with layout.ingest() as ingest, Archive(ingest, kind, options.level) as made:
+        packing = diff.Packing(made, options.epoch, single, options.warn)
         if not fill(packing):
             return None, None
-        writer.close()
-        packed.close()
+        made.close()
         descriptor = ingest.commit(manifests.layer_type(base.type, kind))
-    return (descriptor, plain.digest()), packing.newest
+    return (descriptor, made.diff_id), packing.newest

@@ -55,5 +55,5 @@ def _users(image: bundles.Image) -> Read | None:
     user = said.get("User") if isinstance(said, dict) else None
     if chain is None and isinstance(user, str) and not users.is_numeric(user):
         with kept.lock():
-            chain = kept.ensure(image.id, image.sources(whose), whose, Limits())
+            chain = kept.ensure(image.id, image.sources(), whose, Limits())
     return lookup.reader([kept.tree(digest) for digest in chain.lower], bundles.PASSWD_MAX) if chain else None

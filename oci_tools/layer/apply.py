@@ -22,7 +22,8 @@ import os
 import stat
 
 from oci_tools import compress
-from oci_tools.errors import Error
+from oci_tools.errors import Error, quote
+from oci_tools.layer.ahead import Ahead
 from oci_tools.layer.tree import Dir, Tree, clean
 from oci_tools.tar import Entry, Reader
 
@@ -46,19 +47,36 @@ _GONE = (errno.ENOENT, errno.ENOTDIR)
 class Source:
     """A layer to unpack: where its bytes come from, and what they must be.
 
-    open     gives the blob as a binary stream
-    digest   of the blob, and its size in bytes; None where the caller has checked them
-    diff_id  the digest of the plain archive; None if nobody knows it
+    open         gives the blob as a binary stream
+    digest       of the blob, and its size in bytes; None where the caller has checked them
+    diff_id      the digest of the plain archive; None if nobody knows it
+    compression  what its media type says: "gzip", "zstd", "none"; None if it says nothing
     """
 
-    def __init__(self, open: Callable[[], Any], digest: str | None, size: int | None, diff_id: str | None) -> None:
+    def __init__(
+        self,
+        open: Callable[[], Any],
+        digest: str | None,
+        size: int | None,
+        diff_id: str | None,
+        compression: str | None = None,
+    ) -> None:
         self.open = open
         self.digest = digest
         self.size = size
         self.diff_id = diff_id
+        self.compression = compression
 
     def __str__(self) -> str:
         return self.digest or self.diff_id or "layer"
+
+    def check_type(self, owner: Owner) -> None:
+        """Warn if the blob is something else than its media type says; the bytes are right."""
+        with self.open() as stream:
+            found = compress.kind(stream.read(6))
+        if self.compression not in (None, found):
+            what = "not compressed" if found == "none" else found
+            owner.warn("type", f"layer {quote(self)} is {what}, whatever its type says")
 
 
 class Layer:
@@ -86,6 +104,7 @@ def unpack(source: Source, rootfd: int, owner: Owner, limits: Limits, threads: b
     their attributes yet: `Tree.settle`.
     """
     layer = Layer(Tree(rootfd))
+    source.check_type(owner)
     umask = os.umask(0)  # modes are the layer's
     try:
         with source.open() as stream, layer.tree, _pipe(source, stream, threads) as pieces:
@@ -103,7 +122,7 @@ class _pipe:
     def __init__(self, source: Source, stream: Any, threads: bool) -> None:
         self._source = source
         self._threads = threads
-        self._made: list[compress.Ahead] = []
+        self._made: list[Ahead] = []
         raw = verified(compress.read_pieces(stream), source.digest, source.size, "digest of blob", source)
         plain = self._ahead(compress.expand(raw, source))
         self._pieces = self._ahead(verified(plain, source.diff_id, None, "diff id of layer", source))
@@ -111,7 +130,7 @@ class _pipe:
     def _ahead(self, pieces: Iterable[bytes]) -> Iterable[bytes]:
         if not self._threads:
             return pieces
-        self._made.append(compress.Ahead(pieces))
+        self._made.append(Ahead(pieces))
         return self._made[-1]
 
     def __enter__(self) -> Iterable[bytes]:
@@ -289,7 +308,9 @@ class _Unpacking:
             if link_at(self._tree, holder, target, node, name):
                 return
         self._clear(node, name)
-        self._later[node, name] = self._later.get((holder, target), [*parts, target]) if holder else [*parts, target]
+        self._later[node, name] = (
+            self._later.get((holder, target), [*parts, target]) if holder else [*parts, target]
+        )
 
     def _node(self, entry: Entry, node: Dir, name: bytes) -> None:
         kind = {"c": stat.S_IFCHR, "b": stat.S_IFBLK, "p": stat.S_IFIFO}[entry.type]
@@ -312,7 +333,9 @@ def _meta(entry: Entry) -> tuple[int, int, int, int, dict[bytes, bytes]]:
     return entry.mode, entry.uid, entry.gid, entry.mtime, entry.xattrs
 
 
-def link_at(tree: Tree, holder: Dir, target: bytes, node: Dir, name: bytes, other: Tree | None = None) -> bool:
+def link_at(
+    tree: Tree, holder: Dir, target: bytes, node: Dir, name: bytes, other: Tree | None = None
+) -> bool:
     """Give `name` the file of `target`, a link itself if it is one; False if there is no target.
 
     `other` is the tree of `holder`, if that is another one.

@@ -14,18 +14,21 @@ from __future__ import annotations
 import os
 import stat
 
+from oci_tools import compress
 from oci_tools.errors import Error, quote, reason
 from oci_tools.layer import owner as owners
 from oci_tools.layer import snapshot
-from oci_tools.layer.tree import Dir, Tree
+from oci_tools.layer.tree import Dir, Tree, clean
 from oci_tools.layer.walk import Found, order, walk
+from oci_tools.tar import Entry, Reader
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+    from typing import Any
 
+    from oci_tools.layer.limits import Limits
     from oci_tools.layer.write import Writer
-    from oci_tools.tar import Entry
 
 WHITEOUT = b".wh."
 _KINDS = {
@@ -86,7 +89,19 @@ class Packing:
                     self.put(Found(path, at, parts[-1], os.lstat(parts[-1], dir_fd=at)))
         return bool(planned)
 
-    def entry(self, entry: Entry, data: Iterable[memoryview]) -> None:
+    def archive(self, stream: Any, limits: Limits, masks: Iterable[bytes] = ()) -> None:
+        """Write the entries of another archive, compressed or not, anew and as they come."""
+        masked = Masks(masks)
+        reader = Reader(compress.expand(compress.read_pieces(stream), "the archive"), limits, "the archive")
+        for entry in reader:
+            entry.name = b"/".join(clean(entry.name))
+            if entry.type == "h":
+                entry.link = b"/".join(clean(entry.link))
+            if not masked.has(entry.name):
+                self._entry(entry, reader.data())
+        reader.drain()
+
+    def _entry(self, entry: Entry, data: Iterable[memoryview]) -> None:
         """Write a member of another archive anew."""
         mtime = self._time(entry.mtime)
         xattrs = {name: value for name, value in entry.xattrs.items() if not name.startswith(_HOST)}
@@ -94,7 +109,9 @@ class Packing:
         whose = (entry.mode, entry.uid, entry.gid)
         link = entry.link if entry.type in "hl" else b""
         name = entry.name or b"."
-        self.writer.entry(entry.type, name, *whose, mtime, size=entry.size, link=link, device=device, xattrs=xattrs)
+        self.writer.entry(
+            entry.type, name, *whose, mtime, size=entry.size, link=link, device=device, xattrs=xattrs
+        )
         done = 0
         views = iter(data)
         for offset, length in entry.sparse or ():

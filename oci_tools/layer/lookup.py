@@ -89,7 +89,9 @@ class Stack:
 
 def attributes(path: bytes) -> dict[str, bytes]:
     """The extended attributes of a directory, without overlayfs's own."""
-    names = [name for name in os.listxattr(path) if not name.startswith(("trusted.overlay.", "user.overlay."))]
+    names = [
+        name for name in os.listxattr(path) if not name.startswith(("trusted.overlay.", "user.overlay."))
+    ]
     return {name: os.getxattr(path, name) for name in names}
 
 

@@ -69,7 +69,9 @@ class Owner:
         if mode != made:
             os.fchmod(fd, mode)
 
-    def directory(self, at: int, name: bytes | str, mode: int, uid: int, gid: int, xattrs: dict[bytes, bytes]) -> None:
+    def directory(
+        self, at: int, name: bytes | str, mode: int, uid: int, gid: int, xattrs: dict[bytes, bytes]
+    ) -> None:
         """The attributes of a directory; `name` is in the open directory `at`, or absolute."""
         os.chown(name, *self.ids(uid, gid), dir_fd=at)
         os.chmod(name, mode, dir_fd=at)
@@ -124,7 +126,9 @@ class Single(Owner):
     def file(self, fd: int, made: int, mode: int, uid: int, gid: int, xattrs: dict[bytes, bytes]) -> None:
         super().file(fd, made, mode, uid, gid, self._remember(uid, gid, xattrs))
 
-    def directory(self, at: int, name: bytes | str, mode: int, uid: int, gid: int, xattrs: dict[bytes, bytes]) -> None:
+    def directory(
+        self, at: int, name: bytes | str, mode: int, uid: int, gid: int, xattrs: dict[bytes, bytes]
+    ) -> None:
         # A directory that its owner may not write in takes no user attribute: mode comes last.
         os.chmod(name, mode | 0o700, dir_fd=at)
         super().directory(at, name, mode | 0o700, uid, gid, self._remember(uid, gid, xattrs))

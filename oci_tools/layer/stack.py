@@ -11,6 +11,7 @@ import stat
 
 from oci_tools.errors import Error
 from oci_tools.layer import merge, store
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -174,7 +175,14 @@ class _Stack:
         seen = self._look(at, path)[1]
         assert seen is not None
         xattrs = self._xattrs(at, path)
-        return [os.fsdecode(path), stat.S_IMODE(seen.st_mode), seen.st_uid, seen.st_gid, seen.st_mtime_ns, xattrs]
+        return [
+            os.fsdecode(path),
+            stat.S_IMODE(seen.st_mode),
+            seen.st_uid,
+            seen.st_gid,
+            seen.st_mtime_ns,
+            xattrs,
+        ]
 
     def _look(self, at: int, path: bytes) -> tuple[str, os.stat_result | None]:
         """What a layer has at a path.

@@ -82,7 +82,10 @@ class Store:
         return fs.Lock(f"{self.path}/.lock", shared=shared)
 
     def use(self, bundle: str, name: str) -> None:
-        """Keep gc from what a bundle uses, until the bundle is gone; under the lock, before the layers are looked for."""
+        """Keep gc from what a bundle uses until the bundle is gone.
+
+        Under the lock, and before the layers are looked for.
+        """
         roots = fs.make_private(f"{self.path}/.roots")
         beside = f"{roots}/{name}.{os.getpid()}.new"
         try:
@@ -246,7 +249,9 @@ def finish(layer: Layer, owner: Owner) -> dict[str, Any]:
             os.setxattr(b"/proc/self/fd/%d" % tree.fd(node), opaque, b"y")
     tree.settle(owner)
     return {
-        "implied": [os.fsdecode(node.path()) for node in tree.root.below() if node.meta is None and node.parent],
+        "implied": [
+            os.fsdecode(node.path()) for node in tree.root.below() if node.meta is None and node.parent
+        ],
         "whiteouts": _texts(whiteouts),
         "opaques": _texts(layer.opaques),
         "root": tree.root.meta is not None,

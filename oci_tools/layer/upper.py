@@ -66,7 +66,9 @@ def compare(
                 if under is None or not stat.S_ISDIR(under.st_mode):
                     if path not in places:
                         yield path, False
-                elif _owner(found.seen) != known.get(path, _owner(under)) or _xattrs(found) != below.xattrs(path):
+                elif _owner(found.seen) != known.get(path, _owner(under)) or _xattrs(found) != below.xattrs(
+                    path
+                ):
                     yield path, False
 
 
@@ -94,5 +96,7 @@ def _is_opaque(found: Found) -> bool:
             if last == "opaque" and os.getxattr(_where(found), name, follow_symlinks=False) == b"y":
                 return True
             if last in ("redirect", "metacopy"):
-                raise Error("cannot pack", found.path, f"overlayfs wrote '{name}'", "mount with redirect_dir=off")
+                raise Error(
+                    "cannot pack", found.path, f"overlayfs wrote '{name}'", "mount with redirect_dir=off"
+                )
     return False

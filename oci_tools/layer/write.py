@@ -7,6 +7,8 @@ What the fields are is drawn in `tar.py`.
 
 from __future__ import annotations
 
+from oci_tools import compress
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
@@ -104,6 +106,32 @@ class Writer:
     def _flush(self) -> None:
         self._stream.write(b"".join(self._parts))
         self._parts, self._size = [], 0
+
+
+class Archive(Writer):
+    """A layer's blob: an archive, compressed into a stream, and its diff id once it is closed.
+
+    Leaving the `with` block frees what compressing holds.
+    """
+
+    def __init__(self, stream: Any, compression: str, level: int | None = None) -> None:
+        self._packed = compress.writer(stream, compression, level)
+        self._plain = compress.Hashing(self._packed)
+        super().__init__(self._plain)
+
+    def close(self) -> None:
+        super().close()
+        self._packed.close()
+
+    @property
+    def diff_id(self) -> str:
+        return self._plain.digest()
+
+    def __enter__(self) -> Archive:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._packed.__exit__()
 
 
 def _names(name: bytes, link: bytes, records: list[tuple[bytes, bytes]]) -> tuple[bytes, bytes, bytes]:
