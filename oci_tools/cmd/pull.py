@@ -10,6 +10,7 @@ from oci_tools.registry.words import TRANSFER, options
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from oci_tools.image.layout import Descriptor, Layout
     from oci_tools.image.ref import Place, Ref
     from oci_tools.registry.credentials import Credential
     from oci_tools.registry.copy import Options
@@ -17,12 +18,8 @@ if TYPE_CHECKING:
 OPTIONS: tuple[cli.Option, ...] = (
     ("--platform OS/ARCH[/VARIANT]", "list", (), "platform to take, not this host's; several make an index"),
     ("--all-platforms", "flag", False, "take an index with everything in it"),
-    (
-        "--login HOST",
-        "text",
-        None,
-        "store credentials for a registry; the password comes from standard input",
-    ),
+    ("--unpack DIR", "text", None, "unpack the image into a bundle too, and print that"),
+    ("--login HOST", "text", None, "store credentials for a registry; the password is read, not said"),
     ("--username NAME", "text", None, "user's name for --login"),
     ("--logout HOST", "text", None, "drop the stored credentials for a registry"),
 )
@@ -36,6 +33,8 @@ def run(args: cli.Args) -> None:
         raise Usage("missing argument 'REF'", hint="see --help")
     if args.all_platforms and args.platform:
         raise Usage("--platform and --all-platforms exclude each other")
+    if args.unpack and (args.all_platforms or len(args.platform) > 1 or args.layout == "-"):
+        raise Usage("--unpack takes one image", hint="of one platform, in a layout")
     from oci_tools.image import ref as refs
 
     place = refs.locate(args.ref)
@@ -54,7 +53,16 @@ def _layout(ref: Ref, target: Place, chosen: Options, args: cli.Args) -> None:
 
     with layouts.at(target, make=True) as layout:
         found = pull.pull(ref, layout, target.name_for(ref), chosen, args.platform, args.all_platforms)
-        print(layouts.handle(layout, found))
+        print(_unpack(layout, found, args.unpack) if args.unpack else layouts.handle(layout, found))
+
+
+def _unpack(layout: Layout, descriptor: Descriptor, path: str) -> str:
+    from oci_tools import bundle
+    from oci_tools.layer import owner
+    from oci_tools.layer.limits import Limits
+
+    mapping = owner.for_process(lambda text: cli.say("oci-pull", f"warning: {text}"))
+    return bundle.unpack(bundle.Image(layout, descriptor), path, mapping, Limits())
 
 
 def _archive(ref: Ref, chosen: Options, args: cli.Args) -> None:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from oci_tools import cli
-from oci_tools.errors import Error, Usage
+from oci_tools.errors import Error
 from oci_tools.registry.words import TRANSFER, options
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
     from oci_tools.image.layout import Descriptor, Layout
     from oci_tools.image.ref import Ref
 
@@ -29,50 +27,14 @@ OPTIONS: tuple[cli.Option, ...] = (
 def run(args: cli.Args) -> None:
     from oci_tools.image import manifest
     from oci_tools.image import ref as refs
+    from oci_tools.image.source import Source
 
     ref = refs.Ref.parse(args.ref.removeprefix("docker://"))
-    layout, descriptor = _source(args.image)
-    with layout:
+    with Source(args.image) as source:
+        layout, descriptor = source.layout.hold(), source.descriptor
         if args.platform:
             descriptor, _ = manifest.choose(layout, descriptor, args.platform)
         print(_push(layout, descriptor, ref, args))
-
-
-def _source(word: str) -> tuple[Layout, Descriptor]:
-    """The layout, held, and in it the image that a word means.
-
-    An archive's blobs go into the default store without a name, where gc finds them: a registry
-    takes manifests last, and an archive may have them first.
-    """
-    from oci_tools.image import archive
-    from oci_tools.image import layout as layouts
-    from oci_tools.image import ref as refs
-
-    if word == "-":
-        kind, said = archive.from_stdin()
-        if kind == "archive":
-            return _from_archive(said, None, "standard input")
-        word = said
-    place = refs.locate(word)
-    if place.kind in ("oci-archive", "docker-archive"):
-        try:
-            with open(place.path, "rb", buffering=0) as file:
-                return _from_archive(file, place.name, place.path)
-        except OSError as error:
-            raise Error("cannot open archive", place.path, error) from None
-    if place.kind == "registry":
-        raise Usage("not an image in a layout", word)
-    layout = layouts.at(place).hold()
-    return layout, layout.find(place.name)
-
-
-def _from_archive(stream: Any, name: str | None, subject: str) -> tuple[Layout, Descriptor]:
-    from oci_tools.image import archive
-    from oci_tools.image import layout as layouts
-
-    layout = layouts.store().hold()
-    _, descriptor = archive.choose(archive.read(stream, layout, subject), name, subject)
-    return layout, descriptor
 
 
 def _push(layout: Layout, descriptor: Descriptor, ref: Ref, args: cli.Args) -> str:

@@ -125,6 +125,7 @@ class Chosen:
 
 def choose(ref: Ref, options: Options, platforms: Sequence[str] = (), every: bool = False) -> Chosen:
     """Look at an image in its registry and decide what of it is wanted."""
+    wanted = [manifests.parse_platform(text) for text in platforms] or [manifests.host_platform()]
     remote = Remote(ref, options)
     data, descriptor = remote.manifest(ref.digest or ref.tag)
     chosen = Chosen(remote)
@@ -133,7 +134,6 @@ def choose(ref: Ref, options: Options, platforms: Sequence[str] = (), every: boo
         chosen.take(data, descriptor)
         chosen.descriptor = descriptor
         return chosen
-    wanted = [manifests.parse_platform(text) for text in platforms] or [manifests.host_platform()]
     entries = _entries(remote, found, manifests.MAX_DEPTH, set())
     best: dict[str, Descriptor] = {}
     for platform in wanted:

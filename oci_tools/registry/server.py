@@ -194,9 +194,8 @@ class Registry:
             raise Refusal(404, "MANIFEST_UNKNOWN", "no such manifest", {"name": name, "reference": reference})
         data, descriptor = found
         digest = descriptor["digest"]
-        repository.has_blob(
-            digest
-        )  # whoever asks for it now may push what refers to it: its grace begins anew
+        if request.method == "HEAD":
+            repository.has_blob(digest)
         headers = [("Docker-Content-Digest", digest), ("ETag", f'"{digest}"'), VERSION]
         if request.header("If-None-Match").strip('"') == digest:
             return Response(304, headers)
@@ -286,7 +285,9 @@ class Registry:
             if not repository.remove_blob(digest):
                 raise Refusal(404, "BLOB_UNKNOWN", "no such blob", {"digest": digest})
             return Response(202, [VERSION])
-        found = repository.open_blob(digest, touch=True)
+        if request.method == "HEAD":
+            repository.has_blob(digest)  # whoever asks so may rely on it: its grace begins anew
+        found = repository.open_blob(digest)
         if found is None:
             raise Refusal(404, "BLOB_UNKNOWN", "no such blob", {"digest": digest})
         fd, size = found

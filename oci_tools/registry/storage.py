@@ -51,6 +51,18 @@ class Storage:
             except OSError as error:
                 raise Error("cannot make directory", path, error) from None
 
+    def remove(self, name: str) -> None:
+        """Remove a repository; those whose names are longer, below it, stay."""
+        found = self.repository(name)
+        if found is None or self.single:
+            raise Error("no such repository", name)
+        path = found.layout.path
+        for part in ("oci-layout", "index.json", ".ingest", "blobs"):  # from here on it is no layout
+            fs.remove_tree(f"{path}/{part}")
+        while path != self.path and not os.listdir(path):
+            os.rmdir(path)
+            path = os.path.dirname(path)
+
     def repository(self, name: str, make: bool = False) -> Repository | None:
         """A repository by its name, made if it is missing and `make` is true; None: there is none."""
         if not is_repository(name):
@@ -253,8 +265,8 @@ class Repository:
 
     # -- blobs --------------------------------------------------------------------------
 
-    def open_blob(self, digest: str, touch: bool = False) -> tuple[int, int] | None:
-        """(descriptor of the file, its size); None: there is none.  touch: its grace begins anew."""
+    def open_blob(self, digest: str) -> tuple[int, int] | None:
+        """(descriptor of the file, its size); None: there is none."""
         path = self.layout.blob_path(digest)
         try:
             fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
@@ -266,19 +278,26 @@ class Repository:
         if not stat.S_ISREG(seen.st_mode):
             os.close(fd)
             return None
-        if touch:
-            try:
-                os.utime(fd)
-            except OSError:
-                pass  # read-only: nothing collects garbage here either
         return fd, seen.st_size
 
     def has_blob(self, digest: str) -> bool:
-        """Whether a blob is here; if so its grace begins anew, since somebody counts on it."""
-        found = self.open_blob(digest, touch=True)
-        if found:
+        """Whether a blob is here; if so its grace begins anew, since somebody counts on it.
+
+        Under the lock that gc takes: one that has judged the blob by its old time has removed
+        it before we look, one that comes after us sees the new time.
+        """
+        if not os.path.exists(self.layout.blob_path(digest)):
+            return False
+        with fs.Lock(f"{self.layout.path}/blobs", shared=True):
+            found = self.open_blob(digest)
+            if found is None:
+                return False
+            try:
+                os.utime(found[0])
+            except OSError:
+                pass  # read-only: nothing collects garbage here either
             os.close(found[0])
-        return found is not None
+        return True
 
     def link(self, digest: str, path: str) -> bool:
         """Take a blob from another repository by a hard link; False where the file system cannot."""
@@ -286,11 +305,12 @@ class Repository:
         beside = f"{target}.{os.getpid()}.{threading.get_ident()}.link"
         try:
             os.makedirs(os.path.dirname(target), exist_ok=True)
-            os.utime(path)
-            os.link(path, beside, follow_symlinks=False)
-            os.rename(beside, target)
-            if os.path.lexists(beside):  # rename(2) does nothing where both are one file already
-                os.unlink(beside)
+            with fs.Lock(f"{self.layout.path}/blobs", shared=True):
+                os.link(path, beside, follow_symlinks=False)
+                os.utime(beside)
+                os.rename(beside, target)
+                if os.path.lexists(beside):  # rename(2) does nothing where both are one file already
+                    os.unlink(beside)
         except OSError:
             return False
         return True

@@ -1,0 +1,114 @@
+"""oci-pull's words; what it does with registries is in tests/registry/test_pull.py."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+@pytest.mark.parametrize(
+    "words, said",
+    [
+        ((), "missing argument 'REF'"),
+        (("a", "b", "c"), "unexpected extra argument"),
+        (("--nonsense", "a"), "no such option '--nonsense'"),
+        (("--jobs", "x", "a"), "invalid value for"),
+        (("--progress", "loud", "a"), "invalid value for"),
+        (("--platform", "amd64", "--all-platforms", "a"), "exclude each other"),
+        (("--unpack", "b", "--all-platforms", "a"), "--unpack takes one image"),
+        (("--unpack", "b", "a", "-"), "--unpack takes one image"),
+        (("--login", "a", "--logout", "b"), "stand alone"),
+        (("--login", "h", "ref"), "stand alone"),
+        (("./layout",), "not a reference of a registry './layout'"),
+        (("oci-archive:x.tar",), "not a reference of a registry"),
+    ],
+)
+def test_words_that_make_no_sense(oci: Any, words: tuple[str, ...], said: str) -> None:
+    done = oci("pull", *words, code=2)
+    assert said in done.stderr and done.stderr.startswith("oci-pull: ") and done.stderr.count("\n") == 1
+    assert not done.stdout
+
+
+@pytest.mark.parametrize("word", ["Upper", "a:", "a@sha256:12", "a b", "http://x/y", "-", "x" * 300])
+def test_references_that_are_none(oci: Any, word: str) -> None:
+    done = oci("pull", "--", word, code=None)
+    assert done.returncode in (1, 2) and done.stderr.count("\n") == 1
+
+
+def test_a_platform_that_is_none(oci: Any, registry: Any) -> None:
+    assert "invalid platform" in oci("pull", "--platform", "a/b/c/d", f"{registry.host}/x", code=None).stderr
+
+
+def test_one_line_and_nothing_else(oci: Any, registry: Any, busybox: Path, tmp_path: Path) -> None:
+    pushed = oci("push", f"{busybox}:latest", f"{registry.host}/bb")
+    assert pushed.stderr == ""
+    done = oci("pull", pushed.stdout.strip(), "img:mine", cwd=tmp_path)
+    digest = pushed.stdout.strip().rpartition("@")[2]
+    assert (done.stdout, done.stderr) == (f"{tmp_path}/root/images@{digest}\n", "")
+    (entry,) = json.loads((tmp_path / "root/images/index.json").read_text())["manifests"]
+    assert entry["annotations"]["org.opencontainers.image.ref.name"] == "docker.io/library/img:mine"
+
+
+def test_unpacked(oci: Any, registry: Any, busybox: Path, tmp_path: Path) -> None:
+    oci("push", f"{busybox}:latest", f"{registry.host}/bb")
+    assert oci("pull", "--unpack", "b", f"{registry.host}/bb").stdout == f"{tmp_path}/b\n"
+    assert (tmp_path / "b/rootfs/bin/busybox").exists() and (tmp_path / "b/config.json").exists()
+
+
+def test_a_full_disk_on_standard_output(oci: Any, registry: Any, busybox: Path) -> None:
+    oci("push", f"{busybox}:latest", f"{registry.host}/bb")
+    with open("/dev/full", "w") as full:
+        said = oci("pull", f"{registry.host}/bb", stdout=full, code=1).stderr
+    assert said == "oci-pull: cannot write standard output: no space left on device\n"
+
+
+def test_progress_on_a_terminal(oci: Any, registry: Any, busybox: Path) -> None:
+    oci("push", f"{busybox}:latest", f"{registry.host}/bb")
+    ours, theirs = pty.openpty()
+    process = oci.start("pull", f"{registry.host}/bb", stdout=subprocess.PIPE, stderr=theirs)
+    os.close(theirs)
+    said = b""
+    try:
+        while data := os.read(ours, 1000):
+            said += data
+    except OSError:
+        pass  # the terminal has gone with its last user
+    assert process.wait() == 0
+    assert b"pull 1.1 MB of 1.1 MB" in said
+    os.close(ours)
+
+
+def test_a_password_on_a_terminal_is_not_shown(oci: Any, tmp_path: Path) -> None:
+    from tests.peers import Answer, Fake
+
+    with Fake() as fake:
+        fake.guard = lambda asked: (
+            None if asked.headers.get("Authorization") == "Basic bWU6c2VjcmV0" else Answer(401, {"WWW-Authenticate": 'Basic realm="x"'})
+        )  # fmt: skip
+        fd, theirs = pty.openpty()
+        argv = ["setsid", "--ctty", "--wait", oci.bin / "oci-pull", "--login", fake.host]
+        process = subprocess.Popen(argv, stdin=theirs, stdout=theirs, stderr=theirs, env=oci.environment())
+        os.close(theirs)
+        said = b""
+        for prompt, answer in ((b"user: ", b"me\n"), (b"password: ", b"secret\n")):
+            while not said.endswith(prompt):
+                said += os.read(fd, 1000)
+            os.write(fd, answer)
+        try:
+            while data := os.read(fd, 1000):
+                said += data
+        except OSError:
+            pass
+        assert process.wait() == 0
+        os.close(fd)
+        assert b"secret" not in said and b"auth.json" in said
+
+
+def test_nothing_is_said_of_who_asks_for_help(oci: Any) -> None:
+    assert "--all-platforms" in oci("pull", "--help").stdout
