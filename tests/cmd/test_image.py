@@ -333,10 +333,15 @@ def test_save_to_a_terminal(oci, img):
     assert "terminal" in done.stderr
 
 
+def large(layout, name):
+    """An artifact that fills more than a pipe."""
+    big = layout.put(os.urandom(1 << 20), "text/x")
+    empty = layout.put(b"{}", manifest.OCI_EMPTY)
+    layout.tag(name, layout.put(document.dumps(manifest.new(empty, [big])), manifest.OCI_MANIFEST))
+
+
 def test_save_when_the_reader_goes(oci, img):
-    big = img.put(os.urandom(1 << 20), "text/x")
-    empty = img.put(b"{}", manifest.OCI_EMPTY)
-    img.tag("big", img.put(document.dumps(manifest.new(empty, [big])), manifest.OCI_MANIFEST))
+    large(img, "big")
     reader, writer = os.pipe()
     process = oci.start("image", "save", "./img:big", stdout=writer, stderr=subprocess.PIPE)
     os.close(writer)
@@ -396,3 +401,60 @@ def test_together_with_others(oci, img):
     oci("image", "gc", "--grace", "0", "./img")
     assert oci("image", "fsck", "./img").stdout == ""
     assert sorted(names(oci, "./img")) == ["ours", "two", "umocis"]
+
+
+# -- many at once, and killed ----------------------------------------------------------------------
+
+
+def test_parallel_changes_lose_nothing(oci, img):
+    started = [oci.start("image", "tag", "./img:one", f"a{n}", f"b{n}") for n in range(6)]
+    started += [oci.start("image", "config", "-t", f"c{n}", "-e", f"N={n}", "./img:two") for n in range(3)]
+    started += [oci.start("image", "copy", "./img:one", f"./img:d{n}") for n in range(3)]
+    assert [process.wait() for process in started] == [0] * len(started)
+    wanted = {
+        "one",
+        "two",
+        *(f"{c}{n}" for c in "ab" for n in range(6)),
+        *(f"{c}{n}" for c in "cd" for n in range(3)),
+    }
+    assert set(names(oci, "./img")) == wanted
+    assert oci("image", "fsck", "./img").stdout == ""
+
+
+def test_killed_loads(oci, img):
+    """kill -9 wherever it is: the layout is sound, the next load finishes, and nothing is left over."""
+    large(img, "three")
+    data = oci("image", "save", "./img:one", "./img:two", "./img:three", binary=True).stdout
+    for part in range(1, 9):
+        process = oci.start("image", "load", "-", "./new", stdin=subprocess.PIPE)
+        process.stdin.write(data[: len(data) * part // 8])  # returns when all but a pipe's worth was read
+        process.kill()
+        process.wait()
+        assert oci("image", "fsck", "./new").stdout == ""
+        assert set(names(oci, "./new")) <= {"one", "two", "three"}
+    oci("image", "load", "-", "./new", input=data)
+    assert set(names(oci, "./new")) == {"one", "two", "three"}
+    oci("image", "gc", "--grace", "0", "./new")
+    assert oci("image", "fsck", "./new").stdout == ""
+    assert sorted(os.listdir(oci.cwd / "new")) == ["blobs", "index.json", "oci-layout"]
+    parts = {d["digest"] for name in ("one", "two", "three") for d in manifest.parts(img, img.find(name))}
+    assert {f"sha256:{p.name}" for p in (oci.cwd / "new/blobs/sha256").iterdir()} == parts
+
+
+@pytest.mark.root
+def test_a_read_only_layout(oci, img):
+    """It can be read in every way; a change says why not."""
+    img.close()
+    subprocess.run(["mount", "--bind", "-o", "ro", img.path, img.path], check=True)
+    try:
+        for words in ["ls"], ["fsck"], ["gc"]:
+            oci("image", *words, "./img")
+        for verb in "inspect", "cat", "config", "history":
+            oci("image", verb, "./img:one")
+        oci("image", "copy", "./img:one", "./elsewhere")
+        for words in ["tag", "./img:one", "x"], ["rm", "./img:one"], ["config", "-e", "A=b", "./img:one"]:
+            done = oci("image", *words, code=1)
+            assert done.stderr.endswith(": read-only file system\n")
+            assert done.stderr.count("\n") == 1
+    finally:
+        subprocess.run(["umount", img.path], check=True)
