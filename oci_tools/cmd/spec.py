@@ -39,13 +39,14 @@ def _set(args: cli.Args) -> None:
 def _check(args: cli.Args) -> None:
     """The whole document is read and found good before the first byte goes out."""
     from oci_tools import schema
-    from oci_tools.runtime import check
+    from oci_tools.runtime import check, spec
 
-    data = _read()
-    spec = document.loads(data, SUBJECT)
-    schema.check("config", spec, SUBJECT)
-    check.check(spec, SUBJECT)
-    _write(data)
+    data = spec.read(args.bundle_file) if args.bundle_file else _read()
+    found = document.loads(data, SUBJECT)
+    schema.check("config", found, SUBJECT)
+    check.check(found, SUBJECT)
+    if not args.bundle_file:
+        _write(data)
 
 
 def _read() -> bytes:
@@ -53,8 +54,10 @@ def _read() -> bytes:
 
     try:
         data = sys.stdin.buffer.read(MAX_CONFIG + 1)
-    except OSError as error:
-        raise Error("cannot read standard input", None, error) from None
+    except (OSError, AttributeError) as error:  # None: it is closed
+        raise Error(
+            "cannot read standard input", None, error if isinstance(error, OSError) else "closed"
+        ) from None
     if len(data) > MAX_CONFIG:
         raise Error("cannot read standard input", None, f"larger than {MAX_CONFIG} bytes")
     if not data.strip():
@@ -74,7 +77,7 @@ def _write(data: bytes) -> None:
 VERBS = {
     "new": cli.Command(
         "oci-spec new",
-        "print the config.json of an image, of a bundle's image, or the default one",
+        "print the config.json of an image, a bundle's image, or nothing",
         "[IMAGE|BUNDLE]",
         (
             ("--platform OS/ARCH[/VARIANT]", "text", None, "platform to take of an image of several"),
@@ -96,8 +99,8 @@ VERBS = {
     ),
     "check": cli.Command(
         "oci-spec check",
-        "pass the config.json on standard input on unchanged, if it is good",
-        "",
+        "pass a good config.json on, from standard input to standard output",
+        "[BUNDLE|FILE]",
         (),
         _check,
         example="oci-spec new | oci-spec check > b/config.json",

@@ -26,6 +26,8 @@ def bring(word: str, when: str, platform: str | None = None) -> str:
     if word == "-":
         return word
     place = refs.locate(word)
+    if place.kind == "layout" and not os.path.exists(place.path):
+        raise Error("cannot open image or bundle", place.path, "no such file or directory")
     if place.kind not in ("store", "registry") or place.ref is None:
         return word
     name = str(place.ref)

@@ -41,16 +41,24 @@ READONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trig
 DEVICES = ((1, 3), (1, 5), (1, 8), (1, 9), (5, 0), (5, 1))
 
 
-def load(bundle: str) -> dict[str, Any]:
-    """The checked config.json of a bundle, for a runtime: there is a process, and who it runs as is said."""
-    path = os.path.join(bundle, "config.json")
+def read(path: str) -> bytes:
+    """The bytes of a config.json, or of the one of a bundle."""
+    if os.path.isdir(path):
+        path = os.path.join(path, "config.json")
     try:
-        with open(path, "rb", buffering=0) as file:
+        with open(path, "rb") as file:
             data = file.read(MAX_CONFIG + 1)
     except OSError as error:
         raise Error("cannot read", path, error) from None
     if len(data) > MAX_CONFIG:
         raise Error("cannot read", path, f"larger than {MAX_CONFIG} bytes")
+    return data
+
+
+def load(bundle: str) -> dict[str, Any]:
+    """The checked config.json of a bundle, for a runtime: there is a process, and who it runs as is said."""
+    path = os.path.join(bundle, "config.json")
+    data = read(path)
     spec: dict[str, Any] = document.loads(data, path)
     checking.check(spec)
     if "process" not in spec:
