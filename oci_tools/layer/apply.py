@@ -74,7 +74,7 @@ class Source:
         """Warn if the blob is something else than its media type says; the bytes are right."""
         with self.open() as stream:
             found = compress.kind(stream.read(6))
-        if self.compression not in (None, found):
+        if self.compression not in (None, found) and found in compress.LEVELS:
             what = "not compressed" if found == "none" else found
             owner.warn("type", f"layer {quote(self)} is {what}, whatever its type says")
 
