@@ -135,8 +135,11 @@ def fetch_document(remote: Remote, descriptor: Descriptor) -> bytes:
 # -- in parallel ----------------------------------------------------------------------------
 
 
-class Stopped(Exception):
-    """Another part of the same copy has failed."""
+class Stopped(Error):
+    """Another part of the same copy has failed; this is never shown."""
+
+    def __init__(self) -> None:
+        super().__init__("stopped")
 
 
 def parallel(jobs: int, tasks: Sequence[Callable[[threading.Event], None]]) -> None:
