@@ -28,7 +28,7 @@ SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 TOOLS = ("sh", "cat", "ls", "id", "mount", "hostname", "ps")  # those that the host has
 PROOFS = (
     "cat /proc/sys/kernel/hostname",
-    "sh -c 'echo I am process $$ of /proc/[0-9]*, and see the links /sys/class/net/*'",
+    "sh -c 'echo I am process $$ of /proc/[0-9]* and see the links /sys/class/net/*'",
     "cat /proc/mounts",
 )
 

@@ -138,7 +138,7 @@ def test_the_demo_shows_a_place_of_its_own(demo: Callable[..., list[str]]) -> No
     assert typed[:2] == ["cd", "export"]
     assert typed[2:] == ["oci-pack", "oci-registry", "oci-push", "oci-pull", "oci-unpack", "oci-spec"] + 3 * ["oci-run"]
     assert "hello" in said
-    assert any(line.startswith("I am process 1 of /proc/1,") for line in said)
+    assert any(line.startswith("I am process 1 of /proc/1 and") for line in said)
     assert any(line.split()[1:3] == ["/proc", "proc"] for line in said)
 
 
@@ -146,4 +146,4 @@ def test_the_demo_takes_a_real_image(demo: Callable[..., list[str]], registry: A
     oci("push", f"{busybox}:latest", f"{registry.host}/busybox:1")
     said = demo(f"{registry.host}/busybox:1")
     assert not any("oci-pack" in line for line in said)
-    assert any(line.startswith("I am process 1 of /proc/1,") for line in said)
+    assert any(line.startswith("I am process 1 of /proc/1 and") for line in said)
