@@ -1,8 +1,8 @@
 """/sys/fs/cgroup inside the container: v2 as one mount, v1 as one for each hierarchy.
 
 With a cgroup namespace, new mounts whose root is the container's own group; without,
-binds of that group.  What is bound without a namespace is read-only, or the container could
-change the limits of others (CVE-2023-25809).
+binds of that group.  What is bound in a user namespace is read-only whatever is asked for: it
+may be a group that the user was given, with others of theirs in it (CVE-2023-25809).
 """
 
 from __future__ import annotations
