@@ -86,6 +86,11 @@ def _strings(texts: Sequence[str]) -> tuple[object, list[object]]:
     return libc.hold(pack(f"{len(held) + 1}Q", *map(libc.address, held), 0)), held
 
 
+def in_host_user_namespace() -> bool:
+    """Whether this is the first user namespace: its inode number is fixed (PROC_USER_INIT_INO)."""
+    return os.stat("/proc/self/ns/user").st_ino == 0xEFFFFFFD
+
+
 def start_time(pid: int) -> int:
     """When a process started, in clock ticks since boot: with the pid it names a process for ever.
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 
 from oci_tools.errors import Error
-from oci_tools.linux import mount
+from oci_tools.linux import mount, process
 from oci_tools.runtime import mounts
 
 TYPE_CHECKING = False
@@ -38,10 +38,10 @@ def _unified(tree: mounts.Tree, step: mounts.Plan, groups: Cgroup | None, own_na
         except OSError:
             if groups is not None:
                 raise
-            return _bind(tree, "/sys/fs/cgroup", step.destination, step.set | mount.MOUNT_ATTR_RDONLY)
+            return _bind(tree, "/sys/fs/cgroup", step.destination, step.set | _forced(groups))
         return tree.place(mounted, step.destination)
     path = "/sys/fs/cgroup" if groups is None else groups.paths[""]
-    _bind(tree, path, step.destination, step.set | mount.MOUNT_ATTR_RDONLY)
+    _bind(tree, path, step.destination, step.set | _forced(groups))
 
 
 def _hierarchies(tree: mounts.Tree, step: mounts.Plan, groups: Cgroup, own_namespace: bool) -> None:
@@ -60,10 +60,15 @@ def _hierarchies(tree: mounts.Tree, step: mounts.Plan, groups: Cgroup, own_names
                 options.append("none")
             tree.place(mounts.new("cgroup", "cgroup", options, step.set), where)
         else:
-            _bind(tree, path, where, step.set | mount.MOUNT_ATTR_RDONLY)
+            _bind(tree, path, where, step.set | _forced(groups))
     if step.set & mount.MOUNT_ATTR_RDONLY:
         mount.mount_setattr(keep, "", mount.AT_EMPTY_PATH, mount.MOUNT_ATTR_RDONLY)
     os.close(keep)
+
+
+def _forced(groups: Cgroup | None) -> int:
+    """Read-only, where what is bound is not the container's alone."""
+    return mount.MOUNT_ATTR_RDONLY if groups is None or not process.in_host_user_namespace() else 0
 
 
 def _bind(tree: mounts.Tree, source: str, destination: str, attributes: int) -> None:

@@ -16,7 +16,7 @@ import os
 
 from oci_tools import document, fs
 from oci_tools.errors import Error
-from oci_tools.linux import mount
+from oci_tools.linux import mount, process
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -66,17 +66,12 @@ def _mount(lower: list[int], upper: int, work: int) -> int:
             _set(context, "lowerdir+", fd)
         _set(context, "upperdir", upper)
         _set(context, "workdir", work)
-        if os.geteuid() != 0 or not _is_initial():
+        if not process.in_host_user_namespace():
             mount.fsconfig(context, mount.FSCONFIG_SET_FLAG, "userxattr", None)
         mount.fsconfig(context, mount.FSCONFIG_CMD_CREATE, None, None)
         return mount.fsmount(context)
     finally:
         os.close(context)
-
-
-def _is_initial() -> bool:
-    """Whether this is the host's own user namespace (its inode is PROC_USER_INIT_INO)."""
-    return os.stat("/proc/self/ns/user").st_ino == 0xEFFFFFFD
 
 
 def _set(context: int, key: str, fd: int) -> None:
