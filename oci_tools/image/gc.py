@@ -60,7 +60,9 @@ def collect(layout: Layout, grace: float, dry_run: bool = False) -> Result:
         index["manifests"] = [d for d in index["manifests"] if not any(d is gone for gone in result.images)]
         return live
 
-    with fs.Lock(f"{layout.path}/blobs"):
+    if not os.path.isdir(f"{layout.path}/blobs"):
+        return result
+    with fs.Lock(f"{layout.path}/blobs/"):
         live = judge(layout.index()) if dry_run else layout.update(judge)
         _sweep(layout, live, before, result, remove=not dry_run)
         if not dry_run:
@@ -172,7 +174,7 @@ def _sweep(layout: Layout, live: set[str], before: float, result: Result, remove
 
 def _sweep_documents(layout: Layout) -> None:
     """Remove what killed writers of index.json left beside it."""
-    with fs.Lock(layout.path):
+    with fs.Lock(f"{layout.path}/"):
         for name in os.listdir(layout.path):
             if name.startswith(("index.json.", "oci-layout.")) and name.endswith(".new"):
                 os.unlink(f"{layout.path}/{name}")

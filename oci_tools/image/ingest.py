@@ -54,8 +54,8 @@ class Ingest:
         while True:
             directory = f"{self._layout.path}/.ingest"
             self._path = f"{directory}/{self._partial or os.urandom(8).hex()}"
+            _make(directory)
             try:
-                os.makedirs(directory, exist_ok=True)
                 fd = os.open(self._path, flags, 0o644)
             except FileNotFoundError:
                 continue  # another writer has just removed the empty directory
@@ -122,7 +122,7 @@ class Ingest:
         directory = os.path.dirname(target)
         try:
             os.fsync(self._fd)
-            os.makedirs(directory, exist_ok=True)
+            _make(directory)
             os.rename(self._path, target)
         except OSError as error:
             raise Error("cannot write blob", target, error) from None
@@ -140,6 +140,14 @@ class Ingest:
             os.close(self._fd)
         self._fd = -1
         _forget(self._layout)
+
+
+def _make(directory: str) -> None:
+    """Make a directory that may be there; not its parent, which is missing if the layout has gone."""
+    try:
+        os.mkdir(directory)
+    except FileExistsError:
+        pass
 
 
 def sweep(layout: Layout, partial_age: float = PARTIAL_AGE) -> None:

@@ -159,16 +159,18 @@ class Layout:
         """
         if self._held is None:
             try:
-                os.makedirs(f"{self.path}/blobs", exist_ok=True)
+                os.mkdir(f"{self.path}/blobs")
+            except FileExistsError:
+                pass
             except OSError as error:
                 raise Error("cannot write image layout", self.path, error) from None
-            lock = fs.Lock(f"{self.path}/blobs", shared=True)
+            lock = fs.Lock(f"{self.path}/blobs/", shared=True)
             lock.__enter__()
             self._held = lock
         return self
 
     def _lock(self) -> fs.Lock:
-        return fs.Lock(self.path)
+        return fs.Lock(f"{self.path}/")  # with the slash nothing is made where the layout has gone
 
     # -- names ---------------------------------------------------------------------
 

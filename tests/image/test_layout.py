@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -422,3 +423,20 @@ def test_store(tmp_path, monkeypatch):
         assert layouts.at(place).find(place.name)
         assert layouts.handle(store, store.find()) == f"{tmp_path}/root/images@{store.find()['digest']}"
     assert (tmp_path / "root").stat().st_mode & 0o777 == 0o700
+
+
+def test_a_layout_that_has_gone(layout):
+    """Nothing is made again where it was, and nothing waits for it."""
+    one = image(layout)
+    shutil.rmtree(layout.path)
+    for change in (
+        lambda: layout.tag("app", one),
+        lambda: layout.put(b"new", "text/x"),
+        lambda: layout.ingest(resume=True).__enter__(),
+        lambda: layout.untag("app"),
+        layout.find,
+        lambda: Layout(layout.path).hold(),
+    ):
+        with pytest.raises(Error):
+            change()
+    assert not os.path.lexists(layout.path)
