@@ -61,18 +61,18 @@ def _hinted(error: Error, word: str) -> Error:
     return error
 
 
-def _layout(word: str | None) -> Layout | None:
-    """The layout of a word without a name in it; None for a default store that is not there yet."""
+def _layout(word: str | None, make: bool = False) -> Layout | None:
+    """The layout of a word without a name in it; None for a default store that is not there and not to be made."""
     from oci_tools.image import layout as layouts
     from oci_tools.image import ref as refs
 
     if word is None:
-        path = refs.store_path()
-        return layouts.Layout.open(path) if os.path.exists(f"{path}/oci-layout") else None
+        there = make or os.path.exists(f"{refs.store_path()}/oci-layout")
+        return layouts.store(make) if there else None
     place = refs.locate(word)
     if place.name is not None or place.kind not in ("layout", "store"):
         raise Usage("not a layout", word, hint="it is written as a path: ./img")
-    return layouts.Layout.open(place.path)
+    return layouts.at(place, make)
 
 
 def _wait(args: cli.Args) -> None:
@@ -318,24 +318,13 @@ def _load(args: cli.Args) -> None:
     from oci_tools.image import layout as layouts
 
     _wait(args)
-    with _into(args.layout) as layout:
+    layout = _layout(args.layout, make=True)
+    assert layout is not None
+    with layout:
         images = archive.read_file(args.archive or "-", layout)
         for name, descriptor in images:
             layout.tag(layout.name_for(name), descriptor)
         _say("\n".join(dict.fromkeys(layouts.handle(layout, descriptor) for _, descriptor in images)))
-
-
-def _into(word: str | None) -> Layout:
-    """The layout that images go into, made if it is missing."""
-    from oci_tools.image import layout as layouts
-    from oci_tools.image import ref as refs
-
-    if word is None:
-        return layouts.store()
-    place = refs.locate(word)
-    if place.name is not None:
-        raise Usage("not a layout", word, hint="it is written as a path: ./img")
-    return layouts.at(place, make=True)
 
 
 def _copy(args: cli.Args) -> None:
