@@ -51,8 +51,8 @@ def _layout(ref: Ref, target: Place, chosen: Options, args: cli.Args) -> None:
     from oci_tools.image import layout as layouts
     from oci_tools.registry import pull
 
-    with layouts.at(target, make=True) as layout:
-        found = pull.pull(ref, layout, target.name_for(ref), chosen, args.platform, args.all_platforms)
+    layout, found = pull.pull_to(ref, target, chosen, args.platform, args.all_platforms)
+    with layout:
         print(_unpack(layout, found, args.unpack) if args.unpack else layouts.handle(layout, found))
 
 

@@ -8,10 +8,11 @@ digest is its own.  A blob that is cut is gone on with from where it ended, in a
 
 from __future__ import annotations
 
+import os
 import threading
 
-from oci_tools import document, fetch
-from oci_tools.errors import Error
+from oci_tools import document, fetch, fs
+from oci_tools.errors import Busy, Error
 from oci_tools.image import digest as digests
 from oci_tools.image import layout as layouts
 from oci_tools.image import manifest as manifests
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from oci_tools.image.layout import Descriptor, Layout
-    from oci_tools.image.ref import Ref
+    from oci_tools.image.ref import Place, Ref
 
 CHUNK = 1 << 20  # bytes read at once
 WORTH = 1 << 20  # bytes of progress after which attempts are counted anew
@@ -47,17 +48,62 @@ def pull(
     if present:
         layout.tag(name, present)
         return present
-    top = choose(ref, options, platforms, every)
+    chosen = choose(ref, options, platforms, every)
+    fetch_into(layout, name, chosen)
+    return chosen.descriptor
+
+
+def pull_to(
+    ref: Ref, place: Place, options: Options, platforms: Sequence[str] = (), every: bool = False
+) -> tuple[Layout, Descriptor]:
+    """The same into a layout that may not exist yet: a failure leaves it so, unless a later run can go on."""
+    name = place.name_for(ref)
+    if os.path.exists(f"{place.path}/oci-layout"):
+        layout = layouts.at(place, make=True)
+        return layout, pull(ref, layout, name, options, platforms, every)
+    chosen = choose(ref, options, platforms, every)
+    there = os.path.isdir(place.path)
+    layout = layouts.at(place, make=True)
+    try:
+        fetch_into(layout, name, chosen)
+    except Error as error:
+        _unmake(layout, there, isinstance(error, Busy))
+        raise
+    return layout, chosen.descriptor
+
+
+def _unmake(layout: Layout, there: bool, resumable: bool) -> None:
+    """Take a layout away that was made for nothing; not one that has something, or another writer."""
+    layout.close()
+    try:
+        with fs.Lock(f"{layout.path}/blobs", timeout=0):
+            begun = [*os.listdir(f"{layout.path}/blobs/sha256"), *_listed(f"{layout.path}/.ingest")]
+            if layout.index()["manifests"] or (resumable and begun):
+                return
+            for part in ("oci-layout", "index.json", ".ingest", "blobs"):  # from here on it is no layout
+                fs.remove_tree(f"{layout.path}/{part}")
+            if not there:
+                os.rmdir(layout.path)
+    except (Error, OSError):
+        pass  # it is valid, and empty: what failed before is to be said
+
+
+def _listed(path: str) -> list[str]:
+    return os.listdir(path) if os.path.isdir(path) else []
+
+
+def fetch_into(layout: Layout, name: str | None, chosen: Chosen) -> None:
+    """Bring what was chosen into a layout: blobs, then manifests, then the name."""
     layout.hold()
-    blobs = list(top.blobs.values())
+    options = chosen.remote.options
+    blobs = list(chosen.blobs.values())
     for descriptor in blobs:
         options.progress.tell(descriptor["digest"], "wait", 0, descriptor["size"])
     blobs.sort(key=lambda descriptor: -int(descriptor["size"]))
-    parallel(options.jobs, [_Fetch(top.remote, layout, descriptor).run for descriptor in blobs])
-    for data, descriptor in top.documents:
+    parallel(options.jobs, [_Fetch(chosen.remote, layout, descriptor).run for descriptor in blobs])
+    for data, descriptor in chosen.documents:
         layout.put(data, descriptor["mediaType"], descriptor["digest"].partition(":")[0])
-    layout.tag(name, top.descriptor)
-    return top.descriptor
+    layout.tag(name, chosen.descriptor)
 
 
 def _present(ref: Ref, layout: Layout, name: str | None) -> Descriptor | None:
