@@ -15,6 +15,7 @@ from struct import pack
 from oci_tools import fs
 from oci_tools.errors import Error
 from oci_tools.linux import bpf, mount
+from oci_tools.runtime import mounts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def make(tree: Tree, spec: dict[str, Any], bind: bool) -> None:
     If config.json binds a /dev of the host there, it is complete and not ours to change.
     """
     for entry in spec.get("mounts") or ():
-        if os.path.normpath(entry["destination"]) == "/dev" and "rbind" in (entry.get("options") or ()):
+        if mounts.normal(entry["destination"]) == "/dev" and "rbind" in (entry.get("options") or ()):
             return
     for entry in wanted(spec):
         try:
@@ -75,7 +76,7 @@ def make(tree: Tree, spec: dict[str, Any], bind: bool) -> None:
         links = [*LINKS, ("core", "/proc/kcore")] if os.path.exists("/proc/kcore") else LINKS
         for name, target in links:
             _link(dev, name, target)
-        if any(os.path.normpath(entry["destination"]) == "/dev/pts" for entry in spec.get("mounts") or ()):
+        if any(mounts.normal(entry["destination"]) == "/dev/pts" for entry in spec.get("mounts") or ()):
             _link(dev, "ptmx", "pts/ptmx")
     except OSError as error:
         raise Error("cannot make links in", "/dev", error) from None
@@ -109,7 +110,7 @@ def _bind(tree: Tree, path: str) -> None:
 
 
 def _parent(tree: Tree, path: str) -> tuple[int, str]:
-    directory, name = os.path.split(os.path.normpath("/" + path))
+    directory, name = os.path.split(mounts.normal(path))
     return tree.target(directory), name
 
 

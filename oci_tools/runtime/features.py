@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def document() -> dict[str, Any]:
     """The features document: what is known to this program, whatever the host allows."""
     options = {"bind", "rbind", "defaults", *mounts.ATTRIBUTES, *mounts.PROPAGATION}
-    options |= {f"r{name}" for name in mounts.ATTRIBUTES} | {"idmap", "ridmap"}
+    options |= {f"r{name}" for name in mounts.ATTRIBUTES} | {"idmap", "ridmap", "tmpcopyup"}
     return {
         "ociVersionMin": "1.0.0",
         "ociVersionMax": "1.3.0",

@@ -17,6 +17,7 @@ from oci_tools import fs
 from oci_tools.errors import Error
 from oci_tools.linux import libc, mount
 from oci_tools.linux.mount import AT_EMPTY_PATH, AT_FDCWD, AT_RECURSIVE
+from oci_tools.runtime import copyup
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ class Plan:
     """One mount to make: what, where, with which attributes."""
 
     def __init__(self, entry: dict[str, Any]) -> None:
-        self.destination: str = os.path.normpath("/" + entry["destination"])
+        self.destination: str = normal(entry["destination"])
         self.source: str = entry.get("source") or "none"
         self.type: str = entry.get("type") or ""
         self.bind = False
@@ -79,6 +80,7 @@ class Plan:
         self.idmap: int | None = None  # 0, or AT_RECURSIVE: show other owners, by the maps below
         self.maps = {"uid_map": entry.get("uidMappings") or [], "gid_map": entry.get("gidMappings") or []}
         self.propagation: list[tuple[int, int]] = []
+        self.copy_up = False
         self.data: list[str] = []
         for option in entry.get("options") or ():
             self._take(option)
@@ -102,6 +104,8 @@ class Plan:
         elif option[:1] == "r" and option[1:] in ATTRIBUTES:
             clear, bits = ATTRIBUTES[option[1:]]
             self.rclear, self.rset = self.rclear | clear | bits, self.rset & ~clear | bits
+        elif option == "tmpcopyup":
+            self.copy_up = True
         elif option in ("idmap", "ridmap"):
             self.idmap = AT_RECURSIVE if option == "ridmap" else 0
         elif option not in _IDLE:
@@ -110,6 +114,11 @@ class Plan:
     def __str__(self) -> str:
         kind = ("rbind " if self.recursive else "bind ") if self.bind else f"{self.type} "
         return f"mount {kind}{self.source} on {self.destination}"
+
+
+def normal(path: str) -> str:
+    """A path of the container, absolute and without `.`, `..` or doubled slashes."""
+    return os.path.normpath("/" + path.lstrip("/"))
 
 
 def plan(spec: dict[str, Any]) -> list[Plan]:
@@ -200,9 +209,12 @@ class Tree:
                 data.append(f"mode={stat.S_IMODE(os.fstat(existed).st_mode):o}")
         if step.type == "proc" and step.destination == "/proc":
             self._real_directory(step.destination)
+        mounted = new(step.type, step.source, data, 0 if step.copy_up else step.set | step.rset)
+        if step.copy_up and existed >= 0:
+            copyup.copy(existed, mounted)
+            mount.mount_setattr(mounted, "", AT_EMPTY_PATH, step.set | step.rset)
         if existed >= 0:
             os.close(existed)
-        mounted = new(step.type, step.source, data, step.set | step.rset)
         keep = os.dup(mounted)
         self.place(mounted, step.destination)
         for bits, recursive in step.propagation:
