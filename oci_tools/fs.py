@@ -17,6 +17,7 @@ from oci_tools.linux.openat2 import RESOLVE_IN_ROOT, openat2
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Self
 
 LOCK_TIMEOUT = 60.0  # seconds; `--lock-timeout`
 
@@ -104,18 +105,20 @@ class Lock:
 
     Waits up to `timeout` seconds (default: `LOCK_TIMEOUT`), then raises Busy (exit 75).
     flock has no descriptor that says "free", so waiting looks again, ever more slowly.
+    With `make` False nothing is made: an Error if it is missing.
     """
 
-    def __init__(self, path: str, shared: bool = False, timeout: float | None = None) -> None:
+    def __init__(self, path: str, shared: bool = False, timeout: float | None = None, make: bool = True) -> None:
         self.path = path
+        self.make = make
         self.shared = shared
         self.timeout = LOCK_TIMEOUT if timeout is None else timeout
         self.fd = -1
 
-    def __enter__(self) -> Lock:
+    def __enter__(self) -> Self:
         try:
-            if os.path.isdir(self.path):
-                self.fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            if not self.make or os.path.isdir(self.path):
+                self.fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
             else:
                 self.fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         except OSError as error:

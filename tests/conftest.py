@@ -33,6 +33,7 @@ TOP = Path(__file__).resolve().parent.parent
 if str(TOP) not in sys.path:
     sys.path.append(str(TOP))  # last: with OCI_BIN, the installed package is what is tested
 BIN = Path(os.environ.get("OCI_BIN") or TOP / "bin")
+pytest_plugins = ["tests.box"]  # box, plain_box: a container of a test
 PATH = f"{BIN}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -63,7 +64,10 @@ class Commands:
         for process in reversed(self._started):
             if process.poll() is None:
                 process.send_signal(signal.SIGTERM)
-            process.communicate()
+            try:
+                process.communicate()
+            except ValueError:  # the test has talked to it to its end, and closed its pipes
+                process.wait()
 
     def __call__(
         self,

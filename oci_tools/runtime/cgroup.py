@@ -88,8 +88,17 @@ class Cgroup:
 
     # -- making ------------------------------------------------------------------------
 
+    def refuse_used(self) -> None:
+        """Refuse a group in which something runs, or that is frozen and would freeze us."""
+        running = self.processes()
+        if running:
+            what = f"container's cgroup is not empty: {len(running)} process(es) found"
+            raise Error("cannot use cgroup", self._main(), what)
+        if self.frozen():
+            raise Error("cannot use cgroup", self._main(), "container's cgroup unexpectedly frozen")
+
     def make(self) -> None:
-        """Make the directories; refuse one in which something runs or that is frozen."""
+        """Make the directories."""
         for names, path in self.paths.items():
             try:
                 _make_directory(path, names)

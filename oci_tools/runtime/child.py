@@ -26,6 +26,7 @@ from oci_tools.runtime.sync import Channel, told
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import Any
 
 _RLIMITS = {
@@ -35,6 +36,7 @@ _RLIMITS = {
     )
 }
 _KEYCTL_JOIN_SESSION_KEYRING = 1
+_ENDING = (1, 2, 15)  # HUP, INT, TERM: what they mean to the runtime is none of our business
 
 
 class Entry:
@@ -81,6 +83,7 @@ def main(setup: Setup, channel: Channel) -> None:
     """Become the container's first process.  Does not return."""
     try:
         _seal_imports()
+        _reset_signals(_ENDING)
         _close_others(setup.preserve, [channel, setup.listener], [
             *setup.cgroup_files, *setup.trees.values(), *setup.namespaces.join.values(),
             *([setup.tree] if setup.tree >= 0 else []),
@@ -96,6 +99,7 @@ def enter(entry: Entry, channel: Channel) -> None:
     """Become another process of a running container.  Does not return."""
     try:
         _seal_imports()
+        _reset_signals(_ENDING)
         _close_others(entry.preserve, [channel], [*entry.cgroup_files, entry.target])
         channel.expect("go", "cannot enter the container")
         process.prctl(process.PR_SET_DUMPABLE, 0)  # before anybody inside can see us (CVE-2016-9962)
@@ -486,9 +490,9 @@ def _wait_for_start(setup: Setup | Entry, channel: Channel) -> Channel:
     return caller
 
 
-def _reset_signals() -> None:
+def _reset_signals(numbers: Iterable[int] = range(1, 65)) -> None:
     """Python ignores SIGPIPE and SIGXFSZ, and an ignored signal stays so over an exec."""
-    for number in range(1, 65):
+    for number in numbers:
         if number not in (9, 19, 32, 33):
             _signal.signal(number, _signal.SIG_DFL)
     _signal.pthread_sigmask(_signal.SIG_SETMASK, [])

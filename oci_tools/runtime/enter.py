@@ -46,21 +46,23 @@ def execute(root: str, name: str, wanted: dict[str, Any], options: Options, paus
     process.close_range(3 + options.preserve_fds, flags=process.CLOSE_RANGE_CLOEXEC)
     launch.open_streams()
     spec = configuration(root, name)
+    from oci_tools.runtime import foreground
+
     made = Container(root, name, {**known, "pid": 0, "startTime": 0}, None)
     try:
         _clone(made, _prepare(known, wanted, spec, options))
         launch.shake_hands(made, spec, options)
         if options.pid_file:
             fs.write(options.pid_file, str(made.state["pid"]).encode(), sync=False)
-        launch.start(made.channel)
+        if options.detach:
+            launch.start(made.channel)
+            return 0
+        with foreground.Signals() as signals:
+            launch.start(made.channel)
+            return foreground.wait(made.pidfd, made.state["pid"], made.master, signals)
     except BaseException:
         launch.kill(made)
         raise
-    if options.detach:
-        return 0
-    from oci_tools.runtime import foreground
-
-    return foreground.wait(made.pidfd, made.state["pid"], made.master)
 
 
 def _prepare(known: dict[str, Any], wanted: dict[str, Any], spec: dict[str, Any], options: Options) -> child.Entry:

@@ -17,50 +17,79 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-# Not forwarded: what cannot be caught, what is about us or our own children, and stops,
-# which job control sends to us and which would leave us deaf to what follows.
-_KEPT = {9, 19, 13, 17, 20, 21, 22, 23, 32, 33}  # KILL STOP PIPE CHLD TSTP TTIN TTOU URG, libc's own
-_SIGWINCH = 28
+# Not forwarded: what cannot be caught, what is about us or our own children, stops, which job control
+# sends to us and which would leave us deaf to what follows, and faults of our own: to return from a
+# handler of those is to meet them again, for ever.
+_KEPT = {4, 7, 8, 11, 9, 19, 13, 17, 20, 21, 22, 23, 32, 33}
+#        ILL BUS FPE SEGV KILL STOP PIPE CHLD TSTP TTIN TTOU URG, libc's own
+_SIGXFSZ, _SIGWINCH = 25, 28
 
 
-def wait(pidfd: int, pid: int, master: int) -> int:
+class Signals:
+    """While the `with` block lasts, signals to us are the container's: kept until `wait` passes them on.
+
+    To be entered before the payload starts, or one that comes right after would end us alone.
+    What our caller has us ignore (nohup(1), a shell's background) stays ignored.
+    """
+
+    def __enter__(self) -> Signals:
+        self.reader, self.writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self.before: dict[int, Any] = {}
+        for number in range(1, 65):
+            if number not in _KEPT and (number == _SIGXFSZ or _signal.getsignal(number) != _signal.SIG_IGN):
+                self.before[number] = _signal.signal(number, lambda *_: None)
+        _signal.set_wakeup_fd(self.writer, warn_on_full_buffer=False)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        _signal.set_wakeup_fd(-1)
+        for number, handler in self.before.items():
+            _signal.signal(number, _signal.SIG_DFL if handler is None else handler)
+        os.close(self.reader)
+        os.close(self.writer)
+
+    def fileno(self) -> int:
+        return self.reader
+
+    def numbers(self) -> bytes:
+        """Those that have come, once there are some."""
+        return os.read(self.reader, 64)
+
+
+def wait(pidfd: int, pid: int, master: int, signals: Signals) -> int:
     """Until the container's process ends: its exit code, 128 + n for signal n."""
-    reader, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-    before = _catch(writer)
-    try:
-        if master < 0:
-            _watch(pidfd, reader, None)
-        else:
-            with terminal.Relay(master) as relay:
-                _watch(pidfd, reader, relay)
-                relay.drain()
-    finally:
-        _release(before)
-        os.close(reader)
-        os.close(writer)
+    if master < 0:
+        _watch(pidfd, signals, None)
+    else:
+        with terminal.Relay(master) as relay:
+            _watch(pidfd, signals, relay)
     code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     os.close(pidfd)
     return code if code >= 0 else 128 - code
 
 
-def _watch(pidfd: int, signals: int, relay: terminal.Relay | None) -> None:
-    while True:
+def _watch(pidfd: int, signals: Signals, relay: terminal.Relay | None) -> None:
+    """Until it has ended and what it wrote is out; a signal after its end gives up the rest."""
+    ended = False
+    while not ended or (relay and relay.unfinished()):
         poll = select.poll()
-        poll.register(pidfd, select.POLLIN)
         poll.register(signals, select.POLLIN)
-        for fd, events in relay.interests() if relay else ():
+        if not ended:
+            poll.register(pidfd, select.POLLIN)
+        for fd, events in relay.interests(ended) if relay else ():
             poll.register(fd, events)
         ready = dict(poll.poll())
-        if signals in ready:
-            for number in os.read(signals, 64):
+        if signals.fileno() in ready:
+            if ended:
+                return
+            for number in signals.numbers():
                 if number == _SIGWINCH and relay:
                     relay.resize()
                 else:
                     _forward(pidfd, number)
         if relay:
             relay.turn(ready)
-        if pidfd in ready:
-            return
+        ended = ended or pidfd in ready
 
 
 def _forward(pidfd: int, number: int) -> None:
@@ -68,19 +97,3 @@ def _forward(pidfd: int, number: int) -> None:
         process.pidfd_send_signal(pidfd, number)
     except OSError:
         pass  # it has just ended
-
-
-def _catch(writer: int) -> dict[int, Any]:
-    """Have every signal that can be forwarded written to the pipe; the handlers before."""
-    before = {}
-    for number in range(1, 65):
-        if number not in _KEPT:
-            before[number] = _signal.signal(number, lambda *_: None)
-    _signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-    return before
-
-
-def _release(before: dict[int, Any]) -> None:
-    _signal.set_wakeup_fd(-1)
-    for number, handler in before.items():
-        _signal.signal(number, _signal.SIG_DFL if handler is None else handler)

@@ -7,6 +7,7 @@ clone, and the runtime's half of the handshake of `sync.py`.  A create that fail
 
 from __future__ import annotations
 
+import _signal
 import os
 import time
 from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_SEQPACKET, socket
@@ -65,8 +66,11 @@ def launch(
     """Make the container's process and bring it to "ready"; `waits`: for `start` to call."""
     process.close_range(3 + options.preserve_fds, flags=process.CLOSE_RANGE_CLOEXEC)  # a caller may leak
     open_streams()
+    _heed_signals()
     directory = state.make(root, name)
-    with fs.Lock(f"{directory}/lock"):
+    with state.Lock(root, name) as lock:
+        if not lock.is_current():
+            raise Error("cannot create container", name, "it was deleted meanwhile")
         made = Container(root, name, _new_state(name, bundle, spec), None)
         try:
             fs.write(f"{directory}/config.json", document.dumps(spec), 0o600, sync=False)
@@ -99,7 +103,7 @@ def _new_state(name: str, bundle: str, spec: dict[str, Any]) -> dict[str, Any]:
         "owner": "root" if os.geteuid() == 0 else str(os.geteuid()),
         "annotations": spec.get("annotations") or {},
         "cgroups": {},
-        "ownPids": any(entry["type"] == "pid" for entry in linux.get("namespaces") or ()),
+        "ownPids": any(entry["type"] == "pid" and not entry.get("path") for entry in linux.get("namespaces") or ()),
         "hooks": {kind: hooks.listed(spec, kind) for kind in ("poststart", "poststop")},
     }
 
@@ -145,16 +149,17 @@ def _make_groups(made: Container, spec: dict[str, Any]) -> Cgroup | None:
             raise Error("cannot limit resources", None, "there are no cgroups on this host")
         return None
     privileged = os.geteuid() == 0
+    groups.refuse_used()  # what is somebody else's must not be ours to remove
+    made.state["cgroups"] = groups.paths
+    state.save(made.root, made.name, made.state)  # so that a delete after our death finds them
     try:
         groups.make()
     except Error as error:
         refused = isinstance(error.cause, OSError) and error.cause.errno in (1, 13, 30)
         if refused and not any(member != "devices" and wanted[member] for member in wanted):
+            made.state["cgroups"] = {}
             return None
         raise
-    made.state["cgroups"] = groups.paths
-    made.groups = groups
-    state.save(made.root, made.name, made.state)  # so that a delete after our death finds them
     groups.apply(wanted)
     if privileged:
         groups.allow_devices(devices.rules(spec))
@@ -304,6 +309,17 @@ def start(channel: sync.Channel) -> None:
     channel.close()
 
 
+def _heed_signals() -> None:
+    """Be ended by a signal as by an error, with nothing left behind; what is ignored stays so."""
+    for number in (1, 15):  # HUP, TERM; INT is an exception already
+        if _signal.getsignal(number) == _signal.SIG_DFL:
+            _signal.signal(number, _interrupted)
+
+
+def _interrupted(number: int, _: object) -> None:
+    raise Error("ended by signal", number, code=128 + number)
+
+
 def open_streams() -> None:
     """Streams that the caller closed become /dev/null, or the next open file would be one."""
     for fd in (0, 1, 2):
@@ -337,7 +353,10 @@ def kill(made: Container) -> None:
             pass
     for fd in (made.master, made.pidfd):
         if fd >= 0:
-            os.close(fd)
+            try:
+                os.close(fd)
+            except OSError:
+                pass  # it was already
 
 
 def destroy(root: str, known: dict[str, Any]) -> Error | None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_SEQPACKET, socket
 
-from oci_tools import fs
 from oci_tools.errors import Error
 from oci_tools.linux import process
 from oci_tools.runtime import hooks, launch, state, sync
@@ -41,22 +40,24 @@ def run(root: str, name: str, bundle: str, spec: dict[str, Any], options: Option
     """Create, start, wait, delete: the exit code of the payload, 128 + n for signal n."""
     if options.detach and spec["process"].get("terminal") and not options.console_socket:
         raise Error("cannot allocate a terminal", None, "--console-socket is needed with --detach and process.terminal")
-    made = launch.launch(root, name, bundle, spec, options, waits=False)
-    try:
-        launch.start(made.channel)
-        _poststart(made.state, root)
-    except BaseException:
-        launch.end(made)
-        raise
-    if options.detach:
-        return 0
     from oci_tools.runtime import foreground
 
-    code = foreground.wait(made.pidfd, made.state["pid"], made.master)
-    if options.keep:
-        return code
-    with fs.Lock(f"{state.directory(root, name)}/lock"):
-        options.warn(launch.destroy(root, made.state))
+    made = launch.launch(root, name, bundle, spec, options, waits=False)
+    try:
+        if options.detach:
+            launch.start(made.channel)
+            _poststart(made.state, root)
+            return 0
+        with foreground.Signals() as signals:
+            launch.start(made.channel)
+            _poststart(made.state, root)
+            code = foreground.wait(made.pidfd, made.state["pid"], made.master, signals)
+    except BaseException:
+        launch.kill(made)
+        _remove(root, made.state)
+        raise
+    if not options.keep:
+        options.warn(_remove(root, made.state))
     return code
 
 
@@ -99,6 +100,8 @@ def kill(root: str, name: str, signum: int, everyone: bool = False) -> None:
     if current not in ("created", "running", "paused"):
         raise Error("cannot kill container", name, "container not running")
     _signal(known, signum)
+    if current == "paused" and signum == 9 and groups is not None:
+        groups.freeze(False)  # cgroup v1: a frozen process does not even die
 
 
 def delete(root: str, name: str, force: bool = False) -> Error | None:
@@ -114,14 +117,8 @@ def delete(root: str, name: str, force: bool = False) -> Error | None:
         raise Error("cannot delete container", name, f"it is not stopped: {current}")
     if current == "creating" and not force:
         raise Error("cannot delete container", name, "it is being created")
-    if current != "stopped" and known["pid"]:
-        try:
-            _signal(known, 9)
-        except OSError:
-            pass
-        _wait_gone(known)
-    with fs.Lock(f"{state.directory(root, name)}/lock"):
-        return launch.destroy(root, known)
+    _end(known)  # a create that is under way gives up then
+    return _remove(root, known)
 
 
 def query(root: str, name: str) -> dict[str, Any]:
@@ -184,6 +181,49 @@ def _poststart(known: dict[str, Any], root: str) -> None:
 # -- ending -------------------------------------------------------------------------------
 
 
+def _end(known: dict[str, Any]) -> None:
+    """Kill the container's first process if it lives, and wait until it is no more than a zombie."""
+    import select
+
+    try:
+        pidfd = os.pidfd_open(known["pid"])
+    except OSError:
+        return  # 0, or gone
+    try:
+        if process.start_time(known["pid"]) == known["startTime"]:
+            process.pidfd_send_signal(pidfd, 9)
+            groups = groups_of(known)
+            if groups is not None and groups.frozen():
+                groups.freeze(False)
+            poll = select.poll()
+            poll.register(pidfd, select.POLLIN)
+            poll.poll(10_000)
+    except ProcessLookupError:
+        pass
+    finally:
+        os.close(pidfd)
+
+
+def _remove(root: str, known: dict[str, Any]) -> Error | None:
+    """Remove what belongs to a container: once, by whoever of several comes first.
+
+    The others wait for that one's lock and find that it is no longer that of the name.  What is
+    known is read again under the lock: a create may have gone on since.
+    """
+    name = known["id"]
+    try:
+        with state.Lock(root, name) as lock:
+            if not lock.is_current():
+                return None
+            known = state.load(root, name)
+            _end(known)
+            return launch.destroy(root, known)
+    except Error:
+        if os.path.exists(state.directory(root, name)):
+            raise
+        return None  # it went before we could lock it
+
+
 def _signal(known: dict[str, Any], signum: int) -> None:
     """Signal the container's first process; never another one that got its pid."""
     try:
@@ -207,25 +247,3 @@ def _signal_all(groups: Cgroup, signum: int) -> None:
             os.kill(pid, signum)
         except ProcessLookupError:
             pass
-
-
-def _wait_gone(known: dict[str, Any]) -> None:
-    """Wait until a killed process is no more than a zombie."""
-    import select
-
-    try:
-        pidfd = os.pidfd_open(known["pid"])
-    except OSError:
-        return
-    try:
-        if process.start_time(known["pid"]) == known["startTime"]:
-            groups = groups_of(known)
-            if groups is not None and groups.frozen():
-                groups.freeze(False)
-            poll = select.poll()
-            poll.register(pidfd, select.POLLIN)
-            poll.poll(10_000)
-    finally:
-        os.close(pidfd)
-
-

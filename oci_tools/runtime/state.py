@@ -3,6 +3,7 @@
     ROOT/ID/state.json   {"ociVersion", "id", "pid", "startTime", "bundle", "rootfs", "created",
                           "owner", "cgroups", "annotations", "spec"...}; written once the process exists
     ROOT/ID/config.json  the configuration as it was at create: later edits have no effect
+    ROOT/ID              locked by whoever makes or removes the container
     ROOT/ID/start.sock   the created container waits on it; gone once somebody starts it
 
 The status is computed from the world, never stored: a pid with its start time is a
@@ -42,12 +43,26 @@ def make(root: str, name: str) -> str:
     fs.make_private(root)
     path = directory(root, name)
     try:
-        os.mkdir(path, 0o711)
+        os.mkdir(path, 0o700)
     except FileExistsError:
         raise Error("container with given ID already exists", name) from None
     except OSError as error:
         raise Error("cannot make directory", path, error) from None
     return path
+
+
+class Lock(fs.Lock):
+    """Held by whoever makes or removes a container, on its directory: to look makes nothing."""
+
+    def __init__(self, root: str, name: str, shared: bool = False, timeout: float | None = None) -> None:
+        super().__init__(directory(root, name), shared, timeout, make=False)
+
+    def is_current(self) -> bool:
+        """Whether the directory still has its name: it may have been removed while we waited."""
+        try:
+            return os.path.samestat(os.fstat(self.fd), os.stat(self.path))
+        except FileNotFoundError:
+            return False
 
 
 def save(root: str, name: str, state: dict[str, Any]) -> None:
@@ -86,7 +101,7 @@ def status(root: str, state: dict[str, Any]) -> str:
 def _being_made(root: str, state: dict[str, Any]) -> bool:
     """Whether a create is under way: it holds the lock of the directory as long as it lives."""
     try:
-        with fs.Lock(f"{directory(root, state['id'])}/lock", shared=True, timeout=0):
+        with Lock(root, state["id"], shared=True, timeout=0):
             return False
     except Busy:
         return True

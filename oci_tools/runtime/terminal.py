@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from oci_tools.runtime.sync import Channel
 
 _CHUNK = 1 << 16
+_PIPE_BUF = 4096
+_IN, _OUT = 1, 4  # POLLIN, POLLOUT
 
 
 # -- the container side ------------------------------------------------------------------
@@ -82,7 +84,7 @@ class Relay:
         self.to_master = b""
         self.to_stdout = b""
         self.stdin_open = True
-        self.master_open = True
+        self.polled = True  # the master: as long as somebody has the other end
         self.saved: list[Any] | None = None
 
     def __enter__(self) -> Relay:
@@ -92,7 +94,7 @@ class Relay:
 
             self.saved = termios.tcgetattr(0)
             _raw(termios, self.saved)
-            self.resize()
+        self.resize()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -100,64 +102,85 @@ class Relay:
             import termios
 
             termios.tcsetattr(0, termios.TCSADRAIN, self.saved)
-        os.close(self.master)
+        self._hang_up()
 
     def resize(self) -> None:
         """Give the container's terminal the size of ours."""
-        try:
-            tty.set_size(self.master, *tty.size(0))
-        except OSError:
-            pass
+        for fd in (0, 1, 2):
+            try:
+                return tty.set_size(self.master, *tty.size(fd))
+            except OSError:
+                continue  # no terminal: perhaps the next
 
-    def interests(self) -> list[tuple[int, int]]:
-        """(descriptor, poll events) of what can be moved now."""
-        wanted = []
-        if self.stdin_open and not self.to_master:
-            wanted.append((0, 1))  # POLLIN
-        if self.master_open:
-            events = (0 if self.to_stdout else 1) | (4 if self.to_master else 0)  # POLLOUT
+    def interests(self, ended: bool) -> list[tuple[int, int]]:
+        """(descriptor, poll events) of what can be moved now; `ended`: nobody is left to write to."""
+        wanted = [(1, _OUT)] if self.to_stdout else []
+        if not ended and self.polled:
+            if self.stdin_open and not self.to_master:
+                wanted.append((0, _IN))
+            events = (0 if self.to_stdout else _IN) | (_OUT if self.to_master else 0)
             if events:
                 wanted.append((self.master, events))
         return wanted
 
     def turn(self, ready: dict[int, int]) -> None:
         """Move what poll(2) says is ready."""
-        if ready.get(0):
-            try:
-                self.to_master = os.read(0, _CHUNK)
-            except OSError:
-                self.to_master = b""
-            if not self.to_master:
-                self.stdin_open = False
-                self.to_master = b"\4"  # end of file, as a terminal says it
-        if self.to_master and self.master_open:
+        if 1 in ready:
+            self._write_stdout()
+        if 0 in ready:
+            self._read_stdin()
+        if self.to_master and self.polled:
             try:
                 self.to_master = self.to_master[os.write(self.master, self.to_master) :]
             except BlockingIOError:
                 pass
             except OSError:
-                self.master_open = False
-        if ready.get(self.master):
-            self.drain_once()
+                self.polled = False
+        if self.master in ready and not self.to_stdout:
+            self._read_master()
 
-    def drain_once(self) -> bool:
-        """Copy one piece from the container to stdout; False when there is none now."""
+    def unfinished(self) -> bool:
+        """Whether there is more to bring out of what was written before the container's process ended."""
+        return bool(self.to_stdout) or self._read_master()
+
+    def _read_stdin(self) -> None:
         try:
-            data = os.read(self.master, _CHUNK)
+            self.to_master = os.read(0, _CHUNK)
+        except BlockingIOError:
+            return
+        except OSError:
+            self.to_master = b""
+        if not self.to_master:
+            self.stdin_open = False
+            self.to_master = b"\4"  # end of file, as a terminal says it
+
+    def _read_master(self) -> bool:
+        """Take one piece from the container; False when there is none now."""
+        if self.master < 0:
+            return False
+        try:
+            self.to_stdout = os.read(self.master, _CHUNK)
         except BlockingIOError:
             return False
-        except OSError:  # EIO: every process has closed its end
-            data = b""
-        if not data:
-            self.master_open = False
-            return False
-        fs.write_all(1, data)
-        return True
+        except OSError:  # EIO: every process has closed its end, and poll(2) would say so for ever
+            self.to_stdout = b""
+        self.polled = bool(self.to_stdout)
+        return self.polled
 
-    def drain(self) -> None:
-        """Copy what was written before the container's process ended."""
-        while self.master_open and self.drain_once():
+    def _write_stdout(self) -> None:
+        """No more than a pipe takes at once: poll(2) promises no more, and stdout may block."""
+        try:
+            self.to_stdout = self.to_stdout[os.write(1, self.to_stdout[:_PIPE_BUF]) :]
+        except BlockingIOError:
             pass
+        except OSError:  # nobody reads: the container sees what it would of a closed window
+            self.to_stdout = b""
+            self._hang_up()
+
+    def _hang_up(self) -> None:
+        if self.master >= 0:
+            os.close(self.master)
+            self.master, self.polled = -1, False
 
 
 def _raw(termios: Any, saved: list[Any]) -> None:

@@ -1,0 +1,326 @@
+"""The life of a container: states, wrong-state errors, what stays on disk, what a kill leaves."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.root
+LONG = bool(os.environ.get("OCI_TEST_LONG"))  # every step, where otherwise a sample is tried
+
+
+def say(box: Any, verb: str, *words: str) -> str:
+    """The error of a verb that fails as it should."""
+    done = box(verb, *words, code=1)
+    assert done.stdout == "" or verb == "create"
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    assert done.stderr.startswith("oci-run: ")
+    return str(done.stderr)
+
+
+# -- the states, one after the other -------------------------------------------------------
+
+
+def test_a_life(box: Any) -> None:
+    box.process["args"] = ["sh", "-c", "echo started > /fifo; exec sleep 1000"]
+    box.spec["annotations"] = {"org.example.key": "value"}
+    assert "does not exist" in say(box, "state")
+    assert "does not exist" in say(box, "start")
+    assert "does not exist" in say(box, "kill", "9")
+    assert "does not exist" in say(box, "delete")
+    assert "does not exist" in say(box, "ps")
+    box("delete", "--force")  # engines do that: no error
+
+    box("create", "--pid-file", box.bundle / "pid")
+    state = box.state
+    pid = int((box.bundle / "pid").read_text())
+    assert state == {
+        "ociVersion": state["ociVersion"], "id": box.id, "pid": pid, "status": "created", "owner": "root",
+        "bundle": str(box.bundle), "rootfs": str(box.rootfs), "created": state["created"],
+        "annotations": {"org.example.key": "value"},
+    }  # fmt: skip
+    assert state["created"].endswith("Z")
+    assert box.output.read_text() == ""  # the payload has not begun
+    fifo = box.rootfs / "fifo"
+    os.mkfifo(fifo)
+    assert "already exists" in say(box, "create")
+    assert "already exists" in say(box, "run")
+    assert box("ps").stdout == f"{pid}\n"
+
+    (box.bundle / "config.json").write_text("{}")  # edits after create have no effect
+    box("start")
+    assert box.state["status"] == "running"
+    assert box.state["pid"] == pid
+    assert fifo.read_text() == "started\n"
+    assert "already running" in say(box, "start")
+    assert "not stopped" in say(box, "delete")
+    assert json.loads(box("ps", "--format", "json").stdout) == [pid]
+    descriptor = os.pidfd_open(pid)
+    box("kill", "KILL")
+    ended(descriptor)
+    assert box.state["status"] == "stopped"
+    assert box.state["pid"] == 0
+    assert "not running" in say(box, "kill", "9")
+    assert "stopped" in say(box, "start")
+    box("delete")
+    assert "does not exist" in say(box, "delete")
+
+
+def ended(descriptor: int) -> bool:
+    """Wait for a process's end by its pidfd."""
+    import select
+
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    poll.poll()
+    os.close(descriptor)
+    return True
+
+
+def test_created_can_be_deleted_and_killed(box: Any) -> None:
+    """runc and crun allow it, whatever the specification says, and engines rely on it."""
+    box("create")
+    box("delete")
+    box("create")
+    box("kill", "TERM")  # pid 1 of its namespace, and its handlers are not its own yet
+    box("kill", "9")
+    box("delete", "--force")
+
+
+def test_force_ends_a_running_one(box: Any) -> None:
+    box.process["args"] = ["sleep", "1000"]
+    box("run", "--detach", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    assert box.state["status"] == "running"
+    box("delete", "--force")
+
+
+def test_list(box: Any) -> None:
+    assert box.oci("run", "list").stdout == ""
+    assert json.loads(box.oci("run", "list", "--format", "json").stdout) == []
+    box("create")
+    state = box.state
+    line = "\t".join([box.id, "created", str(state["pid"]), str(box.bundle), state["created"]])
+    assert box.oci("run", "list").stdout == line + "\n"
+    assert box.oci("run", "list", "-q").stdout == box.id + "\n"
+    assert json.loads(box.oci("run", "list", "--format", "json").stdout) == [state]
+    box("delete", "--force")
+
+
+def test_keep_leaves_a_stopped_container(box: Any) -> None:
+    assert box.sh("exit 3", "--keep", code=3)
+    assert box.state["status"] == "stopped"
+    box("delete")
+
+
+def test_another_state_root(box: Any, tmp_path: Path) -> None:
+    root = tmp_path / "elsewhere" / "deep"
+    box.process["args"] = ["sleep", "1000"]
+    box.save()
+    box.oci("run", "--root", root, "run", "-d", "-b", box.bundle, box.id, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    assert "does not exist" in say(box, "state")
+    assert json.loads(box.oci("run", "--root", root, "state", box.id).stdout)["status"] == "running"
+    assert os.stat(root).st_mode & 0o077 == 0
+    box.oci("run", "--root", root, "delete", "--force", box.id)
+    assert list(root.iterdir()) == []
+
+
+def test_pause_and_resume(box: Any) -> None:
+    box.process["args"] = ["sh", "-c", "while :; do sleep 0.01; done"]
+    box("create")
+    assert "created" in say(box, "resume")
+    box("start")
+    box("pause")
+    assert box.state["status"] == "paused"
+    assert "paused" in say(box, "pause")
+    assert "not stopped: paused" in say(box, "delete")
+    box("resume")
+    assert box.state["status"] == "running"
+    assert "running" in say(box, "resume")
+    box("pause")
+    descriptor = os.pidfd_open(box.state["pid"])
+    box("kill", "KILL")  # must not wait for a resume that never comes
+    ended(descriptor)
+    box("delete")
+
+
+def test_a_paused_one_is_deleted_by_force(box: Any) -> None:
+    box.process["args"] = ["sleep", "1000"]
+    box("create")
+    box("start")
+    box("pause")
+    box("delete", "--force")
+
+
+@pytest.mark.parametrize("share", [False, True], ids=["own pids", "host's pids"])
+def test_kill_all(box: Any, share: bool) -> None:
+    if share:
+        box.share("pid")
+    box.process["args"] = ["sh", "-c", "sleep 1000 & setsid sleep 1000 & exec sleep 1000"]
+    box("create")
+    box("start")
+    while len(box("ps").stdout.split()) < 3:
+        pass
+    everybody = [os.pidfd_open(int(pid)) for pid in box("ps").stdout.split()]
+    box("kill", "KILL", *(() if share else ("--all",)))  # without a namespace, its death ends nobody else
+    assert all(map(ended, everybody))
+    box("delete")
+
+
+def test_a_joined_pid_namespace_is_not_ones_own(box: Any) -> None:
+    """SIGKILL to its first process kills that alone, since it is not the namespace's pid 1."""
+    with subprocess.Popen(["unshare", "-p", "--fork", "--kill-child", "sleep", "1000"]) as other:
+        children = Path(f"/proc/{other.pid}/task/{other.pid}/children")
+        while not (inside := children.read_text().split()):
+            pass
+        box.namespace("pid", f"/proc/{inside[0]}/ns/pid")
+        box.process["args"] = ["sh", "-c", "sleep 1000 & exec sleep 1000"]
+        box("create")
+        box("start")
+        while len(box("ps").stdout.split()) < 2:
+            pass
+        everybody = [os.pidfd_open(int(pid)) for pid in box("ps").stdout.split()]
+        box("kill", "KILL")
+        assert all(map(ended, everybody))
+        box("delete")
+        other.kill()
+
+
+# -- ids that lead elsewhere -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "name", ["..", ".", "../x", "a/b", "/etc", "", "a b", "a\nb", "é", ".hidden", "x" * 1025, "a\udc80"]
+)
+@pytest.mark.parametrize("verb", ["create", "state", "start", "kill", "ps", "pause"])
+def test_hostile_ids(box: Any, verb: str, name: str) -> None:
+    box.id, own = name, box.id
+    assert "invalid container id" in say(box, verb)
+    box.id = own
+
+
+def test_an_id_too_long_for_a_file_name(box: Any) -> None:
+    own, box.id = box.id, "x" * 300
+    assert "file name too long" in say(box, "create")
+    box.id = own
+
+
+def test_every_letter_of_an_id(box: Any) -> None:
+    own, box.id = box.id, f"_+-.{box.id}"
+    box("create")
+    assert box.state["id"] == box.id
+    box("delete")
+    box.id = own
+
+
+def test_a_state_root_that_is_somebody_elses(box: Any, public: Path) -> None:
+    os.chown(public, 4242, 4242)
+    box.save()
+    done = box.oci("run", "--root", public, "create", "-b", box.bundle, box.id, code=1)
+    assert "belongs to another user" in done.stderr
+
+
+# -- more than one at once -----------------------------------------------------------------------
+
+
+def test_one_of_two_creates_wins(box: Any) -> None:
+    box.save()
+    with open(box.output, "w") as out:
+        both = [
+            box.oci.start("run", "create", "-b", box.bundle, box.id, stdout=out, stderr=out) for _ in range(3)
+        ]
+    assert sorted(each.wait() for each in both) == [0, 1, 1]
+    assert box.output.read_text().count("already exists") == 2
+    assert box.state["status"] == "created"
+    box("delete", "--force")
+
+
+def test_one_of_two_starts_wins(box: Any) -> None:
+    box.process["args"] = ["sh", "-c", "echo once; exec sleep 1000"]
+    box("create")
+    both = [box.oci.start("run", "start", box.id, stderr=subprocess.PIPE) for _ in range(3)]
+    assert sorted(each.wait() for each in both) == [0, 1, 1]
+    assert all(b"already running" in each.stderr.read() for each in both if each.returncode)
+    assert box.output.read_text() == "once\n"
+    box("delete", "--force")
+
+
+def test_two_deletes_by_force(box: Any) -> None:
+    count = box.bundle / "count"
+    box.spec["hooks"] = {"poststop": [{"path": "/bin/sh", "args": ["sh", "-c", f"echo >> {count}"]}]}
+    for _ in range(5):
+        box("create")
+        both = [box.oci.start("run", "delete", "--force", box.id, stderr=subprocess.PIPE) for _ in range(3)]
+        assert [(each.wait(), each.stderr.read()) for each in both] == [(0, b"")] * 3
+    assert count.read_text() == "\n" * 5  # the hooks of each ran once
+
+
+def test_delete_by_force_under_a_run(box: Any) -> None:
+    """`run` tells how its payload ended, whoever cleaned up."""
+    count = box.bundle / "count"
+    box.spec["hooks"] = {"poststop": [{"path": "/bin/sh", "args": ["sh", "-c", f"echo >> {count}"]}]}
+    box.process["args"] = ["sh", "-c", "echo; exec sleep 1000"]
+    for _ in range(5):
+        running = box.start(stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        running.stdout.readline()
+        box("delete", "--force")
+        assert running.wait() == 128 + 9
+        assert running.stderr.read() == b""
+    assert count.read_text() == "\n" * 5
+
+
+def test_delete_by_force_under_a_create(box: Any, tmp_path: Path) -> None:
+    """The hook holds the create while it is deleted; nothing of it may come to life afterwards."""
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    box.spec["hooks"] = {"createRuntime": [{"path": "/bin/cat", "args": ["cat", str(fifo)]}]}
+    box.save()
+    with open(box.output, "w") as out:
+        creating = box.oci.start("run", "create", "-b", box.bundle, box.id, stdout=out, stderr=out)
+    with open(fifo, "w"):
+        assert box.state["status"] == "creating"
+        assert "being created" in say(box, "delete")
+        assert "creating" in say(box, "start")
+        deleting = box.oci.start("run", "delete", "--force", box.id)
+    assert deleting.wait() == 0
+    assert creating.wait() in (0, 1)
+
+
+# -- killed between two steps ----------------------------------------------------------------------
+
+
+@pytest.mark.needs("strace")
+@pytest.mark.parametrize("verb", ["create", "run", "start", "delete"])
+def test_killed_at_any_system_call(box: Any, tmp_path: Path, verb: str) -> None:
+    """kill -9 of the runtime's own process, as it makes its Nth system call: a seeded sample of all N."""
+    box.process["args"] = ["true"]
+    box.spec["hooks"] = {kind: [{"path": "/bin/true"}] for kind in ("createRuntime", "createContainer", "poststop")}
+    box.save()
+    words = [verb, *(("-b", str(box.bundle)) if verb in ("create", "run") else ()), box.id]
+
+    def traced(*how: str) -> int:
+        if verb in ("start", "delete"):
+            box("create")
+        with open(box.output, "w") as out:
+            line = ["strace", "-qqq", "-o", tmp_path / "trace", *how, box.oci.bin / "oci-run", *words]
+            return subprocess.call(line, env=box.oci.env, stdin=subprocess.DEVNULL, stdout=out, stderr=out)
+
+    assert traced() == 0
+    lines = [line for line in (tmp_path / "trace").read_text().splitlines() if line[0] not in "-+"]
+    names = [line.partition("(")[0] for line in lines]
+    first = next(at for at, line in enumerate(lines) if "config.json" in line or "state.json" in line)
+    box("delete", "--force")
+    steps, codes, left = range(first, len(lines)), [], 0
+    for at in random.Random(verb).sample(steps, len(steps) if LONG else 6):
+        codes.append(traced(f"--inject={names[at]}:signal=KILL:when={names[: at + 1].count(names[at])}"))
+        left += bool(box.remains())
+        box("delete", "--force")
+        assert box.remains() == [], lines[at]
+    assert set(codes) <= {0, -9}
+    assert codes.count(-9) > 3  # what waits for others differs from run to run
+    assert left
