@@ -143,10 +143,15 @@ def remove(path: str) -> None:
     known = overlay_of(path) if os.path.exists(f"{path}/config.json") else None
     fs.remove_tree(path)
     if known is not None:
-        try:
-            os.unlink(f"{stores.directory()}/.roots/{_root_name(path)}")
-        except FileNotFoundError:
-            pass
+        release(path)
+
+
+def release(path: str) -> None:
+    """Let gc have the layers of an overlay bundle that is gone, or was never finished."""
+    try:
+        os.unlink(f"{stores.directory()}/.roots/{_root_name(os.path.abspath(path))}")
+    except FileNotFoundError:
+        pass
 
 
 # -- making one -----------------------------------------------------------------------------------
