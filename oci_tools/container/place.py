@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 VERSION = 1
+HALF_MADE = 600  # seconds after which a container without policy was not left a moment ago
 _NAME = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-")
 
 
@@ -132,9 +133,8 @@ def remove(container: str, name: str | None) -> None:
         except OSError:
             pass
     path = f"{directory()}/{container}"
-    if not os.path.islink(f"{path}/bundle") and bundles.is_bundle(f"{path}/bundle"):
-        bundles.remove(f"{path}/bundle")
     fs.remove_tree(path)
+    bundles.release(f"{path}/bundle")
 
 
 def sweep(runtime: str | None = None) -> None:
@@ -143,9 +143,15 @@ def sweep(runtime: str | None = None) -> None:
 
     root = runtime or f"{fs.run()}/runtime"
     for container in _others():
+        path = f"{directory()}/{container}"
         try:
-            with fs.Lock(f"{directory()}/{container}/lock", timeout=0):
-                policy: dict[str, Any] = document.load(f"{directory()}/{container}/policy.json")
+            age = time.time() - os.stat(path).st_mtime
+            with fs.Lock(f"{path}/lock", timeout=0):
+                # One that was left half-made has no policy; it may be a moment old, and not yet locked.
+                known = os.path.exists(f"{path}/policy.json")
+                policy: dict[str, Any] = (
+                    document.load(f"{path}/policy.json") if known else {"rm": age > HALF_MADE}
+                )
                 if not policy.get("rm"):
                     continue
                 if os.path.exists(state.directory(root, container)):

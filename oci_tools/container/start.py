@@ -33,10 +33,15 @@ def one_shot(args: Args) -> int:
     """Run a container of an image or bundle; the payload's exit code, or 0 if it was only started."""
     _check(args)
     word = _word(args)
-    if is_bundle(word):
-        with place.Place(word, args.name, _keeps(args)) as held:
-            return _run(held, _of_bundle(os.path.abspath(word), held, args), args)
-    return _image(word, args)
+    try:
+        return (_bundle if is_bundle(word) else _image)(word, args)
+    finally:
+        place.sweep(_states(args))
+
+
+def _bundle(word: str, args: Args) -> int:
+    with place.Place(word, args.name, _keeps(args)) as held:
+        return _run(held, _of_bundle(os.path.abspath(word), held, args), args)
 
 
 def _image(word: str, args: Args) -> int:
@@ -183,7 +188,7 @@ def _add_files(spec: dict[str, Any], held: Place, args: Args, host: Host) -> Non
 
 
 def _run(held: Place, spec: dict[str, Any], args: Args) -> int:
-    root = args.root or f"{fs.run()}/runtime"
+    root = _states(args)
     if args.detach:
         from oci_tools.container import detached
 
@@ -195,6 +200,11 @@ def _run(held: Place, spec: dict[str, Any], args: Args) -> int:
     if held.keep:
         held.ended(code)
     return code
+
+
+def _states(args: Args) -> str:
+    """Where the runtime keeps the state of containers."""
+    return str(args.root or f"{fs.run()}/runtime")
 
 
 def _no_input() -> None:
