@@ -237,9 +237,9 @@ class _Unpacking:
 
     def _is_mark(self, entry: Entry, parts: list[bytes]) -> bool:
         """Whether an entry is none of the tree, but tells of lower layers, or is AUFS's."""
-        for part in parts[:-1]:
+        for at, part in enumerate(parts[:-1]):
             if part.startswith(AUFS):
-                return part != AUFS_LINKS
+                return at > 0 or part != AUFS_LINKS
             if part.startswith(WHITEOUT):
                 raise Error("cannot unpack", entry.name, "a name below a whiteout")
         name = parts[-1]

@@ -115,17 +115,21 @@ class Tree:
         """
         node = start or self.root
         waiting = parts[::-1]
+        missing: list[bytes] = []  # what is to be made, if no `..` takes it back
         links = 0
         while waiting:
             part = waiting.pop()
             if part == b"..":
-                node = node.parent or node
+                if missing:
+                    missing.pop()
+                else:
+                    node = node.parent or node
                 continue
-            kid = node.kids.get(part)
+            kid = None if missing else node.kids.get(part)
             if kid is not None:
                 node = kid
                 continue
-            target = self._link(node, part)
+            target = None if missing else self._link(node, part)
             if target:
                 links += 1
                 if links > LINKS_MAX:
@@ -134,9 +138,11 @@ class Tree:
                     node = self.root
                 waiting += [word for word in reversed(target.split(b"/")) if word and word != b"."]
             elif make:
-                node = self.make(node, part)
+                missing.append(part)
             else:
                 return None
+        for part in missing:
+            node = self.make(node, part)
         return node
 
     def _link(self, node: Dir, name: bytes) -> bytes | None:
