@@ -47,8 +47,13 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
                 subprocess.run(["umount", "-l", line.split()[4]])
 
 
+def groups(name: str) -> set[Path]:
+    """The directories of a cgroup at the root, in all hierarchies."""
+    return {*Path("/sys/fs/cgroup").glob(f"*/{name}"), *Path("/sys/fs/cgroup").glob(name)}
+
+
 @pytest.fixture(scope="module")
-def podman(place: Path) -> Engine:
+def podman(place: Path) -> Iterator[Engine]:
     for name in "podman", "conmon":
         if not shutil.which(name):
             pytest.skip(f"needs {name}; tests/run --setup installs it on Debian as root")
@@ -62,7 +67,11 @@ def podman(place: Path) -> Engine:
     env = {"PATH": os.environ["PATH"], "HOME": str(place), "PODMAN_IGNORE_CGROUPSV1_WARNING": "1"}
     run = engine(words, env)
     run("load", "--signature-policy", str(policy), "-q", "-i", f"{place}/bb.tar")
-    return run
+    before = groups("libpod_parent")
+    yield run
+    for group in groups("libpod_parent") - before:
+        for directory, _, _ in os.walk(group, topdown=False):
+            os.rmdir(directory)
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +104,7 @@ def docker(place: Path) -> Iterator[Engine]:
         server.send_signal(signal.SIGTERM)
         server.wait()
         drain.wait()
-        for group in [*Path("/sys/fs/cgroup").glob(f"*/{place.name}"), *Path("/sys/fs/cgroup").glob(place.name)]:
+        for group in groups(place.name):
             group.rmdir()
 
 
