@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 OPTIONS: tuple[cli.Option, ...] = (
     ("--platform OS/ARCH[/VARIANT]", "list", (), "platform to take, not this host's; several make an index"),
     ("--all-platforms", "flag", False, "take an index with everything in it"),
+    ("--referrers", "flag", False, "take along what refers to the image: signatures, lists of its parts"),
     ("--unpack DIR", "text", None, "unpack the image into a bundle too, and print that"),
     ("--login HOST", "text", None, "store credentials for a registry; the password is read, not said"),
     ("--username NAME", "text", None, "user's name for --login"),
@@ -40,7 +41,7 @@ def run(args: cli.Args) -> None:
     place = refs.locate(args.ref)
     if place.kind not in ("store", "registry") or place.ref is None:
         raise Usage("not a reference of a registry", args.ref)
-    with options(args, "pull") as chosen, chosen.progress:
+    with options(args, "pull", referrers=args.referrers) as chosen, chosen.progress:
         if args.layout == "-":
             _archive(place.ref, chosen, args)
         else:

@@ -13,12 +13,8 @@ if TYPE_CHECKING:
 
 OPTIONS: tuple[cli.Option, ...] = (
     ("--platform OS/ARCH[/VARIANT]", "text", None, "push only this platform of an index"),
-    (
-        "--mount-from REPOSITORY",
-        "list",
-        (),
-        "repository of the same registry that may have the blobs already",
-    ),
+    ("--referrers", "flag", False, "push along what in the layout refers to the image"),
+    ("--mount-from REPOSITORY", "list", (), "repository of the same registry that may have the blobs"),
     ("--chunk-size BYTES", "int", 0, "send at most this in one request"),
     ("--allow-nondistributable", "flag", False, "push layers too that are marked as not to be pushed"),
 )
@@ -43,7 +39,7 @@ def _push(layout: Layout, descriptor: Descriptor, ref: Ref, args: cli.Args) -> s
     if ref.digest and ref.digest != descriptor["digest"]:
         raise Error("cannot push as", ref, f"the image is {descriptor['digest']}")
     more = {"chunk": args.chunk_size, "foreign": args.allow_nondistributable}
-    with options(args, "push", **more) as chosen, chosen.progress:
+    with options(args, "push", referrers=args.referrers, **more) as chosen, chosen.progress:
         return push.push(layout, descriptor, ref, chosen, args.mount_from)
 
 

@@ -40,14 +40,17 @@ class Options:
         delay: float = 0.5,
         chunk: int = 0,
         foreign: bool = False,
+        referrers: bool = False,
         progress: Progress | None = None,
     ) -> None:
         """verify: certificates are checked, and http is for loopback only; chunk: bytes in one
-        request of an upload, 0 for all; foreign: push layers marked as not to be pushed."""
+        request of an upload, 0 for all; foreign: push layers marked as not to be pushed;
+        referrers: take along what refers to the image."""
         self.credentials = credentials or Credentials()
         self.jobs = max(1, jobs)
         self.chunk = chunk
         self.foreign = foreign
+        self.referrers = referrers
         self.progress = progress or Progress("copy")
         self.client = fetch.Client(
             verify=verify,

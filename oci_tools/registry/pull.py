@@ -44,7 +44,7 @@ def pull(
     Of an index, the image for this host is taken (the index itself is not kept), or the one
     for the platform given; for several platforms an index of those, for `every` all of it.
     """
-    present = None if platforms or every else _present(ref, layout, name)
+    present = None if platforms or every or options.referrers else _present(ref, layout, name)
     if present:
         layout.tag(name, present)
         return present
@@ -104,6 +104,8 @@ def fetch_into(layout: Layout, name: str | None, chosen: Chosen) -> None:
     for data, descriptor in chosen.documents:
         layout.put(data, descriptor["mediaType"], descriptor["digest"].partition(":")[0])
     layout.tag(name, chosen.descriptor)
+    for descriptor in chosen.referrers:
+        layout.tag(None, descriptor)
 
 
 def _present(ref: Ref, layout: Layout, name: str | None) -> Descriptor | None:
@@ -128,6 +130,7 @@ class Chosen:
     descriptor  the top, as it will be in index.json
     documents   (bytes, descriptor) of manifests and indexes, children first
     blobs       digest -> descriptor of everything else
+    referrers   descriptors of what refers to one of the documents: signatures, lists of parts
     """
 
     def __init__(self, remote: Remote) -> None:
@@ -135,6 +138,7 @@ class Chosen:
         self.descriptor: Descriptor = {}
         self.documents: list[tuple[bytes, Descriptor]] = []
         self.blobs: dict[str, Descriptor] = {}
+        self.referrers: list[Descriptor] = []
         self._seen: set[str] = set()
 
     def take(self, data: bytes, descriptor: Descriptor, depth: int = manifests.MAX_DEPTH) -> None:
@@ -155,6 +159,15 @@ class Chosen:
                 self.documents.append((self._raw(child), child))
         self.documents.append((data, descriptor))
 
+    def take_referrers(self) -> None:
+        """What refers to the documents here, and to that in turn; `documents` grows meanwhile."""
+        registry, repository = self.remote.main
+        for _, descriptor in self.documents:
+            for entry in registry.referrers(repository, descriptor["digest"]):
+                if entry["digest"] not in self._seen and is_document(entry):
+                    self.referrers.append(entry)
+                    self.take(*self._child(entry))
+
     def _child(self, child: Descriptor) -> tuple[bytes, Descriptor]:
         return fetch_document(self.remote, child), child
 
@@ -171,6 +184,13 @@ class Chosen:
 
 def choose(ref: Ref, options: Options, platforms: Sequence[str] = (), every: bool = False) -> Chosen:
     """Look at an image in its registry and decide what of it is wanted."""
+    chosen = _choose(ref, options, platforms, every)
+    if options.referrers:
+        chosen.take_referrers()
+    return chosen
+
+
+def _choose(ref: Ref, options: Options, platforms: Sequence[str], every: bool) -> Chosen:
     wanted = [manifests.parse_platform(text) for text in platforms] or [manifests.host_platform()]
     remote = Remote(ref, options)
     data, descriptor = remote.manifest(ref.digest or ref.tag)
@@ -310,7 +330,8 @@ def stream(
     from oci_tools.image import archive
 
     chosen = choose(ref, options, platforms, every)
-    archive.write(_Passing(chosen), [(name, chosen.descriptor)], out)  # type: ignore[arg-type]
+    images = [(name, chosen.descriptor), *((None, descriptor) for descriptor in chosen.referrers)]
+    archive.write(_Passing(chosen), images, out)  # type: ignore[arg-type]
 
 
 class _Passing:

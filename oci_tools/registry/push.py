@@ -2,8 +2,8 @@
 
     blobs, in parallel -> child manifests by digest -> the top by its tag -> its subject's list
 
-What the registry has is not sent: not the blobs of a manifest that it knows, not a blob that it
-has, not one that it can mount from another of its repositories.
+What the registry has is not sent: not a blob that it has, nor one that it can mount from another
+of its repositories.
 """
 
 from __future__ import annotations
@@ -35,13 +35,9 @@ def push(
     """
     remote = Remote(ref, options, write=True)
     registry, repository = remote.main
-    documents, blobs = _collect(layout, descriptor, options.foreign)
+    documents, blobs = _collect(layout, descriptor, options)
     known = _mounts(layout, ref, [*sources])
     told = options.progress.tell
-    if descriptor["digest"].startswith("sha256:") and registry.head_manifest(
-        repository, descriptor["digest"]
-    ):
-        blobs = {}  # a registry that has a manifest has what it refers to
     for blob in blobs.values():
         told(blob["digest"], "wait", 0, blob["size"])
 
@@ -61,9 +57,9 @@ def push(
 
 
 def _collect(
-    layout: Layout, descriptor: Descriptor, foreign: bool
+    layout: Layout, descriptor: Descriptor, options: Options
 ) -> tuple[list[tuple[bytes, Descriptor]], dict[str, Descriptor]]:
-    """All manifests under a descriptor, children first, and all blobs."""
+    """All manifests under a descriptor, children first, those that refer to one of them, and all blobs."""
     documents: list[tuple[bytes, Descriptor]] = []
     blobs: dict[str, Descriptor] = {}
     seen: set[str] = set()
@@ -82,12 +78,29 @@ def _collect(
             for child in manifests.children(found):
                 if "manifests" in found:
                     take(child, depth - 1)
-                elif foreign or not is_foreign(child):
+                elif options.foreign or not is_foreign(child):
                     blobs.setdefault(child["digest"], child)
         documents.append((data, at))
 
     take(descriptor, manifests.MAX_DEPTH)
+    todo = _subjects(layout) if options.referrers else []
+    while referrers := [entry for subject, entry in todo if subject in seen and entry["digest"] not in seen]:
+        for entry in referrers:
+            take(entry, manifests.MAX_DEPTH)
     return documents, blobs
+
+
+def _subjects(layout: Layout) -> list[tuple[str, Descriptor]]:
+    """What in a layout refers to something: (the digest of its subject, its descriptor)."""
+    found = []
+    for entry in layout.index()["manifests"]:
+        try:
+            subject = manifests.load(layout, entry).get("subject")
+        except Error:
+            continue
+        if isinstance(subject, dict):
+            found.append((str(subject.get("digest")), entry))
+    return found
 
 
 def is_foreign(descriptor: Descriptor) -> bool:
