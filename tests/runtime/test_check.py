@@ -189,3 +189,19 @@ def test_every_option_of_the_runtimes_tables_may_stand_on_a_bind_mount():
 
     known = {*mounts.ATTRIBUTES, *mounts.PROPAGATION, *("r" + name for name in mounts.ATTRIBUTES)}
     assert known <= rules.MOUNT_OPTIONS
+
+
+def test_no_document_is_too_odd_to_be_judged():
+    """Whatever is in it, a document is good or refused by an Error; anything else would be a bug of ours."""
+    from oci_tools.runtime import fields
+    from tests import test_schema as documents
+
+    good = 0
+    for _, value in documents.mutants(fields.CONFIG):
+        whole = {**spec.default(), **value} if isinstance(value, dict) else value
+        try:
+            check.check(whole)
+            good += 1
+        except Error as error:
+            assert "\n" not in str(error)
+    assert good > 500

@@ -249,3 +249,39 @@ def test_load_of_a_file_without_end(tmp_path):
     (tmp_path / "config.json").symlink_to("/dev/zero")
     with pytest.raises(Error, match="larger than"):
         spec.load(str(tmp_path))
+
+
+ODD = (
+    None,
+    True,
+    0,
+    -1,
+    1.5,
+    "",
+    "x",
+    "\0",
+    "\ud800",
+    [],
+    [None],
+    ["x"],
+    ["a=b"],
+    {},
+    {"x": None},
+    {"x": {}},
+)
+
+
+@pytest.mark.parametrize("name", ["Env", "Cmd", "Entrypoint", "User", "WorkingDir", "StopSignal", "ExposedPorts", "Volumes",
+                                  "Labels", "Healthcheck", "OnBuild"])  # fmt: skip
+@pytest.mark.parametrize("value", ODD, ids=repr)
+def test_no_image_is_too_odd_to_be_judged(name, value):
+    for hostile in (
+        image(**{name: value}),
+        {"config": value},
+        {name: value},
+        {"author": value, "os.features": value},
+    ):
+        try:
+            check.check(spec.from_image(hostile, {}.get))
+        except Error as error:
+            assert "\n" not in str(error)
