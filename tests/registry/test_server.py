@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import subprocess
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -715,3 +716,62 @@ def test_many_clients_at_once(registry: Any, busybox: Path) -> None:
     assert [one.wait() for one in copies] == [0] * 8
     ask = Client(registry.host)
     assert ask("GET", "/v2/many/tags/list").json["tags"] == [str(number) for number in range(8)]
+
+
+@pytest.mark.root
+@pytest.mark.needs("podman")
+def test_podman_both_ways(registry: Any, tmp_path: Path, busybox: Path) -> None:
+    places = ["--root", tmp_path / "storage", "--runroot", tmp_path / "runroot", "--storage-driver", "vfs"]
+
+    def podman(*words: str) -> None:
+        done = subprocess.run(["podman", *places, *words], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+
+    target = f"docker://{registry.host}/bb"
+    subprocess.run(
+        ["skopeo", "copy", "-q", "--dest-tls-verify=false", f"oci:{busybox}:latest", target], check=True
+    )
+    podman("pull", "-q", "--tls-verify=false", f"{registry.host}/bb")
+    podman("push", "-q", "--tls-verify=false", f"{registry.host}/bb", f"{registry.host}/podman/bb:2")
+    podman("rmi", "-af")
+    podman("pull", "-q", "--tls-verify=false", f"{registry.host}/podman/bb:2")
+
+
+@pytest.mark.root
+@pytest.mark.needs("docker", "dockerd", "skopeo")
+def test_docker_both_ways(registry: Any, public: Path, busybox: Path) -> None:
+    daemon = subprocess.Popen(
+        ["dockerd", "--data-root", public / "data", "--exec-root", public / "exec", "--pidfile", public / "pid",
+         "-H", f"unix://{public}/sock", "--bridge=none", "--iptables=false", "--storage-driver", "vfs"],
+        stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert daemon.stderr is not None
+    try:
+        said = ""
+        for line in daemon.stderr:
+            said += line
+            if "API listen on" in line:
+                break
+        else:
+            pytest.skip(f"dockerd cannot run here: {said.splitlines()[-1:]}")
+        drain = threading.Thread(target=daemon.stderr.read)
+        drain.start()
+
+        def docker(*words: str) -> None:
+            done = subprocess.run(
+                ["docker", "-H", f"unix://{public}/sock", *words], capture_output=True, text=True
+            )
+            assert done.returncode == 0, done.stderr
+
+        target = f"docker://{registry.host}/bb"
+        subprocess.run(
+            ["skopeo", "copy", "-q", "--dest-tls-verify=false", f"oci:{busybox}:latest", target], check=True
+        )
+        docker("pull", "-q", f"{registry.host}/bb")
+        docker("tag", f"{registry.host}/bb", f"{registry.host}/docker/bb:1")
+        docker("push", "-q", f"{registry.host}/docker/bb:1")
+        docker("rmi", "-f", f"{registry.host}/docker/bb:1", f"{registry.host}/bb")
+        docker("pull", "-q", f"{registry.host}/docker/bb:1")
+    finally:
+        daemon.terminate()
+        daemon.wait()
