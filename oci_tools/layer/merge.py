@@ -25,7 +25,7 @@ from oci_tools.linux import libc
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Generator, Iterator, Sequence
     from typing import Any
 
     from oci_tools.layer.limits import Limits
@@ -54,19 +54,15 @@ def merge(lower: Tree, layer: Layer) -> None:
 
 
 def _link(lower: Tree, layer: Layer) -> None:
-    """Make the hard links whose targets are in lower layers, or links to such."""
+    """Make the hard links whose targets are in lower layers."""
     upper = layer.tree
     for parts, target in layer.links:
         node = upper.find(parts[:-1])
+        holder = lower.find(target[:-1])
         assert node is not None
-        for tree in (upper, lower):
-            holder = tree.find(target[:-1])
-            if holder is not None:
-                if target[-1] in holder.kids:
-                    raise Error("cannot unpack", b"/".join(parts), "a hard link to a directory")
-                if link_at(upper, holder, target[-1], node, parts[-1], tree):
-                    break
-        else:
+        if holder is not None and target[-1] in holder.kids:
+            raise Error("cannot unpack", b"/".join(parts), "a hard link to a directory")
+        if holder is None or not link_at(upper, holder, target[-1], node, parts[-1], lower):
             why = f"no such file to link to: '{os.fsdecode(b'/'.join(target))}'"
             raise Error("cannot unpack", b"/".join(parts), why)
 
@@ -131,30 +127,36 @@ def flatten(sources: Sequence[Source], path: str, owner: Owner, limits: Limits) 
         os.close(new_root(path))
         return
     with Unpackers(sources, places, owner, limits) as layers:
-        rootfd = -1
+        whole: Tree | None = None
         try:
             for at, layer in enumerate(layers):
-                if at == 0:
-                    tree, rootfd = layer.tree, layer.tree.root.fd
-                    _link(tree, layer)
+                if whole is None:
+                    whole = layer.tree
+                    whole.root.fd = os.dup(whole.root.fd)
+                    _link(whole, layer)
                     continue
-                with layer.tree:
-                    merge(tree, layer)
-                os.close(layer.tree.root.fd)
+                merge(whole, layer)
+                layer.tree.close()
                 fs.remove_tree(places[at])
-            with tree:
-                tree.settle(owner)
+            assert whole is not None
+            whole.settle(owner)
         finally:
-            if rootfd >= 0:
-                os.close(rootfd)
+            if whole is not None:
+                whole.close()
+                os.close(whole.root.fd)
 
 
 class Unpackers:
-    """Unpacks layers, each in its place, at once or one after the other; iterating gives them in order."""
+    """Unpacks layers, each in its place, at once or one after the other; iterating gives them in order.
+
+    The root's descriptor of each is closed when the next one is asked for.
+    """
 
     def __init__(self, sources: Sequence[Source], places: list[str], owner: Owner, limits: Limits) -> None:
         self._work = (sources, places, owner, limits)
         self._workers: list[_Worker] = []
+        self._found: dict[int, list[Any]] = {}
+        self._given: Generator[Layer] | None = None
         sizes = [source.size or 0 for source in sources]
         count = min(len(os.sched_getaffinity(0)), len(sources))
         if 1 < count <= len(sizes) <= JOBS_MAX and sum(sizes) > SMALL and max(sizes) < DOMINANT * sum(sizes):
@@ -171,20 +173,32 @@ class Unpackers:
         os.close(give)
 
     def __iter__(self) -> Iterator[Layer]:
+        self._given = self._layers()
+        return self._given
+
+    def _layers(self) -> Generator[Layer]:
         sources, places, owner, limits = self._work
-        found: dict[int, list[Any]] = {}
         for at, (source, place) in enumerate(zip(sources, places, strict=True)):
-            if not self._workers:
-                yield unpack(source, new_root(place), owner, limits, threads=True)
-                continue
-            while at not in found:
-                for number, values, told in self._results():
-                    found[number] = values
-                    for kind, text in told.items():
-                        owner.warn(kind, text)
-            layer = Layer(Tree(os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)))
-            layer.load(found.pop(at))
-            yield layer
+            values = self._wait(at) if self._workers else None
+            fd = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC) if values else new_root(place)
+            try:
+                if values:
+                    layer = Layer(Tree(fd))
+                    layer.load(values)
+                else:
+                    layer = unpack(source, fd, owner, limits, threads=True)
+                yield layer
+            finally:
+                os.close(fd)
+
+    def _wait(self, at: int) -> list[Any]:
+        """What a worker says of a layer."""
+        while at not in self._found:
+            for number, values, told in self._results():
+                self._found[number] = values
+                for kind, text in told.items():
+                    self._work[2].warn(kind, text)
+        return self._found.pop(at)
 
     def _results(self) -> list[Any]:
         """What the workers have finished by now; waits for at least one."""
@@ -203,6 +217,8 @@ class Unpackers:
         return self
 
     def __exit__(self, *_: object) -> None:
+        if self._given:
+            self._given.close()
         for worker in self._workers:
             worker.end()
 

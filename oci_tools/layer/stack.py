@@ -63,7 +63,6 @@ def _unpack(kept: store.Store, missing: dict[str, Source], owner: Owner, limits:
             for layer in layers:
                 with layer.tree:
                     done.append(store.finish(layer, owner))
-                os.close(layer.tree.root.fd)
         if work:
             _sync(kept.path)
         for (_, place), said in zip(work, done, strict=True):

@@ -74,6 +74,10 @@ class Tree:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close all descriptors but the root's; they are opened again when they are needed."""
         for node in self._open:
             os.close(node.fd)
             node.fd = -1
