@@ -99,7 +99,8 @@ def launch(name: str) -> None:
     """
     try:
         code = __import__(f"oci_tools.cmd.{name}", fromlist=["main"]).main(sys.argv[1:])
-        sys.stdout.flush()
+        if sys.stdout is not None:  # None: it was closed when we started
+            sys.stdout.flush()
     except BrokenPipeError:
         code = 141  # the reader has gone: what SIGPIPE would have said
     except OSError as error:

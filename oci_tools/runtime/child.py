@@ -439,7 +439,7 @@ def find_program(name: str, environ: dict[str, str]) -> str:
         _check_program(name, name)
         return name
     denied = False
-    for directory in environ.get("PATH", "").split(":"):
+    for directory in environ.get("PATH", "").split(":") if name else ():
         path = f"{directory or '.'}/{name}"
         try:
             _check_program(path, name)

@@ -18,6 +18,7 @@ from oci_tools.errors import Error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from _socket import socket
     from typing import Any
 
 
@@ -44,7 +45,6 @@ def run(hooks: list[dict[str, Any]], kind: str, state: dict[str, Any], environ: 
 def _run(hook: dict[str, Any], text: bytes, environ: dict[str, str]) -> None:
     env = dict(word.partition("=")[::2] for word in hook["env"]) if hook.get("env") else environ
     ours, theirs = socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC)
-    ours.setblocking(True)
     pid = os.posix_spawn(
         hook["path"],
         hook.get("args") or [hook["path"]],
@@ -55,32 +55,46 @@ def _run(hook: dict[str, Any], text: bytes, environ: dict[str, str]) -> None:
     )
     theirs.close()
     pidfd = os.pidfd_open(pid)
+    timeout = hook.get("timeout")
     try:
-        try:
-            ours.sendall(text)
-            ours.close()
-        except OSError:
-            pass  # it does not read its stdin
-        timeout = hook.get("timeout")
-        if not _ended(pidfd, timeout):
-            os.kill(pid, 9)
-            os.waitpid(pid, 0)
-            raise Error(f"timeout of {timeout} s passed")
+        ended = _feed(pidfd, ours, text, timeout)
+    except BaseException:
+        ended = False
+        raise
     finally:
+        if not ended:
+            os.kill(pid, 9)
+        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        ours.close()
         os.close(pidfd)
-    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    if not ended:
+        raise Error(f"timeout of {timeout} s passed")
     if code:
         raise Error(f"exit status {code}" if code > 0 else f"killed by signal {-code}")
 
 
-def _ended(pidfd: int, timeout: float | None) -> bool:
-    """Wait for a process; False when the time (in seconds) has passed first."""
-    poll = select.poll()
-    poll.register(pidfd, select.POLLIN)
+def _feed(pidfd: int, stdin: socket, text: bytes, timeout: float | None) -> bool:
+    """Give a process its input and wait for its end; False when the time (in seconds) has passed first.
+
+    Both at once: a hook that neither reads nor ends must not be waited for longer.
+    """
+    stdin.setblocking(False)
     end = None if not timeout else time.monotonic() + timeout
+    left = memoryview(text)
     while True:
-        left = None if end is None else max(0.0, end - time.monotonic()) * 1000
-        if poll.poll(left):
+        poll = select.poll()
+        poll.register(pidfd, select.POLLIN)
+        if left:
+            poll.register(stdin, select.POLLOUT)
+        ready = dict(poll.poll(None if end is None else max(0.0, end - time.monotonic()) * 1000))
+        if pidfd in ready:
             return True
-        if end is not None and time.monotonic() >= end:
+        if stdin.fileno() in ready:
+            try:
+                left = left[stdin.send(left) :]
+            except OSError:
+                left = left[:0]  # it does not read its stdin, and that is no error
+            if not left:
+                stdin.close()
+        elif end is not None and time.monotonic() >= end:
             return False

@@ -310,14 +310,14 @@ def start(channel: sync.Channel) -> None:
 
 
 def _heed_signals() -> None:
-    """Be ended by a signal as by an error, with nothing left behind; what is ignored stays so."""
+    """Be ended by a signal as by an exception, with nothing left behind; what is ignored stays so."""
     for number in (1, 15):  # HUP, TERM; INT is an exception already
         if _signal.getsignal(number) == _signal.SIG_DFL:
             _signal.signal(number, _interrupted)
 
 
 def _interrupted(number: int, _: object) -> None:
-    raise Error("ended by signal", number, code=128 + number)
+    raise SystemExit(128 + number)
 
 
 def open_streams() -> None:
