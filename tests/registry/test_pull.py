@@ -50,8 +50,8 @@ def layout_of(path: Path) -> dict[str, Any]:
     return index
 
 
-def complete(path: Path) -> dict[str, Any]:
-    """A layout's index, after all that it refers to was found in it."""
+def complete(path: Path, busy: bool = False) -> dict[str, Any]:
+    """A layout's index, after all that it refers to was found in it; nothing else, unless somebody is busy in it."""
     index = layout_of(path)
     todo = list(index["manifests"])
     while todo:
@@ -62,7 +62,7 @@ def complete(path: Path) -> dict[str, Any]:
             inner = json.loads(blob.read_text())
             todo += inner.get("manifests", []) + inner.get("layers", []) + [inner.get("config")]
             todo = [one for one in todo if one]
-    assert not (path / ".ingest").exists()
+    assert busy or not (path / ".ingest").exists()
     return index
 
 
