@@ -148,6 +148,8 @@ class Registry:
         if status in fetch.PASSING:
             wait = fetch.retry_after(answer.header("Retry-After"))
             hint = f"it asks to wait {wait:.0f} seconds" if wait else None
+            if status == 429 and self.rate_limit:
+                hint = f"pulls left: {self.rate_limit}"
             return Busy(what, subject, f"{self.host} answers {status}{f', {said}' if said else ''}", hint)
         return Error(what, subject, f"{self.host} answers {status}{f', {said}' if said else ''}")
 

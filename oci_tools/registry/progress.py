@@ -15,7 +15,6 @@ import time
 from oci_tools import document
 from oci_tools.errors import Error
 
-MODES = ("auto", "plain", "none", "json")
 EVERY = 0.1  # seconds between two looks of a person, or two lines of a machine, at the same blob
 
 

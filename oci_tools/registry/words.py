@@ -8,6 +8,7 @@ if TYPE_CHECKING:
 
     from oci_tools.registry.copy import Options
 
+MODES = ("auto", "plain", "none", "json")
 TRANSFER: tuple[tuple[str, Any, Any, str], ...] = (
     ("--tls-verify", "flag", True, "demand a valid certificate, and https of all hosts but this one"),
     ("--cert-dir DIR", "text", None, "directory with *.crt, *.cert and *.key for the registry"),
@@ -16,22 +17,20 @@ TRANSFER: tuple[tuple[str, Any, Any, str], ...] = (
     ("-j --jobs N", "int", 6, "blobs moved at the same time"),
     ("--retries N", "int", 5, "how often a failure that may pass is tried again"),
     ("--retry-delay MS", "int", 500, "milliseconds before the first retry; they double"),
-    (
-        "--progress HOW",
-        ("auto", "plain", "none", "json"),
-        "auto",
-        "on standard error; auto: if it is a terminal",
-    ),
+    ("--lock-timeout SECONDS", "int", 60, "how long to wait for another's change"),
+    ("--progress HOW", MODES, "auto", "progress on standard error; auto: if it is a terminal"),
     ("--status-fd N", "int", None, "write progress as JSON lines to this descriptor"),
 )
 
 
 def options(args: Any, op: str, **more: Any) -> Options:
     """What the words say."""
+    from oci_tools import fs
     from oci_tools.registry import copy
     from oci_tools.registry.credentials import Credentials
     from oci_tools.registry.progress import Progress
 
+    fs.LOCK_TIMEOUT = float(args.lock_timeout)
     return copy.Options(
         verify=args.tls_verify,
         cert_dir=args.cert_dir,
