@@ -441,8 +441,9 @@ def peer():
 
 
 # Where libseccomp says nothing, or something else on purpose (see seccomp_rules.py), they are not compared:
-# calls newer than the profile, several actions for one call, arguments behind socketcall and ipc; and x32,
-# for which libseccomp 2.6.0 sometimes forgets to load the call's number.
+# calls newer than the profile, several actions for one call, arguments behind socketcall and ipc.  Nor where
+# libseccomp 2.6.0 errs: it sometimes forgets to load the number of an x32 call, loses one of `< 0` and `< 2^32`,
+# and may not come to an end on alternatives of several conditions.
 ALIKE = [name for name in NAMES if name not in ("listns", *DOORS, *DOORS["socketcall"], *DOORS["ipc"])]
 
 
@@ -450,17 +451,19 @@ ALIKE = [name for name in NAMES if name not in ("listns", *DOORS, *DOORS["socket
 def alike(draw: st.DrawFn) -> dict:
     rules = []
     for name in draw(st.lists(st.sampled_from(ALIKE), unique=True, min_size=1, max_size=8)):
-        action = draw(st.sampled_from(["ALLOW", "ERRNO", "TRAP", "LOG", "KILL_PROCESS", "TRACE"]))
-        for _ in range(draw(st.integers(1, 3))):
-            each = st.tuples(st.integers(0, 5), st.sampled_from([*COMPARE, "EQ"]), VALUES, VALUES)
-            rules.append(rule(name, f"SCMP_ACT_{action}", *draw(st.lists(each, min_size=1, max_size=3))))
+        action = f"SCMP_ACT_{draw(st.sampled_from('ALLOW ERRNO TRAP LOG KILL_PROCESS TRACE'.split()))}"
         if draw(st.booleans()):
-            rules = [one for one in rules if name not in one["names"]] + [rule(name, f"SCMP_ACT_{action}")]
+            each = st.tuples(st.sampled_from([*COMPARE, "EQ"]), VALUES, VALUES)
+            indexes = draw(st.lists(st.integers(0, 5), unique=True, max_size=4))
+            rules.append(rule(name, action, *[(index, *draw(each)) for index in indexes]))
+        else:
+            index = draw(st.integers(0, 5))
+            rules += [rule(name, action, (index, "EQ", value)) for value in draw(st.lists(VALUES, max_size=4))]
     rules.append(rule("sync bind", draw(st.sampled_from([ALLOW, ERRNO, KILL]))))
     return of(*rules, default=draw(st.sampled_from([ALLOW, ERRNO, KILL, "SCMP_ACT_LOG"])), arches=PC[:2])
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=120, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_libseccomp_agrees(data: st.DataObject, peer) -> None:
     profile = data.draw(alike())
