@@ -37,6 +37,11 @@ pytest_plugins = ["tests.box"]  # box, plain_box: a container of a test
 PATH = f"{BIN}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
+def pytest_make_parametrize_id(config: pytest.Config, val: object, argname: str) -> str | None:
+    """Long bytes make no name for a test: they may hold the time, and pytest's workers compare names."""
+    return argname if isinstance(val, bytes) and len(val) > 12 else None
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip, with the reason, what cannot run where it stands."""
     if item.get_closest_marker("root") and os.geteuid() != 0:
