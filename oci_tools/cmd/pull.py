@@ -5,19 +5,23 @@ from __future__ import annotations
 import os
 
 from oci_tools import cli
-from oci_tools.errors import Usage
+from oci_tools.errors import Error, Usage
 from oci_tools.registry.words import TRANSFER, options
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from oci_tools.image.layout import Descriptor, Layout
-    from oci_tools.image.ref import Place, Ref
+    from oci_tools.image.ref import Ref
     from oci_tools.registry.credentials import Credential
     from oci_tools.registry.copy import Options
 
 OPTIONS: tuple[cli.Option, ...] = (
     ("--platform OS/ARCH[/VARIANT]", "list", (), "platform to take, not this host's; several make an index"),
     ("--all-platforms", "flag", False, "take an index with everything in it"),
+    ("--all-tags", "flag", False, "pull every tag of REF's repository"),
+    ("--match REGEX", "text", None, "of those and of a list, only the tags that match, whole"),
+    ("--exclude REGEX", "text", None, "not the tags that match, whole"),
+    ("-n --dry-run", "flag", False, "only print the references that would be pulled"),
     ("--referrers", "flag", False, "take along what refers to the image: signatures, lists of its parts"),
     ("--unpack DIR", "text", None, "unpack the image into a bundle too, and print that"),
     ("--login HOST", "text", None, "store credentials for a registry; the password is read, not said"),
@@ -26,32 +30,87 @@ OPTIONS: tuple[cli.Option, ...] = (
 )
 
 
-def run(args: cli.Args) -> None:
+def run(args: cli.Args) -> int | None:
     if args.login or args.logout:
         _credentials(args)
-        return
+        return None
     if not args.ref:
         raise Usage("missing argument 'REF'", hint="see --help")
     if args.all_platforms and args.platform:
         raise Usage("--platform and --all-platforms exclude each other")
     if args.unpack and (args.all_platforms or len(args.platform) > 1 or args.layout == "-"):
         raise Usage("--unpack takes one image", hint="of one platform, in a layout")
+    with options(args, "pull", referrers=args.referrers) as chosen, chosen.progress:
+        if args.ref == "-" or args.all_tags:
+            return _several(args, chosen)
+        ref = _ref(args.ref)
+        if args.dry_run:
+            print(ref)
+        elif args.layout == "-":
+            _archive(ref, chosen, args)
+        else:
+            _layout(ref, chosen, args)
+    return None
+
+
+def _ref(word: str) -> Ref:
     from oci_tools.image import ref as refs
 
-    place = refs.locate(args.ref)
+    place = refs.locate(word)
     if place.kind not in ("store", "registry") or place.ref is None:
-        raise Usage("not a reference of a registry", args.ref)
-    with options(args, "pull", referrers=args.referrers) as chosen, chosen.progress:
-        if args.layout == "-":
-            _archive(place.ref, chosen, args)
-        else:
-            _layout(place.ref, refs.locate(args.layout or str(place.ref)), chosen, args)
+        raise Usage("not a reference of a registry", word)
+    return place.ref
 
 
-def _layout(ref: Ref, target: Place, chosen: Options, args: cli.Args) -> None:
-    from oci_tools.image import layout as layouts
+def _several(args: cli.Args, chosen: Options) -> int:
+    """Pull all tags, or a list of references; go on after those that fail, and say how many did."""
+    import sys
+
+    from oci_tools.image import ref as refs
+
+    target = refs.locate(args.layout) if args.layout and args.layout != "-" else None
+    if args.layout == "-" or args.unpack or (target and target.name):
+        raise Usage("several images go into a layout", hint="LAYOUT is a path without a tag")
+    wanted, codes = _wanted(args, chosen), []
+    for ref in wanted:
+        try:
+            if args.dry_run:
+                print(ref)
+            else:
+                _layout(ref, chosen, args)
+            sys.stdout.flush()
+        except Error as error:
+            cli.say("oci-pull", str(error))
+            codes.append(error.code)
+    if codes:
+        cli.say("oci-pull", f"{len(codes)} of {len(wanted)} were not pulled")
+    return (75 if set(codes) == {75} else 1) if codes else 0
+
+
+def _wanted(args: cli.Args, chosen: Options) -> list[Ref]:
+    """The references that are meant by --all-tags, or stand on standard input, one a line."""
+    import re
+    import sys
+
     from oci_tools.registry import pull
 
+    try:
+        match, exclude = re.compile(args.match or ".*"), re.compile(args.exclude or "(?!)")
+    except re.error as error:
+        raise Usage("not a regular expression", error.pattern, str(error)) from None
+    words = [line.strip() for line in sys.stdin] if args.ref == "-" else [args.ref]
+    found = [_ref(word) for word in words if word]
+    if args.all_tags:
+        found = [ref for one in found for ref in pull.tags(one, chosen)]
+    return [ref for ref in found if match.fullmatch(ref.tag) and not exclude.fullmatch(ref.tag)]
+
+
+def _layout(ref: Ref, chosen: Options, args: cli.Args) -> None:
+    from oci_tools.image import layout as layouts
+    from oci_tools.image import ref as refs
+    from oci_tools.registry import pull
+
+    target = refs.locate(args.layout or str(ref))
     layout, found = pull.pull_to(ref, target, chosen, args.platform, args.all_platforms)
     with layout:
         print(_unpack(layout, found, args.unpack) if args.unpack else layouts.handle(layout, found))

@@ -252,7 +252,7 @@ class Registry:
     def _pages(self, path: str, repository: str, what: str) -> Iterator[dict[str, Any]]:
         """Every page of a list, by the Link headers (RFC 8288)."""
         seen: set[str] = set()
-        at = path
+        at = self.base() + path
         while at and at not in seen and len(seen) < MAX_PAGES:
             seen.add(at)
             with self.request("GET", at, repository) as answer:

@@ -52,6 +52,7 @@ class Options:
         self.foreign = foreign
         self.referrers = referrers
         self.progress = progress or Progress("copy")
+        self._registries: dict[tuple[str, bool], Registry] = {}
         self.client = fetch.Client(
             verify=verify,
             certs=lambda host: hosts.cert_directories(host, cert_dir),
@@ -59,6 +60,14 @@ class Options:
             delay=delay,
             connections=self.jobs + 1,
         )
+
+    def registry(self, source: hosts.Source) -> Registry:
+        """The registry of a source; one object each, which knows how to get in there."""
+        key = source.host, source.insecure
+        if key not in self._registries:
+            place = source.host, source.api_host, source.insecure
+            self._registries[key] = Registry(self.client, self.credentials, *place)
+        return self._registries[key]
 
     def __enter__(self) -> Options:
         return self
@@ -73,10 +82,7 @@ class Remote:
     def __init__(self, ref: Ref, options: Options, write: bool = False) -> None:
         self.ref = ref
         self.options = options
-        self.places = [
-            (Registry(options.client, options.credentials, s.host, s.api_host, s.insecure), s.repository)
-            for s in hosts.sources(ref, write)
-        ]
+        self.places = [(options.registry(s), s.repository) for s in hosts.sources(ref, write)]
 
     @property
     def main(self) -> tuple[Registry, str]:

@@ -220,6 +220,12 @@ def _choose(ref: Ref, options: Options, platforms: Sequence[str], every: bool) -
     return chosen
 
 
+def tags(ref: Ref, options: Options) -> list[Ref]:
+    """Every tag of a reference's repository, as its registry lists them."""
+    registry, repository = Remote(ref, options).main
+    return [type(ref)(ref.host, ref.repository, tag) for tag in registry.tags(repository)]
+
+
 def _entries(remote: Remote, index: dict[str, Any], depth: int, seen: set[str]) -> list[Descriptor]:
     """The image manifests of an index and of the indexes in it, in order."""
     if not depth:

@@ -24,6 +24,9 @@ import pytest
         (("--unpack", "b", "--all-platforms", "a"), "--unpack takes one image"),
         (("--unpack", "b", "a", "-"), "--unpack takes one image"),
         (("--login", "a", "--logout", "b"), "stand alone"),
+        (("--all-tags", "a", "./img:tag"), "several images go into a layout"),
+        (("--all-tags", "a", "-"), "several images go into a layout"),
+        (("--all-tags", "--match", "(", "a"), "not a regular expression '('"),
         (("--login", "h", "ref"), "stand alone"),
         (("./layout",), "not a reference of a registry './layout'"),
         (("oci-archive:x.tar",), "not a reference of a registry"),
@@ -35,7 +38,7 @@ def test_words_that_make_no_sense(oci: Any, words: tuple[str, ...], said: str) -
     assert not done.stdout
 
 
-@pytest.mark.parametrize("word", ["Upper", "a:", "a@sha256:12", "a b", "http://x/y", "-", "x" * 300])
+@pytest.mark.parametrize("word", ["Upper", "a:", "a@sha256:12", "a b", "http://x/y", "x" * 300])
 def test_references_that_are_none(oci: Any, word: str) -> None:
     done = oci("pull", "--", word, code=None)
     assert done.returncode in (1, 2) and done.stderr.count("\n") == 1

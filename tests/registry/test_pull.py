@@ -212,6 +212,38 @@ def test_an_archive_that_is_cut_is_gone_on_with(oci: Any, fake: Fake, image: Any
         assert oci("pull", *QUICK, f"{fake.host}/app:v1", "-", binary=True).stdout == whole
 
 
+def test_all_tags_and_lists(oci: Any, fake: Fake, tmp_path: Path) -> None:
+    for tag in ("1.0", "1.1", "2.0", "2.0-rc"):
+        fake.image("app", tag, [tag.encode()])
+    pages = [{"tags": ["1.0", "1.1"]}, {"tags": ["2.0", "2.0-rc"]}, {"tags": None}]
+    for number, page in enumerate(pages):
+        link = {"Link": f'</v2/app/tags/list?n=2&p={number + 1}>; rel="next"'} if number < 2 else {}
+        path = f"/v2/app/tags/list?n=2&p={number}" if number else "/v2/app/tags/list"
+        fake.on("GET", path, Answer(200, link, json.dumps(page).encode()))
+    words = ("--all-tags", "--match", r"\d.*", "--exclude", ".*-rc", f"{fake.host}/app")
+    said = oci("pull", "--dry-run", *words).stdout.split()
+    assert said == [f"{fake.host}/app:{tag}" for tag in ("1.0", "1.1", "2.0")]
+    assert len(oci("pull", *words, "./img").stdout.split()) == 3
+    assert len(complete(tmp_path / "img")["manifests"]) == 3
+    done = oci(
+        "pull", "-", input=f"{fake.host}/app:1.0\n\n{fake.host}/app:none\n{fake.host}/app:2.0\n", code=1
+    )
+    assert len(done.stdout.split()) == 2
+    assert done.stderr.splitlines() == [
+        f"oci-pull: cannot fetch '{fake.host}/app:none': there is no such thing",
+        "oci-pull: 1 of 3 were not pulled",
+    ]
+    oci("pull", *QUICK, "-", input="127.0.0.1:1/a\n", code=75)
+
+
+def test_pages_that_go_round_in_circles(oci: Any, fake: Fake) -> None:
+    link = {"Link": '</v2/app/tags/list>; rel="next"'}
+    fake.on("GET", "/v2/app/tags/list", Answer(200, link, b'{"tags":["a", 5]}'))
+    assert oci("pull", "--dry-run", "--all-tags", f"{fake.host}/app").stdout == f"{fake.host}/app:a\n"
+    fake.on("GET", "/v2/app/tags/list", Answer(200, {}, b"[]"))
+    assert "not an object" in oci("pull", "--all-tags", f"{fake.host}/app", code=1).stderr
+
+
 # -- cuts --------------------------------------------------------------------------------
 
 
