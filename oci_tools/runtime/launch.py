@@ -224,7 +224,11 @@ def _clone(made: Container, setup: child.Setup) -> None:
     spaces = setup.namespaces
     nested = "user" in spaces.join  # the child makes the others, in the namespace it joins
     own = spaces.enter_pid()
-    pid, made.pidfd = process.clone3(0 if nested else spaces.early)
+    try:
+        pid, made.pidfd = process.clone3(0 if nested else spaces.early)
+    except OSError as error:
+        hint = "a plain user needs user namespaces, which a chroot does not have" if os.geteuid() else None
+        raise Error("cannot make namespaces", None, error, hint) from None
     if pid == 0:
         made.channel.close()
         child.main(setup, theirs)
