@@ -285,6 +285,8 @@ def shake_hands(made: Container, spec: dict[str, Any], options: Options) -> None
                 terminal.hand_over(made.master, options.console_socket)
                 os.close(made.master)
                 made.master = -1
+            else:
+                terminal.fit(made.master)  # before the payload can ask
         elif message["op"] == "seccomp":
             from oci_tools.runtime import seccomp
 

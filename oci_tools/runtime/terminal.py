@@ -72,6 +72,15 @@ def hand_over(master: int, path: str) -> None:
         raise Error("cannot hand over the terminal to", path, error) from None
 
 
+def fit(master: int) -> None:
+    """Give the container's terminal the size of ours, if we have one."""
+    for fd in (0, 1, 2):
+        try:
+            return tty.set_size(master, *tty.size(fd))
+        except OSError:
+            continue  # no terminal: perhaps the next
+
+
 class Relay:
     """Our own terminal and the container's, joined: raw while the `with` block lasts.
 
@@ -94,7 +103,6 @@ class Relay:
 
             self.saved = termios.tcgetattr(0)
             _raw(termios, self.saved)
-        self.resize()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -105,12 +113,7 @@ class Relay:
         self._hang_up()
 
     def resize(self) -> None:
-        """Give the container's terminal the size of ours."""
-        for fd in (0, 1, 2):
-            try:
-                return tty.set_size(self.master, *tty.size(fd))
-            except OSError:
-                continue  # no terminal: perhaps the next
+        fit(self.master)
 
     def interests(self, ended: bool) -> list[tuple[int, int]]:
         """(descriptor, poll events) of what can be moved now; `ended`: nobody is left to write to."""
