@@ -36,6 +36,7 @@ _RLIMITS = {
     )
 }
 _KEYCTL_JOIN_SESSION_KEYRING = 1
+_BEFORE: list[object] = []  # keeps alive what `_seal_imports` took away
 _ENDING = (1, 2, 15)  # HUP, INT, TERM: what they mean to the runtime is none of our business
 
 
@@ -150,11 +151,12 @@ def _report(channel: Channel, error: BaseException) -> None:
 
 
 def _seal_imports() -> None:
-    """From here on an import finds nothing, whatever the image holds."""
-    sys.path.clear()
-    sys.meta_path.clear()
-    sys.path_hooks.clear()
-    sys.path_importer_cache.clear()
+    """From here on an import finds nothing, whatever the image holds.
+
+    The lists are replaced and not cleared: freeing what they hold takes half a millisecond.
+    """
+    _BEFORE.extend((sys.path, sys.meta_path, sys.path_hooks, sys.path_importer_cache))
+    sys.path, sys.meta_path, sys.path_hooks, sys.path_importer_cache = [], [], [], {}
 
 
 def _close_others(preserve: int, sockets: list[Any], fds: list[int]) -> None:
