@@ -21,7 +21,8 @@ def docker_registry(work: Path) -> Iterator[str]:
         "http: {addr: '127.0.0.1:0'}\n"
     )
     env = {"PATH": PATH, "OTEL_TRACES_EXPORTER": "none"}
-    with ended(subprocess.Popen([need("docker-registry"), "serve", config], stderr=subprocess.PIPE, text=True, env=env)) as server:
+    words = [need("docker-registry"), "serve", config]
+    with ended(subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=env)) as server:
         line = said(server, "listening on ")
         yield line.partition("listening on ")[2].split('"')[0].split(",")[0].strip()
 
