@@ -47,11 +47,13 @@ def run() -> str:
 
 
 def make_private(path: str) -> str:
-    """Make a directory of mode 0700 with its parents; refuse one that another user owns.
+    """Make a directory with its parents, all of mode 0700; refuse one that another user owns.
 
     The check matters under `/tmp`, where anybody can make the name first.
     """
     try:
+        if not os.path.isdir(os.path.dirname(path) or "."):
+            make_private(os.path.dirname(path))  # os.makedirs gives parents the usual mode
         os.makedirs(path, mode=0o700, exist_ok=True)
         seen = os.lstat(path)
     except OSError as error:

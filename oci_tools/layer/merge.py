@@ -7,7 +7,7 @@ a file or a directory with all that is in it.  In order:
     2  whiteouts and opaque directories remove, from below only
     3  directory meets directory: attributes are the upper's (if the layer says them), content is both's
        otherwise the upper replaces the lower
-       a directory that is only implied follows a link that is below, as the names in it meant to
+    4  a directory that is only implied follows a link that is there, as the names in it meant to
 
 `flatten` unpacks layers and merges them, in several processes where there are processors.
 """
@@ -20,7 +20,7 @@ import os
 from oci_tools import fs
 from oci_tools.errors import Error, reason
 from oci_tools.layer.apply import Layer, Source, link_at, unpack
-from oci_tools.layer.tree import Dir, Tree, new_root
+from oci_tools.layer.tree import Dir, Tree, clean, new_root
 from oci_tools.linux import libc
 
 TYPE_CHECKING = False
@@ -37,20 +37,65 @@ def merge(lower: Tree, layer: Layer) -> None:
     upper = layer.tree
     _link(lower, layer)
     for parts in layer.whiteouts:
-        node = lower.find(parts[:-1])
+        node = _below(lower, upper, parts[:-1])
         if node is not None:
             lower.remove(node, parts[-1])
     for parts in layer.opaques:
-        node = lower.find(parts)
+        node = _below(lower, upper, parts)
         if node is not None:
             for name in os.listdir(b"/proc/self/fd/%d" % lower.fd(node)):
                 lower.remove(node, name)
-    waiting = [(upper.root, lower.root)]
+    through: list[tuple[Dir, Dir]] = []
+    _merge_all(lower, upper, [(upper.root, lower.root)], through)
+    while through:  # what goes through links, once all that has its place is there
+        kid, parent = through.pop(0)
+        _merge_all(lower, upper, [(kid, _again(lower, parent, [kid.name]))], through)
+
+
+def _merge_all(
+    lower: Tree, upper: Tree, waiting: list[tuple[Dir, Dir]], through: list[tuple[Dir, Dir]]
+) -> None:
     while waiting:
         above, below = waiting.pop()
+        below = _again(lower, below, [])
         if above.meta is not None:
             below.meta = above.meta
-        waiting.extend(_merge_directory(lower, below, upper, above))
+        waiting.extend(_merge_directory(lower, below, upper, above, through))
+
+
+def _again(lower: Tree, node: Dir, more: list[bytes]) -> Dir:
+    """A directory, or one in it, that is there for sure: what went through a link may have replaced it."""
+    if lower.has(node):
+        found = lower.find(more, make=True, start=node) if more else node
+    else:
+        found = lower.find([*clean(node.path()), *more], make=True)
+    assert found is not None
+    return found
+
+
+def _below(lower: Tree, upper: Tree, parts: list[bytes]) -> Dir | None:
+    """The lower directory that a mark in an upper layer is about, None if there is none.
+
+    It goes through lower links as names do, but not through what the layer replaces anyhow.
+    """
+    below: Dir | None = lower.root
+    above: Dir | None = upper.root
+    for part in parts:
+        assert below is not None
+        kid = above.kids.get(part) if above else None
+        if kid is None and above is not None and upper.has_name(above, part):
+            return None
+        if kid is not None and kid.meta is not None:
+            below = below.kids.get(part)
+        else:
+            try:
+                below = lower.find([part], start=below)
+            except Error:  # a loop of links: there is nothing
+                return None
+        if below is None:
+            return None
+        above = kid
+    return below
 
 
 def _link(lower: Tree, layer: Layer) -> None:
@@ -67,24 +112,22 @@ def _link(lower: Tree, layer: Layer) -> None:
             raise Error("cannot unpack", b"/".join(parts), why)
 
 
-def _merge_directory(lower: Tree, below: Dir, upper: Tree, above: Dir) -> list[tuple[Dir, Dir]]:
+def _merge_directory(
+    lower: Tree, below: Dir, upper: Tree, above: Dir, through: list[tuple[Dir, Dir]]
+) -> list[tuple[Dir, Dir]]:
     """Move a directory's content; the pairs of directories that both have are given back."""
     both = []
-    kids = above.kids
-    for name in os.listdir(b"/proc/self/fd/%d" % upper.fd(above)):
-        kid = kids.get(name)
-        if kid is not None:
-            twin = below.kids.get(name)
-            if twin is None and kid.meta is None:
-                twin = lower.find([name], start=below)  # through a link?
-                if twin is None and _is_link(lower, below, name):
-                    twin = lower.find([name], make=True, start=below)
-            if twin is not None:
-                both.append((kid, twin))
-                continue
-        _move(lower, below, upper, above, name)
-        if kid is not None:
-            lower.adopt(below, kid, upper)
+    for name in sorted(os.listdir(b"/proc/self/fd/%d" % upper.fd(above))):
+        kid = above.kids.get(name)
+        twin = below.kids.get(name)
+        if kid is not None and twin is not None:
+            both.append((kid, twin))
+        elif kid is not None and kid.meta is None and _is_link(lower, below, name):
+            through.append((kid, below))
+        else:
+            _move(lower, below, upper, above, name)
+            if kid is not None:
+                lower.adopt(below, kid, upper)
     return both
 
 

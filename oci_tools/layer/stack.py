@@ -37,16 +37,22 @@ def build(kept: store.Store, sources: Sequence[Source], owner: Owner, limits: Li
     lower = [source.diff_id for source in sources if source.diff_id]
     lower = [digest for at, digest in enumerate(lower) if digest not in lower[at + 1 :]]
     said = [kept.says(digest) for digest in lower]
-    start = max((at for at, known in enumerate(said) if "" in known["opaques"]), default=0)
-    lower, said = lower[start:], said[start:]
     stack = _Stack([kept.tree(digest) for digest in lower], said)
     try:
+        root = stack.row(b"")
         if any(known["links"] for known in said) or stack.leads_away():
-            flat = _flatten(kept, sources, owner, limits)
+            lower = [_flatten(kept, sources, owner, limits)]
             stack.close()
-            lower, stack = [flat], _Stack([kept.tree(flat)], [kept.says(flat)])
+            stack = _Stack([kept.tree(lower[0])], [kept.says(lower[0])])
+            root = stack.row(b"")
+        start = max((at for at, known in enumerate(said) if "" in known["opaques"]), default=0)
+        if start and len(lower) > start:  # an opaque root hides all that is lower, save how the root is
+            stack.close()
+            lower, said = lower[start:], said[start:]
+            stack = _Stack([kept.tree(digest) for digest in lower], said)
         hidden = stack.ghosts()
-        return store.Chain(lower[::-1], stack.made(hidden), [os.fsdecode(path) for path in hidden])
+        made = [root, *stack.made(hidden)[1:]]
+        return store.Chain(lower[::-1], made, [os.fsdecode(path) for path in hidden])
     finally:
         stack.close()
 
@@ -95,7 +101,9 @@ def _flatten(kept: store.Store, sources: Sequence[Source], owner: Owner, limits:
         if not kept.has(digest):
             merge.flatten(sources, fresh.place, owner, limits)
             _sync(kept.path)
-            fresh.commit({"implied": [], "whiteouts": [], "opaques": [], "root": True, "links": False})
+            fresh.commit(
+                {"implied": [], "hollow": [], "whiteouts": [], "opaques": [], "root": True, "links": False}
+            )
     return digest
 
 
@@ -115,26 +123,50 @@ class _Stack:
         self._fds = []
 
     def leads_away(self) -> bool:
-        """Whether a directory that a layer only implies is something that is no directory below."""
+        """Whether a directory that a layer only implies is a link below, or one for marks alone a file."""
         for at, paths in enumerate(self._implied):
+            hollow = self._said[at]["hollow"]
             for path in paths:
                 for below in range(at - 1, -1, -1):
                     kind, _ = self._look(below, path)
-                    if kind == "link":
+                    if kind == "link" or (kind == "other" and os.fsdecode(path) in hollow):
                         return True
                     if kind not in ("none", "dir"):
                         break
         return False
 
     def ghosts(self) -> list[bytes]:
-        """The whiteouts in directories that nothing lower has, sorted."""
-        found = set()
+        """What has to be hidden, sorted: whiteouts, and directories for them, where nothing lower is."""
+        found: set[bytes] = set()
+        for path in sorted({os.fsencode(path) for known in self._said for path in known["hollow"]}, key=len):
+            if not _is_below(path, found) and self._is_hollow(path):
+                found.add(path)
         for at, known in enumerate(self._said):
             for path in map(os.fsencode, known["whiteouts"]):
-                kinds = (self._look(below, path.rpartition(b"/")[0])[0] for below in range(at - 1, -1, -1))
-                if next((kind for kind in kinds if kind != "none"), "hidden") == "hidden":
+                if not _is_below(path, found) and self._is_ghost(at, path):
                     found.add(path)
         return sorted(found)
+
+    def _is_ghost(self, at: int, path: bytes) -> bool:
+        """Whether a layer's whiteout would be seen: nothing higher has the name, nothing lower the directory."""
+        if any(self._look(above, path)[0] != "none" for above in range(at + 1, len(self._fds))):
+            return False
+        parent = path.rpartition(b"/")[0]
+        kinds = (self._look(below, parent)[0] for below in range(at - 1, -1, -1))
+        return next((kind for kind in kinds if kind != "none"), "hidden") in ("hidden", "other", "link")
+
+    def _is_hollow(self, path: bytes) -> bool:
+        """Whether a directory would be seen that is only there for marks."""
+        shown = False
+        for at in range(len(self._fds) - 1, -1, -1):
+            kind, _ = self._look(at, path)
+            if kind in ("dir", "marked", "opaque"):
+                shown = True
+                if os.fsdecode(path) not in self._said[at]["hollow"]:
+                    return False
+            elif kind != "none":
+                break
+        return shown
 
     def made(self, hidden: list[bytes]) -> list[list[Any]]:
         """The directories whose attributes overlayfs would take from a layer that does not know them.
@@ -146,7 +178,7 @@ class _Stack:
         for path in wrong + [path.rpartition(b"/")[0] for path in hidden]:
             parts = path.split(b"/") if path else []
             wanted.update(b"/".join(parts[:end]) for end in range(len(parts) + 1))
-        return [self._row(path) for path in sorted(wanted)]
+        return [self.row(path) for path in sorted(wanted)]
 
     def _shows_wrong(self, path: bytes) -> bool:
         """Whether the highest layer that has a directory only implies it, and a lower one knows it."""
@@ -167,7 +199,8 @@ class _Stack:
                 return None
         return None
 
-    def _row(self, path: bytes) -> list[Any]:
+    def row(self, path: bytes) -> list[Any]:
+        """A directory as `store.Chain.made` has it."""
         at = self._known(path)
         if at is None:
             return [os.fsdecode(path), 0o755, os.geteuid(), os.getegid(), None, {}]
@@ -191,13 +224,15 @@ class _Stack:
         "marked"  a directory that is opaque: it hides what is in lower ones
         "opaque"  a directory in one that is opaque
         "link"    it is a symbolic link, or in one
-        "hidden"  something else, or a whiteout: nothing lower is seen
+        "other"   something else
+        "hidden"  a whiteout, or it is in one or in something else: nothing lower is seen
         """
         fd = os.dup(self._fds[at])
         kind = "dir"
         try:
             seen = os.fstat(fd)
-            for part in path.split(b"/") if path else ():
+            parts = path.split(b"/") if path else []
+            for number, part in enumerate(parts, 1):
                 try:
                     inner = os.open(part, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=fd)
                 except FileNotFoundError:
@@ -209,7 +244,8 @@ class _Stack:
                 if stat.S_ISLNK(seen.st_mode):
                     return "link", None
                 if not stat.S_ISDIR(seen.st_mode):
-                    return "hidden", None
+                    whiteout = stat.S_ISCHR(seen.st_mode) and seen.st_rdev == 0
+                    return ("hidden" if whiteout or number < len(parts) else "other"), None
                 if kind == "dir" and _is_opaque(fd):
                     kind = "marked"
             return kind, seen
@@ -229,6 +265,12 @@ class _Stack:
             return {}
         finally:
             os.close(fd)
+
+
+def _is_below(path: bytes, others: set[bytes]) -> bool:
+    """Whether a path is in one of these directories."""
+    parts = path.split(b"/")
+    return any(b"/".join(parts[:end]) in others for end in range(1, len(parts)))
 
 
 def _is_opaque(fd: int) -> bool:

@@ -228,15 +228,20 @@ def make_upper(upper: str, chain: Chain) -> None:
 def finish(layer: Layer, owner: Owner) -> dict[str, Any]:
     """Write a layer's whiteouts into its tree as overlayfs has them, and settle it; what to say beside it."""
     tree = layer.tree
+    hollow: list[Dir] = []  # made for marks alone
     opaque = OPAQUE[owner.single]
-    hiding = {tuple(parts) for parts in layer.opaques}
+    removed = {tuple(parts) for parts in layer.whiteouts}
+    gone = {path for path in removed if tree.literal(list(path)) is None}
+    # What is removed and made again is opaque: only what the layer has is there.
+    hiding = removed - gone
+    hiding.update(tuple(parts) for parts in layer.opaques if not _within(parts, gone))
+    hiding = {path for path in hiding if not path or not _within(path[:-1], hiding)}
     whiteouts = []
-    for parts in layer.whiteouts:
-        node = _literal(tree, parts[:-1])
-        if node is None or any(tuple(parts[:end]) in hiding for end in range(len(parts))):
+    for parts in sorted(layer.whiteouts, key=len):
+        if _within(parts, hiding):
             continue
-        if parts[-1] in node.kids:
-            hiding.add(tuple(parts))  # removed and made again: only what the layer has is there
+        node = _literal(tree, parts[:-1], hollow)
+        if node is None:
             continue
         try:
             os.mknod(parts[-1], stat.S_IFCHR, 0, dir_fd=tree.fd(node))
@@ -244,7 +249,7 @@ def finish(layer: Layer, owner: Owner) -> dict[str, Any]:
         except FileExistsError:
             pass
     for path in hiding:
-        node = _literal(tree, list(path))
+        node = _literal(tree, list(path), hollow)
         if path and node is not None:
             os.setxattr(b"/proc/self/fd/%d" % tree.fd(node), opaque, b"y")
     tree.settle(owner)
@@ -252,19 +257,25 @@ def finish(layer: Layer, owner: Owner) -> dict[str, Any]:
         "implied": [
             os.fsdecode(node.path()) for node in tree.root.below() if node.meta is None and node.parent
         ],
+        "hollow": [os.fsdecode(node.path()) for node in hollow],
         "whiteouts": _texts(whiteouts),
-        "opaques": _texts(layer.opaques),
+        "opaques": _texts([parts for parts in layer.opaques if not _within(parts, removed)]),
         "root": tree.root.meta is not None,
         "links": bool(layer.links),
     }
+
+
+def _within(parts: Sequence[bytes], paths: set[tuple[bytes, ...]]) -> bool:
+    """Whether a path is one of these, or in one."""
+    return any(tuple(parts[:end]) in paths for end in range(len(parts) + 1))
 
 
 def _texts(paths: list[list[bytes]]) -> list[str]:
     return [os.fsdecode(b"/".join(parts)) for parts in paths]
 
 
-def _literal(tree: Tree, parts: list[bytes]) -> Dir | None:
-    """The directory of a path in the layer itself, made if there is nothing.
+def _literal(tree: Tree, parts: list[bytes], made: list[Dir]) -> Dir | None:
+    """The directory of a path in the layer itself; if there is nothing it is made, and put into `made`.
 
     None if something else is there, which hides what is below anyhow.
     """
@@ -272,10 +283,9 @@ def _literal(tree: Tree, parts: list[bytes]) -> Dir | None:
     for part in parts:
         kid = node.kids.get(part)
         if kid is None:
-            try:
-                os.lstat(part, dir_fd=tree.fd(node))
+            if tree.has_name(node, part):
                 return None
-            except FileNotFoundError:
-                kid = tree.make(node, part)
+            kid = tree.make(node, part)
+            made.append(kid)
         node = kid
     return node

@@ -149,12 +149,27 @@ class Tree:
             node = self.make(node, part)
         return node
 
+    def literal(self, parts: list[bytes]) -> Dir | None:
+        """The directory that has this very path, no link on it."""
+        node: Dir | None = self.root
+        for part in parts:
+            node = node.kids.get(part) if node else None
+        return node
+
     def _link(self, node: Dir, name: bytes) -> bytes | None:
         """Where a name points if it is a link; None if it is a file or nothing."""
         try:
             return os.readlink(name, dir_fd=self.fd(node))
         except OSError:
             return None
+
+    def has_name(self, node: Dir, name: bytes) -> bool:
+        """Whether anything in a directory has this name."""
+        try:
+            os.lstat(name, dir_fd=self.fd(node))
+            return True
+        except FileNotFoundError:
+            return False
 
     def make(self, node: Dir, name: bytes, meta: Any = None) -> Dir:
         """Make a directory; what else has the name gives way."""
