@@ -5,17 +5,19 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
-__all__ = ["IDLE", "Missing", "OURS", "Side", "interleaved", "median", "need"]
+__all__ = ["IDLE", "Missing", "OURS", "Side", "as_installed", "interleaved", "median", "need"]
 
 # Hot loops hide what the kernel does late (grace periods); people do not type in loops.
 IDLE = 0.08  # seconds
 BIN = Path(os.environ.get("OCI_BIN") or Path(__file__).resolve().parent.parent.parent / "bin")
 OURS = {name: str(BIN / f"oci-{name}") for name in ("image", "pack", "pull", "push", "registry", "run", "spec", "unpack")}
+STANDING = "/run/oci/python"
 PATH = f"{BIN}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -30,6 +32,17 @@ class Side:
     words: Callable[[int], list[str]]
     env: dict[str, str] = field(default_factory=dict)
     cwd: str = "/"
+
+
+@contextmanager
+def as_installed() -> Iterator[None]:
+    """The sealed interpreter may stand between runs, as it does for people; a new one is taken away."""
+    was_standing = os.path.ismount(STANDING)
+    try:
+        yield
+    finally:
+        if os.path.ismount(STANDING) and not was_standing:
+            os.spawnlp(os.P_WAIT, "umount", "umount", STANDING)
 
 
 def need(program: str) -> str:

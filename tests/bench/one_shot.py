@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tests import images
 from tests.bench import peers
-from tests.bench.measure import OURS, Side, need
+from tests.bench.measure import OURS, Side, as_installed, need
 
 BAR = 0.5
 ROUNDS = 20
@@ -26,8 +26,8 @@ def sides(work: Path) -> Iterator[dict[str, Side]]:
     store = work / "root/images"
     store.mkdir(parents=True)
     images.add(store, "docker.io/library/busybox:latest", busybox)
-    env = {"OCI_ROOT": f"{work}/root", "OCI_RUN": f"{work}/run"}
-    with peers.dockerd(work) as address:
+    env = {"OCI_ROOT": f"{work}/root"}
+    with peers.dockerd(work) as address, as_installed():
         subprocess.run([docker, "-H", address, "load", "-q", "-i", archive], check=True, stdout=subprocess.DEVNULL)
         their = [docker, "-H", address, "run", "--rm", "--network", "none", "busybox", "/bin/true"]
         yield {

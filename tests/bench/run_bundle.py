@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests import images
-from tests.bench.measure import OURS, Missing, Side, need
+from tests.bench.measure import OURS, Missing, Side, as_installed, need
 
 BAR = 0.9
 ROUNDS = 40
@@ -36,12 +36,8 @@ def sides(work: Path) -> Iterator[dict[str, Side]]:
     (bundle / "config.json").write_text(json.dumps(spec))
     ours = [OURS["run"], "--root", f"{work}/oci-run", "run", "-b", str(bundle)]
     their = [runc, "--root", f"{work}/runc", "run", "-b", str(bundle)]
-    was_standing = os.path.ismount(STANDING)
-    try:
+    with as_installed():
         yield {
             "oci-run run": Side(lambda i: [*ours, f"bench-{os.getpid()}-{i + 1}"]),
             "runc run": Side(lambda i: [*their, f"bench-{os.getpid()}-{i + 1}"]),
         }
-    finally:
-        if os.path.ismount(STANDING) and not was_standing:
-            subprocess.run(["umount", STANDING], check=True)
