@@ -34,7 +34,10 @@ def leaves(command: cli.Command) -> Iterator[cli.Command]:
     if command.run is not None:
         yield cli._with(command, cli.SHARED)
     for verb in (command.verbs or {}).values():
-        yield cli._with(verb, command.options + cli.SHARED)
+        if verb.verbs is not None:
+            yield from leaves(cli._with(verb, command.options))
+        else:
+            yield cli._with(verb, command.options + cli.SHARED)
     if command.default is not None:
         yield cli._with(command.default, command.options + cli.SHARED)
 
