@@ -129,8 +129,7 @@ def changes(path: str, layout: Layout, options: Options) -> Descriptor:
         kept = store.Store(known["owner"])
         trees = [kept.tree(digest) for digest in stacked["lower"]]
         chain = kept.chain(known["config"])
-        made = chain.made if chain else []
-        return packing.changes(rootfd, upper.compare(rootfd, trees, made, masks, places))
+        return packing.changes(rootfd, upper.compare(rootfd, trees, chain, masks, places))
 
     try:
         return _image(layout, base, options, fill, single=known["owner"].startswith("single"))

@@ -114,17 +114,15 @@ class Packing:
         )
         done = 0
         views = iter(data)
-        for offset, length in entry.sparse or ():
+        view = memoryview(b"")
+        for offset, length in [(0, entry.size)] if entry.sparse is None else entry.sparse:
             self._zeros(offset - done)
             done = offset + length
             while length:
-                view = next(views)
+                view = view or next(views)
                 self.writer.data(bytes(view[:length]))
-                length -= len(view)
-        for view in views:
-            self.writer.data(bytes(view))
-        if entry.sparse is not None:
-            self._zeros(entry.size - done)
+                view, length = view[length:], length - min(length, len(view))
+        self._zeros(entry.size - done)
         self.writer.end()
 
     def _zeros(self, count: int) -> None:

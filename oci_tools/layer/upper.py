@@ -19,7 +19,8 @@ from oci_tools.layer.walk import Found, walk
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-    from typing import Any
+
+    from oci_tools.layer.store import Chain
 
 _MARKS = ("trusted.overlay.", "user.overlay.")
 
@@ -27,17 +28,18 @@ _MARKS = ("trusted.overlay.", "user.overlay.")
 def compare(
     upperfd: int,
     trees: list[str],
-    made: list[list[Any]],
+    chain: Chain | None,
     masks: Iterable[bytes] = (),
     places: frozenset[bytes] = frozenset(),
 ) -> Iterator[tuple[bytes, bool]]:
     """What an upper directory changes: (path, whether it is gone), in `walk`'s order.
 
     trees   what it lies on, the top one first
-    made    what was there from the start: `store.Chain.made`
+    chain   what was made in it from the start
     places  where a runtime makes an empty directory or file to mount on: new ones are no change
     """
-    known = {os.fsencode(row[0]): tuple(row[1:4]) for row in made}
+    known = {os.fsencode(row[0]): tuple(row[1:4]) for row in chain.made} if chain else {}
+    hidden = {os.fsencode(path) for path in chain.hidden} if chain else set()
     masked = Masks(masks)
     hiding: list[bytes] = []  # the directories, each in the one before, of which all that is below is hidden
     with lookup.Stack(trees) as below:
@@ -52,7 +54,7 @@ def compare(
                 continue
             under = below.look(path)
             if stat.S_ISCHR(found.seen.st_mode) and found.seen.st_rdev == 0:
-                if under is not None:
+                if under is not None and path not in hidden:
                     yield path, True
             elif not found.is_directory():
                 empty = stat.S_ISREG(found.seen.st_mode) and not found.seen.st_size
