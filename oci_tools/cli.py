@@ -54,8 +54,8 @@ class Command:
     """One command or verb, as declared (shapes of options and usage: see the module).
 
     run      takes the Args, returns the exit code or None for 0
-    verbs    name -> Command; this command's own options may stand before the verb
-             and are read together with the verb's
+    verbs    name -> Command, which may have verbs too; this command's own options may stand
+             before the verb and are read together with the verb's
     default  what a first word that is no verb means: the one-shot of `oci-run`
     stop     options end at the first operand after the first: a payload keeps its own
     failure  the exit code that an Error of code 1 becomes (`oci-run IMAGE`: 125)
@@ -164,7 +164,10 @@ def _leaf(command: Command, words: list[str]) -> tuple[Command, list[str]]:
     at = _options_before(_table(command.options + SHARED + (default.options if default else ())), words)
     verb = words[at] if at < len(words) else None
     if verb in command.verbs:
-        return _with(command.verbs[verb], command.options + SHARED), words[:at] + words[at + 1 :]
+        inner, rest = command.verbs[verb], words[:at] + words[at + 1 :]
+        if inner.verbs is not None:
+            return _leaf(_with(inner, command.options), rest)
+        return _with(inner, command.options + SHARED), rest
     if verb is None and any(word in ("--help", "--version") for word in words):
         return _with(command, SHARED), words
     if default is not None and words:

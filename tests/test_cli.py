@@ -222,6 +222,27 @@ def test_a_verb_wins_over_an_operand(
     assert (name, args.id, args.root, args.force) == (verb, ids, root, force)
 
 
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (["group", "list", "a"], 0),
+        (["group", "--root=/r", "list", "a"], 0),
+        (["--root=/r", "group", "list", "-f", "a"], 0),
+        (["group", "list", "--help"], 0),
+        (["group", "--help"], 0),
+        (["group"], 2),
+        (["group", "nope"], 2),
+    ],
+)
+def test_a_verb_may_have_verbs(words: list[str], code: int, capsys: pytest.CaptureFixture[str]) -> None:
+    inner = verbs()
+    inner.default, inner.options = None, ()
+    outer = cli.Command("oci-x", "verbs", "", (("--root DIR", "text", None, "root"),), verbs={"group": inner})
+    assert cli.main(outer, words) == code
+    for name, args in inner.said:  # type: ignore[attr-defined]
+        assert (name, args.id, args.root) == ("list", ["a"], "/r" if "--root=/r" in words else None)
+
+
 @pytest.mark.parametrize("words", [[], ["nope"], ["--nope", "list"]])
 def test_no_such_verb_is_2(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     command = verbs()
