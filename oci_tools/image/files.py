@@ -13,8 +13,6 @@ Memory is what an attacker could ask for here: names, implied directories and st
 
 from __future__ import annotations
 
-import hashlib
-
 from oci_tools import compress
 from oci_tools.errors import Error
 from oci_tools.image import config as configs
@@ -65,6 +63,18 @@ class Dir:
         self.kids: dict[bytes, Dir | File] = {}
         self.meta = meta
 
+    def path(self) -> Path:
+        """The names that lead here from the root."""
+        parts, node = [], self
+        while node.parent:
+            parts.append(node.name)
+            node = node.parent
+        return parts[::-1]
+
+
+class Loop(Error):
+    """A name leads through too many links."""
+
 
 class Layer:
     """One layer as a tree, and what it says of those below (layer/apply.py)."""
@@ -78,7 +88,7 @@ class Layer:
 
 def read(layout: Layout, manifest: dict[str, Any]) -> Dir:
     """The files of an image, after all its layers."""
-    return _read(layout, _layers(layout, manifest), _Tree()).root
+    return _read(layout, _layers(layout, manifest), None).root
 
 
 def read_two(a: tuple[Layout, dict[str, Any]], b: tuple[Layout, dict[str, Any]]) -> tuple[Dir, Dir]:
@@ -87,9 +97,9 @@ def read_two(a: tuple[Layout, dict[str, Any]], b: tuple[Layout, dict[str, Any]])
     same = 0
     while same < min(len(one), len(two)) and one[same][1] == two[same][1]:
         same += 1
-    whole = _read(a[0], one[:same], _Tree())
-    other = whole.copy()
-    return _read(a[0], one[same:], whole).root, _read(b[0], two[same:], other).root
+    whole = _read(a[0], one[:same], None)
+    other = whole.copy() if same else None
+    return _read(a[0], one[same:], whole if same else None).root, _read(b[0], two[same:], other).root
 
 
 def _layers(layout: Layout, manifest: dict[str, Any]) -> list[tuple[Descriptor, str]]:
@@ -97,10 +107,17 @@ def _layers(layout: Layout, manifest: dict[str, Any]) -> list[tuple[Descriptor, 
     return list(zip(manifest["layers"], diff_ids, strict=True))
 
 
-def _read(layout: Layout, layers: list[tuple[Descriptor, str]], whole: _Tree) -> _Tree:
-    for layer, diff_id in layers:
-        merge(whole, _layer(layout, layer, diff_id, whole.holes))
-    return whole
+def _read(layout: Layout, layers: list[tuple[Descriptor, str]], whole: _Tree | None) -> _Tree:
+    holes = whole.holes if whole else [HOLES_MAX]
+    for blob, diff_id in layers:
+        layer = _layer(layout, blob, diff_id, holes)
+        if whole is None:  # of the lowest layer links may stand before what they link to
+            whole = layer.tree
+            whole.holes = holes
+            _link(whole, layer)
+        else:
+            merge(whole, layer)
+    return whole or _Tree()
 
 
 # -- names ---------------------------------------------------------------------------------
@@ -171,7 +188,7 @@ class _Tree:
             elif kid is not None and kid[0] == "l":
                 links += 1
                 if links > LINKS_MAX:
-                    _bad(parts, "too many levels of symbolic links")
+                    raise Loop("cannot read layer at", b"/".join(parts), "too many levels of symbolic links")
                 if kid[6].startswith(b"/"):
                     node = self.root
                 words = [word for word in reversed(kid[6].split(b"/")) if word and word != b"."]
@@ -186,6 +203,17 @@ class _Tree:
             self.put(node, part, made)
             node = made
         return node
+
+    def has(self, node: Dir) -> bool:
+        """Whether a directory is still in the tree."""
+        steps = 0
+        while node.parent:
+            steps += 1
+            if node.parent.kids.get(node.name) is not node:
+                break
+            node = node.parent
+        self._walk(steps)
+        return node is self.root
 
     def _walk(self, steps: int) -> None:
         self._steps += steps
@@ -347,20 +375,22 @@ class _Reading:
         return (entry.type, mode, entry.uid, entry.gid, entry.size, entry.mtime, what, xattrs)
 
     def _digest(self, entry: Entry) -> bytes:
-        """The SHA-256 of a file, holes and all; of one that is all holes, of its map of them."""
-        hasher = hashlib.sha256()
-        if entry.sparse is None:
-            for view in self._reader.data():
-                hasher.update(view)
-            return hasher.digest()
-        self._holes[0] -= entry.size - sum(length for _, length in entry.sparse)
-        if self._holes[0] < 0:  # hours could be spent on zeros
-            hasher.update(repr((entry.size, entry.sparse)).encode())
-            for view in self._reader.data():
-                hasher.update(view)
-            return hasher.digest()
+        """The SHA-256 of a file, holes and all."""
+        hasher: Any = digests.new("sha256")
+        if entry.sparse is not None:
+            self._hash_sparse(entry, entry.sparse, hasher)
+        for view in self._reader.data():
+            hasher.update(view)
+        found: bytes = hasher.digest()
+        return found
+
+    def _hash_sparse(self, entry: Entry, pieces: list[tuple[int, int]], hasher: Any) -> None:
+        self._holes[0] -= entry.size - sum(length for _, length in pieces)
+        if self._holes[0] < 0:  # hours could be spent on zeros: where they are must do
+            hasher.update(repr((entry.size, pieces)).encode())
+            return
         views, view, end = self._reader.data(), memoryview(b""), 0
-        for offset, length in [*entry.sparse, (entry.size, 0)]:
+        for offset, length in [*pieces, (entry.size, 0)]:
             for at in range(end, offset, len(_ZEROS)):
                 hasher.update(_ZEROS[: offset - at])
             end = offset + length
@@ -368,7 +398,6 @@ class _Reading:
                 view = view or next(views)
                 hasher.update(view[:length])
                 view, length = view[length:], length - min(length, len(view))
-        return hasher.digest()
 
 
 def _meta(entry: Entry) -> Meta:
@@ -383,30 +412,71 @@ def merge(lower: _Tree, layer: Layer) -> None:
     upper = layer.tree
     _link(lower, layer)
     for parts in layer.whiteouts:
-        node = lower.find(parts[:-1])
+        node = _below(lower, upper, parts[:-1])
         if node is not None:
             node.kids.pop(parts[-1], None)
     for parts in layer.opaques:
-        node = lower.find(parts)
+        node = _below(lower, upper, parts)
         if node is not None:
             node.kids.clear()
-    waiting = [(upper.root, lower.root)]
+    through: list[tuple[Dir, Dir]] = []
+    _merge_all(lower, [(upper.root, lower.root)], through)
+    for kid, parent in through:  # what goes through links, once all that has its place is there; this grows
+        _merge_all(lower, [(kid, _again(lower, parent, [kid.name]))], through)
+    lower.add(upper.count)
+
+
+def _merge_all(lower: _Tree, waiting: list[tuple[Dir, Dir]], through: list[tuple[Dir, Dir]]) -> None:
     while waiting:
         above, below = waiting.pop()
+        below = _again(lower, below, [])
         if above.meta is not None:
             below.meta = above.meta
-        for name, kid in above.kids.items():
-            twin = below.kids.get(name) if isinstance(kid, Dir) else None
-            if isinstance(kid, Dir) and twin is not None and not isinstance(twin, Dir) and kid.meta is None:
-                # Only implied: it follows the link that is below, as the names in it meant to.
-                twin = lower.find([name], make=twin[0] == "l", start=below)
+        for name in sorted(above.kids):
+            kid, twin = above.kids[name], below.kids.get(name)
             if isinstance(kid, Dir) and isinstance(twin, Dir):
                 waiting.append((kid, twin))
-                continue
-            below.kids[name] = kid
-            if isinstance(kid, Dir):
-                kid.parent = below
-    lower.add(upper.count)
+            elif isinstance(kid, Dir) and kid.meta is None and twin is not None and twin[0] == "l":  # type: ignore[index]
+                through.append((kid, below))
+            else:
+                below.kids[name] = kid
+                if isinstance(kid, Dir):
+                    kid.parent = below
+
+
+def _again(lower: _Tree, node: Dir, more: Path) -> Dir:
+    """A directory, or one in it, that is there for sure: what went through a link may have replaced it."""
+    if lower.has(node):
+        found = lower.find(more, make=True, start=node) if more else node
+    else:
+        found = lower.find([*node.path(), *more], make=True)
+    assert found is not None
+    return found
+
+
+def _below(lower: _Tree, upper: _Tree, parts: Path) -> Dir | None:
+    """The lower directory that a mark in an upper layer is about, None if there is none.
+
+    It goes through lower links as names do, but not through what the layer replaces anyhow.
+    """
+    below: Dir | None = lower.root
+    above: Dir | None = upper.root
+    for part in parts:
+        kid = above.kids.get(part) if above else None
+        if kid is not None and not isinstance(kid, Dir):
+            return None
+        if kid is not None and kid.meta is not None:
+            found = below.kids.get(part) if below else None
+            below = found if isinstance(found, Dir) else None
+        else:
+            try:
+                below = lower.find([part], start=below)
+            except Loop:  # there is nothing
+                return None
+        if below is None:
+            return None
+        above = kid
+    return below
 
 
 def _link(lower: _Tree, layer: Layer) -> None:
