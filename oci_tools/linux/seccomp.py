@@ -55,3 +55,12 @@ def action_available(action: int) -> bool:
     except OSError:
         return False
     return True
+
+
+def flags_supported(flags: int) -> bool:
+    """Whether this kernel knows all of these: it looks at them before it looks for a program (EFAULT)."""
+    try:
+        libc.call("seccomp", SECCOMP_SET_MODE_FILTER, flags, None)
+    except OSError as error:
+        return error.errno == 14
+    return False

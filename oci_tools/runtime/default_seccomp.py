@@ -238,7 +238,7 @@ def _version(text: str) -> tuple[int, int]:
 
 
 def resolve(
-    document_: dict[str, Any],
+    document_: Any,
     capabilities: Iterable[str],
     machine: str | None = None,
     release: str | None = None,
@@ -249,6 +249,8 @@ def resolve(
     Beside runtime-spec's members it has `archMap` (architectures by the native one), and for
     each rule `includes` and `excludes` (`caps`, `arches`, `minKernel`) and the old `name`.
     """
+    if not isinstance(document_, dict):
+        raise document.wrong(subject, "", f"expected an object, got {document.shown(document_)}")
     go, kernel = _host(machine, release)
     known = _Here(_PROFILE_NAMES.get(go, go), frozenset(capabilities), kernel)
     members = (

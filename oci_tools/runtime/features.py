@@ -38,10 +38,19 @@ def document() -> dict[str, Any]:
 
 
 def _seccomp() -> dict[str, Any]:
-    """Told by the compiler's own tables, so that the two cannot differ."""
-    try:
-        from oci_tools.runtime import seccomp_program
-    except ImportError:
-        return {"enabled": False}
-    del seccomp_program
-    return {"enabled": True}
+    """Told by the tables that are used, so that the two cannot differ."""
+    from oci_tools.linux import seccomp as kernel
+    from oci_tools.runtime import fields, seccomp, seccomp_rules
+
+    def supported(name: str) -> bool:
+        return kernel.flags_supported(seccomp.flags_of({"flags": [name]}, notify=True))
+
+    known = sorted(seccomp.FLAGS)
+    return {
+        "enabled": kernel.action_available(kernel.SECCOMP_RET_ERRNO),
+        "actions": sorted(seccomp_rules.ACTIONS),
+        "operators": sorted(fields.SECCOMP["syscalls"][0]["args"][0]["op"]),
+        "archs": sorted(f"SCMP_ARCH_{name}" for name in seccomp_rules.AUDIT_ARCH),
+        "knownFlags": known,
+        "supportedFlags": [name for name in known if supported(name)],
+    }

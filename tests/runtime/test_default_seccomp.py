@@ -195,3 +195,8 @@ def test_nonsense_in_dockers_format_is_named(change: dict, said: str) -> None:
     with pytest.raises(Error) as caught:
         default_seccomp.resolve({**DOCUMENT, **change}, [], "x86_64", "6.1", subject="p.json")
     assert str(caught.value) == f"p.json: {said}"
+
+
+def test_a_profile_that_is_no_object() -> None:
+    with pytest.raises(Error, match=r"^p.json: expected an object, got \[\]$"):
+        default_seccomp.resolve([], [], subject="p.json")

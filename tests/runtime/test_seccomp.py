@@ -769,3 +769,15 @@ def test_the_check_of_a_configuration_agrees_with_the_compiler() -> None:
 
     assert {f"SCMP_ARCH_{name}" for name in seccomp_rules.AUDIT_ARCH} == ARCHITECTURES
 
+
+
+def test_what_is_told_to_engines_is_what_there_is() -> None:
+    from oci_tools.runtime import features
+
+    told = features._seccomp()
+    assert told["enabled"] and set(told["actions"]) == set(ACTIONS)
+    assert set(told["operators"]) == {f"SCMP_CMP_{name}" for name in COMPARE}
+    assert set(PC) < set(told["archs"])
+    assert set(told["supportedFlags"]) <= set(told["knownFlags"]) == set(seccomp.FLAGS)
+    assert "SECCOMP_FILTER_FLAG_SPEC_ALLOW" in told["supportedFlags"]
+    assert not kernel.flags_supported(1 << 20)
