@@ -9,7 +9,7 @@
         .oci-unpack.new/         while it is being made: locked; what a killed maker left is replaced
 
     record   {"version": 1, "image": "/layout@sha256:...", "name": name in the layout or null,
-              "manifest": digest, "config": digest, "layers": [digests], "diffIds": [digests],
+              "manifest": {"mediaType", "digest", "size"}, "config": digest, "layers": [digests], "diffIds": [digests],
               "owner": key of the ownership mapping, "snapshot": file name or null}
 
 An overlay bundle has none of the image's files: it names layers of the shared store in config.json's
@@ -97,7 +97,9 @@ class Image:
             "version": VERSION,
             "image": f"{self.layout.path}@{self.descriptor['digest']}",
             "name": self.name,
-            "manifest": self.descriptor["digest"],
+            "manifest": {
+                key: self.descriptor[key] for key in ("mediaType", "digest", "size") if key in self.descriptor
+            },
             "config": self.id,
             "layers": [layer["digest"] for layer in self.layers],
             "diffIds": self.diff_ids,

@@ -139,14 +139,16 @@ def changes(path: str, layout: Layout, options: Options) -> Descriptor:
 
 def parent(known: dict[str, Any], layout: Layout) -> tuple[Layout, Descriptor]:
     """The image that a bundle came from, in the layout or where it was, by its record."""
-    digest = known["manifest"]
+    descriptor = known["manifest"]
     for path in (layout.path, known["image"].rpartition("@")[0], refs.store_path()):
         try:
             place = layout if path == layout.path else layouts.Layout.open(path)
-            return place, place.find(digest)
         except Error:
             continue
-    raise Error("cannot find the bundle's image", digest, "it is in no layout any more", "oci-pull gets it")
+        if place.has(descriptor):
+            return place, descriptor
+    why = "it is in no layout any more"
+    raise Error("cannot find the bundle's image", descriptor["digest"], why, "oci-pull gets it")
 
 
 def _open(path: str) -> int:

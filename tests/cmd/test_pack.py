@@ -1,0 +1,173 @@
+"""oci-pack, by its words."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    path = tmp_path / "tree"
+    (path / "etc").mkdir(parents=True)
+    (path / "etc/passwd").write_text("root:x:0:0::/:/bin/sh\n")
+    os.utime(path / "etc/passwd", (1_700_000_000, 1_700_000_000))
+    return path
+
+
+def inspect(oci: Any, word: str) -> Any:
+    return json.loads(oci("image", "inspect", word).stdout)
+
+
+def test_the_handle_is_printed_and_named(oci: Any, tree: Path, tmp_path: Path) -> None:
+    handle = oci("pack", "tree", "./img:app").stdout.strip()
+    assert handle.startswith(f"{tmp_path}/img@sha256:")
+    assert oci("image", "ls", "./img").stdout.split() == ["app", handle.partition("@")[2]]
+    assert oci("pack", "tree", "./img").stdout.strip() == handle
+    assert oci("image", "ls", "./img").stdout.split()[2] == "latest"
+
+
+def test_a_name_in_the_default_store(oci: Any, tree: Path, tmp_path: Path) -> None:
+    oci("pack", "tree", "img:app")
+    assert "docker.io/library/img:app" in oci("image", "ls").stdout
+    assert not (tmp_path / "img").exists()
+
+
+def test_what_the_image_says(oci: Any, tree: Path) -> None:
+    oci(
+        "pack", "tree", "./img:app", "--entrypoint", '["/bin/sh", "-c"]', "--cmd", "id", "-e", "A=b", "--env", "C=d=e",
+        "-u", "1:2", "-w", "/etc", "-l", "l=m", "-a", "n=o", "--expose", "80/tcp", "--volume", "/data", "--stop-signal",
+        "SIGINT", "--author", "me", "--comment", "why", "--platform", "linux/arm64",
+    )  # fmt: skip
+    found = inspect(oci, "./img:app")
+    assert found["config"]["config"] == {
+        "Entrypoint": ["/bin/sh", "-c"], "Cmd": ["id"], "Env": ["A=b", "C=d=e"], "User": "1:2", "WorkingDir": "/etc",
+        "Labels": {"l": "m"}, "ExposedPorts": {"80/tcp": {}}, "Volumes": {"/data": {}}, "StopSignal": "SIGINT",
+    }  # fmt: skip
+    assert (found["config"]["author"], found["config"]["architecture"]) == ("me", "arm64")
+    assert found["manifest"]["annotations"] == {"n": "o"}
+    assert found["config"]["history"][0]["comment"] == "why"
+
+
+def test_the_same_every_time_and_everywhere(oci: Any, tree: Path, tmp_path: Path) -> None:
+    one = oci("pack", "tree", "./one:x").stdout.partition("@")[2]
+    subprocess.run(["cp", "-a", tree, tmp_path / "copy"], check=True)
+    taskset = ["taskset", "-c", "0", str(oci.bin / "oci-pack"), f"{tmp_path}/copy", "./two:y"]
+    done = subprocess.run(taskset, env=oci.environment({"TZ": "Asia/Tokyo", "LANG": "C"}), cwd="/", capture_output=True)
+    if done.returncode == 0:
+        subprocess.run(["rm", "-r", "/two"], check=True)
+    assert done.stdout.decode().partition("@")[2] == one
+
+
+def test_source_date_epoch(oci: Any, tree: Path, tmp_path: Path) -> None:
+    (tree / "new").touch()
+    handles = {oci("pack", "tree", "./img:x", env={"SOURCE_DATE_EPOCH": "1600000000"}).stdout}
+    os.utime(tree / "new")
+    handles.add(oci("pack", "tree", "./img:x", env={"SOURCE_DATE_EPOCH": "1600000000"}).stdout)
+    assert len(handles) == 1
+    assert inspect(oci, "./img:x")["config"]["created"] == "2020-09-13T12:26:40Z"
+    done = oci("pack", "tree", "./img:x", env={"SOURCE_DATE_EPOCH": "now"}, code=2)
+    assert done.stderr == "oci-pack: not a time 'now' (SOURCE_DATE_EPOCH is seconds since 1970)\n"
+
+
+@pytest.mark.parametrize("compress", [None, "gzip", "zstd", "bzip2"])
+@pytest.mark.parametrize("how", ["stdin", "file"])
+def test_archives(compress: str | None, how: str, oci: Any, tree: Path, tmp_path: Path) -> None:
+    data = subprocess.run(["tar", "-c", "tree"], cwd=tmp_path, stdout=subprocess.PIPE, check=True).stdout
+    if compress:
+        data = subprocess.run([compress, "-c"], input=data, stdout=subprocess.PIPE, check=True).stdout
+    (tmp_path / "archive").write_bytes(data)
+    operand, more = ("-", {"input": data}) if how == "stdin" else ("archive", {})
+    if compress == "bzip2":
+        assert "bzip2 compression is none" in oci("pack", operand, "./img:x", code=1, **more).stderr
+        assert oci("image", "ls", "./img").stdout == ""
+        return
+    oci("pack", operand, "./img:x", **more)
+    oci("unpack", "./img:x", "b")
+    assert (tmp_path / "b/rootfs/tree/etc/passwd").exists()
+
+
+def test_a_base(oci: Any, tree: Path, tmp_path: Path) -> None:
+    oci("pack", "tree", "./base:x", "--cmd", "a", "--env", "A=1")
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more/file").touch()
+    oci("pack", "more", "./img:y", "--base", "./base:x", "--env", "B=2")
+    found = inspect(oci, "./img:y")
+    assert len(found["manifest"]["layers"]) == len(found["config"]["rootfs"]["diff_ids"]) == len(found["config"]["history"]) == 2
+    assert found["config"]["config"] == {"Cmd": ["a"], "Env": ["A=1", "B=2"]}
+    oci("unpack", "./img:y", "b")
+    assert sorted(os.listdir(tmp_path / "b/rootfs")) == ["etc", "file"]
+
+
+def test_a_bundles_changes(oci: Any, tree: Path, tmp_path: Path) -> None:
+    first = oci("pack", "tree", "./img:x").stdout
+    oci("unpack", "./img:x", "b")
+    assert oci("pack", "b", "./img:same").stdout == first
+    (tmp_path / "b/rootfs/etc/passwd").unlink()
+    oci("pack", "b", "./img:y")
+    found = inspect(oci, "./img:y")
+    assert len(found["manifest"]["layers"]) == 2
+    oci("pack", "b", "./img:z", "--mask", "/etc")
+    assert inspect(oci, "./img:z")["manifest"]["layers"] == found["manifest"]["layers"][:1]
+
+
+def test_levels_and_compressions(oci: Any, tree: Path) -> None:
+    (tree / "big").write_bytes(b"".join(b"line %d\n" % at for at in range(50_000)))
+    sizes = {}
+    for words in (["gzip", "1"], ["gzip", "9"], ["zstd", "1"], ["zstd", "15"]):
+        oci("pack", "tree", "./img:x", "--compression", words[0], "--level", words[1])
+        [layer] = inspect(oci, "./img:x")["manifest"]["layers"]
+        assert layer["mediaType"].endswith(f"+{words[0]}")
+        sizes[" ".join(words)] = layer["size"]
+    assert sizes["gzip 1"] > sizes["gzip 9"] and sizes["zstd 1"] != sizes["zstd 15"]
+    oci("pack", "tree", "./img:x", "--compression", "none")
+    assert inspect(oci, "./img:x")["manifest"]["layers"][0]["mediaType"].endswith(".tar")
+
+
+@pytest.mark.parametrize(
+    ("words", "said", "code"),
+    [
+        (["nothing", "./img:x"], "cannot open 'nothing': no such file or directory", 1),
+        (["tree", "docker://x"], "not a place in a layout", 2),
+        (["tree", "./img:x", "--level", "10"], "unknown compression level '10'", 1),
+        (["tree", "./img:x", "--base", "./none:x"], "cannot open image layout", 1),
+        (["tree", "./img:x", "--base", "-"], "cannot come from standard input", 2),
+        (["tree", "./img:x", "--cmd", "[1]"], "not a list of words", 2),
+        (["tree"], "missing argument 'image'", 2),
+        (["b", "./img:x", "--base", "./img:x"], "has its own base", 2),
+        (["tree/etc/passwd", "./img:x"], "cannot read tar", 1),
+    ],
+)
+def test_errors_are_one_line(words: list[str], said: str, code: int, oci: Any, tree: Path) -> None:
+    oci("pack", "tree", "./img:old")
+    oci("unpack", "./img:old", "b")
+    before = oci("image", "ls", "./img").stdout
+    done = oci("pack", *words, code=code)
+    assert said.lower() in done.stderr.lower() and done.stderr.count("\n") == 1 and done.stdout == ""
+    assert oci("image", "ls", "./img").stdout == before
+
+
+def test_umoci_unpacks_what_we_pack(oci: Any, tree: Path, tmp_path: Path) -> None:
+    import shutil
+
+    if not shutil.which("umoci") or os.geteuid() != 0:
+        pytest.skip("needs umoci and root")
+    (tree / ("n" * 150)).mkdir()
+    (tree / "é").write_text("x")
+    os.link(tree / "é", tree / "hard")
+    os.symlink("é", tree / "link")
+    oci("pack", "tree", "./img:x")
+    oci("unpack", "./img:x", "b")
+    (tmp_path / "b/rootfs/hard").unlink()
+    (tmp_path / "b/rootfs/etc/new").touch()
+    oci("pack", "b", "./img:y")
+    oci("unpack", "./img:y", "ours")
+    subprocess.run(["umoci", "unpack", "--image", tmp_path / "img:y", tmp_path / "umoci"], check=True)
+    from tests.layer import listing
+
+    assert listing.tree(tmp_path / "ours/rootfs") == listing.tree(tmp_path / "umoci/rootfs")

@@ -1,0 +1,119 @@
+"""oci-unpack, by its words."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+@pytest.fixture
+def img(oci: Any, tmp_path: Path) -> str:
+    """The handle of an image of two layers in ./img, tagged x."""
+    (tmp_path / "t/d").mkdir(parents=True)
+    (tmp_path / "t/d/f").write_text("f")
+    oci("pack", "t", "./img:base")
+    oci("unpack", "./img:base", "b0")
+    (tmp_path / "b0/rootfs/g").write_text("g")
+    (tmp_path / "b0/rootfs/d/f").unlink()
+    handle: str = oci("pack", "b0", "./img:x", "--cmd", "true").stdout
+    oci("unpack", "--rm", "b0")
+    return handle.strip()
+
+
+def test_the_bundle_is_printed(oci: Any, img: str, tmp_path: Path) -> None:
+    assert oci("unpack", "./img:x", "b").stdout == f"{tmp_path}/b\n"
+    assert sorted(os.listdir(tmp_path / "b/rootfs")) == ["d", "g"]
+    assert os.listdir(tmp_path / "b/rootfs/d") == []
+
+
+@pytest.mark.parametrize("word", ["handle", "oci", "stdin handle", "stdin archive", "stdin gzip", "archive"])
+def test_where_an_image_may_be(word: str, oci: Any, img: str, tmp_path: Path) -> None:
+    oci("image", "save", "-o", "x.tar", "./img:x")
+    data = (tmp_path / "x.tar").read_bytes()
+    more: dict[str, Any] = {
+        "handle": {},
+        "oci": {},
+        "stdin handle": {"input": img + "\n"},
+        "stdin archive": {"input": data},
+        "stdin gzip": {"input": subprocess.run(["gzip", "-c"], input=data, stdout=subprocess.PIPE, check=True).stdout},
+        "archive": {},
+    }[word]
+    operand = {"handle": img, "oci": "oci:img:x", "archive": "oci-archive:x.tar"}.get(word, "-")
+    oci("unpack", operand, "b", **more)
+    assert (tmp_path / "b/rootfs/g").read_text() == "g"
+    assert os.listdir(tmp_path / "root/cache") == [] if (tmp_path / "root/cache").exists() else True
+
+
+@pytest.mark.parametrize(
+    ("words", "said", "code"),
+    [
+        (["./img:y", "b"], "no such image", 1),
+        (["./none:x", "b"], "cannot open image layout", 1),
+        (["docker.io/x", "b"], "no such image", 1),
+        (["docker://x", "b"], "not a local image", 1),
+        (["./img:x"], "missing argument", 2),
+        (["./img:x", "t"], "it is not empty", 1),
+        (["./img:x", "b", "--limit", "x=1"], "not a limit", 2),
+        (["./img:x", "b", "--limit", "entries=1"], "more than 1 entries", 1),
+        (["./img:x", "b", "--nothing"], "no such option", 2),
+        (["--rm", "./t"], "no bundle of ours", 1),
+        (["--rm", "./t", "b"], "one operand", 2),
+        (["-", "b"], "nothing on standard input", 1),
+    ],
+)
+def test_errors_are_one_line(words: list[str], said: str, code: int, oci: Any, img: str, tmp_path: Path) -> None:
+    done = oci("unpack", *words, code=code, input="")
+    assert said in done.stderr and done.stderr.count("\n") == 1 and done.stderr.startswith("oci-unpack: ")
+    assert done.stdout == "" and not (tmp_path / "b").exists()
+
+
+def test_overlay(oci: Any, img: str, tmp_path: Path) -> None:
+    for name in ("b1", "b2"):
+        assert oci("unpack", "--overlay", "./img:x", name).stdout == f"{tmp_path}/{name}\n"
+    layers = [path for path in (tmp_path / "root/layers").rglob("sha256/*") if path.is_dir()]
+    assert len(layers) == 2
+    assert os.listdir(tmp_path / "b1/rootfs") == []
+    oci("unpack", "--rm", "b1")
+    assert not (tmp_path / "b1").exists()
+
+
+def test_platforms(oci: Any, tmp_path: Path) -> None:
+    (tmp_path / "t").mkdir()
+    for name in ("arm64", "riscv64"):
+        (tmp_path / "t/name").write_text(name)
+        oci("pack", "t", f"./img:{name}", "--platform", f"linux/{name}")
+    oci("unpack", "./img:riscv64", "b")
+    assert (tmp_path / "b/rootfs/name").read_text() == "riscv64", "one of one platform is taken as it is"
+
+
+@pytest.mark.root
+def test_a_plain_user_packs_unpacks_and_packs(plain: Any, public: Path) -> None:
+    plain.shell("mkdir -p t/ro && echo f > t/ro/f && chmod 555 t/ro")
+    first = plain("pack", "t", "./img:x").stdout
+    for words in (["./img:x", "b1"], ["--overlay", "./img:x", "b2"]):
+        plain("unpack", *words)
+        assert plain("pack", words[-1], "./img:y").stdout == first
+    plain("unpack", "--rm", "b1")
+    plain("unpack", "--rm", "b2")
+    plain.shell("chmod -R u+w t")
+
+
+@pytest.mark.root
+def test_an_image_with_owners_and_devices_by_a_plain_user(plain: Any, public: Path, oci: Any, tmp_path: Path) -> None:
+    (tmp_path / "t/d").mkdir(parents=True)
+    (tmp_path / "t/d/f").write_text("f")
+    os.chown(tmp_path / "t/d/f", 33, 34)
+    os.mknod(tmp_path / "t/null", 0o666 | 0o020000, os.makedev(1, 3))
+    oci("pack", "t", f"{public}/img:x")
+    subprocess.run(["chown", "-R", "12345:12345", public / "img"], check=True)
+    done = plain("unpack", "./img:x", "b")
+    assert done.stderr == "oci-unpack: warning: devices need root: each is an empty file\n"
+    (public / "b/rootfs/d/new").touch()
+    plain("pack", "b", "./img:y")
+    oci("unpack", f"{public}/img:y", "b")
+    seen = (tmp_path / "b/rootfs/d/f").stat()
+    assert (seen.st_uid, seen.st_gid) == (33, 34)
