@@ -66,9 +66,10 @@ class Namespaces:
     # -- on the container side ---------------------------------------------------------
 
     def enter(self) -> None:
-        """Join the namespaces given by path, the user namespace first."""
+        """Join the namespaces given by path: all but the user's, which owns the new ones and was joined
+        before they were made, and the pid namespace, in which this process was born."""
         for kind in FLAGS:
-            if kind in self.join and kind != "pid":
+            if kind in self.join and kind not in ("user", "pid"):
                 try:
                     process.setns(self.join[kind], FLAGS[kind])
                 except OSError as error:
