@@ -127,9 +127,12 @@ def _begin(place: str, python: str) -> None:
         fs.remove_tree(place)
         fresh = f"{place}.new"
         fs.remove_tree(fresh)
-        os.mkdir(fresh)
-        fs.write(f"{fresh}/{MARK}", b"")
-        os.rename(fresh, place)
+        try:
+            os.mkdir(fresh)
+            fs.write(f"{fresh}/{MARK}", b"")
+            os.rename(fresh, place)
+        except OSError as error:
+            raise Error("cannot make the environment", place, error) from None
     fs.write(f"{place}/{MARK}", b"")
 
 

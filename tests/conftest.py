@@ -75,27 +75,18 @@ class Commands:
                 process.wait()
 
     def __call__(
-        self,
-        name: str,
-        *words: str | bytes | os.PathLike[str],
-        input: str | bytes | None = None,
-        stdin: int | IO[Any] | None = None,
-        env: dict[str, str | None] | None = None,
-        code: int | None = 0,
-        binary: bool = False,
-        cwd: str | Path | None = None,
-        **more: Any,
+        self, name: str, *words: str | bytes | os.PathLike[str], **options: Any
     ) -> subprocess.CompletedProcess[Any]:
-        """Run `oci-NAME WORDS...` to its end and demand this exit code (None: any but 70).
+        """Run `oci-NAME WORDS...` to its end and demand exit code 0 (for options see `run`)."""
+        return self.run([self.bin / f"oci-{name}", *words], **options)
 
-        `env` adds to the environment, a value of None takes away; stdout and stderr
-        are text unless `binary`; `more` goes to `subprocess.run`.
-        """
-        return self._run([self.bin / f"oci-{name}", *words], input, stdin, env, code, binary, cwd, more)
+    def shell(self, line: str, **options: Any) -> subprocess.CompletedProcess[Any]:
+        """Run a command line as typed, with our commands first on PATH."""
+        return self.run(["/bin/sh", "-c", line], **options)
 
-    def shell(
+    def run(
         self,
-        line: str,
+        argv: list[Any],
         *,
         input: str | bytes | None = None,
         stdin: int | IO[Any] | None = None,
@@ -105,20 +96,11 @@ class Commands:
         cwd: str | Path | None = None,
         **more: Any,
     ) -> subprocess.CompletedProcess[Any]:
-        """Run a command line as typed, with our commands first on PATH, as `__call__` runs one."""
-        return self._run(["/bin/sh", "-c", line], input, stdin, env, code, binary, cwd, more)
+        """Run a command to its end and demand this exit code (None: any but 70).
 
-    def _run(
-        self,
-        argv: list[Any],
-        input: str | bytes | None,
-        stdin: int | IO[Any] | None,
-        env: dict[str, str | None] | None,
-        code: int | None,
-        binary: bool,
-        cwd: str | Path | None,
-        more: dict[str, Any],
-    ) -> subprocess.CompletedProcess[Any]:
+        `env` adds to the environment, a value of None takes away; stdout and stderr
+        are text unless `binary`; `more` goes to `subprocess.run`.
+        """
         data = input.encode() if isinstance(input, str) else input
         if stdin is None and data is None:
             stdin = subprocess.DEVNULL

@@ -104,6 +104,15 @@ def test_an_environment_of_somebody_else_is_not_removed(checkout: Path) -> None:
         make(checkout)
 
 
+def test_a_checkout_that_may_not_be_written_is_told(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: str) -> None:
+        raise PermissionError(13, "Permission denied", path)
+
+    monkeypatch.setattr(os, "mkdir", refuse)
+    with pytest.raises(Error, match=f"cannot make the environment '{checkout}/.venv': permission denied"):
+        make(checkout)
+
+
 def test_two_makers_do_not_meet(checkout: Path) -> None:
     with fs.Lock(str(checkout)):
         holder = subprocess.Popen(
