@@ -15,7 +15,7 @@ from oci_tools.image import manifest as manifests
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from typing import Any
 
     from oci_tools.image.layout import Descriptor, Layout
@@ -135,6 +135,58 @@ def history(layout: Layout, manifest: dict[str, Any]) -> list[Row]:
         )
     rows += [{**dict.fromkeys(HISTORY), "size": d["size"], "digest": d["digest"]} for d in layers]
     return rows
+
+
+def tree(layout: Layout, top: Descriptor) -> Iterator[Row]:
+    """What an image is made of, and what refers to each part of it: rows with their depth, kind, digest, size, detail.
+
+    What was shown is not gone into again.
+    """
+    from oci_tools.image.referrers import Referrers
+
+    referrers = Referrers(layout)
+    seen: set[str] = set()
+    waiting: list[tuple[int, str, Descriptor]] = [(0, "", top)]
+    while waiting:
+        depth, kind, at = waiting.pop()
+        found = None
+        if not kind:
+            try:
+                found = manifests.load(layout, at)
+                kind = "index" if "manifests" in found else "image"
+                if found.get("artifactType") or (found.get("config") or {}).get("mediaType") not in (
+                    None,
+                    *manifests.CONFIGS,
+                ):
+                    kind = "artifact"
+            except Error:
+                kind = "document" if layout.has(at) else "missing"
+        yield {
+            "depth": depth,
+            "kind": kind,
+            "digest": at["digest"],
+            "size": at.get("size"),
+            "detail": _detail(at),
+        }
+        if at["digest"] in seen:
+            continue
+        seen.add(at["digest"])
+        below = [(depth + 1, "", one) for one in referrers.of(at["digest"])]
+        for child in manifests.children(found) if found else ():
+            part = "config" if found and child is found.get("config") else "layer"
+            below.append((depth + 1, "" if found and "manifests" in found else part, child))
+        if len(seen) + len(waiting) > manifests.MAX_ENTRIES * 10:
+            raise Error("image has too many parts", top["digest"])
+        waiting += reversed(below)
+
+
+def _detail(at: Descriptor) -> str | None:
+    """What there is to say of a descriptor: its name, its platform, or what type it is of."""
+    platform = at.get("platform")
+    said = manifests.platform_name(platform) if isinstance(platform, dict) else ""
+    words = (layouts.ref_name(at), said, at.get("artifactType"))
+    text = " ".join(str(word) for word in words if word)
+    return text or str(at.get("mediaType") or "") or None
 
 
 def by_id(layout: Layout, prefix: str) -> Descriptor | None:

@@ -2,7 +2,8 @@
 
     a manifest that lost its name     stays until `grace` seconds after; so do what refers to it
                                       (`subject`) and what it is made of
-    a manifest that never had one     stays: somebody keeps it by digest
+    a manifest that never had one     stays: somebody keeps it by digest; but what refers to an image
+                                      that goes, goes with it
     a blob that nothing leads to      goes when it is older than `grace`
     a beginning in .ingest/           goes when it is older than `grace` and nobody writes it
 
@@ -80,19 +81,39 @@ def _live(layout: Layout, entries: list[Descriptor], before: float, result: Resu
     One of those stays if it refers to something that stays, which may again be referred to.
     """
     live: set[str] = set()
-    ended: list[Descriptor] = []
+    ended: list[tuple[Descriptor, str | None]] = []  # with the digest that each refers to
     for entry in entries:
-        if _has_ended(entry, before):
-            ended.append(entry)
-        else:
-            result.kept += layouts.annotation(entry, layouts.UNTAGGED) is not None
-            _mark(layout, entry, live)
-    while referrers := [d for d in ended if _subject(layout, d) in live or d.get("digest") in live]:
-        for entry in referrers:
-            _mark(layout, entry, live)
-        ended = [d for d in ended if not any(d is r for r in referrers)]
-    result.images = ended
+        gone = _has_ended(entry, before)
+        if gone or _hangs(entry):
+            subject = _subject(layout, entry)
+            if gone or (subject and _is_old(layout, subject, before)):
+                ended.append((entry, subject))
+                continue
+        result.kept += layouts.annotation(entry, layouts.UNTAGGED) is not None
+        _mark(layout, entry, live)
+    while True:
+        kept = [subject in live or entry.get("digest") in live for entry, subject in ended]
+        if not any(kept):
+            break
+        for (entry, _), stays in zip(ended, kept, strict=True):
+            if stays:
+                _mark(layout, entry, live)
+        ended = [pair for pair, stays in zip(ended, kept, strict=True) if not stays]
+    result.images = [entry for entry, _ in ended]
     return live
+
+
+def _hangs(entry: Descriptor) -> bool:
+    """Whether an entry has no name, so that it may be there only for what it refers to."""
+    return layouts.ref_name(entry) is None and layouts.annotation(entry, layouts.UNTAGGED) is None
+
+
+def _is_old(layout: Layout, digest: str, before: float) -> bool:
+    """Whether a blob is here and no grace keeps it: if nothing else leads to it, it goes now."""
+    try:
+        return os.stat(layout.blob_path(digest)).st_mtime <= before
+    except (OSError, Error):
+        return False
 
 
 def _has_ended(entry: Descriptor, before: float) -> bool:

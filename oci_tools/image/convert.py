@@ -1,0 +1,167 @@
+"""An image in the other's words: docker schema 2 <-> OCI media types.
+
+Only manifests and indexes are written anew, so their digests change; configurations and layers stay
+byte for byte, and with them the image's Id and what is on disk.  What Docker's words cannot say
+is left out (annotations, attestations) or, where the image would be another without it, an Error
+(artifacts, subjects, layers of unknown types).
+
+    documents = convert(load, top, "docker")        [(bytes, descriptor)], children first, `top`'s last
+    view = View(layout, documents)                  the layout as if they were in it
+
+Nothing here writes: a copy puts the documents into its target, an archive is written from the view,
+a pull converts what it has fetched.
+"""
+
+from __future__ import annotations
+
+from oci_tools import document
+from oci_tools.errors import Error
+from oci_tools.image import digest as digests
+from oci_tools.image import manifest as manifests
+from oci_tools.image.layout import INDEX, MAX_DOCUMENT
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from typing import Any
+
+    from oci_tools.image.layout import Descriptor, Layout
+
+    Documents = list[tuple[bytes, Descriptor]]
+    Load = Callable[[Descriptor], bytes]
+
+FORMATS = ("oci", "docker")
+ATTESTED = "vnd.docker.reference.digest"  # an attestation's annotation: of which image
+
+_PAIRS = (
+    (INDEX, manifests.DOCKER_INDEX),
+    (manifests.OCI_MANIFEST, manifests.DOCKER_MANIFEST),
+    (manifests.OCI_CONFIG, manifests.DOCKER_CONFIG),
+    (manifests.OCI_LAYER, manifests.DOCKER_LAYER),
+    (manifests.OCI_LAYER_GZIP, manifests.DOCKER_LAYER_GZIP),
+    (manifests.OCI_LAYER_ZSTD, manifests.DOCKER_LAYER_ZSTD),
+    ("application/vnd.oci.image.layer.nondistributable.v1.tar+gzip", manifests.DOCKER_FOREIGN),
+)
+_TO = {"docker": dict(_PAIRS), "oci": {docker: oci for oci, docker in _PAIRS}}
+
+
+def convert(load: Load, top: Descriptor, wanted: str) -> Documents:
+    """The documents of an image or index in a format ("oci" or "docker"), children first; `load` gives the old ones'.
+
+    What is in that format already keeps its bytes; if that is all of it, nothing is returned.
+    """
+    if wanted not in FORMATS:
+        raise Error("unknown format", wanted, hint="oci or docker")
+    work = _Work(load, wanted)
+    work.document(top, manifests.MAX_DEPTH)
+    return list(work.made.values())
+
+
+def renamed(old: Descriptor, new: Descriptor, wanted: str) -> Descriptor:
+    """A descriptor after its document was converted; Docker's have no annotations and no artifact type."""
+    lost = ("annotations", "artifactType") if wanted == "docker" else ()
+    return {**{key: value for key, value in old.items() if key not in lost}, **new}
+
+
+class _Work:
+    """One conversion; each document is converted once."""
+
+    def __init__(self, load: Load, wanted: str) -> None:
+        self.made: dict[str, tuple[bytes, Descriptor]] = {}  # by the old digest
+        self._load = load
+        self._wanted = wanted
+        self._types = _TO[wanted]
+        self._seen: dict[str, Descriptor] = {}
+
+    def document(self, descriptor: Descriptor, depth: int) -> Descriptor:
+        """The new descriptor of a manifest or index; what else the old one says goes with it."""
+        digest = descriptor["digest"]
+        if digest not in self._seen:
+            if not depth or len(self._seen) > manifests.MAX_ENTRIES:
+                raise Error("cannot convert image", digest, "its indexes are nested too deeply or too many")
+            self._seen[digest] = descriptor
+            self._seen[digest] = self._convert(descriptor, depth)
+        return renamed(descriptor, self._seen[digest], self._wanted)
+
+    def _convert(self, descriptor: Descriptor, depth: int) -> Descriptor:
+        data = self._load(descriptor)
+        found = manifests.parse(data, descriptor)
+        old = manifests.kind(found, descriptor)
+        if self._wanted == "docker" and ("subject" in found or "artifactType" in found):
+            raise Error("cannot convert image", descriptor["digest"], "Docker's format has no artifacts")
+        if "manifests" in found:
+            changed = {**found, "manifests": self._entries(found["manifests"], depth)}
+        else:
+            config = self._part(found["config"], descriptor)
+            changed = {**found, "config": config, "layers": [self._part(d, descriptor) for d in found["layers"]]}
+        kind = self._types.get(old, old)
+        if kind == old and changed == found:
+            return {"mediaType": old, "digest": descriptor["digest"], "size": len(data)}
+        changed["mediaType"] = kind
+        if self._wanted == "docker":
+            changed.pop("annotations", None)
+        data = document.dumps(changed)
+        algorithm = descriptor["digest"].partition(":")[0]
+        made = {"mediaType": kind, "digest": digests.of(data, algorithm), "size": len(data)}
+        self.made[descriptor["digest"]] = data, made
+        return made
+
+    def _part(self, part: Descriptor, of: Descriptor) -> Descriptor:
+        """A configuration or layer under its other name."""
+        old = part.get("mediaType", "")
+        known = old in self._types.values()
+        if self._wanted == "docker" and not known and old not in self._types:
+            raise Error("cannot convert image", of["digest"], f"Docker's format has no '{old}'")
+        made = {**part, "mediaType": self._types[old]} if old in self._types else dict(part)
+        if self._wanted == "docker":
+            made.pop("annotations", None)
+        return made
+
+    def _entries(self, entries: list[Descriptor], depth: int) -> list[Descriptor]:
+        kept = []
+        for entry in entries:
+            if _attested(entry):
+                if self._wanted == "oci":
+                    kept.append(entry)
+            elif manifests.is_index(entry.get("mediaType")) or manifests.is_manifest(entry.get("mediaType")):
+                kept.append(self.document(entry, depth - 1))
+            elif self._wanted == "oci":
+                kept.append(entry)
+            else:
+                what = entry.get("mediaType")
+                raise Error("cannot convert image", entry["digest"], f"Docker's format has no '{what}'")
+        new = {old: made["digest"] for old, made in self._seen.items()}
+        return [_renamed(entry, new) if _attested(entry) else entry for entry in kept]
+
+
+def _attested(entry: Descriptor) -> str | None:
+    """Of which image an entry of an index is an attestation, if it is one."""
+    return (entry.get("annotations") or {}).get(ATTESTED)
+
+
+def _renamed(entry: Descriptor, new: dict[str, str]) -> Descriptor:
+    annotations = entry["annotations"]
+    return {**entry, "annotations": {**annotations, ATTESTED: new.get(annotations[ATTESTED], annotations[ATTESTED])}}
+
+
+class View:
+    """A layout with some documents more, which are only in memory: to be read, or copied from."""
+
+    def __init__(self, layout: Layout, documents: Iterable[tuple[bytes, Descriptor]]) -> None:
+        self._layout = layout
+        self._documents = {descriptor["digest"]: data for data, descriptor in documents}
+        self.path = layout.path
+
+    def has(self, descriptor: Descriptor) -> bool:
+        data = self._documents.get(descriptor["digest"])
+        return self._layout.has(descriptor) if data is None else len(data) == descriptor["size"]
+
+    def read(self, descriptor: Descriptor, limit: int = MAX_DOCUMENT) -> bytes:
+        data = self._documents.get(descriptor["digest"])
+        return self._layout.read(descriptor, limit) if data is None else data
+
+    def blob(self, descriptor: Descriptor) -> Any:
+        from io import BytesIO
+
+        data = self._documents.get(descriptor["digest"])
+        return self._layout.blob(descriptor) if data is None else BytesIO(data)
