@@ -65,6 +65,7 @@ PACKAGES = {
     "isal": "compress",
     "zstandard": "compress",
     "h11": "http",
+    "bcrypt": "registry",
 }
 # These come with a package and are its importer's too.
 WITH = {"urllib3": "requests", "certifi": "requests", "referencing": "jsonschema"}

@@ -3,33 +3,33 @@
 from __future__ import annotations
 
 import os
-import sys
 
 from oci_tools import cli
 from oci_tools.errors import Error, Usage
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import ssl
     from typing import Any
 
-    from oci_tools.http import Request, Server
     from oci_tools.registry.storage import Repository, Storage
 
 SERVE: tuple[cli.Option, ...] = (
-    (
-        "--listen ADDRESS",
-        "text",
-        "127.0.0.1:0",
-        "HOST:PORT, [IPV6]:PORT, unix:PATH or fd:N; port 0: any that is free",
-    ),
-    ("--tls-cert FILE", "text", None, "serve https with this certificate; read again on SIGHUP"),
+    ("--listen ADDRESS", "list", (), "HOST:PORT, [IPV6]:PORT, unix:PATH or fd:N; port 0: any that is free"),
+    ("--tls-cert FILE", "text", None, "serve https with this certificate; read again when it changes"),
     ("--tls-key FILE", "text", None, "the certificate's key"),
+    ("--client-ca FILE", "text", None, "let in clients whose certificates these authorities signed"),
+    ("--htpasswd FILE", "text", None, "the users, with bcrypt passwords"),
+    ("--rules FILE", "text", None, "what which user may do in which repositories"),
+    ("--anonymous-read", "flag", False, "everybody may pull"),
+    ("--auth HOW", ("basic", "token"), "basic", "how clients log in: each time, or for tokens at /token"),
+    ("--token-key FILE", "text", None, "what signs tokens, so that servers can share it"),
+    ("--url URL", "text", None, "how clients reach this server, if not as they say"),
     ("--read-only", "flag", False, "change nothing"),
     ("--delete", "flag", True, "let clients delete tags, manifests and blobs"),
     ("--immutable-tags", "flag", False, "refuse to give a tag to another manifest"),
     ("--sparse-index", "flag", False, "accept an index some of whose manifests are not here"),
     ("--access-log", "flag", False, "write each request as a line of JSON to standard error"),
+    ("--stop-timeout SECONDS", "int", 10, "how long requests in flight may take at the end"),
 )
 LISTING: tuple[cli.Option, ...] = (
     ("--fields NAME[,NAME]...", "text", None, "the columns to list"),
@@ -39,75 +39,12 @@ GC: tuple[cli.Option, ...] = (
     ("--grace MINUTES", "int", 60, "leave alone what is younger, or was asked for since"),
     ("-n --dry-run", "flag", False, "only say what would be removed"),
 )
-GRACE = 10.0  # seconds that requests in flight get to finish at the end
 
 
 def serve(args: cli.Args) -> None:
-    import resource
-    import signal
+    from oci_tools.registry import serve
 
-    from oci_tools.http import Server
-    from oci_tools.registry.server import Registry
-    from oci_tools.registry.storage import Storage
-
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 65536) if hard > 0 else 65536, hard))
-    registry = Registry(
-        Storage(args.dir),
-        read_only=args.read_only,
-        delete=args.delete,
-        immutable=args.immutable_tags,
-        sparse=args.sparse_index,
-    )
-    log = _log if args.access_log else None
-    server = Server(registry, tls=_tls(args), log=log, broken=_broken)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: server.stop(GRACE))
-    signal.signal(signal.SIGHUP, lambda *_: _reload(server, args))
-    print(server.listen(args.listen), flush=True)
-    try:
-        server.serve()
-    finally:
-        registry.close()
-
-
-def _tls(args: cli.Args) -> ssl.SSLContext | None:
-    if not args.tls_cert:
-        return None
-    import ssl
-
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    try:
-        context.load_cert_chain(args.tls_cert, args.tls_key)
-    except OSError as error:  # ssl.SSLError is one
-        raise Error("cannot use certificate", args.tls_cert, error) from None
-    return context
-
-
-def _reload(server: Server, args: cli.Args) -> None:
-    """Use a new certificate for new connections; keep the old one if the new is no good."""
-    try:
-        server.tls = _tls(args)
-    except Error as error:
-        cli.say("oci-registry", str(error))
-
-
-def _log(request: Request, status: int, size: int, seconds: float) -> None:
-    from oci_tools import document
-
-    line = {
-        "peer": request.peer, "method": request.method, "target": request.target, "status": status,
-        "bytes": size, "ms": round(seconds * 1000, 1), "agent": request.header("user-agent"),
-    }  # fmt: skip
-    sys.stderr.write(document.dumps(line).decode() + "\n")
-    sys.stderr.flush()
-
-
-def _broken(request: Request) -> None:
-    import traceback
-
-    cli.say("oci-registry", f"a bug while answering {request.method} {request.target}")
-    traceback.print_exc()
+    serve.serve(args, lambda text: cli.say("oci-registry", text))
 
 
 # -- without serving -----------------------------------------------------------------------

@@ -60,10 +60,12 @@ class Server:
         tls: ssl.SSLContext | None = None,
         log: Callable[[Request, int, int, float], None] | None = None,
         broken: Callable[[Request], None] | None = None,
+        tick: Callable[[], None] | None = None,
     ) -> None:
         """threads: answers at the same time; connections: open at the same time, more wait
         in the kernel; timeouts in seconds; log: told request, status, bytes, seconds of
-        every answer; broken: told, inside the except block, of an exception in the handler."""
+        every answer; broken: told, inside the except block, of an exception in the handler;
+        tick: called about once a second, between requests; it must be quick."""
         self.handler = handler
         self.threads = threads
         self.connections = connections
@@ -74,6 +76,7 @@ class Server:
         self.tls = tls  # may be replaced while serving: new connections use the new one
         self.log = log
         self.broken = broken
+        self.tick = tick
         self.stopping = False
         self._grace = 0.0
         self._listeners: list[socket.socket] = []
@@ -137,6 +140,8 @@ class Server:
                 if time.monotonic() >= look:
                     look = time.monotonic() + TICK
                     self._expire()
+                    if self.tick:
+                        self.tick()
         finally:
             self._close_all()
 

@@ -100,6 +100,7 @@ class Request:
         self.peer = connection.peer
         self.sock = connection.sock
         self.server = connection.server
+        self.user = ""  # whom the handler took the client for; for the log
 
     def header(self, name: str, default: str = "") -> str:
         """The value of a header, several joined with commas (RFC 9110, 5.3)."""

@@ -8,6 +8,7 @@
     GET    /v2/NAME/referrers/DIGEST?artifactType=
     POST   /v2/NAME/blobs/uploads/                ?mount=DIGEST[&from=NAME], ?digest=DIGEST
     PATCH  /v2/NAME/blobs/uploads/ID              GET, PUT ?digest=, DELETE too
+    GET    /token?service=&scope=                 see access.py
 
 Bytes are stored and served as they came, docker schema 2 too.  An answer names its own
 place by path only, so it is right behind any proxy.
@@ -24,6 +25,8 @@ from oci_tools.image import digest as digests
 from oci_tools.image import layout as layouts
 from oci_tools.image import manifest as manifests
 from oci_tools.image import ref as refs
+from oci_tools.registry.access import Access, Caller
+from oci_tools.registry.refusal import JSON, VERSION, Refusal
 from oci_tools.registry.storage import MAX_MANIFEST, Repository, Storage, referrer
 from oci_tools.registry.uploads import Upload, Uploads
 
@@ -32,32 +35,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
-    Headers = list[tuple[str, str]]
-
-JSON = "application/json"
 FOREVER = "max-age=31536000"  # what a digest names does not change
-VERSION = ("Docker-Distribution-API-Version", "registry/2.0")  # old clients look for it
 PAGE = 10_000  # entries of a list at most
-
-
-class Refusal(Exception):
-    """An answer that is an error: its status, the specification's code, and words for people."""
-
-    def __init__(
-        self, status: int, code: str, message: str, detail: object = None, headers: Headers | None = None
-    ) -> None:
-        super().__init__(message)
-        self.status = status
-        self.code = code
-        self.detail = detail
-        self.headers = headers or []
-
-    def response(self) -> Response:
-        entry: dict[str, Any] = {"code": self.code, "message": str(self)}
-        if self.detail is not None:
-            entry["detail"] = self.detail
-        body = document.dumps({"errors": [entry]}) + b"\n"
-        return Response(self.status, [("Content-Type", JSON), VERSION, *self.headers], body)
 
 
 class Registry:
@@ -71,9 +50,12 @@ class Registry:
         delete: bool = True,
         immutable: bool = False,
         sparse: bool = False,
+        access: Access | None = None,
     ) -> None:
-        """immutable: a tag stays what it is; sparse: an index may lack some of its manifests."""
+        """immutable: a tag stays what it is; sparse: an index may lack some of its manifests;
+        access: None lets everybody do everything."""
         self.storage = storage
+        self._access = access
         self.uploads = Uploads()
         self._read_only = read_only
         self._delete = delete and not read_only
@@ -96,36 +78,56 @@ class Registry:
             return Refusal(status, "UNKNOWN", str(error)).response()
 
     def _route(self, request: Request) -> Response:
-        path, method = request.path, request.method
+        path = request.path
+        if path == "/token" and self._access:
+            return self._access.token(request)
+        if not path.startswith("/v2/") and path != "/v2":
+            raise Refusal(404, "UNSUPPORTED", "not a path of the registry api")
+        caller = self._access.caller(request) if self._access else Caller()
+        request.user = caller.user
         if path in ("/v2/", "/v2"):
+            if self._access:
+                self._access.check_login(request, caller)
             self._only(request, "GET", "HEAD")
             return Response(200, [("Content-Type", JSON), VERSION], b"{}\n")
-        if not path.startswith("/v2/"):
-            raise Refusal(404, "UNSUPPORTED", "not a path of the registry api")
         if path == "/v2/_catalog":
             self._only(request, "GET")
-            return self._page(request, "repositories", self.storage.names(), {})
-        if method not in ("GET", "HEAD") and self._read_only:
-            raise Refusal(405, "UNSUPPORTED", "this registry is read-only")
-        parts = path[4:].split("/")
-        if parts[-2:] == ["tags", "list"]:
+            return self._page(request, "repositories", self._names(request, caller), {})
+        name, kind, reference = _parts(path[4:])
+        self._check(request, caller, name, kind)
+        if kind == "tags":
             self._only(request, "GET")
-            name = "/".join(parts[:-2])
             return self._page(request, "tags", self._repository(name).tags(), {"name": name})
-        if parts[-2:] == ["blobs", "uploads"] or parts[-3:] == ["blobs", "uploads", ""]:
+        if kind == "uploads" and not reference:
             self._only(request, "POST")
-            return self._begin(request, path[4:].removesuffix("/").removesuffix("/blobs/uploads"))
-        if parts[-3:-1] == ["blobs", "uploads"]:
-            return self._upload(request, "/".join(parts[:-3]), parts[-1])
-        name, kind, reference = "/".join(parts[:-2]), parts[-2] if len(parts) > 1 else "", parts[-1]
+            return self._begin(request, caller, name)
+        if kind == "uploads":
+            return self._upload(request, name, reference)
         if kind == "manifests":
             return self._manifest(request, name, reference)
         if kind == "blobs":
             return self._blob(request, self._repository(name), _digest(reference))
-        if kind == "referrers":
-            self._only(request, "GET")
-            return self._referrers(request, name, _digest(reference))
-        raise Refusal(404, "UNSUPPORTED", "not a path of the registry api")
+        self._only(request, "GET")
+        return self._referrers(request, name, _digest(reference))
+
+    def _check(self, request: Request, caller: Caller, name: str, kind: str) -> None:
+        """Whether the caller may do this there, and anybody."""
+        reads = request.method in ("GET", "HEAD")
+        if kind == "uploads":
+            action = "push"
+        else:
+            action = "pull" if reads else "delete" if request.method == "DELETE" else "push"
+        if self._access:
+            self._access.check(request, caller, name, action)
+        if self._read_only and not reads:
+            raise Refusal(405, "UNSUPPORTED", "this registry is read-only")
+
+    def _names(self, request: Request, caller: Caller) -> list[str]:
+        """The repositories that the caller may know of."""
+        if self._access is None:
+            return self.storage.names()
+        self._access.check_catalog(request, caller)
+        return [name for name in self.storage.names() if self._access.sees(caller, name)]
 
     def _only(self, request: Request, *methods: str) -> None:
         if request.method not in methods:
@@ -269,6 +271,8 @@ class Registry:
         found = repository.find(reference)
         if found is None:
             raise Refusal(404, "MANIFEST_UNKNOWN", "no such manifest", {"reference": reference})
+        if self._immutable and (":" not in reference or repository.is_tagged(reference)):
+            raise Refusal(405, "UNSUPPORTED", "tags of this registry are immutable", {"reference": reference})
         if ":" in reference:
             repository.remove(reference)
         else:
@@ -313,11 +317,11 @@ class Registry:
 
     # -- uploads ------------------------------------------------------------------------
 
-    def _begin(self, request: Request, name: str) -> Response:
+    def _begin(self, request: Request, caller: Caller, name: str) -> Response:
         """Open an upload; or mount a blob, or take it whole."""
         repository = self._repository_to_write(name)
         mount, digest = request.query("mount"), request.query("digest")
-        if mount and self._mount(repository, _digest(mount), request.query("from")):
+        if mount and self._mount(caller, repository, _digest(mount), request.query("from")):
             return self._created(repository, mount)
         algorithm = request.query("digest-algorithm") or (digest or mount or "sha256:").partition(":")[0]
         if algorithm not in digests.ALGORITHMS:
@@ -331,11 +335,17 @@ class Registry:
             return self._finish(request, upload, _digest(digest))
         return self._status(202, upload)
 
-    def _mount(self, repository: Repository, digest: str, source: str) -> bool:
-        """Take a blob from another repository: the one that is named, or whichever has it."""
-        if repository.has_blob(digest):
+    def _mount(self, caller: Caller, repository: Repository, digest: str, source: str) -> bool:
+        """Take a blob from another repository: the one that is named, or whichever has it.
+
+        Only out of repositories that the caller may read: who knows no more than a digest
+        must not get the content by it, nor learn that it is here.
+        """
+        access = self._access
+        may = (lambda name: access.may(caller, name, "pull")) if access else None
+        if (may is None or may(repository.name)) and repository.has_blob(digest):
             return True
-        path = self.storage.elsewhere(digest, repository, source)
+        path = self.storage.elsewhere(digest, repository, source, may)
         return path is not None and repository.link(digest, path)
 
     def _created(self, repository: Repository, digest: str) -> Response:
@@ -407,6 +417,20 @@ class Registry:
         if path:
             upload.repository.link(digest, path)  # the same bytes twice: kept once
         return self._created(upload.repository, digest)
+
+
+def _parts(path: str) -> tuple[str, str, str]:
+    """(repository, kind, reference) of a path below /v2/; the reference of a list or a new upload is ""."""
+    parts = path.split("/")
+    if parts[-2:] == ["tags", "list"]:
+        return "/".join(parts[:-2]), "tags", ""
+    if parts[-2:] == ["blobs", "uploads"]:
+        return "/".join(parts[:-2]), "uploads", ""
+    if parts[-3:-1] == ["blobs", "uploads"]:
+        return "/".join(parts[:-3]), "uploads", parts[-1]
+    if len(parts) < 3 or parts[-2] not in ("manifests", "blobs", "referrers"):
+        raise Refusal(404, "UNSUPPORTED", "not a path of the registry api")
+    return "/".join(parts[:-2]), parts[-2], parts[-1]
 
 
 def _digest(text: str) -> str:

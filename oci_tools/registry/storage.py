@@ -26,7 +26,7 @@ from oci_tools.image import ref as refs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from typing import Any
 
     from oci_tools.image.layout import Descriptor
@@ -122,9 +122,13 @@ class Storage:
             if is_repository(inner):
                 yield from self._walk(f"{path}/{entry}", inner)
 
-    def elsewhere(self, digest: str, but: Repository, name: str = "") -> str | None:
-        """The path of a blob in another repository: that one, or any."""
+    def elsewhere(
+        self, digest: str, but: Repository, name: str = "", may: Callable[[str], bool] | None = None
+    ) -> str | None:
+        """The path of a blob in another repository: that one, or any, of those that `may` is true for."""
         for other in [name] if name else self.names():
+            if may is not None and not may(other):
+                continue
             found = self.repository(other)
             if found and found.layout.path != but.layout.path:
                 path = found.layout.blob_path(digest)
@@ -183,6 +187,10 @@ class Repository:
         """All tags, sorted as the specification says: without regard to case."""
         self._read()
         return sorted(self._tags, key=lambda tag: (tag.lower(), tag))
+
+    def is_tagged(self, digest: str) -> bool:
+        self._read()
+        return any(descriptor.get("digest") == digest for descriptor in self._tags.values())
 
     def find(self, reference: str) -> Descriptor | None:
         """The descriptor of a tag or of a manifest's digest."""

@@ -1,0 +1,35 @@
+"""An answer of the registry that is an error (distribution-spec, "Error Codes")."""
+
+from __future__ import annotations
+
+from oci_tools import document
+from oci_tools.http import Response
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    Headers = list[tuple[str, str]]
+
+JSON = "application/json"
+VERSION = ("Docker-Distribution-API-Version", "registry/2.0")  # old clients look for it
+
+
+class Refusal(Exception):
+    """An answer that is an error: its status, the specification's code, and words for people."""
+
+    def __init__(
+        self, status: int, code: str, message: str, detail: object = None, headers: Headers | None = None
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.detail = detail
+        self.headers = headers or []
+
+    def response(self) -> Response:
+        entry: dict[str, Any] = {"code": self.code, "message": str(self)}
+        if self.detail is not None:
+            entry["detail"] = self.detail
+        body = document.dumps({"errors": [entry]}) + b"\n"
+        return Response(self.status, [("Content-Type", JSON), VERSION, *self.headers], body)

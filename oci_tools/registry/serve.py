@@ -1,0 +1,215 @@
+"""A registry as a process: what `oci-registry serve` is told, put together and kept going.
+
+Files that say who gets in are read again when they change: users and rules when they are
+asked for next, certificates within a second, or at once on SIGHUP.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+
+from oci_tools import document
+from oci_tools.errors import Error, Usage
+from oci_tools.http import Server
+from oci_tools.registry.server import Registry
+from oci_tools.registry.storage import Storage
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Callable
+    from typing import Any
+
+    from oci_tools.http import Request
+    from oci_tools.registry.access import Access
+
+LISTEN_FDS = 3  # the first descriptor that systemd passes on (sd_listen_fds(3))
+MIN_KEY = 32  # bytes of a key that signs tokens
+
+
+def serve(args: Any, say: Callable[[str], None]) -> None:
+    """Serve until SIGTERM or SIGINT; `say` is told what goes wrong meanwhile, a line each."""
+    _more_descriptors()
+    passed = _passed_sockets()
+    registry = Registry(
+        Storage(args.dir),
+        read_only=args.read_only,
+        delete=args.delete,
+        immutable=args.immutable_tags,
+        sparse=args.sparse_index,
+        access=access(args, say),
+    )
+    tls = Certificate(args, say)
+    server = Server(
+        registry, tls=tls.context, log=_log if args.access_log else None, broken=lambda r: _broken(r, say)
+    )
+    server.tick = lambda: tls.refresh(server)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: server.stop(float(args.stop_timeout)))
+    signal.signal(signal.SIGHUP, lambda *_: tls.refresh(server, True))
+    for address in [f"fd:{fd}" for fd in passed] if passed and not args.listen else args.listen or ["127.0.0.1:0"]:
+        print(server.listen(address), flush=True)
+    _ready()
+    try:
+        server.serve()
+    finally:
+        registry.close()
+
+
+def _more_descriptors() -> None:
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 65536) if hard > 0 else 65536, hard))
+
+
+# -- systemd -----------------------------------------------------------------------------
+
+
+def _passed_sockets() -> list[int]:
+    """The descriptors that systemd listens on for us (sd_listen_fds(3)); children shall not think so too."""
+    count, pid = os.environ.pop("LISTEN_FDS", ""), os.environ.pop("LISTEN_PID", "")
+    os.environ.pop("LISTEN_FDNAMES", None)
+    if pid != str(os.getpid()) or not count.isdecimal():
+        return []
+    return list(range(LISTEN_FDS, LISTEN_FDS + int(count)))
+
+
+def _ready() -> None:
+    """Tell systemd that we listen (sd_notify(3)); nobody else has asked."""
+    import socket
+
+    path = os.environ.pop("NOTIFY_SOCKET", "")
+    if path.startswith(("/", "@")):
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+            try:
+                sock.sendto(b"READY=1", "\0" + path[1:] if path[0] == "@" else path)
+            except OSError:
+                pass  # it does not wait any more
+
+
+# -- who gets in ---------------------------------------------------------------------------
+
+
+def access(args: Any, say: Callable[[str], None]) -> Access | None:
+    """What guards the registry; None where nobody asked for a guard."""
+    if not (args.htpasswd or args.rules or args.anonymous_read or args.client_ca):
+        if args.auth == "token":
+            raise Usage("tokens are for users", hint="name them with --htpasswd")
+        return None
+    from oci_tools.registry import users
+    from oci_tools.registry.access import Access
+
+    def failed(error: Error) -> None:
+        say(str(error))
+
+    file = users.File(args.rules, users.rules, failed) if args.rules else None
+    always = [users.rule("*", "**", "pull")] if args.anonymous_read else []
+    fixed = users.Rules([*always, users.rule("+", "**", "*")])
+
+    def rules() -> users.Rules:
+        return file.content().also(always) if file else fixed
+
+    return Access(
+        rules,
+        users.Users(args.htpasswd, failed) if args.htpasswd else None,
+        tokens=args.auth == "token",
+        key=_key(args.token_key) if args.token_key else b"",
+        url=args.url or "",
+    )
+
+
+def _key(path: str) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            key = file.read(1 << 16)
+    except OSError as error:
+        raise Error("cannot read", path, error) from None
+    if len(key) < MIN_KEY:
+        raise Error("cannot use key", path, f"it has {len(key)} bytes, less than {MIN_KEY}")
+    return key
+
+
+class Certificate:
+    """The server's certificate and its clients' CA, read again when the files are others."""
+
+    def __init__(self, args: Any, say: Callable[[str], None]) -> None:
+        self._args = args
+        self._say = say
+        self._files = [path for path in (args.tls_cert, args.tls_key, args.client_ca) if path]
+        if args.client_ca and not args.tls_cert:
+            raise Usage("certificates of clients need tls", hint="add --tls-cert")
+        self._lock = threading.Lock()
+        self._seen = self._look()
+        self.context = self._load()
+
+    def refresh(self, server: Server, now: bool = False) -> None:
+        """Use new files for new connections; keep the old while the new are no good."""
+        if not self._args.tls_cert or not self._lock.acquire(blocking=False):
+            return  # a signal in the middle of it: it is being done
+        try:
+            seen = self._look()
+            if seen == self._seen and not now:
+                return
+            self._seen = seen
+            server.tls = self.context = self._load()
+        except Error as error:
+            self._say(str(error))
+        finally:
+            self._lock.release()
+
+    def _look(self) -> list[tuple[int, int] | None]:
+        found: list[tuple[int, int] | None] = []
+        for path in self._files:
+            try:
+                seen = os.stat(path)
+                found.append((seen.st_ino, seen.st_mtime_ns))
+            except OSError:
+                found.append(None)
+        return found
+
+    def _load(self) -> ssl.SSLContext | None:
+        args = self._args
+        if not args.tls_cert:
+            return None
+        import ssl
+
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        try:
+            context.load_cert_chain(args.tls_cert, args.tls_key)
+        except OSError as error:  # ssl.SSLError is one
+            raise Error("cannot use certificate", args.tls_cert, error) from None
+        if args.client_ca:
+            try:
+                context.load_verify_locations(args.client_ca)
+            except OSError as error:
+                raise Error("cannot use certificates", args.client_ca, error) from None
+            other_ways = args.htpasswd or args.anonymous_read
+            context.verify_mode = ssl.CERT_OPTIONAL if other_ways else ssl.CERT_REQUIRED
+        return context
+
+
+# -- what is said ------------------------------------------------------------------------------
+
+
+def _log(request: Request, status: int, size: int, seconds: float) -> None:
+    now = time.time()
+    stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now)) + f".{int(now % 1 * 1000):03}Z"
+    line = {
+        "time": stamp, "peer": request.peer, "user": request.user, "method": request.method,
+        "target": request.target, "status": status, "bytes": size, "ms": round(seconds * 1000, 1),
+        "agent": request.header("user-agent"),
+    }  # fmt: skip
+    sys.stderr.write(document.dumps(line).decode() + "\n")
+    sys.stderr.flush()
+
+
+def _broken(request: Request, say: Callable[[str], None]) -> None:
+    import traceback
+
+    say(f"a bug while answering {request.method} {request.target}")
+    traceback.print_exc()
