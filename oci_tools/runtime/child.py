@@ -19,7 +19,7 @@ from struct import pack, unpack
 
 from oci_tools.errors import Error
 from oci_tools.linux import libc, process
-from oci_tools.runtime import cgroup_mounts, devices, hooks, labels, mounts, scheduling, terminal, user
+from oci_tools.runtime import cgroup_mounts, devices, hooks, labels, mounts, scheduling, sysctl, terminal, user
 from oci_tools.runtime.caps import Wanted, keep_over_setuid
 from oci_tools.runtime.namespaces import Namespaces
 from oci_tools.runtime.sync import Channel, told
@@ -65,7 +65,8 @@ class Setup:
         self.state = state  # what hooks of the container side are told; the pid is added inside
         self.process: dict[str, Any] = spec["process"]
         self.namespaces = Namespaces(spec)
-        self.mounts = mounts.plan(spec)
+        sysctl.check((spec.get("linux") or {}).get("sysctl") or (), self.namespaces)
+        self.mounts = mounts.plan(spec, state["bundle"])
         self.caps = Wanted(self.process.get("capabilities"))
         self.tree = -1  # a detached mount that is the root, or
         self.make_tree: Any = None  # a function that makes it on the container side, or neither: `rootfs` is it
@@ -331,13 +332,12 @@ def _home(wanted: dict[str, Any], root: int) -> str:
 
 def _write_kernel_settings(spec: dict[str, Any], spaces: Namespaces) -> None:
     """Names, sysctls and scores, through the host's own /proc, which no image can replace."""
-    if spec.get("hostname") and spaces.has("uts"):
+    if spec.get("hostname") and spaces.isolates("uts"):
         process.sethostname(spec["hostname"])
-    if spec.get("domainname") and spaces.has("uts"):
+    if spec.get("domainname") and spaces.isolates("uts"):
         process.setdomainname(spec["domainname"])
     for name, value in ((spec.get("linux") or {}).get("sysctl") or {}).items():
-        path = name if "/" in name else name.replace(".", "/")
-        _write(f"/proc/sys/{path}", value, f"cannot set sysctl '{name}' to '{value}'")
+        _write(f"/proc/sys/{sysctl.path(name)}", value, f"cannot set sysctl '{name}' to '{value}'")
     score = spec["process"].get("oomScoreAdj")
     if score is not None:
         _write("/proc/self/oom_score_adj", str(score), f"cannot set oomScoreAdj to '{score}'")

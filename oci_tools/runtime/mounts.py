@@ -70,7 +70,7 @@ _FSCONFIG_LONGEST = 255  # bytes of a value that fsconfig(2) takes
 class Plan:
     """One mount to make: what, where, with which attributes."""
 
-    def __init__(self, entry: dict[str, Any]) -> None:
+    def __init__(self, entry: dict[str, Any], bundle: str = "/") -> None:
         self.destination: str = normal(entry["destination"])
         self.source: str = entry.get("source") or "none"
         self.type: str = entry.get("type") or ""
@@ -92,6 +92,7 @@ class Plan:
             unknown = [option for option in self.data if option not in _FILE_SYSTEM]
             if unknown:
                 raise Error(f"config.json: mounts: '{unknown[0]}' is no option of a bind on", self.destination)
+            self.source = os.path.join(bundle, self.source)
 
     def _take(self, option: str) -> None:
         if option in ("bind", "rbind"):
@@ -121,9 +122,9 @@ def normal(path: str) -> str:
     return os.path.normpath("/" + path.lstrip("/"))
 
 
-def plan(spec: dict[str, Any]) -> list[Plan]:
-    """The mounts of a config.json, in the order in which they are made."""
-    return [Plan(entry) for entry in spec.get("mounts") or ()]
+def plan(spec: dict[str, Any], bundle: str) -> list[Plan]:
+    """The mounts of a config.json, in the order in which they are made; sources of binds are beneath its bundle."""
+    return [Plan(entry, bundle) for entry in spec.get("mounts") or ()]
 
 
 class Tree:
@@ -135,10 +136,12 @@ class Tree:
         self.propagation = linux.get("rootfsPropagation") or "rslave"
         if self.propagation not in PROPAGATION:
             raise Error("config.json: linux.rootfsPropagation: unknown value", self.propagation)
-        # Ours must not leak out: first slave (or private), the wanted kind only at the very end.
-        outside = "rprivate" if self.propagation.endswith("private") else "rslave"
-        bits, recursive = PROPAGATION[outside]
-        mount.mount(None, "/", None, bits | (mount.MS_REC if recursive else 0))
+        # Ours must not leak out: the wanted kind only at the very end.
+        if PROPAGATION[self.propagation][0] == mount.MS_SHARED:
+            _make_private(os.path.realpath(rootfs))  # alone: what is bound stays a peer of the host's
+        else:
+            outside = mount.MS_PRIVATE if self.propagation.endswith("private") else mount.MS_SLAVE
+            mount.mount(None, "/", None, outside | mount.MS_REC)
         try:
             below = os.open(rootfs, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
             if tree < 0:
@@ -177,6 +180,8 @@ class Tree:
         target = self.target(path, directory)
         if _filesystem(target) == _PROC_MAGIC and path != "/proc" and path not in _OVER_PROC:
             raise Error("cannot mount over", path, "it is inside /proc")
+        if path == "/proc" and _filesystem(mounted) != _PROC_MAGIC:
+            raise Error("cannot mount over", path, "only a proc file system may be there")
         try:
             attach(mounted, target)
         finally:
@@ -286,20 +291,35 @@ class Tree:
         pivot_root(".", ".") stacks the old root on the new one and needs no directory in the
         image; `move` (--no-pivot, for a root on the initial ramdisk) moves it over / instead.
         """
+        old = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         os.fchdir(self.fd)
         if move:
             mount.mount(self.rootfs, "/", None, mount.MS_MOVE)
             os.chroot(".")
         else:
             mount.pivot_root(".", ".")
-            # Nothing unmounted here may be unmounted on the host as well.
+            # Nothing unmounted here may be unmounted on the host as well.  From within the old
+            # root: "." would still mean the new one to mount(2), though not to umount2(2).
+            os.fchdir(old)
             mount.mount(None, ".", None, mount.MS_SLAVE | mount.MS_REC)
             mount.umount2(".", mount.MNT_DETACH)
+        os.close(old)
         os.chdir("/")
         bits, recursive = PROPAGATION[self.propagation]
         if bits in (mount.MS_SHARED, mount.MS_UNBINDABLE):
             mount.mount(None, "/", None, bits | (mount.MS_REC if recursive else 0))
         os.close(self.fd)
+
+
+def _make_private(path: str) -> None:
+    """Let nothing that is mounted at `path` appear in other namespaces: on the mount that holds it."""
+    while True:
+        try:
+            return mount.mount(None, path, None, mount.MS_PRIVATE)
+        except OSError as error:
+            if error.errno != 22 or path == "/":  # EINVAL: nothing is mounted right here
+                raise Error("cannot make private", path, error) from None
+        path = os.path.dirname(path)
 
 
 def attach(mounted: int, target: int) -> None:

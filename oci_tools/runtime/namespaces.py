@@ -25,6 +25,8 @@ FLAGS = {
     "cgroup": process.CLONE_NEWCGROUP,
     "time": process.CLONE_NEWTIME,
 }
+# Their names in /proc/PID/ns.
+FILES = {kind: {"network": "net", "mount": "mnt"}.get(kind, kind) for kind in FLAGS}
 _LATE = process.CLONE_NEWCGROUP | process.CLONE_NEWTIME  # unshared by the child: after it joined its
 #                                           cgroups, and after it wrote the clocks' offsets
 
@@ -47,12 +49,31 @@ class Namespaces:
             "uid_map": linux.get("uidMappings") or [],
             "gid_map": linux.get("gidMappings") or [],
         }
+        self.ours = {kind for kind in self.join if self._is_ours(kind)}  # as we see it now, before joining
+        if not self.isolates("mount"):
+            # What follows would be done to the mounts of the host.
+            raise Error("config.json: linux.namespaces: the container needs a mount namespace of its own")
         if self.new & process.CLONE_NEWUSER and not (self.maps["uid_map"] and self.maps["gid_map"]):
             raise Error("config.json: linux.uidMappings: a new user namespace needs uidMappings and gidMappings")
 
     def has(self, kind: str) -> bool:
         """Whether the container has a namespace of this kind of its own, new or joined."""
         return kind in self.join or bool(self.new & FLAGS[kind])
+
+    def isolates(self, kind: str) -> bool:
+        """Whether it is another one than the runtime's."""
+        return self.has(kind) and kind not in self.ours
+
+    def _is_ours(self, kind: str) -> bool:
+        """Whether the namespace joined by path is the one that we, or the host's first process, are in."""
+        joined = os.fstat(self.join[kind])
+        for pid in ("self", "1"):
+            try:
+                if os.path.samestat(joined, os.stat(f"/proc/{pid}/ns/{FILES[kind]}")):
+                    return True
+            except OSError:
+                continue  # not ours to look at
+        return False
 
     @property
     def early(self) -> int:
