@@ -235,11 +235,14 @@ def _payload(
     set_rlimits(wanted.get("rlimits") or [])
     entered = _change_directory(wanted["cwd"], first=True)
     _own_streams(wanted["user"]["uid"])
+    _reset_signals()
+    # Close-on-exec and not a close: the channel's end of file is how the exec is known.
+    process.close_range(3 + setup.preserve, flags=process.CLOSE_RANGE_CLOEXEC)
     no_new_privs = bool(wanted.get("noNewPrivileges"))
     if no_new_privs:
         process.prctl(process.PR_SET_NO_NEW_PRIVS, 1)
     elif setup.seccomp:
-        _filter(setup, channel)  # wants the privileges that are dropped next
+        _filter(setup, channel)  # wants the privileges that are dropped next; what follows must be allowed
     setup.caps.drop_bounding()
     _take_user(wanted["user"])
     setup.caps.take()
@@ -248,17 +251,18 @@ def _payload(
         _change_directory(wanted["cwd"], first=False)
     _check_directory(wanted["cwd"])
     program = find_program(wanted["args"][0], environ)
-    if no_new_privs and setup.seccomp:
-        _filter(setup, channel)
+    last = setup.seccomp if no_new_privs else None
+    if last and last.notify:
+        _filter(setup, channel)  # now, while the runtime listens for the descriptor
+        last = None
     process.prctl(process.PR_SET_PDEATHSIG, 0)  # `create` ends as soon as it hears
     channel.send("ready")
     caller = _wait_for_start(setup, channel)
     try:
         hooks.run(setup.hooks, "startContainer", {**state, "status": "created"}, environ)
-        _reset_signals()
         label.take()
-        # Close-on-exec and not a close: the channel's end of file is how the exec is known.
-        process.close_range(3 + setup.preserve, flags=process.CLOSE_RANGE_CLOEXEC)
+        if last:
+            last.install()  # as late as can be: a profile need allow nothing of ours but execve
         os.execve(program, wanted["args"], environ)
     except OSError as error:
         _report(caller, exec_error(wanted["args"][0], error))

@@ -275,8 +275,9 @@ def seccomp(spec: dict[str, Any]) -> Iterable[tuple[str, str]]:
         if action == "SCMP_ACT_NOTIFY":
             if not listener:
                 yield f"{path}.action", "SCMP_ACT_NOTIFY needs listenerPath"
-            if "write" in rule["names"]:  # the runtime itself still writes behind the filter
-                yield f"{path}.action", "SCMP_ACT_NOTIFY cannot be used for write"
+            for name in ("write", "sendmsg"):  # the runtime itself still needs them behind the filter
+                if name in rule["names"]:
+                    yield f"{path}.action", f"SCMP_ACT_NOTIFY cannot be used for {name}"
         for i, arg in enumerate(rule.get("args", ())):
             yield from _range(f"{path}.args[{i}].index", arg["index"], 0, 5)
 
