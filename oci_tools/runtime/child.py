@@ -218,6 +218,7 @@ def _set_up(setup: Setup, channel: Channel) -> None:
     for path in linux.get("readonlyPaths") or ():
         tree.read_only(path)
     tree.mask(linux.get("maskedPaths") or [])
+    _make_directory(tree, setup.process["cwd"])
     tree.finish(bool((spec.get("root") or {}).get("readonly")))
     tree.pivot(setup.no_pivot)
     if peer >= 0:
@@ -378,20 +379,22 @@ def set_rlimits(limits: list[dict[str, Any]]) -> None:
             raise Error("cannot set rlimit", entry["type"], error) from None
 
 
-def _change_directory(path: str, first: bool) -> bool:
-    """Enter the working directory, made if missing; tried as root first, then as the user."""
+def _make_directory(tree: mounts.Tree, path: str) -> None:
+    """The working directory, where the image lacks it: beneath its root, through no magic link (CVE-2024-21626)."""
     try:
-        if first:
-            os.makedirs(path, 0o755, exist_ok=True)
+        os.close(tree.target(path))
+    except (OSError, Error):
+        pass  # what is wrong shows by entering it
+
+
+def _change_directory(path: str, first: bool) -> bool:
+    """Enter the working directory: tried as root first, then as the user."""
+    try:
         os.chdir(path)
         return True
-    except PermissionError:
-        if first:
-            return False
-        raise Error("cannot change to directory", path, "permission denied") from None
     except OSError as error:
-        if first and error.errno == 30:  # EROFS: it cannot be made; what is wrong shows by entering it
-            return _change_directory(path, first=False)
+        if first and error.errno == 13:
+            return False
         raise Error("cannot change to directory", path, error) from None
 
 

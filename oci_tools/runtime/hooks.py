@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import select
 import time
-from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_STREAM, socketpair
+from _socket import AF_UNIX, MSG_NOSIGNAL, SOCK_CLOEXEC, SOCK_STREAM, socketpair
 
 from oci_tools import document
 from oci_tools.errors import Error
@@ -91,7 +91,7 @@ def _feed(pidfd: int, stdin: socket, text: bytes, timeout: float | None) -> bool
             return True
         if stdin.fileno() in ready:
             try:
-                left = left[stdin.send(left) :]
+                left = left[stdin.send(left, MSG_NOSIGNAL) :]
             except OSError:
                 left = left[:0]  # it does not read its stdin, and that is no error
             if not left:
