@@ -7,8 +7,8 @@ by a name or media type.
 
 Writing gives the same bytes for the same input on every machine, whatever its processors:
 
-    gzip   one member without name or time; deflate in blocks of 64 KiB, each with the 32 KiB
-           before it as dictionary; levels 1 to 3 are ISA-L's, 4 to 9 zlib's
+    gzip   one member without name or time; deflate in blocks of 32 KiB, a megabyte by one
+           engine, which begins with the 32 KiB before it; levels 1 to 3 are ISA-L's, 4 to 9 zlib's
     zstd   one frame with checksum, in jobs of the library's own size
 
 Only this module imports isal and zstandard.
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 PIECE = 256 << 10  # bytes: of one read, and at most of one piece of plain output
-BLOCK = 64 << 10  # bytes of input in one deflate block: small enough to be no larger than `gzip -6` + 10 %
+BLOCK = 32 << 10  # bytes of input in one deflate block: ISA-L compresses such the best
 WINDOW = 32 << 10
 BLOCK_MAX = 128 << 10  # bytes of output of one zstd block
 ZSTD_WINDOW = 128 << 20  # bytes: what the zstd tool takes without being asked to
@@ -316,7 +316,7 @@ class _Zstd(_Plain):
 class _Gzip(_Plain):
     """Blocks are deflated in turn by `threads` threads and written in their order."""
 
-    GROUP = 8  # blocks in one task: half a megabyte, so that handing it over costs nothing
+    GROUP = 32  # blocks in one task: a megabyte, so that making an engine costs little
 
     def __init__(self, stream: Any, level: int, threads: int) -> None:
         import queue
@@ -402,15 +402,13 @@ def _deflate(window: bytes, data: bytes, last: bool, level: int) -> bytes:
 
     from isal import isal_zlib
 
+    more: dict[str, Any] = {"zdict": window} if window else {}
+    engine = (isal_zlib if level <= 3 else zlib).compressobj(level, zlib.DEFLATED, -15, 9, 0, **more)
     parts = []
     for at in range(0, len(data) or 1, BLOCK):
-        block = data[at : at + BLOCK]
         final = last and at + BLOCK >= len(data)
-        more: dict[str, Any] = {"zdict": window} if window else {}
-        engine = (isal_zlib if level <= 3 else zlib).compressobj(level, zlib.DEFLATED, -15, 9, 0, **more)
-        parts.append(engine.compress(block))
+        parts.append(engine.compress(data[at : at + BLOCK]))
         parts.append(engine.flush(zlib.Z_FINISH if final else zlib.Z_SYNC_FLUSH))
-        window = block[-WINDOW:]
     return b"".join(parts)
 
 

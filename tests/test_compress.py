@@ -146,7 +146,7 @@ def test_bytes_depend_neither_on_threads_nor_on_pieces(kind: str, level: int | N
     assert expand(blobs.pop()) == DATA
 
 
-@pytest.mark.parametrize("size", [0, 1, compress.BLOCK, compress.BLOCK * 8, compress.BLOCK * 8 + 1, compress.BLOCK * 17])
+@pytest.mark.parametrize("size", [0, 1, compress.BLOCK, 1 << 20, (1 << 20) + 1, compress.BLOCK * 41])
 def test_gzip_blocks_end_anywhere(size: int) -> None:
     data = DATA[:size]
     blob = pack(data, "gzip")

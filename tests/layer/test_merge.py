@@ -159,8 +159,7 @@ def expected(layers: list[list[str]]) -> Model:
 def seen(root: str) -> Model:
     found = {}
     for line in listing.lines(root):
-        with_data = line.kind == "f" and open(f"{root}/{line.path}").read()
-        found[line.path] = f"f{with_data}" if line.kind == "f" else line.kind
+        found[line.path] = line.kind + (Path(root, line.path).read_text() if line.kind == "f" else "")
     return found
 
 
