@@ -43,8 +43,7 @@ def execute(root: str, name: str, wanted: dict[str, Any], options: Options, paus
         raise Error("cannot exec in a stopped container", name)
     if options.detach and wanted.get("terminal") and not options.console_socket:
         raise Error("cannot allocate a terminal", None, "--console-socket is needed with --detach and a terminal")
-    process.close_range(3 + options.preserve_fds, flags=process.CLOSE_RANGE_CLOEXEC)
-    launch.open_streams()
+    launch.settle_descriptors(options.preserve_fds)
     spec = configuration(root, name)
     from oci_tools.runtime import foreground
 

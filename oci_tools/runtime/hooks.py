@@ -26,13 +26,16 @@ def listed(spec: dict[str, Any], kind: str) -> list[dict[str, Any]]:
     return (spec.get("hooks") or {}).get(kind) or []
 
 
-def run(hooks: list[dict[str, Any]], kind: str, state: dict[str, Any], environ: dict[str, str] | None = None) -> None:
+def run(
+    hooks: list[dict[str, Any]], kind: str, state: dict[str, Any], environ: dict[str, str] | None = None, first: int = 0
+) -> None:
     """Run hooks one after the other; the first that fails is an Error that names it.
 
     environ  what a hook without "env" gets; nothing by default, as the specification says
+    first    the number of the first of them in config.json
     """
     text = document.dumps(state)
-    for number, hook in enumerate(hooks):
+    for number, hook in enumerate(hooks, first):
         subject = f"hooks.{kind}[{number}]"
         try:
             _run(hook, text, environ or {})
@@ -49,7 +52,8 @@ def _run(hook: dict[str, Any], text: bytes, environ: dict[str, str]) -> None:
         hook["path"],
         hook.get("args") or [hook["path"]],
         env,
-        file_actions=[(os.POSIX_SPAWN_DUP2, theirs.fileno(), 0)],
+        # What it says is for people: stdout is the payload's.
+        file_actions=[(os.POSIX_SPAWN_DUP2, theirs.fileno(), 0), (os.POSIX_SPAWN_DUP2, 2, 1)],
         setsigmask=[],
         setsigdef=range(1, 32),
     )

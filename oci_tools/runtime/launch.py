@@ -64,8 +64,7 @@ def launch(
     root: str, name: str, bundle: str, spec: dict[str, Any], options: Options, waits: bool
 ) -> Container:
     """Make the container's process and bring it to "ready"; `waits`: for `start` to call."""
-    process.close_range(3 + options.preserve_fds, flags=process.CLOSE_RANGE_CLOEXEC)  # a caller may leak
-    open_streams()
+    settle_descriptors(options.preserve_fds)
     _heed_signals()
     directory = state.make(root, name)
     with state.Lock(root, name) as lock:
@@ -326,6 +325,12 @@ def _interrupted(number: int, _: object) -> None:
     raise SystemExit(128 + number)
 
 
+def settle_descriptors(preserve: int = 0) -> None:
+    """Let what the caller leaked get into no hook and no container, and the standard streams be there."""
+    process.close_range(3 + preserve, flags=process.CLOSE_RANGE_CLOEXEC)
+    open_streams()
+
+
 def open_streams() -> None:
     """Streams that the caller closed become /dev/null, or the next open file would be one."""
     for fd in (0, 1, 2):
@@ -376,10 +381,11 @@ def destroy(root: str, known: dict[str, Any]) -> Error | None:
             groups.kill()
         groups.remove()
     fs.remove_tree(state.directory(root, known["id"]))
-    listed = (known.get("hooks") or {}).get("poststop")
-    if listed:
+    failed = None
+    for number, hook in enumerate((known.get("hooks") or {}).get("poststop") or ()):
         try:
-            hooks.run(listed, "poststop", state.public(root, known, "stopped"), dict(os.environ))
+            shown = state.public(root, known, "stopped")
+            hooks.run([hook], "poststop", shown, dict(os.environ), number)
         except Error as error:
-            return error
-    return None
+            failed = failed or error  # the others are run all the same
+    return failed

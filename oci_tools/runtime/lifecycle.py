@@ -61,8 +61,22 @@ def run(root: str, name: str, bundle: str, spec: dict[str, Any], options: Option
     return code
 
 
+def begin(root: str, name: str, bundle: str, spec: dict[str, Any], options: Options) -> launch.Container:
+    """Create and start: the payload runs, and the caller, its parent, looks after it."""
+    made = launch.launch(root, name, bundle, spec, options, waits=False)
+    try:
+        launch.start(made.channel)
+        _poststart(made.state, root)
+    except BaseException:
+        launch.kill(made)
+        _remove(root, made.state)
+        raise
+    return made
+
+
 def start(root: str, name: str) -> None:
     """Let a created container's payload begin."""
+    launch.settle_descriptors()
     known = state.load(root, name)
     current = state.status(root, known)
     if current != "created":
@@ -106,6 +120,7 @@ def kill(root: str, name: str, signum: int, everyone: bool = False) -> None:
 
 def delete(root: str, name: str, force: bool = False) -> Error | None:
     """Remove a container that has ended, and all that belongs to it; what a poststop hook failed with."""
+    launch.settle_descriptors()
     try:
         known = state.load(root, name)
     except Error:
