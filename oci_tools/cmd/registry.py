@@ -13,6 +13,11 @@ if TYPE_CHECKING:
 
     from oci_tools.registry.storage import Repository, Storage
 
+GC: tuple[cli.Option, ...] = (
+    ("--grace MINUTES", "int", 60, "leave alone blobs that are younger, or were asked for since"),
+    ("--retention FILE", "text", None, "which tags and manifests are kept for how long"),
+    ("-n --dry-run", "flag", False, "only say what would be removed"),
+)
 SERVE: tuple[cli.Option, ...] = (
     ("--listen ADDRESS", "list", (), "HOST:PORT, [IPV6]:PORT, unix:PATH or fd:N; port 0: any that is free"),
     ("--tls-cert FILE", "text", None, "serve https with this certificate; read again when it changes"),
@@ -28,16 +33,14 @@ SERVE: tuple[cli.Option, ...] = (
     ("--delete", "flag", True, "let clients delete tags, manifests and blobs"),
     ("--immutable-tags", "flag", False, "refuse to give a tag to another manifest"),
     ("--sparse-index", "flag", False, "accept an index some of whose manifests are not here"),
+    ("--gc MINUTES", "int", 0, "collect garbage each time that many minutes have passed"),
+    *GC[:2],
     ("--access-log", "flag", False, "write each request as a line of JSON to standard error"),
     ("--stop-timeout SECONDS", "int", 10, "how long requests in flight may take at the end"),
 )
 LISTING: tuple[cli.Option, ...] = (
     ("--fields NAME[,NAME]...", "text", None, "the columns to list"),
     ("--json", "flag", False, "list JSON objects, one a line"),
-)
-GC: tuple[cli.Option, ...] = (
-    ("--grace MINUTES", "int", 60, "leave alone what is younger, or was asked for since"),
-    ("-n --dry-run", "flag", False, "only say what would be removed"),
 )
 
 
@@ -78,18 +81,13 @@ def rm(args: cli.Args) -> None:
 
 
 def collect(args: cli.Args) -> None:
-    """One line a blob that was removed: repository, digest, bytes."""
-    from oci_tools.image import gc
+    """One line for each thing that was removed: repository, tag, digest, bytes."""
+    from oci_tools.registry import retention
 
-    storage = _storage(args.dir)
-    done = set()
-    for name in storage.names():
-        repository = _repository(storage, name)
-        if repository.layout.path not in done:
-            done.add(repository.layout.path)
-            result = gc.collect(repository.layout, args.grace * 60.0, args.dry_run)
-            for digest, size in result.blobs.items():
-                _row(args, {"repository": name, "digest": digest, "size": size})
+    for row in retention.collect(_storage(args.dir), retention.load(args.retention), args.grace * 60.0, args.dry_run):
+        if not args.json and not args.fields:
+            row = {**row, "tag": row["tag"] or "-"}
+        _row(args, row)
 
 
 def _storage(path: str) -> Storage:
@@ -147,7 +145,7 @@ COMMAND = cli.Command(
         ),
         "gc": cli.Command(
             "oci-registry gc",
-            "remove the blobs that nothing refers to, also while a server runs",
+            "remove what nothing refers to and no rule keeps, also while a server runs",
             "DIR",
             GC + LISTING,
             collect,

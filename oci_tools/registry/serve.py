@@ -15,6 +15,7 @@ import time
 from oci_tools import document
 from oci_tools.errors import Error, Usage
 from oci_tools.http import Server
+from oci_tools.registry import retention
 from oci_tools.registry.server import Registry
 from oci_tools.registry.storage import Storage
 
@@ -54,9 +55,11 @@ def serve(args: Any, say: Callable[[str], None]) -> None:
     for address in [f"fd:{fd}" for fd in passed] if passed and not args.listen else args.listen or ["127.0.0.1:0"]:
         print(server.listen(address), flush=True)
     _ready()
+    collector = Collector(registry.storage, args, say)
     try:
         server.serve()
     finally:
+        collector.stop()
         registry.close()
 
 
@@ -65,6 +68,32 @@ def _more_descriptors() -> None:
 
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 65536) if hard > 0 else 65536, hard))
+
+
+class Collector:
+    """Collects garbage again and again, in a thread of its own."""
+
+    def __init__(self, storage: Storage, args: Any, say: Callable[[str], None]) -> None:
+        self._storage = storage
+        self._args = args
+        self._say = say
+        self._stop = threading.Event()
+        retention.load(args.retention)  # what is wrong with it is said before we serve
+        if args.gc:
+            threading.Thread(target=self._run, daemon=True).start()
+
+    def _run(self) -> None:
+        while not self._stop.wait(self._args.gc * 60.0):
+            try:
+                rules = retention.load(self._args.retention)
+                for _ in retention.collect(self._storage, rules, self._args.grace * 60.0):
+                    if self._stop.is_set():
+                        return
+            except Error as error:  # a lock that is held for long, a disk that fails: the next time, perhaps
+                self._say(str(error))
+
+    def stop(self) -> None:
+        self._stop.set()
 
 
 # -- systemd -----------------------------------------------------------------------------

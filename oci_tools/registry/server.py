@@ -196,8 +196,7 @@ class Registry:
             raise Refusal(404, "MANIFEST_UNKNOWN", "no such manifest", {"name": name, "reference": reference})
         data, descriptor = found
         digest = descriptor["digest"]
-        if request.method == "HEAD":
-            repository.has_blob(digest)
+        repository.used(digest)
         headers = [("Docker-Content-Digest", digest), ("ETag", f'"{digest}"'), VERSION]
         if request.header("If-None-Match").strip('"') == digest:
             return Response(304, headers)
@@ -217,11 +216,10 @@ class Registry:
         for tag in tags:
             if not refs.is_tag(tag):
                 raise Refusal(400, "TAG_INVALID", "not a tag", {"tag": tag})
-            known = repository.find(tag)
-            if self._immutable and known and known["digest"] != digest:
-                raise Refusal(409, "TAG_INVALID", "tags of this registry are immutable", {"tag": tag})
-        self._check_parts(repository, found, media_type)
-        repository.put(data, media_type, digest, tags)
+        with repository.writer():  # gc waits until what was found here is in the index
+            self._check_parts(repository, found, media_type)
+            check = (lambda: _check_immutable(repository, tags, digest)) if self._immutable else None
+            repository.put(data, media_type, digest, tags, check)
         headers = [
             ("Location", f"/v2/{repository.name}/manifests/{digest}"),
             ("Docker-Content-Digest", digest),
@@ -256,10 +254,8 @@ class Registry:
         for child in manifests.children(found):
             if (index and self._sparse) or child.get("urls") or _is_foreign(child):
                 continue
-            known = repository.find(child["digest"]) if index else repository.has_blob(child["digest"])
-            if index and not known:
-                known = repository.has_blob(child["digest"])  # artifacts pushed as blobs
-            if not known:
+            # whatever it is, its grace begins anew; in an index also artifacts pushed as blobs
+            if not repository.has_blob(child["digest"]):
                 code = "MANIFEST_UNKNOWN" if index else "MANIFEST_BLOB_UNKNOWN"
                 raise Refusal(
                     404, code, "the manifest refers to what is not here", {"digest": child["digest"]}
@@ -271,7 +267,7 @@ class Registry:
         found = repository.find(reference)
         if found is None:
             raise Refusal(404, "MANIFEST_UNKNOWN", "no such manifest", {"reference": reference})
-        if self._immutable and (":" not in reference or repository.is_tagged(reference)):
+        if self._immutable and (":" not in reference or repository.index.is_named(reference)):
             raise Refusal(405, "UNSUPPORTED", "tags of this registry are immutable", {"reference": reference})
         if ":" in reference:
             repository.remove(reference)
@@ -431,6 +427,13 @@ def _parts(path: str) -> tuple[str, str, str]:
     if len(parts) < 3 or parts[-2] not in ("manifests", "blobs", "referrers"):
         raise Refusal(404, "UNSUPPORTED", "not a path of the registry api")
     return "/".join(parts[:-2]), parts[-2], parts[-1]
+
+
+def _check_immutable(repository: Repository, tags: list[str], digest: str) -> None:
+    for tag in tags:
+        known = repository.index.named(repository.prefix + tag)
+        if known and known.get("digest") != digest:
+            raise Refusal(409, "TAG_INVALID", "tags of this registry are immutable", {"tag": tag})
 
 
 def _digest(text: str) -> str:

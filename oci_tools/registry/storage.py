@@ -16,6 +16,7 @@ from __future__ import annotations
 import os
 import stat
 import threading
+import time
 
 from oci_tools import document, fs
 from oci_tools.errors import Error
@@ -23,6 +24,7 @@ from oci_tools.image import digest as digests
 from oci_tools.image import layout as layouts
 from oci_tools.image import manifest as manifests
 from oci_tools.image import ref as refs
+from oci_tools.registry.index import Index
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,6 +44,7 @@ class Storage:
         self.path = os.path.abspath(path)
         self.single = os.path.exists(f"{self.path}/oci-layout")
         self._known: dict[str, Repository] = {}
+        self._index: Index | None = None  # of the one layout
         self._lock = threading.Lock()
         if self.single:
             layouts.Layout.open(self.path)
@@ -87,9 +90,10 @@ class Storage:
 
     def _one_of_layout(self, name: str) -> Repository | None:
         layout = layouts.Layout.open(self.path)
+        index = self._index = self._index or Index(layout)
         if name == self._own_name():
-            return Repository(name, layout)
-        found = Repository(name, layout, f"{name}:")
+            return Repository(name, layout, index=index)
+        found = Repository(name, layout, f"{name}:", index)
         return found if found.tags() else None
 
     def _own_name(self) -> str:
@@ -140,14 +144,17 @@ class Storage:
 class Repository:
     """One repository: a layout, with its index read once for each version of it."""
 
-    def __init__(self, name: str, layout: layouts.Layout, prefix: str = "") -> None:
+    def __init__(
+        self, name: str, layout: layouts.Layout, prefix: str = "", index: Index | None = None
+    ) -> None:
         self.name = name
         self.layout = layout
         self.prefix = prefix  # of names in the layout that are tags of this repository
-        self._stamp: tuple[int, int, int] | None = None
-        self._tags: dict[str, Descriptor] = {}
-        self._digests: dict[str, Descriptor] = {}
+        self.index = index or Index(layout)
+        self._tags: list[str] = []
+        self._tags_of = -1  # the version of the index that these are of
         self._subjects: dict[str, tuple[str, Descriptor] | None] = {}  # of manifests, which never change
+        self._referrers: dict[str, dict[str, Descriptor]] = {}
         self._lock = threading.Lock()
 
     def exists(self) -> bool:
@@ -159,45 +166,24 @@ class Repository:
 
     # -- manifests ----------------------------------------------------------------------
 
-    def _read(self) -> None:
-        """Read index.json again if it is another one now."""
-        try:
-            seen = os.stat(f"{self.layout.path}/index.json")
-        except OSError as error:
-            raise Error("cannot read", f"{self.layout.path}/index.json", error) from None
-        now = seen.st_ino, seen.st_mtime_ns, seen.st_size
-        with self._lock:
-            if now == self._stamp:
-                return
-            tags: dict[str, Descriptor] = {}
-            by_digest: dict[str, Descriptor] = {}
-            for descriptor in self.layout.index()["manifests"]:
-                name = layouts.ref_name(descriptor)
-                if (
-                    name is not None
-                    and name.startswith(self.prefix)
-                    and refs.is_tag(name[len(self.prefix) :])
-                ):
-                    tags.setdefault(name[len(self.prefix) :], descriptor)
-                if digests.valid(descriptor.get("digest")):
-                    by_digest.setdefault(descriptor["digest"], descriptor)
-            self._tags, self._digests, self._stamp = tags, by_digest, now
-
     def tags(self) -> list[str]:
         """All tags, sorted as the specification says: without regard to case."""
-        self._read()
-        return sorted(self._tags, key=lambda tag: (tag.lower(), tag))
-
-    def is_tagged(self, digest: str) -> bool:
-        self._read()
-        return any(descriptor.get("digest") == digest for descriptor in self._tags.values())
+        self.index.refresh()
+        if self._tags_of != self.index.version:
+            with self.index.lock:
+                version, names = self.index.version, list(self.index.names)
+            cut = len(self.prefix)
+            found = [n[cut:] for n in names if n.startswith(self.prefix) and refs.is_tag(n[cut:])]
+            found.sort(key=lambda tag: (tag.lower(), tag))
+            self._tags, self._tags_of = found, version
+        return self._tags
 
     def find(self, reference: str) -> Descriptor | None:
         """The descriptor of a tag or of a manifest's digest."""
-        self._read()
+        self.index.refresh()
         if not digests.valid(reference):
-            return self._tags.get(reference)
-        found = self._digests.get(reference)
+            return self.index.named(self.prefix + reference)
+        found = self.index.of_digest(reference)
         if found is None and os.path.exists(self.layout.blob_path(reference)):
             try:
                 inner = self.layout.find(reference)  # within an index, as other tools leave it
@@ -218,41 +204,71 @@ class Repository:
             descriptor = {**descriptor, "mediaType": manifests.kind(found, {})}
         return data, descriptor
 
-    def put(self, data: bytes, media_type: str, digest: str, tags: list[str]) -> None:
-        """Store a manifest under its digest and these tags; its blobs are held meanwhile."""
+    def put(
+        self, data: bytes, media_type: str, digest: str, tags: list[str], check: Callable[[], None] | None = None
+    ) -> None:
+        """Store a manifest under its digest and these tags; its blobs are held meanwhile.
+
+        check: called when gc is kept away, and nobody else can change a tag.
+        """
         with self.writer() as layout:
             descriptor = layout.put(data, media_type, digest.partition(":")[0])
-            names: list[str | None] = [self.prefix + tag for tag in tags]
-            for name in names or [None]:
-                layout.tag(name, descriptor)
+            self.used(digest, True)
+
+            def edit() -> None:
+                if check:
+                    check()
+                for tag in tags:
+                    self.index.tag(self.prefix + tag, descriptor)
+                if not tags:
+                    self.index.tag(None, descriptor)
+
+            self.index.change(edit, layout.fresh)
 
     def untag(self, tag: str) -> None:
-        self.layout.untag(self.prefix + tag)
+        self.index.change(lambda: self.index.untag(self.prefix + tag))
 
     def remove(self, digest: str) -> None:
         """Take a manifest away with all its tags."""
-
-        def change(index: dict[str, Any]) -> None:
-            index["manifests"] = [d for d in index["manifests"] if d.get("digest") != digest]
-
-        self.layout.update(change)
+        self.index.change(lambda: self.index.remove(digest))
         self.remove_blob(digest)
+
+    def used(self, digest: str, now: bool = False) -> None:
+        """Remember that somebody wants this manifest: its file's time says when last, to a minute."""
+        path = self.layout.blob_path(digest)
+        try:
+            if now or time.time() - os.stat(path).st_mtime > 60:
+                os.utime(path)
+        except OSError:
+            pass  # read-only, or gone
 
     # -- referrers ----------------------------------------------------------------------
 
     def referrers(self, subject: str) -> list[Descriptor]:
         """Descriptors of the manifests here whose subject is this digest."""
-        self._read()
-        found: dict[str, Descriptor] = {}
-        for digest, descriptor in list(self._digests.items()):
-            if digest not in self._subjects:
-                self._subjects[digest] = self._subject(descriptor)
-            entry = self._subjects[digest]
-            if entry and entry[0] == subject:
-                found[digest] = entry[1]
+        self.index.refresh()
+        with self._lock:
+            with self.index.lock:
+                new = [self.index.entries[n[0]] for d, n in self.index.digests.items() if d not in self._subjects]
+            for descriptor in new:
+                digest = descriptor["digest"]
+                entry = self._subjects[digest] = self._subject(descriptor)
+                if entry:
+                    self._referrers.setdefault(entry[0], {})[digest] = entry[1]
+            known = dict(self._referrers.get(subject, {}))
+        found = {digest: entry for digest, entry in known.items() if self.index.of_digest(digest)}
         for other in self._fallback(subject):  # pushed by clients who took us for an older registry
             found.setdefault(other["digest"], other)
         return list(found.values())
+
+    def subject(self, digest: str) -> str | None:
+        """The digest that a manifest refers to."""
+        if digest not in self._subjects:
+            descriptor = self.index.of_digest(digest)
+            found = self._subject(descriptor) if descriptor else None
+            return found[0] if found else None
+        entry = self._subjects[digest]
+        return entry[0] if entry else None
 
     def _subject(self, descriptor: Descriptor) -> tuple[str, Descriptor] | None:
         try:
@@ -269,7 +285,7 @@ class Repository:
             index = manifests.parse(*found) if found else {}
         except Error:
             return []
-        return [d for d in index.get("manifests", ()) if d["digest"] in self._digests]
+        return [d for d in index.get("manifests", ()) if self.index.of_digest(d["digest"])]
 
     # -- blobs --------------------------------------------------------------------------
 

@@ -35,6 +35,7 @@ class Upload:
         self._layout = repository.writer()
         self._ingest = Ingest(self._layout, None, algorithm, False)
         self._ingest.__enter__()
+        self._layout.close()  # its own file is locked; gc need not wait for slow clients
 
     @property
     def offset(self) -> int:
@@ -52,6 +53,7 @@ class Upload:
         try:
             if self._ingest.digest(algorithm) != digest:
                 return False
+            self._layout.hold()
             self._ingest.commit()
             return True
         finally:

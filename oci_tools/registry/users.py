@@ -153,17 +153,20 @@ class Rules:
         return any(EVERYBODY in names for names, _, _ in self._rules)
 
 
-def rule(who: str, repositories: str, actions: str) -> Rule:
-    """One rule of its three words; ValueError says what is wrong."""
+def pattern(name: str) -> Pattern[str]:
+    """A name in which * and ** stand for anything, within a component or at all."""
     import re
 
-    parts = re.split(r"(\*\*|\*)", repositories)
     wild = {"**": ".*", "*": "[^/]*"}
-    pattern = re.compile("".join(wild.get(part) or re.escape(part) for part in parts))
+    return re.compile("".join(wild.get(part) or re.escape(part) for part in re.split(r"(\*\*|\*)", name)))
+
+
+def rule(who: str, repositories: str, actions: str) -> Rule:
+    """One rule of its three words; ValueError says what is wrong."""
     wanted = set(actions.replace(",", " ").split())
     if not wanted or not wanted <= ACTIONS | {"*"}:
         raise ValueError("an action is pull, push, delete or *")
-    return frozenset(who.split(",")), pattern, ACTIONS if "*" in wanted else frozenset(wanted)
+    return frozenset(who.split(",")), pattern(repositories), ACTIONS if "*" in wanted else frozenset(wanted)
 
 
 def rules(text: str, path: str) -> Rules:
