@@ -116,6 +116,7 @@ def enter(entry: Entry, channel: Channel) -> None:
             raise Error("cannot join the namespaces of the container", None, error) from None
         _move(0, channel)  # the pid namespace is that of our children
         process.prctl(process.PR_SET_PDEATHSIG, 9)
+        channel.expect("go", "cannot enter the container")  # or we could be heard before the news of us
         os.setsid()
         if entry.flags & process.CLONE_NEWUSER:
             _become_root()

@@ -111,6 +111,7 @@ def _clone(made: Container, entry: child.Entry) -> None:
     made.state["pid"] = pid
     made.channel.send("go")
     launch.moved(made)
+    made.channel.send("go")
 
 
 def wanted(spec: dict[str, Any], args: Any) -> dict[str, Any]:

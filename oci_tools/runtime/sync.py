@@ -17,7 +17,7 @@ descriptors beside it where noted.  Every step may instead be answered by "error
       <------------------------------------ "ready"  all is done but the exec
 
     Two detours: a user namespace joined by path, and `exec`, make the real process beside the
-    first ("moved" + its pidfd); a seccomp filter that notifies gives "seccomp" + its listener.
+    first ("moved" + its pidfd, answered by "go"); a seccomp filter that notifies gives "seccomp" + its listener.
 
     then, on the same pair for `run`, on a connection to start.sock for `start`:
 
