@@ -382,7 +382,7 @@ def test_we_read_what_python_writes(entry: Any, form: int) -> None:
 @given(st.binary(max_size=2048), st.integers(1, 1000))
 def test_anything_is_read_or_refused(data: bytes, size: int) -> None:
     try:
-        read(data, size)
+        read(data, size, Limits.parse(["size=16M"]))  # a sparse file may say that it is huge
     except Error:
         pass
 
@@ -393,6 +393,6 @@ def test_a_changed_byte_is_read_or_refused(entries: list[Any], at: int, change: 
     data = bytearray(write(entries))
     data[at % len(data)] ^= change
     try:
-        read(bytes(data))
+        read(bytes(data), limits=Limits.parse(["size=16M"]))
     except Error:
         pass
