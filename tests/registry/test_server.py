@@ -741,7 +741,7 @@ def test_podman_both_ways(registry: Any, tmp_path: Path, busybox: Path) -> None:
 @pytest.mark.needs("docker", "dockerd", "skopeo")
 def test_docker_both_ways(registry: Any, public: Path, busybox: Path) -> None:
     daemon = subprocess.Popen(
-        ["dockerd", "--data-root", public / "data", "--exec-root", public / "exec", "--pidfile", public / "pid",
+        ["unshare", "--mount", "dockerd", "--data-root", public / "data", "--exec-root", public / "exec", "--pidfile", public / "pid",
          "-H", f"unix://{public}/sock", "--bridge=none", "--iptables=false", "--storage-driver", "vfs"],
         stderr=subprocess.PIPE, text=True,
     )  # fmt: skip

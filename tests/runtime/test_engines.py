@@ -83,7 +83,7 @@ def docker(place: Path) -> Iterator[Engine]:
     work.mkdir()
     (work / "config.json").write_text("{}")
     words = [
-        "unshare", "--net", "dockerd", "-H", f"unix://{work}/s", "--data-root", f"{work}/data",
+        "unshare", "--net", "--mount", "dockerd", "-H", f"unix://{work}/s", "--data-root", f"{work}/data",
         "--exec-root", f"{work}/exec", "-p", f"{work}/pid", "--bridge", "none", "--iptables=false",
         "--ip6tables=false", "--cgroup-parent", f"/{work.parent.name}", "--config-file", f"{work}/config.json",
         "--storage-driver", "vfs", "--add-runtime", f"oci={BIN}/oci-run", "--default-runtime", "oci",
