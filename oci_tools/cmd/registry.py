@@ -36,6 +36,8 @@ SERVE: tuple[cli.Option, ...] = (
     ("--gc MINUTES", "int", 0, "collect garbage each time that many minutes have passed"),
     *GC[:2],
     ("--access-log", "flag", False, "write each request as a line of JSON to standard error"),
+    ("--metrics", "flag", False, "count what is done, for prometheus, at /metrics"),
+    ("--webhook URL", "list", (), "tell this address of each push, pull and delete"),
     ("--stop-timeout SECONDS", "int", 10, "how long requests in flight may take at the end"),
 )
 LISTING: tuple[cli.Option, ...] = (

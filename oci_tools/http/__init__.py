@@ -116,6 +116,9 @@ class Server:
             self.stopping = True
         self._wake()
 
+    def open_connections(self) -> int:
+        return len(self._open)
+
     def _wake(self) -> None:
         try:
             os.write(self._wake_w, b"\0")

@@ -16,8 +16,10 @@ from oci_tools import document
 from oci_tools.errors import Error, Usage
 from oci_tools.http import Server
 from oci_tools.registry import retention
+from oci_tools.registry.metrics import Metrics
 from oci_tools.registry.server import Registry
 from oci_tools.registry.storage import Storage
+from oci_tools.registry.webhook import Webhook
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
     from oci_tools.http import Request
     from oci_tools.registry.access import Access
 
+    Told = Callable[[Request, int, int, float], None]
+
 LISTEN_FDS = 3  # the first descriptor that systemd passes on (sd_listen_fds(3))
 MIN_KEY = 32  # bytes of a key that signs tokens
 
@@ -36,6 +40,8 @@ def serve(args: Any, say: Callable[[str], None]) -> None:
     """Serve until SIGTERM or SIGINT; `say` is told what goes wrong meanwhile, a line each."""
     _more_descriptors()
     passed = _passed_sockets()
+    metrics = Metrics()
+    hooks = [Webhook(url, say) for url in args.webhook]
     registry = Registry(
         Storage(args.dir),
         read_only=args.read_only,
@@ -43,11 +49,17 @@ def serve(args: Any, say: Callable[[str], None]) -> None:
         immutable=args.immutable_tags,
         sparse=args.sparse_index,
         access=access(args, say),
+        told=_to_all(hooks) if hooks else None,
     )
     tls = Certificate(args, say)
-    server = Server(
-        registry, tls=tls.context, log=_log if args.access_log else None, broken=lambda r: _broken(r, say)
-    )
+    server = Server(registry, tls=tls.context, broken=lambda r: _broken(r, say))
+    server.log = _log if args.access_log else None
+    if args.metrics:
+        server.log = _both(metrics.answered, server.log)
+        metrics.gauges["uploads"] = registry.uploads.count
+        metrics.gauges["connections"] = server.open_connections
+        metrics.gauges["events_lost"] = lambda: sum(hook.lost for hook in hooks)
+        registry.pages["/metrics"] = metrics
     server.tick = lambda: tls.refresh(server)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: server.stop(float(args.stop_timeout)))
@@ -55,12 +67,14 @@ def serve(args: Any, say: Callable[[str], None]) -> None:
     for address in [f"fd:{fd}" for fd in passed] if passed and not args.listen else args.listen or ["127.0.0.1:0"]:
         print(server.listen(address), flush=True)
     _ready()
-    collector = Collector(registry.storage, args, say)
+    collector = Collector(registry.storage, args, say, metrics)
     try:
         server.serve()
     finally:
         collector.stop()
         registry.close()
+        for hook in hooks:
+            hook.stop(float(args.stop_timeout))
 
 
 def _more_descriptors() -> None:
@@ -73,8 +87,9 @@ def _more_descriptors() -> None:
 class Collector:
     """Collects garbage again and again, in a thread of its own."""
 
-    def __init__(self, storage: Storage, args: Any, say: Callable[[str], None]) -> None:
+    def __init__(self, storage: Storage, args: Any, say: Callable[[str], None], metrics: Metrics) -> None:
         self._storage = storage
+        self._metrics = metrics
         self._args = args
         self._say = say
         self._stop = threading.Event()
@@ -86,7 +101,9 @@ class Collector:
         while not self._stop.wait(self._args.gc * 60.0):
             try:
                 rules = retention.load(self._args.retention)
-                for _ in retention.collect(self._storage, rules, self._args.grace * 60.0):
+                for row in retention.collect(self._storage, rules, self._args.grace * 60.0):
+                    if row["tag"] is None:
+                        self._metrics.count("collected_bytes", row["size"] or 0)
                     if self._stop.is_set():
                         return
             except Error as error:  # a lock that is held for long, a disk that fails: the next time, perhaps
@@ -220,6 +237,23 @@ class Certificate:
             other_ways = args.htpasswd or args.anonymous_read
             context.verify_mode = ssl.CERT_OPTIONAL if other_ways else ssl.CERT_REQUIRED
         return context
+
+
+def _to_all(hooks: list[Webhook]) -> Callable[[dict[str, Any]], None]:
+    def told(event: dict[str, Any]) -> None:
+        for hook in hooks:
+            hook.put(event)
+
+    return told
+
+
+def _both(metrics: Told, log: Told | None) -> Told:
+    def told(request: Request, status: int, size: int, seconds: float) -> None:
+        metrics(request, status, size, seconds)
+        if log:
+            log(request, status, size, seconds)
+
+    return told
 
 
 # -- what is said ------------------------------------------------------------------------------

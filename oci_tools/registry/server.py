@@ -17,6 +17,7 @@ place by path only, so it is right behind any proxy.
 from __future__ import annotations
 
 import errno
+import os
 
 from oci_tools import document
 from oci_tools.errors import Error
@@ -32,7 +33,7 @@ from oci_tools.registry.uploads import Upload, Uploads
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from typing import Any
 
 FOREVER = "max-age=31536000"  # what a digest names does not change
@@ -51,10 +52,13 @@ class Registry:
         immutable: bool = False,
         sparse: bool = False,
         access: Access | None = None,
+        told: Callable[[dict[str, Any]], None] | None = None,
     ) -> None:
         """immutable: a tag stays what it is; sparse: an index may lack some of its manifests;
-        access: None lets everybody do everything."""
+        access: None lets everybody do everything; told: of every event (webhook.py)."""
         self.storage = storage
+        self.pages: dict[str, Callable[[Request], Response]] = {"/health": self._health}
+        self._told = told
         self._access = access
         self.uploads = Uploads()
         self._read_only = read_only
@@ -81,6 +85,9 @@ class Registry:
         path = request.path
         if path == "/token" and self._access:
             return self._access.token(request)
+        if path in self.pages:
+            self._only(request, "GET", "HEAD")
+            return self.pages[path](request)
         if not path.startswith("/v2/") and path != "/v2":
             raise Refusal(404, "UNSUPPORTED", "not a path of the registry api")
         caller = self._access.caller(request) if self._access else Caller()
@@ -109,6 +116,19 @@ class Registry:
             return self._blob(request, self._repository(name), _digest(reference))
         self._only(request, "GET")
         return self._referrers(request, name, _digest(reference))
+
+    def _health(self, request: Request) -> Response:
+        """Whether what we serve can be reached; for those who start and stop servers."""
+        good = os.access(self.storage.path, os.R_OK | os.X_OK | (0 if self._read_only else os.W_OK))
+        status, text = (200, "ok") if good else (503, "storage cannot be used")
+        return Response(status, [("Content-Type", "text/plain"), ("Cache-Control", "no-store")], f"{text}\n".encode())
+
+    def _tell(self, action: str, request: Request, name: str, descriptor: dict[str, Any], reference: str) -> None:
+        if self._told:
+            from oci_tools.registry.webhook import event
+
+            tag = reference if ":" not in reference else None
+            self._told(event(action, request, name, descriptor, tag))
 
     def _check(self, request: Request, caller: Caller, name: str, kind: str) -> None:
         """Whether the caller may do this there, and anybody."""
@@ -190,13 +210,15 @@ class Registry:
             return self._put_manifest(request, self._repository_to_write(name), reference)
         repository = self._repository(name)
         if request.method == "DELETE":
-            return self._delete_manifest(repository, reference)
+            return self._delete_manifest(request, repository, reference)
         found = repository.manifest(reference)
         if found is None:
             raise Refusal(404, "MANIFEST_UNKNOWN", "no such manifest", {"name": name, "reference": reference})
         data, descriptor = found
         digest = descriptor["digest"]
         repository.used(digest)
+        if request.method == "GET":
+            self._tell("pull", request, name, descriptor, reference)
         headers = [("Docker-Content-Digest", digest), ("ETag", f'"{digest}"'), VERSION]
         if request.header("If-None-Match").strip('"') == digest:
             return Response(304, headers)
@@ -220,12 +242,15 @@ class Registry:
             self._check_parts(repository, found, media_type)
             check = (lambda: _check_immutable(repository, tags, digest)) if self._immutable else None
             repository.put(data, media_type, digest, tags, check)
+        descriptor = {"mediaType": media_type, "digest": digest, "size": len(data)}
+        for one in tags or [digest]:
+            self._tell("push", request, repository.name, descriptor, one)
         headers = [
             ("Location", f"/v2/{repository.name}/manifests/{digest}"),
             ("Docker-Content-Digest", digest),
             VERSION,
         ]
-        refers = referrer(found, {"mediaType": media_type, "digest": digest, "size": len(data)})
+        refers = referrer(found, descriptor)
         if refers:
             headers.append(("OCI-Subject", refers[0]))
         if ":" in reference:
@@ -261,7 +286,7 @@ class Registry:
                     404, code, "the manifest refers to what is not here", {"digest": child["digest"]}
                 )
 
-    def _delete_manifest(self, repository: Repository, reference: str) -> Response:
+    def _delete_manifest(self, request: Request, repository: Repository, reference: str) -> Response:
         if not self._delete:
             raise Refusal(405, "UNSUPPORTED", "this registry deletes nothing")
         found = repository.find(reference)
@@ -273,6 +298,7 @@ class Registry:
             repository.remove(reference)
         else:
             repository.untag(reference)
+        self._tell("delete", request, repository.name, found, reference)
         return Response(202, [VERSION])
 
     # -- blobs --------------------------------------------------------------------------

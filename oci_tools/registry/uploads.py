@@ -102,6 +102,9 @@ class Uploads:
         for upload in old:
             self.forget(upload)
 
+    def count(self) -> int:
+        return len(self._all)
+
     def close(self) -> None:
         for upload in list(self._all.values()):
             self.forget(upload)
