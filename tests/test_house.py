@@ -11,7 +11,6 @@ import re
 import shutil
 import subprocess
 import sys
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -321,8 +320,18 @@ def test_a_page_is_well_formed(path: Path) -> None:
 
 # -- small things ---------------------------------------------------------------------------
 
-# Files over 400 lines and functions over 50: this list may only shrink.
-LONG: dict[str, int] = {}
+# Files over 400 lines and functions over 50, and what they may not grow beyond: this list may only shrink.
+LONG: dict[str, int] = {
+    "compress.py": 420,
+    "fetch.py": 430,
+    "image/files.py": 500,
+    "registry/client.py": 460,
+    "registry/pull.py": 420,
+    "registry/server.py": 500,
+    "runtime/cgroup.py": 430,
+    "runtime/child.py": 520,
+    "runtime/mounts.py": 420,
+}
 
 
 def long_things() -> Iterator[tuple[str, int]]:
@@ -338,9 +347,10 @@ def long_things() -> Iterator[tuple[str, int]]:
 
 
 def test_long_things_only_shrink() -> None:
-    for name, length in long_things():
-        if name not in LONG or length > LONG[name]:
-            warnings.warn(f"{name} has {length} lines", stacklevel=1)
+    found = dict(long_things())
+    grown = {name: length for name, length in found.items() if length > LONG.get(name, 0)}
+    assert not grown, "make it shorter, or two things"
+    assert not LONG.keys() - found.keys(), "short again: take it off the list"
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
