@@ -51,7 +51,7 @@ MAY_IMPORT = {
     "bundle": "errors fs document image layer runtime",
     "build": "errors fs document image layer bundle fetch compress",
     # `cli`: what people say to a container is declared in its form.
-    "container": "errors fs document cli linux image layer bundle registry net volume runtime",
+    "container": "errors fs document cli linux tar compress image layer bundle registry net volume runtime",
     "engine": "errors fs document linux http",
 }
 # A package of others has one importing module; the version number may be read by anybody.
