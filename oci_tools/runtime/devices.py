@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     from oci_tools.runtime.mounts import Tree
 
+    Exceptions = dict[tuple[str, int, int], set[str]]  # (type, major, minor), -1 for all -> letters of access
+
 # Supplied whatever config.json says (runtime-spec, "Default Devices").
 DEFAULTS = tuple(
     {"path": f"/dev/{name}", "type": "c", "major": major, "minor": minor, "fileMode": 0o666, "uid": 0, "gid": 0}
@@ -66,7 +68,7 @@ def make(tree: Tree, spec: dict[str, Any], bind: bool) -> None:
     for entry in wanted(spec):
         try:
             if bind:
-                _bind(tree, entry["path"])
+                _bind(tree, entry)
             else:
                 _node(tree, entry)
         except OSError as error:
@@ -105,8 +107,18 @@ def _node(tree: Tree, entry: dict[str, Any]) -> None:
         os.close(parent)
 
 
-def _bind(tree: Tree, path: str) -> None:
-    tree.place(mount.open_tree(mount.AT_FDCWD, path, mount.OPEN_TREE_CLONE), path, directory=False)
+def _bind(tree: Tree, entry: dict[str, Any]) -> None:
+    """The host's node of that name, if it is the device that is meant."""
+    path = entry["path"]
+    fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    try:
+        found = os.fstat(fd)
+        number = os.makedev(entry["major"], entry["minor"]) if entry["type"] != "p" else 0
+        if found.st_rdev != number:
+            raise Error("cannot make device", path, "the host's device of that name is another")
+        tree.place(mount.open_tree(fd, "", mount.OPEN_TREE_CLONE | mount.AT_EMPTY_PATH), path, directory=False)
+    finally:
+        os.close(fd)
 
 
 def _parent(tree: Tree, path: str) -> tuple[int, str]:
@@ -155,23 +167,55 @@ def rules(spec: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def rules_v1(listed: list[dict[str, Any]]) -> list[tuple[str, str]]:
-    """(file, line) pairs for the devices controller."""
-    lines = []
+    """(file, line) pairs for the devices controller of a new group.
+
+    The controller has one default and exceptions from it, each taken back only as it was
+    given.  So the rules are played through first; what it cannot express is an Error,
+    rather than a device that stays allowed.
+    """
+    default = True
+    exceptions: Exceptions = {}
     for rule in listed:
+        allow, access = bool(rule["allow"]), set(rule.get("access") or "rwm")
         kind = rule.get("type") or "a"
-        numbers = ":".join("*" if rule.get(n) in (None, -1) else str(rule[n]) for n in ("major", "minor"))
-        access = rule.get("access") or "rwm"
-        file = "devices.allow" if rule["allow"] else "devices.deny"
-        lines.append((file, "a" if kind == "a" else f"{'c' if kind == 'u' else kind} {numbers} {access}"))
+        major, minor = (-1 if rule.get(n) is None else rule[n] for n in ("major", "minor"))
+        if kind == "a" and major == minor == -1 and len(access) == 3:
+            default = allow
+            exceptions.clear()
+            continue
+        for letter in {"a": "bc", "u": "c"}.get(kind, kind):
+            if allow != default:
+                exceptions.setdefault((letter, major, minor), set()).update(access)
+            else:
+                _take_back(exceptions, (letter, major, minor), access, rule)
+    lines = [("devices.allow" if default else "devices.deny", "a")]
+    for (letter, major, minor), access in exceptions.items():
+        numbers = ":".join("*" if n == -1 else str(n) for n in (major, minor))
+        if access:
+            text = "".join(c for c in "rwm" if c in access)
+            lines.append(("devices.deny" if default else "devices.allow", f"{letter} {numbers} {text}"))
     return lines
 
 
+def _take_back(exceptions: Exceptions, key: tuple[str, int, int], access: set[str], rule: dict[str, Any]) -> None:
+    """Remove `access` from the exceptions that lie within a rule's devices."""
+    for other, held in exceptions.items():
+        if other[0] != key[0] or not all(-1 in pair or pair[0] == pair[1] for pair in zip(other, key, strict=True)):
+            continue  # other devices
+        if all(n in (-1, o) for n, o in zip(key[1:], other[1:], strict=True)):
+            held -= access
+        elif held & access and rule not in _ALWAYS:
+            what = "config.json: linux.resources.devices: cgroup v1 cannot make an exception from an exception"
+            raise Error(what, f"{key[0]} {key[1]}:{key[2]}")
+
+
 def program(listed: list[dict[str, Any]]) -> bytes:
-    """The cgroup v2 device program: the last rule that matches decides, else nothing is allowed.
+    """The cgroup v2 device program: for each kind of access the last rule decides, else nothing is allowed.
 
     struct bpf_cgroup_dev_ctx { u32 access_type (device type | access << 16), major, minor }
-    r1 context -> r2 type, r3 access, r4 major, r5 minor.  An allowing rule matches what asks
-    for no more than it allows, a denying one what asks for any of what it denies.
+    r1 context -> r2 type, r3 access not yet allowed, r4 major, r5 minor.  From the last rule
+    to the first: an allowing one that matches takes its kinds from r3, a denying one refuses
+    what is left of its own.
     """
     code = bytearray()
 
@@ -187,19 +231,20 @@ def program(listed: list[dict[str, Any]]) -> bytes:
     for rule in reversed(listed):
         kind = {"c": 2, "u": 2, "b": 1}.get(rule.get("type") or "a")
         access = sum({"m": 1, "r": 2, "w": 4}[c] for c in set(rule.get("access") or "rwm"))
-        tests: list[tuple[int, int, int]] = []  # (jump past this rule if, register, value)
-        if kind:
-            tests.append((0x55, 2, kind))  # type != kind
+        tests: list[tuple[int, int]] = [(2, kind)] if kind else []  # (register, value): past this rule if another
         for register, member in ((4, "major"), (5, "minor")):
             if rule.get(member) not in (None, -1):
-                tests.append((0x55, register, rule[member]))
-        size = len(tests) + 2 + (3 if access != 7 else 0)
-        for at, (op, register, value) in enumerate(tests):
-            put(op, register, off=size - at - 1, imm=value)
-        if access != 7:
+                tests.append((register, rule[member]))
+        size = len(tests) + (2 if access == 7 else 4 if rule["allow"] else 5)
+        for at, (register, value) in enumerate(tests):
+            put(0x55, register, off=size - at - 1, imm=value)  # if != value
+        if access != 7 and rule["allow"]:
+            put(0x54, 3, imm=~access & 7)  # w3 &= ~access
+            put(0x55, 3, off=2, imm=0)  # if anything is left
+        elif access != 7:
             put(0xBC, 1, 3)  # w1 = w3
-            put(0x54, 1, imm=(~access & 7) if rule["allow"] else access)  # w1 &= what decides
-            put(0x55 if rule["allow"] else 0x15, 1, off=2, imm=0)
+            put(0x54, 1, imm=access)  # w1 &= access
+            put(0x15, 1, off=2, imm=0)  # if nothing of it is asked for
         put(0xB7, 0, imm=1 if rule["allow"] else 0)  # r0 = verdict
         put(0x95)  # exit
         if size == 2:
