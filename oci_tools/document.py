@@ -48,6 +48,10 @@ def loads(data: bytes | bytearray | str, subject: object = "document", scan: Any
         start = _skip(text, 0)
         value, end = (scan or _scan)(text, start)
         end = _skip(text, end)
+    except SystemError:  # CPython 3.11's scanner cannot say what is wrong before this is imported
+        import json.decoder  # noqa: F401
+
+        return loads(data, subject, scan)
     except (ValueError, StopIteration, RecursionError) as error:
         raise Error("cannot read", subject, _why(error)) from None
     if end != len(text):

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -104,6 +107,13 @@ def test_depth_is_an_error_not_a_crash() -> None:
 def test_what_others_may_write_but_we_may_not_is_an_error() -> None:
     with pytest.raises(Error, match="cannot write document"):
         document.dumps(document.loads("[1e999]"))
+
+
+def test_errors_need_nothing_imported_before() -> None:
+    code = "import sys; sys.path.insert(0, sys.argv[1]); from oci_tools import document; document.loads('[1, ')"
+    top = Path(document.__file__).parent.parent
+    done = subprocess.run([sys.executable, "-IS", "-c", code, top], capture_output=True, text=True)
+    assert done.stderr.splitlines()[-1].startswith("oci_tools.errors.Error: cannot read 'document': not valid json: ")
 
 
 def test_a_file_that_is_missing_is_named(tmp_path: Any) -> None:
