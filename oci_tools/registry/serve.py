@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from oci_tools.http import Request
     from oci_tools.registry.access import Access
+    from oci_tools.registry.upstream import Upstreams
 
     Told = Callable[[Request, int, int, float], None]
 
@@ -42,14 +43,16 @@ def serve(args: Any, say: Callable[[str], None]) -> None:
     passed = _passed_sockets()
     metrics = Metrics()
     hooks = [Webhook(url, say) for url in args.webhook]
+    storage = Storage(args.dir)
     registry = Registry(
-        Storage(args.dir),
+        storage,
         read_only=args.read_only,
         delete=args.delete,
         immutable=args.immutable_tags,
         sparse=args.sparse_index,
         access=access(args, say),
         told=_to_all(hooks) if hooks else None,
+        upstreams=_upstreams(storage, args),
     )
     tls = Certificate(args, say)
     server = Server(registry, tls=tls.context, broken=lambda r: _broken(r, say))
@@ -75,6 +78,14 @@ def serve(args: Any, say: Callable[[str], None]) -> None:
         registry.close()
         for hook in hooks:
             hook.stop(float(args.stop_timeout))
+
+
+def _upstreams(storage: Storage, args: Any) -> Upstreams | None:
+    if not args.upstream:
+        return None
+    from oci_tools.registry.upstream import Upstreams
+
+    return Upstreams(storage, args.upstream, float(args.upstream_ttl), args.authfile)
 
 
 def _more_descriptors() -> None:

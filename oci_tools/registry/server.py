@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Any
 
+    from oci_tools.registry.upstream import Upstreams
+
 FOREVER = "max-age=31536000"  # what a digest names does not change
 PAGE = 10_000  # entries of a list at most
 
@@ -53,12 +55,15 @@ class Registry:
         sparse: bool = False,
         access: Access | None = None,
         told: Callable[[dict[str, Any]], None] | None = None,
+        upstreams: Upstreams | None = None,
     ) -> None:
         """immutable: a tag stays what it is; sparse: an index may lack some of its manifests;
-        access: None lets everybody do everything; told: of every event (webhook.py)."""
+        access: None lets everybody do everything; told: of every event (webhook.py);
+        upstreams: where what is missing comes from."""
         self.storage = storage
         self.pages: dict[str, Callable[[Request], Response]] = {"/health": self._health}
         self._told = told
+        self._upstreams = upstreams
         self._access = access
         self.uploads = Uploads()
         self._read_only = read_only
@@ -208,6 +213,8 @@ class Registry:
             raise Refusal(400, "MANIFEST_INVALID", "neither a tag nor a digest", {"reference": reference})
         if request.method == "PUT":
             return self._put_manifest(request, self._repository_to_write(name), reference)
+        if self._upstreams and request.method != "DELETE":
+            self._upstreams.manifest(name, reference)
         repository = self._repository(name)
         if request.method == "DELETE":
             return self._delete_manifest(request, repository, reference)
@@ -314,6 +321,12 @@ class Registry:
         if request.method == "HEAD":
             repository.has_blob(digest)  # whoever asks so may rely on it: its grace begins anew
         found = repository.open_blob(digest)
+        if found is None and self._upstreams and request.method == "GET":
+            filling = self._upstreams.blob(repository, digest)
+            if filling:
+                kind = [("Content-Type", "application/octet-stream"), ("Content-Length", str(filling.size))]
+                return Response(200, [*kind, ("Docker-Content-Digest", digest), VERSION], filling)
+            found = repository.open_blob(digest)
         if found is None:
             raise Refusal(404, "BLOB_UNKNOWN", "no such blob", {"digest": digest})
         fd, size = found

@@ -205,14 +205,22 @@ class Repository:
         return data, descriptor
 
     def put(
-        self, data: bytes, media_type: str, digest: str, tags: list[str], check: Callable[[], None] | None = None
+        self,
+        data: bytes,
+        media_type: str,
+        digest: str,
+        tags: list[str],
+        check: Callable[[], None] | None = None,
+        marks: dict[str, str] | None = None,
     ) -> None:
         """Store a manifest under its digest and these tags; its blobs are held meanwhile.
 
-        check: called when gc is kept away, and nobody else can change a tag.
+        check: called when gc is kept away, and nobody else can change a tag; marks: annotations
+        of its entries in the index.
         """
         with self.writer() as layout:
             descriptor = layout.put(data, media_type, digest.partition(":")[0])
+            descriptor |= {"annotations": marks} if marks else {}
             self.used(digest, True)
 
             def edit() -> None:

@@ -1,0 +1,108 @@
+"""oci-registry as a pull-through cache of several registries, beside what is pushed to it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import Registry
+from tests.peers import Answer, Docker, Fake, digest
+from tests.registry.test_operate import start
+from tests.registry.test_server import Client
+
+
+@pytest.fixture
+def cache(oci: Any, registry: Any, tmp_path: Path) -> Registry:
+    return start(oci, tmp_path, "--upstream", f"hub={registry.host}", "--upstream-ttl", "0")
+
+
+def test_what_is_missing_comes_from_there_once(registry: Any, cache: Any) -> None:
+    there, here = Client(registry.host), Client(cache.host)
+    layer = os.urandom(3_000_000)
+    image = there.image("team/app", "1", layer)
+    for _ in range(2):
+        assert here("HEAD", "/v2/hub/team/app/manifests/1").headers["Docker-Content-Digest"] == image["digest"]
+        blob = here("GET", f"/v2/hub/team/app/blobs/{digest(layer)}")
+        assert blob.status == 200 and blob.body == layer
+    assert here("GET", f"/v2/hub/team/app/manifests/{image['digest']}").status == 200
+    assert here("GET", "/v2/hub/team/app/tags/list").json["tags"] == ["1"]
+    registry.process.terminate()
+    registry.process.wait()
+    assert here("GET", "/v2/hub/team/app/manifests/1").status == 200  # old is better than nothing
+    assert here("GET", f"/v2/hub/team/app/blobs/{digest(layer)}").body == layer
+    assert here("GET", "/v2/hub/team/app/manifests/2").status == 503
+    assert here("GET", "/v2/other/app/manifests/1").status == 404
+
+
+def test_a_tag_is_followed_and_a_pushed_one_is_ours(registry: Any, cache: Any) -> None:
+    there, here = Client(registry.host), Client(cache.host)
+    there.image("app", "latest", b"1")
+    assert here("GET", "/v2/hub/app/manifests/latest").status == 200
+    newer = there.image("app", "latest", b"2")["digest"]
+    assert here("GET", "/v2/hub/app/manifests/latest").headers["Docker-Content-Digest"] == newer
+    ours = here.image("hub/app", "latest", b"3")["digest"]
+    there.image("app", "latest", b"4")
+    assert here("GET", "/v2/hub/app/manifests/latest").headers["Docker-Content-Digest"] == ours
+    assert here.image("local/app", "latest", b"5") and here("GET", "/v2/hub/none/manifests/1").status == 404
+    assert here("GET", "/v2/hub/app/blobs/" + digest(b"none")).status == 404
+
+
+def test_many_who_ask_at_once_cost_one_fetch(cache: Any, registry: Any) -> None:
+    layer = os.urandom(5_000_000)
+    Client(registry.host).image("app", "1", layer)
+    Client(cache.host)("GET", "/v2/hub/app/manifests/1")
+    got: list[bytes] = []
+
+    def pull() -> None:
+        got.append(Client(cache.host)("GET", f"/v2/hub/app/blobs/{digest(layer)}").body)
+
+    threads = [threading.Thread(target=pull) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert got == [layer] * 6 and not (cache.dir / "hub/app/.ingest").exists()
+
+
+def test_bad_bytes_from_there_are_not_kept_and_not_completed(oci: Any, tmp_path: Path) -> None:
+    with Fake() as fake:
+        layer = b"x" * 100_000
+        fake.image("app", "1", [layer])
+        fake.on("GET", f"/v2/app/blobs/{digest(layer)}", Answer(200, {}, b"y" * 100_000))
+        server = start(oci, tmp_path, "--upstream", f"={fake.host}")
+        here = Client(server.host)
+        assert here("GET", "/v2/app/manifests/1").status == 200
+        with pytest.raises(Exception, match="IncompleteRead|Remote|closed|reset"):
+            here("GET", f"/v2/app/blobs/{digest(layer)}")
+        assert not (server.dir / "app/blobs/sha256" / digest(layer)[7:]).exists()
+
+
+@pytest.mark.needs("docker-registry", "skopeo")
+def test_several_upstreams_and_real_clients(oci: Any, registry: Any, busybox: Path, tmp_path: Path) -> None:
+    with Docker(tmp_path / "peer") as peer:
+        oci("push", f"{busybox}:latest", f"{peer.host}/library/box:1")
+        oci("push", f"{busybox}:latest", f"{registry.host}/team/box:2")
+        words = ("--upstream", f"hub={peer.host}/library", "--upstream", f"ours={registry.host}", "--upstream", f"={peer.host}")
+        server = start(oci, tmp_path, *words)
+        for name in ("hub/box:1", "ours/team/box:2", "library/box:1"):
+            subprocess.run(
+                ["skopeo", "--insecure-policy", "copy", "--src-tls-verify=false", f"docker://{server.host}/{name}",
+                 f"oci:{tmp_path}/out:{name.replace('/', '-').replace(':', '-')}"],
+                check=True, env=oci.env, capture_output=True,
+            )  # fmt: skip
+        oci("pull", f"{server.host}/hub/box:1", "./img")
+        oci("push", "./img:1", f"{server.host}/mine:1")
+        repositories = Client(server.host)("GET", "/v2/_catalog").json["repositories"]
+        assert repositories == ["hub/box", "library/box", "mine", "ours/team/box"]
+        assert json.loads((server.dir / "hub/box/index.json").read_text())["manifests"][0]["annotations"]
+
+
+@pytest.mark.parametrize("word", ["x", "=", "a=", "A B=host", "a=ho st"])
+def test_words_that_make_no_sense(oci: Any, tmp_path: Path, word: str) -> None:
+    assert "invalid upstream" in oci("registry", "serve", "--upstream", word, tmp_path / "store", code=2).stderr
