@@ -74,7 +74,7 @@ def test_the_interpreter_cannot_be_overwritten(box: Any, python: Path, how: str)
     from oci_tools.linux import caps
 
     every = list(caps.NAMES)
-    box.process["capabilities"] = {name: every for name in ("bounding", "effective", "permitted")}
+    box.process["capabilities"] = dict.fromkeys(("bounding", "effective", "permitted"), every)
     for place in "/usr/lib", "/lib64", "/lib":
         box.mount(place, place, "rbind", "ro")
     (box.rootfs / "attack").write_text("#!/proc/self/exe\n" + OVERWRITE)
