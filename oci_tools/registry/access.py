@@ -117,6 +117,14 @@ class Access:
         if not granted or (not caller.user and not self._rules().anonymous()):
             raise self._unknown(request, "log in to do this", 'scope="registry:catalog:*"', None, caller)
 
+    def asks_people(self, caller: Caller) -> bool:
+        """Whether somebody with a browser has to log in before there is anything to see."""
+        return not caller.user and not self._rules().anonymous()
+
+    def ask_people(self) -> Response:
+        """A browser knows no tokens: it is asked for name and password."""
+        return Response(401, [_BASIC, ("Content-Type", "text/plain")], b"log in to see this\n")
+
     def _unknown(
         self, request: Request, message: str, more: str = "", detail: object = None, caller: Caller | None = None
     ) -> Refusal:
@@ -152,7 +160,7 @@ class Access:
             user, scopes = self._form(request)
         elif request.method == "GET":
             scopes = [value for key, value in request.queries() if key == "scope"]
-            user = self._login(request).user
+            user = self.login(request).user
         else:
             raise Refusal(405, "UNSUPPORTED", "this is not for tokens", headers=[("Allow", "GET, POST")])
         if not user and not self._rules().anonymous():
@@ -167,7 +175,8 @@ class Access:
         body = {"token": token, "access_token": token, "expires_in": LIFE, "issued_at": stamp}
         return Response(200, [("Content-Type", JSON), ("Cache-Control", "no-store"), VERSION], document.dumps(body))
 
-    def _login(self, request: Request) -> Caller:
+    def login(self, request: Request) -> Caller:
+        """Who sent a request for tokens, or with a browser."""
         try:
             return self.caller(request)
         except Refusal as refusal:  # here a name and a password are asked for, not a token

@@ -8,6 +8,7 @@
     GET    /v2/NAME/referrers/DIGEST?artifactType=
     POST   /v2/NAME/blobs/uploads/                ?mount=DIGEST[&from=NAME], ?digest=DIGEST
     PATCH  /v2/NAME/blobs/uploads/ID              GET, PUT ?digest=, DELETE too
+    GET    /                                      for people, see page.py
     GET    /token?service=&scope=                 see access.py
 
 Bytes are stored and served as they came, docker schema 2 too.  An answer names its own
@@ -93,15 +94,18 @@ class Registry:
         if path in self.pages:
             self._only(request, "GET", "HEAD")
             return self.pages[path](request)
-        if not path.startswith("/v2/") and path != "/v2":
+        if not path.startswith("/v2/") and path not in ("/v2", "/"):
             raise Refusal(404, "UNSUPPORTED", "not a path of the registry api")
-        caller = self._access.caller(request) if self._access else Caller()
+        access = self._access
+        caller = (access.login(request) if path == "/" else access.caller(request)) if access else Caller()
         request.user = caller.user
         if path in ("/v2/", "/v2"):
             if self._access:
                 self._access.check_login(request, caller)
             self._only(request, "GET", "HEAD")
             return Response(200, [("Content-Type", JSON), VERSION], b"{}\n")
+        if path == "/":
+            return self._page_for_people(request, caller)
         if path == "/v2/_catalog":
             self._only(request, "GET")
             return self._page(request, "repositories", self._names(request, caller), {})
@@ -121,6 +125,17 @@ class Registry:
             return self._blob(request, self._repository(name), _digest(reference))
         self._only(request, "GET")
         return self._referrers(request, name, _digest(reference))
+
+    def _page_for_people(self, request: Request, caller: Caller) -> Response:
+        from oci_tools.registry import page
+
+        self._only(request, "GET", "HEAD")
+        name, access = request.query("repository"), self._access
+        if access and access.asks_people(caller):
+            return access.ask_people()
+        names = [n for n in self.storage.names() if not access or access.sees(caller, n)] if not name else []
+        may = not access or access.sees(caller, name)
+        return page.show(request, names, self.storage.repository(name) if may else None)
 
     def _health(self, request: Request) -> Response:
         """Whether what we serve can be reached; for those who start and stop servers."""
