@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 HEAD_READ = 1 << 14  # bytes of a head taken at once: h11 looks at its limit between two reads
 DRAIN = 1 << 20  # bytes of an unread body that are skipped to keep a connection
+LINGER = 2.0  # seconds for which a body that nobody wants is taken at the end
 TLS_HELLO = 0x16  # the first byte of a client that speaks TLS to a plain port
 
 
@@ -268,9 +269,9 @@ class Connection:
         try:
             self.sock.shutdown(socket.SHUT_WR)
             self.sock.settimeout(0.2 if self.deadline == 0.0 else 0.0)
-            for _ in range(64):
-                if not self.sock.recv(READ):
-                    break
+            end = time.monotonic() + LINGER
+            while self.sock.recv(READ) and time.monotonic() < end:
+                pass
         except (OSError, ValueError):
             pass
         self.closed = True

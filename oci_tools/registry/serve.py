@@ -69,8 +69,9 @@ def serve(args: Any, say: Callable[[str], None]) -> None:
     signal.signal(signal.SIGHUP, lambda *_: tls.refresh(server, True))
     for address in [f"fd:{fd}" for fd in passed] if passed and not args.listen else args.listen or ["127.0.0.1:0"]:
         print(server.listen(address), flush=True)
-    _ready()
     collector = Collector(registry.storage, args, say, metrics)
+    signal.signal(signal.SIGUSR1, lambda *_: collector.now())
+    _ready()
     try:
         server.serve()
     finally:
@@ -103,25 +104,33 @@ class Collector:
         self._metrics = metrics
         self._args = args
         self._say = say
-        self._stop = threading.Event()
+        self._wake = threading.Semaphore(0)
+        self._stopped = False
         retention.load(args.retention)  # what is wrong with it is said before we serve
-        if args.gc:
-            threading.Thread(target=self._run, daemon=True).start()
+        threading.Thread(target=self._run, daemon=True).start()
+
+    def now(self) -> None:
+        """Collect soon; safe in a signal handler."""
+        self._wake.release()
 
     def _run(self) -> None:
-        while not self._stop.wait(self._args.gc * 60.0):
+        while True:
+            self._wake.acquire(timeout=self._args.gc * 60.0 or None)
+            if self._stopped:
+                return
             try:
                 rules = retention.load(self._args.retention)
                 for row in retention.collect(self._storage, rules, self._args.grace * 60.0):
                     if row["tag"] is None:
                         self._metrics.count("collected_bytes", row["size"] or 0)
-                    if self._stop.is_set():
+                    if self._stopped:
                         return
             except Error as error:  # a lock that is held for long, a disk that fails: the next time, perhaps
                 self._say(str(error))
 
     def stop(self) -> None:
-        self._stop.set()
+        self._stopped = True
+        self._wake.release()
 
 
 # -- systemd -----------------------------------------------------------------------------

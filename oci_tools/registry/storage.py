@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from oci_tools.image.layout import Descriptor
 
 RESERVED = ("blobs", "index.json", "oci-layout")  # what a layout calls its own
+LATELY = 5.0  # seconds
 MAX_MANIFEST = 16 << 20  # bytes; the specification demands 4 MiB
 
 
@@ -45,6 +46,7 @@ class Storage:
         self.single = os.path.exists(f"{self.path}/oci-layout")
         self._known: dict[str, Repository] = {}
         self._index: Index | None = None  # of the one layout
+        self._recent: tuple[float, list[str]] = (0.0, [])  # when names were looked for last, and found
         self._lock = threading.Lock()
         if self.single:
             layouts.Layout.open(self.path)
@@ -86,6 +88,7 @@ class Storage:
             if not make:
                 return None
             _make(path)
+            self._recent = (0.0, [])
         return Repository(name, layouts.Layout.open(path))
 
     def _one_of_layout(self, name: str) -> Repository | None:
@@ -126,11 +129,19 @@ class Storage:
             if is_repository(inner):
                 yield from self._walk(f"{path}/{entry}", inner)
 
+    def _names_lately(self) -> list[str]:
+        """The names of a moment ago: with many repositories they are not looked for at every upload."""
+        when, found = self._recent
+        if not when or time.monotonic() - when > LATELY:
+            found = self.names()
+            self._recent = (time.monotonic(), found)
+        return found
+
     def elsewhere(
         self, digest: str, but: Repository, name: str = "", may: Callable[[str], bool] | None = None
     ) -> str | None:
         """The path of a blob in another repository: that one, or any, of those that `may` is true for."""
-        for other in [name] if name else self.names():
+        for other in [name] if name else self._names_lately():
             if may is not None and not may(other):
                 continue
             found = self.repository(other)

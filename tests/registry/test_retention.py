@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 import time
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from oci_tools.errors import Error
 from oci_tools.registry import retention
 from tests.peers import INDEX, MANIFEST, descriptor, digest
+from tests.registry.test_operate import start
 from tests.registry.test_server import Client
 
 DAY = 86400.0
@@ -140,6 +142,18 @@ def test_pushes_survive_gc_that_runs_all_the_time(oci: Any, registry: Any) -> No
 
 
 def test_a_server_collects_by_itself(oci: Any, tmp_path: Path) -> None:
-    (tmp_path / "bad").write_text("nonsense\n")
-    done = oci("registry", "serve", "--retention", tmp_path / "bad", tmp_path / "store", code=1)
+    (tmp_path / "rules").write_text("** pr-* days=1\n")
+    server = start(oci, tmp_path, "--retention", tmp_path / "rules", "--grace", "5", "--metrics")
+    ask = Client(server.host)
+    ask.image("app", "1", b"one")
+    ask.image("app", "pr-1", b"two")
+    age(server.dir / "app", 2)
+    server.process.send_signal(signal.SIGUSR1)
+    while b"oci_registry_collected_bytes_total" not in ask("GET", "/metrics").body:
+        pass
+    assert ask("GET", "/v2/app/tags/list").json["tags"] == ["1"]
+    (tmp_path / "rules").write_text("nonsense\n")
+    server.process.send_signal(signal.SIGUSR1)
+    assert "cannot use rules of" in server.process.stderr.readline()
+    done = oci("registry", "serve", "--retention", tmp_path / "rules", tmp_path / "other", code=1)
     assert "cannot use rules of" in done.stderr
