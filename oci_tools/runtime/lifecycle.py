@@ -78,7 +78,7 @@ def start(root: str, name: str) -> None:
     """Let a created container's payload begin."""
     launch.settle_descriptors()
     known = state.load(root, name)
-    current = state.status(root, known)
+    current = status(root, known)
     if current != "created":
         words = {"running": "an already running container", "stopped": "a container that has stopped"}
         raise Error(f"cannot start {words.get(current, f'a container that is {current}')}", name)
@@ -146,7 +146,7 @@ def status(root: str, known: dict[str, Any]) -> str:
     """The status with what only the cgroup knows: paused."""
     current = state.status(root, known)
     groups = groups_of(known)
-    if current == "running" and groups is not None and groups.frozen():
+    if current in ("created", "running") and groups is not None and groups.frozen():
         return "paused"
     return current
 
