@@ -31,7 +31,7 @@ def number(text: str) -> int:
         offset = name.removeprefix(base)
         if offset == "" and name:
             return start
-        if offset != name and offset[:1] == "+-"[sign < 0] and offset[1:].isdigit():
+        if offset != name and offset[:1] == "+-"[sign < 0] and offset[1:].isdigit() and offset.isascii():
             value = start + sign * int(offset[1:])
             if _RTMIN <= value <= _RTMAX:
                 return value
