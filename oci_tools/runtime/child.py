@@ -109,6 +109,7 @@ def enter(entry: Entry, channel: Channel) -> None:
         affinity = entry.process.get("execCPUAffinity") or {}
         scheduling.run_on(affinity.get("initial"))
         _join_cgroups(entry)
+        _set_oom_score(entry.process)
         proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             process.setns(entry.target, entry.flags)
@@ -344,7 +345,11 @@ def _write_kernel_settings(spec: dict[str, Any], spaces: Namespaces) -> None:
         process.setdomainname(spec["domainname"])
     for name, value in ((spec.get("linux") or {}).get("sysctl") or {}).items():
         _write(f"/proc/sys/{sysctl.path(name)}", value, f"cannot set sysctl '{name}' to '{value}'")
-    score = spec["process"].get("oomScoreAdj")
+    _set_oom_score(spec["process"])
+
+
+def _set_oom_score(wanted: dict[str, Any]) -> None:
+    score = wanted.get("oomScoreAdj")
     if score is not None:
         _write("/proc/self/oom_score_adj", str(score), f"cannot set oomScoreAdj to '{score}'")
 

@@ -1,0 +1,178 @@
+"""`exec`: another process in a running container, as isolated as the first."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.root
+
+
+@pytest.fixture
+def running(box: Any) -> Any:
+    """A box whose payload sleeps."""
+    box.process["args"] = ["sleep", "1000"]
+    box("create")
+    box("start")
+    yield box
+    box("delete", "--force")
+
+
+def run(box: Any, *words: Any, code: int | None = 0, **more: Any) -> Any:
+    """`oci-run exec`, options before the container's id: WORDS with "--" between them and the command."""
+    at = words.index("--") if "--" in words else 0
+    return box.oci("run", "exec", *words[:at], box.id, *words[at + bool(at) :], code=code, **more)
+
+
+def test_it_is_where_the_first_is(running: Any) -> None:
+    script = "for n in mnt net uts pid ipc cgroup user time; do readlink /proc/1/ns/$n; readlink /proc/self/ns/$n; done"
+    links = run(running, "sh", "-c", script).stdout.split()
+    assert links[::2] == links[1::2]
+    rows = run(running, "cat", "/proc/self/cgroup").stdout.splitlines()
+    assert {row.split(":")[2] for row in rows if row.split(":")[1]} == {"/"}
+    pids = run(running, "sh", "-c", "echo $$; exec ps -o pid,args").stdout
+    assert "sleep 1000" in pids
+
+
+@pytest.mark.parametrize("code", [0, 1, 126, 127, 255])
+def test_exit_codes(running: Any, code: int) -> None:
+    assert run(running, "sh", "-c", f"exit {code}", code=code).stderr == ""
+
+
+def test_what_fails_is_255(running: Any) -> None:
+    for words, said in (
+        (["nosuch"], 'exec: "nosuch": executable file not found in $PATH'),
+        (["/etc"], 'exec: "/etc": is a directory'),
+        (["--cwd", "/nosuch", "--", "true"], "cannot change to directory '/nosuch': no such file or directory"),
+        (["--user", "x", "--", "true"], None),
+        ([], None),
+    ):
+        done = run(running, *words, code=None)
+        assert done.returncode == 255 if said else done.returncode in (2, 255)
+        if said:
+            assert done.stderr == f"oci-run: {said}\n"
+
+
+def test_killed_by_a_signal(running: Any) -> None:
+    assert run(running, "sh", "-c", "kill -TERM $$", code=128 + 15).stdout == ""
+
+
+def test_signals_are_passed_on(running: Any) -> None:
+    words = ["exec", running.id, "sh", "-c", "trap 'exit 9' TERM; echo; while :; do sleep 0.01; done"]
+    process = running.oci.start("run", *words, stdout=subprocess.PIPE)
+    process.stdout.readline()
+    process.send_signal(signal.SIGTERM)
+    assert process.wait() == 9
+
+
+def test_streams(running: Any) -> None:
+    done = run(running, "sh", "-c", "cat; echo error >&2", input="x" * 100_000)
+    assert (done.stdout, done.stderr) == ("x" * 100_000, "error\n")
+
+
+def test_options(running: Any) -> None:
+    text = run(
+        running, "--cwd", "/tmp", "-e", "A=b=c", "-e", "PATH=/bin", "--user", "1000:1001", "-g", "7", "-g", "8", "--",
+        "sh", "-c", "pwd; echo $A $PATH; id -u; id -g; cat /proc/self/status",
+    ).stdout  # fmt: skip
+    rows = text.splitlines()
+    assert rows[:4] == ["/tmp", "b=c /bin", "1000", "1001"]
+    status = dict(row.split(":\t", 1) for row in rows[4:])
+    assert {"7", "8"} <= set(status["Groups"].split())
+    assert status["NoNewPrivs"] == "1"
+
+
+def test_capabilities(running: Any) -> None:
+    """Added ones are not inheritable (CVE-2022-29162, CVE-2022-27650)."""
+    from oci_tools.linux import caps
+
+    names = "CapInh CapPrm CapEff CapBnd CapAmb".split()
+    words = ["grep", "-E", "^Cap", "/proc/self/status"]
+    plain = dict(row.split(":\t") for row in run(running, *words).stdout.splitlines())
+    more = dict(row.split(":\t") for row in run(running, "--cap", "CAP_SYS_NICE", "--", *words).stdout.splitlines())
+    first = Path(f"/proc/{running.state['pid']}/status").read_text()
+    assert [plain[name] for name in names] == [row.split(":\t")[1] for row in first.splitlines() if row.startswith("Cap")]
+    added = 1 << caps.NAMES.index("CAP_SYS_NICE")
+    for name in names:
+        expected = int(plain[name], 16) | (added if name in ("CapPrm", "CapEff", "CapBnd") else 0)
+        assert int(more[name], 16) == expected, name
+
+
+def test_a_process_as_a_document(running: Any, tmp_path: Path) -> None:
+    document = {
+        "args": ["sh", "-c", "id -u; pwd; umask; cat /proc/self/oom_score_adj; ulimit -n; echo $X"], "cwd": "/etc",
+        "user": {"uid": 5, "gid": 5, "umask": 0o27}, "env": ["PATH=/bin", "X=y"], "oomScoreAdj": 77,
+        "rlimits": [{"type": "RLIMIT_NOFILE", "soft": 99, "hard": 99}],
+    }  # fmt: skip
+    (tmp_path / "process.json").write_text(json.dumps(document))
+    done = run(running, "--process", tmp_path / "process.json", "--")
+    assert done.stdout.split() == ["5", "/etc", "0027", "77", "99", "y"]
+    (tmp_path / "process.json").write_text(json.dumps({**document, "cwd": 5}))
+    assert "cwd" in run(running, "-p", tmp_path / "process.json", "--", code=255).stderr
+
+
+def test_detached_with_a_pid_file(running: Any, tmp_path: Path) -> None:
+    with open(running.output, "ab") as out:
+        run(running, "-d", "--pid-file", tmp_path / "pid", "--", "sleep", "1000", stdout=out, stderr=out)
+    pid = int((tmp_path / "pid").read_text())
+    assert Path(f"/proc/{pid}/cmdline").read_bytes() == b"sleep\x001000\0"
+    assert pid in json.loads(running("ps", "--format", "json").stdout)
+
+
+def test_a_terminal(running: Any) -> None:
+    done = run(running, "-t", "--", "sh", "-c", "tty; test -t 0 && test -t 1 && echo yes")
+    assert done.stdout.split() == ["/dev/pts/0", "yes"]
+
+
+def test_no_descriptor_gets_in(running: Any) -> None:
+    line = f"exec 7</etc 9</etc/passwd; oci-run exec {running.id} sh -c 'cd /proc/self/fd; echo *'"
+    assert set(running.oci.shell(line).stdout.split()) - {"0", "1", "2"} <= {"3", "10"}
+
+
+def test_a_working_directory_by_descriptor(running: Any, tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    for fd, cwd in ((3, "/proc/self/fd/3"), (7, "/proc/self/fd/7/x"), (3, "/proc/self/fd/3/..")):
+        line = f"exec {fd}<{outside}; oci-run exec --preserve-fds 8 --cwd {cwd} {running.id} ls"
+        done = running.oci.shell(line, code=255)
+        assert "directory" in done.stderr and done.stdout == ""
+    assert os.listdir(outside) == []
+
+
+def test_in_a_container_that_does_not_run(box: Any) -> None:
+    box("create")
+    assert box("exec", "echo", "in a created one").stdout == "in a created one\n"
+    box("kill", "KILL")
+    while box.state["status"] != "stopped":
+        pass
+    assert "cannot exec in a stopped container" in box("exec", "true", code=255).stderr
+    box("delete")
+
+
+def test_in_a_user_namespace(box: Any) -> None:
+    box.mapped()
+    box.process["args"] = ["sleep", "1000"]
+    box("create")
+    box("start")
+    assert box("exec", "sh", "-c", "id -u; cat /proc/self/uid_map; stat -c %u /proc/self/").stdout.split() == ["0", "0", "100000", "65536", "0"]
+    done = box.oci("run", "exec", "--user", "5:6", box.id, "id", "-u")
+    assert done.stdout == "5\n"
+    box("delete", "--force")
+
+
+def test_many_at_once(running: Any) -> None:
+    each = [running.oci.start("run", "exec", running.id, "sh", "-c", f"exit {n}") for n in range(8)]
+    assert [process.wait() for process in each] == list(range(8))
+
+
+def test_it_ends_with_the_container(running: Any) -> None:
+    process = running.oci.start("run", "exec", running.id, "sh", "-c", "echo; exec sleep 1000", stdout=subprocess.PIPE)
+    process.stdout.readline()
+    running("kill", "KILL")
+    assert process.wait() == 128 + 9
