@@ -162,14 +162,23 @@ def sweep(layout: Layout, partial_age: float = PARTIAL_AGE) -> None:
 
 
 def _sweep(path: str, age: float) -> None:
-    """Remove an unfinished blob unless it is younger than `age` seconds or somebody writes it."""
+    """Remove an unfinished blob unless it is younger than `age` seconds or somebody writes it.
+
+    An empty one is no beginning and goes at any age.  What stays is not locked even for a moment:
+    who wants to go on with it would take another name, and leave it behind.
+    """
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:
         return
     try:
+        seen = os.fstat(fd)
+        if seen.st_size and seen.st_mtime > time.time() - age:
+            return
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if os.fstat(fd).st_mtime <= time.time() - age:
+        now = os.fstat(fd)  # its writer may have been at it, or another sweep: the name may be another file's
+        stale = not now.st_size or now.st_mtime <= time.time() - age
+        if stale and os.path.samestat(now, os.stat(path)):
             os.unlink(path)
     except OSError:
         pass
