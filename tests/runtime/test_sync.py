@@ -68,7 +68,7 @@ def test_an_error_is_the_same_on_the_other_side(error: Exception, said: str, cod
 
 def test_a_bug_says_where() -> None:
     try:
-        {}["missing"]  # noqa: B018
+        {}["missing"]
     except KeyError as error:
         told = sync.told(error)
     assert told["code"] == 70
