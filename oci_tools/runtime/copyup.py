@@ -18,25 +18,37 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 def copy(source: int, target: int) -> None:
     """Copy the content of the directory `source` into the empty directory `target`, which stays as it is."""
-    top = os.fstat(source)
-    device = top.st_dev
-    waiting = [(os.open(".", _DIRECTORY, dir_fd=source), os.open(".", _DIRECTORY, dir_fd=target))]
-    while waiting:
-        here, there = waiting.pop()
-        for name in os.listdir(here):
-            found = os.stat(name, dir_fd=here, follow_symlinks=False)
-            if found.st_dev != device:
-                continue
-            if stat.S_ISDIR(found.st_mode):
-                os.mkdir(name, 0o700, dir_fd=there)
-                waiting.append((os.open(name, _DIRECTORY, dir_fd=here), os.open(name, _DIRECTORY, dir_fd=there)))
-            else:
-                _copy_one(name, found, here, there)
-        found = os.fstat(here)
-        if found.st_ino != top.st_ino:
-            _keep(found, here, there)
-        os.close(here)
-        os.close(there)
+    device = os.fstat(source).st_dev
+    levels = [_Level(source, target, ".")]  # no more descriptors than the tree is deep
+    while levels:
+        level = levels[-1]
+        if not level.names:
+            if len(levels) > 1:
+                _keep(os.fstat(level.here), level.here, level.there)
+            levels.pop().close()
+            continue
+        name = level.names.pop()
+        found = os.stat(name, dir_fd=level.here, follow_symlinks=False)
+        if found.st_dev != device:
+            continue
+        if stat.S_ISDIR(found.st_mode):
+            os.mkdir(name, 0o700, dir_fd=level.there)
+            levels.append(_Level(level.here, level.there, name))
+        else:
+            _copy_one(name, found, level.here, level.there)
+
+
+class _Level:
+    """A directory that is being copied: it and its copy, opened, and the names still to come."""
+
+    def __init__(self, above: int, copy_above: int, name: str) -> None:
+        self.here = os.open(name, _DIRECTORY, dir_fd=above)
+        self.there = os.open(name, _DIRECTORY, dir_fd=copy_above)
+        self.names = os.listdir(self.here)
+
+    def close(self) -> None:
+        os.close(self.here)
+        os.close(self.there)
 
 
 def _copy_one(name: str, found: os.stat_result, here: int, there: int) -> None:

@@ -63,10 +63,11 @@ def numbers(text: str) -> list[int]:
     """The numbers of a list like 0-3,7 (cpuset(7), "List format")."""
     found: list[int] = []
     for part in text.split(","):
-        first, _, last = part.strip().partition("-")
-        if not (first.isdecimal() and (last or first).isdecimal() and int(last or first) < 1 << 16):
+        first, dash, last = part.strip().partition("-")
+        last = last if dash else first
+        if not (first.isdecimal() and last.isdecimal() and int(last) < 1 << 16):
             raise Error("not a list of numbers", text)
-        found += range(int(first), int(last or first) + 1)
+        found += range(int(first), int(last) + 1)
     return found
 
 

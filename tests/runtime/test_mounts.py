@@ -247,6 +247,39 @@ class TestFileSystems:
         assert (found["type"], found["source"]) == ("tmpfs", "tmpfs")
         assert "nosuid" in found["options"] and "size=64k" in found["data"]
 
+    def test_a_tmpfs_with_what_it_hides(self, box: Any) -> None:
+        """tmpcopyup: owners, modes, times, links; wide and deep trees; nothing of other file systems."""
+        top = box.rootfs / "data"
+        (top / "deep/deeper").mkdir(parents=True)
+        (top / "deep/deeper/file").write_text("content\n")
+        (top / "deep/deeper/file").chmod(0o4751)
+        os.chown(top / "deep", 7, 8)
+        os.utime(top / "deep", (1_000_000_000, 1_000_000_000))
+        (top / "link").symlink_to("deep/deeper/file")
+        for number in range(1500):
+            (top / f"wide{number}").mkdir()
+        os.mkfifo(top / "fifo")
+        top.chmod(0o2770)
+        box.process["rlimits"] = [{"type": "RLIMIT_NOFILE", "soft": 64, "hard": 64}]
+        box.mount("/data", "tmpfs", "tmpcopyup", "size=8m", type="tmpfs")
+        script = "cd /data; cat link; stat -c '%a %u:%g %Y' deep; stat -c %a deep/deeper/file .; ls | wc -l; test -p fifo && echo fifo; rm -r /data/*"
+        assert box.says(script).splitlines() == [
+            "content", "755 7:8 1000000000", "4751", "2770", "1503", "fifo"
+        ]  # fmt: skip
+        assert (top / "deep/deeper/file").read_text() == "content\n"
+
+    def test_owners_by_another_map(self, box: Any, source: Path) -> None:
+        """idmap: the container sees and makes files of other owners than there are."""
+        os.chown(source / "file", 1000, 1000)
+        maps = [{"containerID": 1000, "hostID": 0, "size": 1}, {"containerID": 0, "hostID": 5, "size": 1}]
+        box.mount("/data", source, "bind", "idmap")
+        box.spec["mounts"][-1].update(uidMappings=maps, gidMappings=maps)
+        done = box.sh("stat -c %u /data/file; touch /data/new; stat -c %u /data/new", code=None)
+        if "invalid argument" in done.stderr:
+            pytest.skip("needs a file system that can be id-mapped")
+        assert done.stdout.split() == ["0", "0"]
+        assert os.stat(source / "new").st_uid == 1000
+
     def test_the_usual_ones(self, box: Any) -> None:
         rows = box.says("cut -d ' ' -f 2-3 /proc/self/mounts").splitlines()
         for row in ("/proc proc", "/dev tmpfs", "/dev/pts devpts", "/sys sysfs", "/dev/mqueue mqueue", "/dev/shm tmpfs"):
