@@ -327,7 +327,6 @@ LONG: dict[str, int] = {
     "image/files.py": 500,
     "registry/client.py": 460,
     "registry/pull.py": 420,
-    "registry/server.py": 500,
     "runtime/cgroup.py": 430,
     "runtime/child.py": 520,
     "runtime/mounts.py": 420,

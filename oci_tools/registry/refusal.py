@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from oci_tools import document
-from oci_tools.http import Response
+from oci_tools.http import Request, Response
+from oci_tools.image import digest as digests
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,3 +34,17 @@ class Refusal(Exception):
             entry["detail"] = self.detail
         body = document.dumps({"errors": [entry]}) + b"\n"
         return Response(self.status, [("Content-Type", JSON), VERSION, *self.headers], body)
+
+
+def only(request: Request, *methods: str) -> None:
+    """Refuse other methods."""
+    if request.method not in methods:
+        allow = [("Allow", ", ".join(methods))]
+        raise Refusal(405, "UNSUPPORTED", f"{request.method} is not for this", headers=allow)
+
+
+def digest_of(text: str) -> str:
+    """A digest out of a path or query."""
+    if not digests.valid(text):
+        raise Refusal(400, "DIGEST_INVALID", "not a digest", {"digest": text})
+    return text

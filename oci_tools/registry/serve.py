@@ -59,7 +59,7 @@ def serve(args: Any, say: Callable[[str], None]) -> None:
     server.log = _log if args.access_log else None
     if args.metrics:
         server.log = _both(metrics.answered, server.log)
-        metrics.gauges["uploads"] = registry.uploads.count
+        metrics.gauges["uploads"] = registry.blobs.uploads.count
         metrics.gauges["connections"] = server.open_connections
         metrics.gauges["events_lost"] = lambda: sum(hook.lost for hook in hooks)
         registry.pages["/metrics"] = metrics

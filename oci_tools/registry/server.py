@@ -22,24 +22,24 @@ import os
 
 from oci_tools import document
 from oci_tools.errors import Error
-from oci_tools.http import File, Gone, Request, Response
+from oci_tools.http import Gone, Request, Response
 from oci_tools.image import digest as digests
 from oci_tools.image import layout as layouts
 from oci_tools.image import manifest as manifests
 from oci_tools.image import ref as refs
 from oci_tools.registry.access import Access, Caller
-from oci_tools.registry.refusal import JSON, VERSION, Refusal
-from oci_tools.registry.storage import MAX_MANIFEST, Repository, Storage, referrer
-from oci_tools.registry.uploads import Upload, Uploads
+from oci_tools.registry.blobs import Blobs
+from oci_tools.registry.refusal import JSON, VERSION, Refusal, digest_of, only
+from oci_tools.registry.referrers import referrer
+from oci_tools.registry.storage import MAX_MANIFEST, Repository, Storage
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from typing import Any
 
     from oci_tools.registry.upstream import Upstreams
 
-FOREVER = "max-age=31536000"  # what a digest names does not change
 PAGE = 10_000  # entries of a list at most
 
 
@@ -66,14 +66,14 @@ class Registry:
         self._told = told
         self._upstreams = upstreams
         self._access = access
-        self.uploads = Uploads()
+        self.blobs = Blobs(storage, access, delete=delete and not read_only, upstreams=upstreams)
         self._read_only = read_only
         self._delete = delete and not read_only
         self._immutable = immutable
         self._sparse = sparse
 
     def close(self) -> None:
-        self.uploads.close()
+        self.blobs.close()
 
     def __call__(self, request: Request) -> Response:
         try:
@@ -92,7 +92,7 @@ class Registry:
         if path == "/token" and self._access:
             return self._access.token(request)
         if path in self.pages:
-            self._only(request, "GET", "HEAD")
+            only(request, "GET", "HEAD")
             return self.pages[path](request)
         if not path.startswith("/v2/") and path not in ("/v2", "/"):
             raise Refusal(404, "UNSUPPORTED", "not a path of the registry api")
@@ -102,34 +102,34 @@ class Registry:
         if path in ("/v2/", "/v2"):
             if self._access:
                 self._access.check_login(request, caller)
-            self._only(request, "GET", "HEAD")
+            only(request, "GET", "HEAD")
             return Response(200, [("Content-Type", JSON), VERSION], b"{}\n")
         if path == "/":
             return self._page_for_people(request, caller)
         if path == "/v2/_catalog":
-            self._only(request, "GET")
+            only(request, "GET")
             return self._page(request, "repositories", self._names(request, caller), {})
         name, kind, reference = _parts(path[4:])
         self._check(request, caller, name, kind)
         if kind == "tags":
-            self._only(request, "GET")
+            only(request, "GET")
             return self._page(request, "tags", self._repository(name).tags(), {"name": name})
         if kind == "uploads" and not reference:
-            self._only(request, "POST")
-            return self._begin(request, caller, name)
+            only(request, "POST")
+            return self.blobs.begin(request, caller, self._repository_to_write(name))
         if kind == "uploads":
-            return self._upload(request, name, reference)
+            return self.blobs.upload(request, self._repository(name), reference)
         if kind == "manifests":
             return self._manifest(request, name, reference)
         if kind == "blobs":
-            return self._blob(request, self._repository(name), _digest(reference))
-        self._only(request, "GET")
-        return self._referrers(request, name, _digest(reference))
+            return self.blobs.blob(request, self._repository(name), digest_of(reference))
+        only(request, "GET")
+        return self._referrers(request, name, digest_of(reference))
 
     def _page_for_people(self, request: Request, caller: Caller) -> Response:
         from oci_tools.registry import page
 
-        self._only(request, "GET", "HEAD")
+        only(request, "GET", "HEAD")
         name, access = request.query("repository"), self._access
         if access and access.asks_people(caller):
             return access.ask_people()
@@ -168,11 +168,6 @@ class Registry:
             return self.storage.names()
         self._access.check_catalog(request, caller)
         return [name for name in self.storage.names() if self._access.sees(caller, name)]
-
-    def _only(self, request: Request, *methods: str) -> None:
-        if request.method not in methods:
-            allow = [("Allow", ", ".join(methods))]
-            raise Refusal(405, "UNSUPPORTED", f"{request.method} is not for this", headers=allow)
 
     def _repository(self, name: str) -> Repository:
         found = self.storage.repository(name)
@@ -223,7 +218,7 @@ class Registry:
     # -- manifests ----------------------------------------------------------------------
 
     def _manifest(self, request: Request, name: str, reference: str) -> Response:
-        self._only(request, "GET", "HEAD", "PUT", "DELETE")
+        only(request, "GET", "HEAD", "PUT", "DELETE")
         if not digests.valid(reference) and not refs.is_tag(reference):
             raise Refusal(400, "MANIFEST_INVALID", "neither a tag nor a digest", {"reference": reference})
         if request.method == "PUT":
@@ -323,151 +318,6 @@ class Registry:
         self._tell("delete", request, repository.name, found, reference)
         return Response(202, [VERSION])
 
-    # -- blobs --------------------------------------------------------------------------
-
-    def _blob(self, request: Request, repository: Repository, digest: str) -> Response:
-        self._only(request, "GET", "HEAD", "DELETE")
-        if request.method == "DELETE":
-            if not self._delete:
-                raise Refusal(405, "UNSUPPORTED", "this registry deletes nothing")
-            if not repository.remove_blob(digest):
-                raise Refusal(404, "BLOB_UNKNOWN", "no such blob", {"digest": digest})
-            return Response(202, [VERSION])
-        if request.method == "HEAD":
-            repository.has_blob(digest)  # whoever asks so may rely on it: its grace begins anew
-        found = repository.open_blob(digest)
-        if found is None and self._upstreams and request.method == "GET":
-            filling = self._upstreams.blob(repository, digest)
-            if filling:
-                kind = [("Content-Type", "application/octet-stream"), ("Content-Length", str(filling.size))]
-                return Response(200, [*kind, ("Docker-Content-Digest", digest), VERSION], filling)
-            found = repository.open_blob(digest)
-        if found is None:
-            raise Refusal(404, "BLOB_UNKNOWN", "no such blob", {"digest": digest})
-        fd, size = found
-        headers = [
-            ("Content-Type", "application/octet-stream"), ("Docker-Content-Digest", digest), ("ETag", f'"{digest}"'),
-            ("Accept-Ranges", "bytes"), ("Cache-Control", FOREVER), VERSION,
-        ]  # fmt: skip
-        body = File(fd, size)
-        if request.header("If-None-Match").strip('"') == digest:
-            body.close()
-            return Response(304, headers)
-        span = _range(request.header("Range"), size)
-        if span is None:
-            return Response(200, headers, body)
-        start, end = span
-        if start >= end:
-            body.close()
-            raise Refusal(
-                416, "BLOB_UNKNOWN", "no such range", headers=[("Content-Range", f"bytes */{size}")]
-            )
-        headers.append(("Content-Range", f"bytes {start}-{end - 1}/{size}"))
-        return Response(206, headers, File(fd, end - start, start))
-
-    # -- uploads ------------------------------------------------------------------------
-
-    def _begin(self, request: Request, caller: Caller, name: str) -> Response:
-        """Open an upload; or mount a blob, or take it whole."""
-        repository = self._repository_to_write(name)
-        mount, digest = request.query("mount"), request.query("digest")
-        if mount and self._mount(caller, repository, _digest(mount), request.query("from")):
-            return self._created(repository, mount)
-        algorithm = request.query("digest-algorithm") or (digest or mount or "sha256:").partition(":")[0]
-        if algorithm not in digests.ALGORITHMS:
-            raise Refusal(400, "DIGEST_INVALID", "unknown digest algorithm", {"algorithm": algorithm})
-        upload = self.uploads.begin(repository, algorithm)
-        if upload is None:
-            raise Refusal(
-                503, "TOOMANYREQUESTS", "too many uploads at the same time", headers=[("Retry-After", "5")]
-            )
-        if digest:
-            return self._finish(request, upload, _digest(digest))
-        return self._status(202, upload)
-
-    def _mount(self, caller: Caller, repository: Repository, digest: str, source: str) -> bool:
-        """Take a blob from another repository: the one that is named, or whichever has it.
-
-        Only out of repositories that the caller may read: who knows no more than a digest
-        must not get the content by it, nor learn that it is here.
-        """
-        access = self._access
-        may = (lambda name: access.may(caller, name, "pull")) if access else None
-        if (may is None or may(repository.name)) and repository.has_blob(digest):
-            return True
-        path = self.storage.elsewhere(digest, repository, source, may)
-        return path is not None and repository.link(digest, path)
-
-    def _created(self, repository: Repository, digest: str) -> Response:
-        where = f"/v2/{repository.name}/blobs/{digest}"
-        return Response(201, [("Location", where), ("Docker-Content-Digest", digest), VERSION])
-
-    def _status(self, status: int, upload: Upload) -> Response:
-        where = f"/v2/{upload.repository.name}/blobs/uploads/{upload.id}"
-        end = max(upload.offset - 1, 0)  # nobody has found a way to say that nothing is there
-        return Response(
-            status, [("Location", where), ("Range", f"0-{end}"), ("Docker-Upload-UUID", upload.id), VERSION]
-        )  # fmt: skip
-
-    def _upload(self, request: Request, name: str, upload_id: str) -> Response:
-        self._only(request, "GET", "HEAD", "PATCH", "PUT", "DELETE")
-        repository = self._repository(name)
-        upload = self.uploads.find(upload_id, repository)
-        if upload is None:
-            raise Refusal(404, "BLOB_UPLOAD_UNKNOWN", "no such upload", {"id": upload_id})
-        if request.method in ("GET", "HEAD"):
-            return self._status(204, upload)
-        if not upload.lock.acquire(timeout=60):
-            raise Refusal(409, "BLOB_UPLOAD_INVALID", "another request adds to this upload")
-        try:
-            if upload.over:
-                raise Refusal(404, "BLOB_UPLOAD_UNKNOWN", "the upload is over", {"id": upload_id})
-            if request.method == "DELETE":
-                self.uploads.forget(upload)
-                return Response(204, [VERSION])
-            digest = request.query("digest")
-            if request.method == "PUT" and not digest:
-                raise Refusal(400, "DIGEST_INVALID", "the closing request names no digest")
-            self._check_place(request, upload)
-            if request.method == "PUT":
-                return self._finish(request, upload, _digest(digest))
-            upload.write(_pieces(request))
-            return self._status(202, upload)
-        finally:
-            upload.lock.release()
-
-    def _check_place(self, request: Request, upload: Upload) -> None:
-        """A chunk must begin where the upload ends, and be as long as it says."""
-        said = request.header("Content-Range").removeprefix("bytes ").partition("/")[0]
-        if not said:
-            return
-        start, dash, end = said.partition("-")
-        if not (dash and start.isascii() and start.isdigit() and end.isascii() and end.isdigit()):
-            raise Refusal(400, "BLOB_UPLOAD_INVALID", "Content-Range is not START-END", {"range": said})
-        if int(start) != upload.offset:
-            headers = self._status(416, upload).headers
-            raise Refusal(416, "BLOB_UPLOAD_INVALID", "chunks come in their order", {"range": said}, headers)
-        if request.length is not None and request.length != int(end) - int(start) + 1:
-            raise Refusal(400, "SIZE_INVALID", "Content-Range and Content-Length disagree", {"range": said})
-
-    def _finish(self, request: Request, upload: Upload, digest: str) -> Response:
-        """The last piece of an upload, and its end."""
-        try:
-            upload.write(_pieces(request))
-            good = upload.finish(digest)
-        except Gone:
-            raise  # cut short: the client may go on where it ended
-        except BaseException:
-            self.uploads.forget(upload)
-            raise
-        self.uploads.forget(upload)
-        if not good:
-            raise Refusal(400, "DIGEST_INVALID", "the content has another digest", {"digest": digest})
-        path = self.storage.elsewhere(digest, upload.repository)
-        if path:
-            upload.repository.link(digest, path)  # the same bytes twice: kept once
-        return self._created(upload.repository, digest)
-
 
 def _parts(path: str) -> tuple[str, str, str]:
     """(repository, kind, reference) of a path below /v2/; the reference of a list or a new upload is ""."""
@@ -490,32 +340,6 @@ def _check_immutable(repository: Repository, tags: list[str], digest: str) -> No
             raise Refusal(409, "TAG_INVALID", "tags of this registry are immutable", {"tag": tag})
 
 
-def _digest(text: str) -> str:
-    if not digests.valid(text):
-        raise Refusal(400, "DIGEST_INVALID", "not a digest", {"digest": text})
-    return text
-
-
 def _is_foreign(descriptor: dict[str, Any]) -> bool:
     media_type = str(descriptor.get("mediaType"))
     return ".nondistributable." in media_type or ".foreign." in media_type
-
-
-def _pieces(request: Request) -> Iterator[bytes]:
-    while data := request.read():
-        yield data
-
-
-def _range(value: str, size: int) -> tuple[int, int] | None:
-    """(start, end) of a Range with one part; None where there is none that we know: all is sent then."""
-    unit, _, spans = value.partition("=")
-    first, dash, last = spans.strip().partition("-")
-    if (
-        unit.strip() != "bytes"
-        or not dash
-        or not all(not x or (x.isascii() and x.isdigit()) for x in (first, last))
-    ):
-        return None
-    if first:
-        return int(first), min(int(last) + 1, size) if last else size
-    return (max(size - int(last), 0), size) if last else None

@@ -25,11 +25,11 @@ from oci_tools.image import layout as layouts
 from oci_tools.image import manifest as manifests
 from oci_tools.image import ref as refs
 from oci_tools.registry.index import Index
+from oci_tools.registry.referrers import referrer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from typing import Any
 
     from oci_tools.image.layout import Descriptor
 
@@ -368,25 +368,6 @@ class Repository:
         except OSError as error:
             raise Error("cannot remove", path, error) from None
         return True
-
-
-def referrer(found: dict[str, Any], descriptor: Descriptor) -> tuple[str, Descriptor] | None:
-    """(the digest of a manifest's subject, the manifest's entry in the list of referrers)."""
-    subject = found.get("subject")
-    digest = subject.get("digest") if isinstance(subject, dict) else None
-    if not digests.valid(digest):
-        return None
-    assert isinstance(digest, str)
-    config = found.get("config")
-    kind = found.get("artifactType") or (config.get("mediaType") if isinstance(config, dict) else None)
-    entry = {
-        "mediaType": descriptor.get("mediaType") or manifests.kind(found, {}),
-        "digest": descriptor["digest"],
-        "size": descriptor["size"],
-    }
-    entry |= {"artifactType": kind} if isinstance(kind, str) and kind else {}
-    entry |= {"annotations": found["annotations"]} if isinstance(found.get("annotations"), dict) else {}
-    return digest, entry
 
 
 def is_repository(name: str) -> bool:
