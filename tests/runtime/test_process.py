@@ -291,9 +291,8 @@ def test_default_devices_and_links(box: Any) -> None:
         "null 1:3 666 0:0", "zero 1:5 666 0:0", "full 1:7 666 0:0", "random 1:8 666 0:0", "urandom 1:9 666 0:0",
         "tty 5:0 666 0:0", "/proc/self/fd", "/proc/self/fd/0", "/proc/self/fd/1", "/proc/self/fd/2", "pts/ptmx",
     ]  # fmt: skip
-    assert box.says("ls -A /dev").split() == sorted(
-        "fd full mqueue null ptmx pts random shm stderr stdin stdout tty urandom zero".split()
-    )
+    names = set("fd full mqueue null ptmx pts random shm stderr stdin stdout tty urandom zero".split())
+    assert set(box.says("ls -A /dev").split()) - {"core"} == names  # that if this kernel has /proc/kcore
     assert box.says("head -c 3 /dev/zero | wc -c; echo x > /dev/null; (echo x > /dev/full) 2>&1; true").startswith("3\n")
 
 
