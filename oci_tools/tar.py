@@ -9,8 +9,7 @@
 The reader is as strict as Go's, with which nearly every other unpacker reads, so that no layer is
 one tree for us and another for them: a wrong checksum or number, a lone block of zeros and an
 unknown type are Errors; links, directories and devices have no data whatever their size says;
-a global pax header is passed over; a GNU long name beats a pax path.  tarfile is too lenient for
-this, and parses ten times slower.
+a global pax header is passed over; a GNU long name beats a pax path.  (tarfile is lenient, and slow.)
 
 Not here: what an entry does to a tree (layer/apply.py), writing (layer/diff.py).
 """
@@ -39,6 +38,7 @@ if TYPE_CHECKING:
 BLOCK = 512
 ZEROS = bytes(BLOCK)
 ID_MAX = 0xFFFFFFFE  # 2**32-1 is chown's "leave it"
+MAJOR_MAX, MINOR_MAX = 0xFFF, 0xFFFFF  # mknod(2) would cut off what is more, and make another device
 SECONDS_MAX = 1 << 55  # of a time: an image may be absurd, time_t must hold it in nanoseconds' company
 
 _HEADER = struct.Struct("100s8s8s8s12s12s8sc100s6s2s64x8s8s155s12s")
@@ -223,8 +223,8 @@ class Reader:
     ) -> Entry:
         self.count += 1
         if self.count > self._limits.entries:
-            limit = self._limits.entries
-            raise Error("layer is too large", self._subject, f"more than {limit} entries", "--limit entries=N")
+            why = f"more than {self._limits.entries} entries"
+            raise Error("layer is too large", self._subject, why, "--limit entries=N")
         entry = Entry()
         entry.name = fields[0].partition(b"\0")[0]
         entry.link = fields[8].partition(b"\0")[0]
@@ -260,6 +260,8 @@ class Reader:
     def _check(self, entry: Entry) -> None:
         if not 0 <= entry.uid <= ID_MAX or not 0 <= entry.gid <= ID_MAX:
             self._bad(f"no such owner: {entry.uid}:{entry.gid}", entry.name)
+        if entry.type in "cb" and not (0 <= entry.device[0] <= MAJOR_MAX and 0 <= entry.device[1] <= MINOR_MAX):
+            self._bad(f"no such device: {entry.device[0]}:{entry.device[1]}", entry.name)
         if entry.size < 0 or (entry.type == "f" and entry.size > self._limits.size):
             self._bad(f"a file of {entry.size} bytes", entry.name)
         if abs(entry.mtime) > SECONDS_MAX * 1_000_000_000:
@@ -290,10 +292,10 @@ class Reader:
         at = 0
         while at < len(data):
             space = data.find(b" ", at, at + 20)
-            length = data[at:space] if space > at else b""
-            end = at + int(length) if length.isdigit() else 0
+            length = data[at : max(space, at)]
+            end = at + int(length) if length.isdigit() else -1
             key, equals, value = data[space + 1 : end - 1].partition(b"=")
-            if end <= space or end > len(data) or data[end - 1] != 10 or not equals or not key:
+            if not 0 <= space < end <= len(data) or data[end - 1] != 10 or not equals or not key:
                 self._bad("an extended header that is not well formed")
             found.append((key, value))
             at = end
@@ -369,7 +371,6 @@ class Reader:
             text += self._take(BLOCK)
             self._left -= BLOCK
 
-        more()
         while b"\n" not in text:
             more()
         count = self._decimal(text.partition(b"\n")[0])

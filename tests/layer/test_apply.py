@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import os
 import stat
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from oci_tools import fs
 from oci_tools.errors import Error
 from oci_tools.layer.limits import Limits
+from tests import test_tar
 from tests.layer import listing, make
 
 T = make.T
@@ -280,3 +284,38 @@ def test_a_plain_user_owns_everything_and_remembers(public: Path) -> None:
     assert (found["null"].kind, found["null"].mode, found["p"].kind) == ("f", "0000", "p")
     assert "d" not in found and "ro/g" in found
     assert stat.S_ISDIR((public / "t").stat().st_mode)
+
+
+# -- anything at all --------------------------------------------------------------------------
+
+
+@settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.lists(test_tar.ENTRIES, max_size=6), min_size=1, max_size=3))
+def test_any_entries_are_unpacked_or_refused(tmp_path: Path, layers: list[list[Any]]) -> None:
+    place = tempfile.mkdtemp(dir=tmp_path)
+    try:
+        make.unpack(f"{place}/t", *(test_tar.write(entries) for entries in layers))
+    except Error:
+        pass
+    fs.remove_tree(place)
+
+
+@settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(test_tar.ENTRIES, min_size=1, max_size=4), st.lists(st.tuples(st.integers(0, 8000), st.binary(min_size=1, max_size=9))))
+def test_any_bytes_are_unpacked_or_refused(tmp_path: Path, entries: list[Any], changes: list[tuple[int, bytes]]) -> None:
+    """Bytes of headers are overwritten, and the checksums made good."""
+    data = bytearray(test_tar.write(entries))
+    for at, new in changes:
+        at %= len(data)
+        data[at : at + len(new)] = new
+    del data[len(data) // 512 * 512 :]
+    for at in range(0, len(data), 512):
+        block = data[at : at + 512]
+        if block[257:262] == b"ustar":
+            data[at + 148 : at + 156] = b"%06o\0 " % (sum(block) - sum(block[148:156]) + 256)
+    place = tempfile.mkdtemp(dir=tmp_path)
+    try:
+        make.unpack(f"{place}/t", bytes(data))
+    except Error:
+        pass
+    fs.remove_tree(place)
