@@ -109,7 +109,6 @@ def enter(entry: Entry, channel: Channel) -> None:
         affinity = entry.process.get("execCPUAffinity") or {}
         scheduling.run_on(affinity.get("initial"))
         _join_cgroups(entry)
-        _set_oom_score(entry.process)
         proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             process.setns(entry.target, entry.flags)
@@ -190,6 +189,7 @@ def _join_user_first(setup: Setup, channel: Channel) -> None:
 def _set_up(setup: Setup, channel: Channel) -> None:
     spec, spaces = setup.spec, setup.namespaces
     channel.expect("go", "cannot set up the container")
+    spaces.make_time()  # now, while what is in /proc/self belongs to this user
     process.prctl(process.PR_SET_DUMPABLE, 0)  # nobody inside may look at us (CVE-2016-9962)
     process.prctl(process.PR_SET_PDEATHSIG, 9)  # a runtime that dies now leaves nothing behind
     _join_cgroups(setup)
@@ -198,7 +198,7 @@ def _set_up(setup: Setup, channel: Channel) -> None:
     if spaces.has("user"):
         _become_root()
         process.prctl(process.PR_SET_PDEATHSIG, 9)  # setuid(2) has cleared it
-    spaces.finish()
+    spaces.make_cgroup()
     _join_keyring(setup)
     if spaces.new & process.CLONE_NEWNET:
         _loopback_up()
@@ -338,20 +338,13 @@ def _home(wanted: dict[str, Any], root: int) -> str:
 
 
 def _write_kernel_settings(spec: dict[str, Any], spaces: Namespaces) -> None:
-    """Names, sysctls and scores, through the host's own /proc, which no image can replace."""
+    """Names and sysctls, through the host's own /proc, which no image can replace."""
     if spec.get("hostname") and spaces.isolates("uts"):
         process.sethostname(spec["hostname"])
     if spec.get("domainname") and spaces.isolates("uts"):
         process.setdomainname(spec["domainname"])
     for name, value in ((spec.get("linux") or {}).get("sysctl") or {}).items():
         _write(f"/proc/sys/{sysctl.path(name)}", value, f"cannot set sysctl '{name}' to '{value}'")
-    _set_oom_score(spec["process"])
-
-
-def _set_oom_score(wanted: dict[str, Any]) -> None:
-    score = wanted.get("oomScoreAdj")
-    if score is not None:
-        _write("/proc/self/oom_score_adj", str(score), f"cannot set oomScoreAdj to '{score}'")
 
 
 def _write(path: str, text: str, what: str) -> None:

@@ -111,6 +111,7 @@ def _clone(made: Container, entry: child.Entry) -> None:
     made.state["pid"] = pid
     made.channel.send("go")
     launch.moved(made)
+    launch.set_oom_score(made.state["pid"], entry.process)
     made.channel.send("go")
 
 

@@ -242,7 +242,24 @@ def _clone(made: Container, setup: child.Setup) -> None:
         _know(made, made.state["pid"])
     spaces.map_ids(made.state["pid"])
     spaces.close()
+    set_oom_score(made.state["pid"], setup.process)
     made.channel.send("go")
+
+
+def set_oom_score(pid: int, wanted: dict[str, Any]) -> None:
+    """`process.oomScoreAdj`, with our rights: a mapped root has none to lower it, nor to write there at all."""
+    score = wanted.get("oomScoreAdj")
+    if score is None:
+        return
+    try:
+        fd = os.open(f"/proc/{pid}/oom_score_adj", os.O_RDWR | os.O_CLOEXEC)
+        try:
+            if int(os.read(fd, 16)) != score:
+                os.write(fd, str(score).encode())
+        finally:
+            os.close(fd)
+    except OSError as error:
+        raise Error(f"cannot set oomScoreAdj to '{score}'", None, error) from None
 
 
 def _know(made: Container, pid: int) -> None:

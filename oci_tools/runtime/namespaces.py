@@ -96,10 +96,8 @@ class Namespaces:
                 except OSError as error:
                     raise Error(f"cannot join the {kind} namespace", None, error) from None
 
-    def finish(self) -> None:
-        """The namespaces that can only be made now: cgroup, and time with its offsets."""
-        if self.new & process.CLONE_NEWCGROUP:
-            process.unshare(process.CLONE_NEWCGROUP)
+    def make_time(self) -> None:
+        """A new time namespace with its offsets, entered."""
         if self.new & process.CLONE_NEWTIME:
             process.unshare(process.CLONE_NEWTIME)
             lines = [f"{c} {o.get('secs') or 0} {o.get('nanosecs') or 0}" for c, o in self.offsets.items()]
@@ -108,6 +106,11 @@ class Namespaces:
             fd = os.open("/proc/self/ns/time_for_children", os.O_RDONLY | os.O_CLOEXEC)
             process.setns(fd, process.CLONE_NEWTIME)
             os.close(fd)
+
+    def make_cgroup(self) -> None:
+        """A new cgroup namespace, whose root is the group that was joined."""
+        if self.new & process.CLONE_NEWCGROUP:
+            process.unshare(process.CLONE_NEWCGROUP)
 
     # -- on the runtime's side -----------------------------------------------------------
 

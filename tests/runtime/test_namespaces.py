@@ -215,3 +215,15 @@ def test_binds_in_a_user_namespace_reach_what_only_root_can(box: Any, tmp_path: 
     box.mount("/data", secret / "inner", "bind", "ro")
 
     assert "seen" in box.says("cat /data/file")
+
+
+def test_a_terminal_and_limits_in_a_user_namespace(box: Any) -> None:
+    """The terminal belongs to the mapped user; locked attributes of a source stay."""
+    box.mapped()
+    box.namespace("time")
+    box.linux["timeOffsets"] = {"boottime": {"secs": 1000}}
+    box.process.update(terminal=True, user={"uid": 5, "gid": 5}, oomScoreAdj=100)
+    box.linux["sysctl"] = {"net.ipv4.ip_forward": "1", "kernel.msgmax": "999"}
+    box.mount("/data", "/proc/sys", "bind", "ro")
+    script = "tty; stat -c %u /dev/console; echo x > /dev/tty; cat /proc/self/oom_score_adj /proc/sys/net/ipv4/ip_forward /proc/sys/kernel/msgmax"
+    assert box.says(script).split() == ["/dev/pts/0", "5", "x", "100", "1", "999"]
