@@ -294,6 +294,7 @@ class Tree:
         old = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         os.fchdir(self.fd)
         if move:
+            mount.mount(None, "/", None, mount.MS_PRIVATE)  # or the host would get our root over its own
             mount.mount(self.rootfs, "/", None, mount.MS_MOVE)
             os.chroot(".")
         else:

@@ -223,9 +223,13 @@ class TestPropagation:
         box.mount("/data", nested, "rbind", "rshared")
         box.process["args"] = ["true"]
         box.save()
+        subprocess.run(["mount", "--bind", box.bundle, box.bundle], check=True)  # its own mount, not that of /
         run, look = f"oci-run run {words} -b {box.bundle} {box.id}", "cat /proc/self/mountinfo"
         line = f"mount --make-rshared /; {look} > before; unshare -m --propagation unchanged {run}; {look} > after"
-        box.oci.shell(f"unshare -m --propagation slave sh -ec '{line}'; cmp before after")
+        try:
+            box.oci.shell(f"unshare -m --propagation slave sh -ec '{line}'; cmp before after")
+        finally:
+            subprocess.run(["umount", box.bundle], check=True)
 
     def test_an_unknown_one(self, box: Any) -> None:
         box.linux["rootfsPropagation"] = "sideways"
