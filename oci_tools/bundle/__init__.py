@@ -188,22 +188,31 @@ def overlay(
 
     `owner` and `limits` are wanted only where layers have to be unpacked first.
     """
+    store = stores.Store("" if os.geteuid() == 0 else f"single-{os.geteuid()}-{os.getegid()}")
+    with _Making(path) as making, store.lock():
+        root = _root_name(making.path)
+        store.use(making.path, root)
+        try:
+            chain = store.chain(image.id) or _fill(store, image, owner, limits)
+            _stack(making, image, store, chain, specify)
+        except BaseException:
+            store.leave(root)
+            raise
+    return making.path
+
+
+def _stack(making: _Making, image: Image, store: stores.Store, chain: stores.Chain, specify: Specify) -> None:
+    """Make what an overlay bundle has of its own."""
     from oci_tools.layer import lookup
 
-    key = "" if os.geteuid() == 0 else f"single-{os.geteuid()}-{os.getegid()}"
-    store = stores.Store(key)
-    with _Making(path) as making, store.lock():
-        store.use(making.path, _root_name(making.path))
-        chain = store.chain(image.id) or _fill(store, image, owner, limits)
-        stores.make_upper(making.part("upper"), chain)
-        for name in ("work", "rootfs"):
-            os.mkdir(making.part(name), 0o700)
-        spec = specify(image, lookup.reader([store.tree(digest) for digest in chain.lower], PASSWD_MAX))
-        stacked = {"lower": chain.lower, "upper": "upper", "work": "work", "store": store.trees}
-        spec.setdefault("annotations", {})[OVERLAY] = document.dumps(stacked).decode()
-        made = {**image.record(), "owner": key, "snapshot": None}
-        making.finish(["upper", "work", "rootfs"], spec, made)
-    return making.path
+    stores.make_upper(making.part("upper"), chain)
+    for name in ("work", "rootfs"):
+        os.mkdir(making.part(name), 0o700)
+    spec = specify(image, lookup.reader([store.tree(digest) for digest in chain.lower], PASSWD_MAX))
+    stacked = {"lower": chain.lower, "upper": "upper", "work": "work", "store": store.trees}
+    spec.setdefault("annotations", {})[OVERLAY] = document.dumps(stacked).decode()
+    known = {**image.record(), "owner": store.key, "snapshot": None}
+    making.finish(["upper", "work", "rootfs"], spec, known)
 
 
 def _fill(
@@ -296,7 +305,7 @@ class _Making:
             raise Error("cannot make bundle", self.path, error) from None
         self._finished = True
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object, error: object, *_: object) -> None:
         try:
             if not self._finished:
                 self._clean()
@@ -309,3 +318,5 @@ class _Making:
         finally:
             if self._lock:
                 self._lock.__exit__()
+        if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):
+            raise Error("cannot make bundle", self.path, error) from None

@@ -144,7 +144,10 @@ class Packing:
         elif found.name.startswith(WHITEOUT):
             raise Error("cannot pack", found.path, "the name would be read as a whiteout")
         else:
-            self._write(found.path, found.name, found.at, found.seen)
+            try:
+                self._write(found.path, found.name, found.at, found.seen)
+            except OSError as error:
+                raise Error("cannot pack", found.path, error) from None
 
     def whiteout(self, path: bytes) -> None:
         """Say that a name is gone.  Its header has no time, so that it is the same whenever it is written."""

@@ -94,6 +94,13 @@ class Store:
         except OSError as error:
             raise Error("cannot write", roots, error) from None
 
+    def leave(self, name: str) -> None:
+        """A bundle uses layers no more."""
+        try:
+            os.unlink(f"{self.path}/.roots/{name}")
+        except FileNotFoundError:
+            pass
+
     # -- known images ------------------------------------------------------------------------
 
     def chain(self, config: str) -> Chain | None:

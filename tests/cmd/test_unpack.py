@@ -117,3 +117,27 @@ def test_an_image_with_owners_and_devices_by_a_plain_user(plain: Any, public: Pa
     oci("unpack", f"{public}/img:y", "b")
     seen = (tmp_path / "b/rootfs/d/f").stat()
     assert (seen.st_uid, seen.st_gid) == (33, 34)
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("size", ["300k", "600k", "2m"])
+@pytest.mark.parametrize("overlay", [[], ["--overlay"]])
+def test_a_full_disk(size: str, overlay: list[str], oci: Any, tmp_path: Path) -> None:
+    """Wherever it is full, one line says so and nothing is left."""
+    (tmp_path / "t/d").mkdir(parents=True)
+    for at in range(300):
+        (tmp_path / f"t/d/{at}").write_bytes(b"x" * (at * 40))
+    oci("pack", "t", "./img:x")
+    (tmp_path / "full").mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", tmp_path / "full"], check=True)
+    try:
+        env = {"OCI_ROOT": f"{tmp_path}/full/root"}
+        done = oci("unpack", *overlay, "./img:x", "full/b", env=env, code=None)
+        if done.returncode:
+            assert done.stderr.count("\n") == 1 and "no space left on device" in done.stderr
+            assert not (tmp_path / "full/b").exists()
+            assert list((tmp_path / "full").rglob("[0-9]*")) == []
+        else:
+            assert size == "2m"
+    finally:
+        subprocess.run(["umount", tmp_path / "full"], check=True)
