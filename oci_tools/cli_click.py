@@ -103,7 +103,8 @@ def _plain_flags(command: cli.Command, words: list[str]) -> list[str]:
     plain: list[str] = []
     skip = False
     for at, word in enumerate(words):
-        if word == "--" or (command.stop and not skip and not word.startswith("-")):
+        operand = word == "-" or not word.startswith("-")
+        if word == "--" or (command.stop and not skip and operand):
             return plain + words[at:]
         name, equals, value = word.partition("=")
         option = table.get(name)

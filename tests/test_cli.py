@@ -88,6 +88,7 @@ def agree(command: cli.Command, words: list[str]) -> None:
 @example((PAYLOAD, ["--", "img", "--", "x"]))
 @example((PAYLOAD, ["img", "--", "x"]))
 @example((MANY, ["", "a"]))
+@example((PAYLOAD, ["-", "--interactive=true"]))
 def test_what_the_small_reader_accepts_click_reads_the_same(case: tuple[cli.Command, list[str]]) -> None:
     agree(*case)
 
