@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import zstandard
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from oci_tools import compress
@@ -136,6 +136,7 @@ def test_a_gzip_name_without_end_costs_no_square_time() -> None:
 @given(st.lists(st.binary(max_size=300), max_size=5), st.sampled_from(["gzip", "zstd", "none"]), st.integers(1, 64))
 def test_what_is_written_is_read(parts: list[bytes], kind: str, size: int) -> None:
     data = b"".join(parts)
+    assume(kind != "none" or compress.kind(data) == "none")
     assert expand(pack(data, kind, step=100), size) == data
 
 

@@ -120,6 +120,13 @@ def _read(layout: Layout, layers: list[tuple[Descriptor, str]], whole: _Tree | N
     return whole or _Tree()
 
 
+def _within(node: Dir | None, top: Dir | File | None) -> bool:
+    """Whether a directory is another one or below it."""
+    while node is not None and node is not top:
+        node = node.parent
+    return node is not None
+
+
 # -- names ---------------------------------------------------------------------------------
 
 
@@ -352,7 +359,7 @@ class _Reading:
             found = holder.kids.get(target[-1])
             if isinstance(found, Dir):
                 _bad(parts, "a hard link to a directory")
-            if found is not None:
+            if found is not None and not _within(holder, node.kids.get(name)):
                 self._put(node, name, found)
                 return
         if node.kids.pop(name, None) is not None:
