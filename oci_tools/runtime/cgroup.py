@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import time
+from errno import EINVAL, ENOENT
 
 from oci_tools.errors import Error
 from oci_tools.runtime import resources
@@ -19,6 +20,24 @@ if TYPE_CHECKING:
     from typing import Any
 
 MOUNT = "/sys/fs/cgroup"
+
+
+def owner(spec: dict[str, Any]) -> int:
+    """The host's uid of a container's root if that may divide the container's group; 0: nobody.
+
+    It may where it can see that group alone and write to it: in user and cgroup namespaces of
+    its own, with a mount of cgroups that config.json does not make read-only.
+    """
+    linux = spec.get("linux") or {}
+    new = {entry["type"] for entry in linux.get("namespaces") or () if not entry.get("path")}
+    mounted = any(
+        entry.get("type") in ("cgroup", "cgroup2") and "ro" not in (entry.get("options") or ())
+        for entry in spec.get("mounts") or ()
+    )
+    if not mounted or not {"user", "cgroup"} <= new:
+        return 0
+    roots = [entry["hostID"] for entry in linux.get("uidMappings") or () if entry["containerID"] == 0]
+    return roots[0] if roots else 0
 
 
 class Hierarchy:
@@ -36,10 +55,10 @@ class Hierarchy:
         return f"Hierarchy({self.controllers}, {self.mountpoint}, {self.own})"
 
 
-def hierarchies() -> list[Hierarchy]:
-    """What is mounted: the one v2 hierarchy where it is at /sys/fs/cgroup, else all of v1's."""
+def hierarchies(pid: int | str = "self") -> list[Hierarchy]:
+    """What is mounted, and a process's place in it: the one v2 hierarchy where it is at /sys/fs/cgroup, else v1's."""
     own: dict[str, str] = {}
-    with open("/proc/self/cgroup", encoding="utf-8", errors="surrogateescape") as file:
+    with open(f"/proc/{pid}/cgroup", encoding="utf-8", errors="surrogateescape") as file:
         for line in file:
             _, names, path = line.rstrip("\n").split(":", 2)
             own[names] = path
@@ -90,35 +109,90 @@ class Cgroup:
 
     def refuse_used(self) -> None:
         """Refuse a group in which something runs, or that is frozen and would freeze us."""
-        running = self.processes()
+        running = self._members()
         if running:
             what = f"container's cgroup is not empty: {len(running)} process(es) found"
             raise Error("cannot use cgroup", self._main(), what)
-        if self.frozen():
+        if self.frozen(above=True):
             raise Error("cannot use cgroup", self._main(), "container's cgroup unexpectedly frozen")
 
     def make(self) -> None:
         """Make the directories."""
         for names, path in self.paths.items():
             try:
-                _make_directory(path, names)
+                if names:
+                    _make_directory(path, names)
+                else:
+                    _make_unified(path)
             except OSError as error:
                 raise Error("cannot make cgroup", path, error) from None
-        running = self.processes()
+        running = self._members()
         if running:
             cause = f"container's cgroup is not empty: {len(running)} process(es) found"
             raise Error("cannot use cgroup", self._main(), cause)
 
     def apply(self, wanted: dict[str, Any]) -> None:
-        """Write the limits of `linux.resources`."""
-        plan = resources.plan_v2(wanted) if self.unified else resources.plan_v1(wanted)
-        if not self.unified and wanted.get("unified"):
+        """Write the limits of `linux.resources`.
+
+        Limits bound one another (memory+swap not below memory, burst not above quota), so
+        the order that suits one change is wrong for another: what is refused is tried again
+        after the rest.
+        """
+        if self.unified:
+            self._check_usage(wanted.get("memory") or {})
+            plan = resources.plan_v2(wanted, self._now)
+        elif wanted.get("unified"):
             raise Error("config.json: linux.resources.unified: there is no cgroup v2 on this host")
-        for controller, file, value in plan:
-            directory = self.path(controller)
-            if directory is None:
-                raise Error("cannot set", file, f"controller '{controller}' is not mounted on this host")
+        else:
+            plan = resources.plan_v1(wanted)
+        refused = []
+        for step in plan:
+            try:
+                self._limit(*step)
+            except Error as error:
+                if not isinstance(error.cause, OSError) or error.cause.errno != EINVAL:
+                    raise
+                refused.append(step)
+        for step in refused:
+            self._limit(*step)
+
+    def _limit(self, controller: str, file: str, value: str) -> None:
+        directory = self.path(controller)
+        if directory is None:
+            raise Error("cannot set", file, f"controller '{controller}' is not mounted on this host")
+        try:
             _set(directory, file, value)
+        except Error as error:
+            missing = isinstance(error.cause, OSError) and error.cause.errno == ENOENT
+            if missing and self.unified and controller not in self._now("cgroup.controllers").split():
+                cause = f"controller '{controller}' is not available in cgroup '{directory}'"
+                raise Error("cannot set", file, cause) from None
+            raise
+
+    def _now(self, file: str) -> str:
+        """What a file of the v2 group says at present; nothing if there is none."""
+        try:
+            with open(f"{self.paths['']}/{file}", encoding="ascii") as opened:
+                return opened.read().strip()
+        except OSError:
+            return ""
+
+    def _check_usage(self, memory: dict[str, Any]) -> None:
+        """`checkBeforeUpdate`: v1 refuses a limit below what is in use, v2 would kill for it."""
+        limit, used = memory.get("limit") or -1, self._now("memory.current") or "0"
+        if memory.get("checkBeforeUpdate") and 0 < limit < int(used):
+            raise Error(f"cannot set 'memory.max' to '{limit}'", None, f"{used} bytes are in use")
+
+    def give(self, uid: int) -> None:
+        """Let the container's root divide its own v2 group: what cgroups(7) says to delegate, and no limit."""
+        try:
+            with open("/sys/kernel/cgroup/delegate", encoding="ascii") as file:
+                names = file.read().split()
+            for path in (self.paths[""], *(f"{self.paths['']}/{name}" for name in names)):
+                if os.path.exists(path):
+                    os.chown(path, uid, -1)
+        except OSError as error:
+            raise Error("cannot delegate cgroup", self.paths[""], error) from None
 
     def allow_devices(self, rules: list[dict[str, Any]]) -> None:
         """Apply the device rules: v1 files, a v2 program."""
@@ -133,18 +207,27 @@ class Cgroup:
         for file, value in devices.rules_v1(rules):
             _set(directory, file, value)
 
-    def join_files(self) -> list[int]:
-        """Descriptors into which a process writes "0" to become a member."""
-        name = "cgroup.procs" if self.unified else "tasks"
+    def join_files(self, member: int | None = None) -> list[int]:
+        """Descriptors into which a process writes "0" to become a member.
+
+        member  of whom to be a neighbour if the v2 group was divided from inside: then no process may be in it
+        """
+        name, paths = "cgroup.procs" if self.unified else "tasks", [*self.paths.values()]
         try:
-            return [os.open(f"{path}/{name}", os.O_WRONLY | os.O_CLOEXEC) for path in self.paths.values()]
+            if self.unified and member and self._now("cgroup.subtree_control"):
+                found = hierarchies(member)[0]
+                paths = [os.path.normpath(f"{found.mountpoint}/{found.own}")]
+            return [os.open(f"{path}/{name}", os.O_WRONLY | os.O_CLOEXEC) for path in paths]
         except OSError as error:
             raise Error("cannot open cgroup", error.filename, error) from None
 
     # -- life ---------------------------------------------------------------------------
 
     def processes(self) -> list[int]:
-        """Every process in the container's groups and the groups beneath."""
+        """Every process in the container's groups and the groups beneath, if we can see it."""
+        return [pid for pid in self._members() if pid]  # 0 is one outside of our pid namespace
+
+    def _members(self) -> list[int]:
         main = self._main()
         found: list[int] = []
         for directory, _, _ in os.walk(main):
@@ -158,30 +241,27 @@ class Cgroup:
     def freeze(self, frozen: bool) -> None:
         """Pause or resume all; returns when it is so."""
         if self.unified:
-            path, file, want = self.paths[""], "cgroup.freeze", "1" if frozen else "0"
-            _set(path, file, want)
-            self._until(f"{path}/cgroup.events", f"frozen {want}")
-            return
+            path, want = self.paths[""], "1" if frozen else "0"
+            _set(path, "cgroup.freeze", want)
+            try:
+                return _until(f"{path}/cgroup.events", f"frozen {want}")
+            except Error:
+                _set(path, "cgroup.freeze", "0")  # half frozen helps nobody
+                raise
         directory = self.path("freezer")
         if directory is None:
             raise Error("cannot freeze", None, "controller 'freezer' is not mounted on this host")
         want = "FROZEN" if frozen else "THAWED"
         _set(directory, "freezer.state", want)
-        self._until(f"{directory}/freezer.state", want)
+        _until(f"{directory}/freezer.state", want)
 
-    def _until(self, path: str, word: str) -> None:
-        for pause in (0.0, 0.001, 0.002, 0.005, 0.01, 0.02, *[0.05] * 40):
-            time.sleep(pause)  # v1 has no descriptor to wait on, and v2's is rarely needed
-            with open(path, encoding="ascii") as file:
-                if word in file.read():
-                    return
-        raise Error("cannot change the state of cgroup", path, f"it does not become {word}")
-
-    def frozen(self) -> bool:
-        """Whether the container is paused."""
+    def frozen(self, above: bool = False) -> bool:
+        """Whether the container is paused; `above`: or a group in which its own is, where that shows."""
         directory = self.path("freezer")
         if directory is None:
             return False
+        if self.unified and above:
+            return "frozen 1" in self._now("cgroup.events")
         file = "cgroup.freeze" if self.unified else "freezer.state"
         try:
             with open(f"{directory}/{file}", encoding="ascii") as state:
@@ -193,9 +273,9 @@ class Cgroup:
         """Kill every process in the groups; a process that forks meanwhile is met again."""
         if self.unified:
             try:
-                with open(f"{self.paths['']}/cgroup.kill", "w", encoding="ascii") as file:
-                    file.write("1")
-            except OSError:
+                _set(self.paths[""], "cgroup.kill", "1")
+                return _until(f"{self.paths['']}/cgroup.events", "populated 0")
+            except (Error, OSError):
                 pass  # before Linux 5.14, or gone: the loop below
         for _ in range(1000):
             running = self.processes()
@@ -240,19 +320,43 @@ def place(cgroups_path: str | None, name: str) -> Cgroup:
     return Cgroup(paths)
 
 
+def _until(path: str, word: str) -> None:
+    """Wait until a file says this word: v2's events wake us, v1's files must be read again and again."""
+    from select import POLLPRI, poll
+
+    with open(path, encoding="ascii") as file:
+        woken = poll()
+        woken.register(file, POLLPRI)
+        for pause in (0, 1, 2, 5, 10, 20, *[50] * 40):
+            woken.poll(pause)
+            file.seek(0)
+            if word in file.read():
+                return
+    raise Error("cannot change the state of cgroup", path, f"it does not become {word}")
+
+
 def _make_directory(path: str, names: str) -> None:
-    """mkdir -p with what each kind of hierarchy needs on the way down."""
+    """mkdir -p in a v1 hierarchy."""
     if not os.path.isdir(path):
-        parent = os.path.dirname(path)
-        _make_directory(parent, names)
-        if not names:
-            _delegate(parent)
+        _make_directory(os.path.dirname(path), names)
         try:
             os.mkdir(path, 0o755)
         except FileExistsError:
             pass
         if "cpuset" in names.split(","):
             _inherit_cpuset(path)
+
+
+def _make_unified(path: str) -> None:
+    """mkdir -p in the v2 hierarchy, every controller enabled all the way down, also where others made the way."""
+    parent = MOUNT
+    for part in os.path.relpath(path, MOUNT).split("/"):
+        _delegate(parent)
+        parent = f"{parent}/{part}"
+        try:
+            os.mkdir(parent, 0o755)
+        except FileExistsError:
+            pass
 
 
 def _delegate(parent: str) -> None:
@@ -264,13 +368,14 @@ def _delegate(parent: str) -> None:
             enabled = file.read().split()
     except OSError:
         return
-    for name in available:
-        if name not in enabled:
-            try:
-                with open(f"{parent}/cgroup.subtree_control", "w", encoding="ascii") as file:
-                    file.write(f"+{name}")
-            except OSError:
-                pass  # a group with processes, or a controller in use by v1: the limit itself will say so
+    wanted = [f"+{name}" for name in available if name not in enabled]
+    for words in ([" ".join(wanted), *wanted] if wanted else ()):
+        try:
+            _set(parent, "cgroup.subtree_control", words)
+        except Error:
+            continue  # a group with processes, or a controller in use by v1: the limit itself will say so
+        if words == " ".join(wanted):
+            return
 
 
 def _inherit_cpuset(path: str) -> None:
@@ -297,7 +402,8 @@ def _set(directory: str, file: str, value: str) -> None:
 def _remove_directory(path: str) -> None:
     """rmdir, waiting for members that are dying."""
     for pause in (0.0, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5):
-        time.sleep(pause)
+        if pause:
+            time.sleep(pause)
         try:
             return os.rmdir(path)
         except FileNotFoundError:

@@ -76,7 +76,7 @@ def _prepare(known: dict[str, Any], wanted: dict[str, Any], spec: dict[str, Any]
     entry = child.Entry(wanted, state.public("", known, "running"), target, flags)
     groups = launch.groups_of(known)
     if groups is not None:
-        entry.cgroup_files = groups.join_files()
+        entry.cgroup_files = groups.join_files(pid)
     if (spec.get("linux") or {}).get("seccomp"):
         from oci_tools.runtime import seccomp
 

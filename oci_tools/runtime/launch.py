@@ -147,7 +147,6 @@ def _make_groups(made: Container, spec: dict[str, Any]) -> Cgroup | None:
         if any(member != "devices" for member in wanted):
             raise Error("cannot limit resources", None, "there are no cgroups on this host")
         return None
-    privileged = os.geteuid() == 0
     groups.refuse_used()  # what is somebody else's must not be ours to remove
     made.state["cgroups"] = groups.paths
     state.save(made.root, made.name, made.state)  # so that a delete after our death finds them
@@ -160,8 +159,10 @@ def _make_groups(made: Container, spec: dict[str, Any]) -> Cgroup | None:
             return None
         raise
     groups.apply(wanted)
-    if privileged:
-        groups.allow_devices(devices.rules(spec))
+    if groups.unified and cgroup.owner(spec):
+        groups.give(cgroup.owner(spec))
+    if os.geteuid() == 0 and process.in_host_user_namespace():
+        groups.allow_devices(devices.rules(spec))  # who may make no device node needs no rule
     return groups
 
 

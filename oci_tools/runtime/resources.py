@@ -11,6 +11,7 @@ from oci_tools.errors import Error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     Plan = list[tuple[str, str, str]]
@@ -54,6 +55,7 @@ def plan_v1(resources: dict[str, Any]) -> Plan:
     _block_v1(resources.get("blockIO") or {}, put)
     for entry in resources.get("hugepageLimits") or ():
         put("hugetlb", f"{entry['pageSize']}.limit_in_bytes", entry["limit"])
+        put("hugetlb", f"{entry['pageSize']}.rsvd.limit_in_bytes", entry["limit"])
     network = resources.get("network") or {}
     put("net_cls", "classid", network.get("classID"))
     for entry in network.get("priorities") or ():
@@ -82,8 +84,17 @@ def _block_v1(block: dict[str, Any], put: Any) -> None:
             put("blkio", file, f"{entry['major']}:{entry['minor']} {entry['rate']}")
 
 
-def plan_v2(resources: dict[str, Any]) -> Plan:
-    """The writes for the unified hierarchy; v1's numbers are converted as runc and crun do."""
+def fresh(file: str) -> str:
+    """What the files of a new v2 group say."""
+    return {"memory.max": "max", "cpu.max": "max 100000"}.get(file, "")
+
+
+def plan_v2(resources: dict[str, Any], now: Callable[[str], str] = fresh) -> Plan:
+    """The writes for the unified hierarchy; v1's numbers are converted as runc and crun do.
+
+    now  what a file of the group says at present, "" if there is none: a change may name only one of two
+         numbers of which v2 makes one, and which weights there are depends on the kernel's configuration
+    """
     plan: Plan = []
 
     def put(controller: str, file: str, value: Any) -> None:
@@ -92,7 +103,7 @@ def plan_v2(resources: dict[str, Any]) -> Plan:
 
     memory = resources.get("memory") or {}
     limit, swap = memory.get("limit"), memory.get("swap")
-    put("memory", "swap.max", _swap_v2(limit, swap))
+    put("memory", "swap.max", _swap_v2(limit or now("memory.max"), swap))
     put("memory", "max", None if not limit else _unlimited(limit))
     put("memory", "low", None if not memory.get("reservation") else _unlimited(memory["reservation"]))
 
@@ -103,16 +114,18 @@ def plan_v2(resources: dict[str, Any]) -> Plan:
     if cpu.get("burst") is not None:
         put("cpu", "max.burst", cpu["burst"])
     if cpu.get("quota") or cpu.get("period"):
-        quota = cpu.get("quota") or -1
-        put("cpu", "max", f"{_unlimited(quota)} {cpu.get('period') or 100000}")
+        quota, _, period = now("cpu.max").partition(" ")
+        quota = _unlimited(cpu["quota"]) if cpu.get("quota") else quota
+        put("cpu", "max", f"{quota or 'max'} {cpu.get('period') or period or 100000}")
     put("cpuset", "cpus", cpu.get("cpus") or None)
     put("cpuset", "mems", cpu.get("mems") or None)
 
     pids = (resources.get("pids") or {}).get("limit")
     put("pids", "max", None if pids is None else _unlimited(pids))
-    _block_v2(resources.get("blockIO") or {}, put)
+    _block_v2(resources.get("blockIO") or {}, put, bool(now("io.bfq.weight")))
     for entry in resources.get("hugepageLimits") or ():
         put("hugetlb", f"{entry['pageSize']}.max", entry["limit"])
+        put("hugetlb", f"{entry['pageSize']}.rsvd.max", entry["limit"])  # mmap then fails, instead of a use that kills
     for device, limits in (resources.get("rdma") or {}).items():
         put("rdma", "max", _rdma(device, limits))
     for file, value in (resources.get("unified") or {}).items():
@@ -122,12 +135,14 @@ def plan_v2(resources: dict[str, Any]) -> Plan:
     return plan
 
 
-def _block_v2(block: dict[str, Any], put: Any) -> None:
+def _block_v2(block: dict[str, Any], put: Any, bfq: bool) -> None:
+    """BFQ's weights are v1's own; without that scheduler there are those of the cost model."""
+    file, weight = ("bfq.weight", str) if bfq else ("weight", io_weight)
     if block.get("weight"):
-        put("io", "weight", f"default {io_weight(block['weight'])}")
+        put("io", file, f"default {weight(block['weight'])}")
     for entry in block.get("weightDevice") or ():
         if entry.get("weight"):
-            put("io", "weight", f"{entry['major']}:{entry['minor']} {io_weight(entry['weight'])}")
+            put("io", file, f"{entry['major']}:{entry['minor']} {weight(entry['weight'])}")
     for member, key in (
         ("throttleReadBpsDevice", "rbps"),
         ("throttleWriteBpsDevice", "wbps"),
@@ -158,13 +173,14 @@ def io_weight(weight: int) -> int:
     return 1 + (weight - 10) * 9999 // 990
 
 
-def _swap_v2(limit: int | None, swap: int | None) -> str | None:
-    """v1 counts memory and swap together, v2 swap alone."""
+def _swap_v2(limit: int | str, swap: int | None) -> str | None:
+    """v1 counts memory and swap together, v2 swap alone; `limit` is the wanted one, or the present one's words."""
     if swap is None or swap == 0:
         return "max" if limit == -1 else None
     if swap == -1:
         return "max"
-    if not limit or limit < 0:
+    limit = -1 if limit in ("", "max") else int(limit)
+    if limit < 0:
         raise Error("config.json: linux.resources.memory.swap: needs linux.resources.memory.limit")
     if swap < limit:
         raise Error("config.json: linux.resources.memory.swap: less than linux.resources.memory.limit")
