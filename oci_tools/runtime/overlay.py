@@ -79,7 +79,7 @@ def _set(context: int, key: str, fd: int) -> None:
     try:
         mount.fsconfig(context, mount.FSCONFIG_SET_FD, key, None, fd)
     except OSError as error:
-        if error.errno != 22:
+        if error.errno not in (9, 22):  # EBADF: before, no file system took an O_PATH descriptor
             raise
         mount.fsconfig(context, mount.FSCONFIG_SET_STRING, key, f"/proc/self/fd/{fd}")
 
