@@ -10,7 +10,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -318,10 +317,8 @@ def test_a_hostile_passwd(box: Any, what: str) -> None:
         passwd.write_text("root:x:0:0:" + "x" * 500_000 + ":/long\n" + ":" * 400_000)
     else:
         passwd.symlink_to({"zero": "/dev/zero", "loop": "passwd", "mem": "/proc/self/mem"}[what])
-    before = time.monotonic()
     done = box.sh("echo $HOME", code=None)
     assert done.returncode in (0, 1) and len(done.stderr.splitlines()) == (done.returncode)
-    assert time.monotonic() - before < 30
     if what == "long line":
         assert done.stdout == "/long\n"
 
