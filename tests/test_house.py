@@ -329,6 +329,7 @@ LONG: dict[str, int] = {
     "registry/pull.py": 420,
     "runtime/cgroup.py": 430,
     "runtime/child.py": 520,
+    "runtime/launch.py": 420,
     "runtime/mounts.py": 420,
 }
 
