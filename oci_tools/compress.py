@@ -324,7 +324,8 @@ class _Gzip(_Plain):
 
         super().__init__(stream)
         self._level = level
-        self._rest = bytearray()
+        self._parts: list[memoryview] = []
+        self._size = 0
         self._window = b""
         self._crc = self._count = 0
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
@@ -339,14 +340,17 @@ class _Gzip(_Plain):
 
         self._crc = isal_zlib.crc32(data, self._crc)
         self._count += len(data)
-        self._rest += data
-        size = BLOCK * self.GROUP
-        while len(self._rest) > size:  # one byte stays, so that the last task is never empty by chance
-            self._give(bytes(self._rest[:size]), False)
-            del self._rest[:size]
+        view, size = memoryview(data), BLOCK * self.GROUP
+        while self._size + len(view) > size:  # what stays is never nothing: the last task has something to do
+            cut = size - self._size
+            self._parts.append(view[:cut])
+            self._give(False)
+            view = view[cut:]
+        self._parts.append(view)
+        self._size += len(view)
 
     def close(self) -> None:
-        self._give(bytes(self._rest), True)
+        self._give(True)
         while self._waiting:
             self._take()
         self._stream.write(self._crc.to_bytes(4, "little") + (self._count & 0xFFFFFFFF).to_bytes(4, "little"))
@@ -357,12 +361,14 @@ class _Gzip(_Plain):
         for worker in self._workers:
             worker.join()
 
-    def _give(self, data: bytes, last: bool) -> None:
+    def _give(self, last: bool) -> None:
+        data = b"".join(self._parts)
+        self._parts, self._size = [], 0
         job = _Job(self._window, data, last)
         self._window = data[-WINDOW:]
         self._waiting.append(job)
         self._jobs.put(job)
-        while len(self._waiting) > 2 * len(self._workers) + 1:
+        while len(self._waiting) > 4 * len(self._workers) + 1:
             self._take()
 
     def _take(self) -> None:
@@ -405,9 +411,10 @@ def _deflate(window: bytes, data: bytes, last: bool, level: int) -> bytes:
     more: dict[str, Any] = {"zdict": window} if window else {}
     engine = (isal_zlib if level <= 3 else zlib).compressobj(level, zlib.DEFLATED, -15, 9, 0, **more)
     parts = []
+    view = memoryview(data)
     for at in range(0, len(data) or 1, BLOCK):
         final = last and at + BLOCK >= len(data)
-        parts.append(engine.compress(data[at : at + BLOCK]))
+        parts.append(engine.compress(view[at : at + BLOCK]))
         parts.append(engine.flush(zlib.Z_FINISH if final else zlib.Z_SYNC_FLUSH))
     return b"".join(parts)
 

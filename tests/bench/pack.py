@@ -1,4 +1,7 @@
-"""oci-pack of a 1 GB tree to gzip beside umoci, and tar with gzip -6"""
+"""oci-pack of 500 MB that are new in a bundle, to gzip, beside umoci, and tar with gzip -6
+
+`oci-pack TREE` is the same work; `umoci insert`, which compares nothing, is nearly twice as fast as `umoci repack`.
+"""
 
 from __future__ import annotations
 
@@ -12,26 +15,27 @@ from tests.bench.measure import OURS, Side, need
 
 BAR = 0.5
 ROUNDS = 3
-IDLE = 0.5
+IDLE = 1.0
 
 
 @contextmanager
 def sides(work: Path) -> Iterator[dict[str, Side]]:
     umoci = need("umoci")
     env = {"OCI_ROOT": f"{work}/root", "HOME": str(work)}
-    source = f"{images.image('big')}:latest"
-    subprocess.run([OURS["unpack"], source, f"{work}/bundle"], check=True, env=env, stdout=subprocess.DEVNULL)
-    tree = f"{work}/bundle/rootfs"
 
-    def theirs(i: int) -> list[str]:
-        """umoci packs all of a tree as what is new in an empty image."""
-        place = f"{work}/theirs{i}"
-        for words in (["init", "--layout", place], ["new", "--image", f"{place}:x"]):
-            subprocess.run([umoci, *words], check=True, stdout=subprocess.DEVNULL)
-        return [umoci, "insert", "--image", f"{place}:x", tree, "/"]
+    def quiet(*words: str) -> None:
+        subprocess.run(words, check=True, env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", **env}, stdout=subprocess.DEVNULL)
 
+    big, base = f"{images.image('big')}:latest", f"{images.image('debian')}:latest"
+    quiet(OURS["unpack"], big, f"{work}/big")
+    quiet(OURS["unpack"], base, f"{work}/ours")
+    quiet(umoci, "unpack", "--image", base, f"{work}/theirs")
+    quiet("cp", "-r", images.image("debian").as_posix(), f"{work}/img")
+    for name in ("ours", "theirs"):
+        quiet("cp", "-a", f"{work}/big/rootfs/usr/lib", f"{work}/{name}/rootfs/new")
+    tree = f"{work}/ours/rootfs/new"
     yield {
-        "oci-pack": Side(lambda i: [OURS["pack"], tree, f"{work}/ours{i}:x"], env),
-        "umoci insert": Side(theirs, {"HOME": str(work)}),
+        "oci-pack": Side(lambda i: [OURS["pack"], f"{work}/ours", f"{work}/ours{i}:x"], env),
+        "umoci repack": Side(lambda i: [umoci, "repack", "--image", f"{work}/img:x{i}", f"{work}/theirs"], env),
         "tar | gzip -6": Side(lambda i: ["/bin/sh", "-c", f"tar -C {tree} -c . | gzip -6 > {work}/tar{i}.gz"]),
     }
