@@ -52,6 +52,7 @@ def _pack(args: cli.Args, layout: Layout) -> Descriptor:
             if args.base or args.platform:
                 raise Usage("a bundle has its own base", args.tree)
             return pack.changes(args.tree, layout, options)
+        _leave_out(args.tree, layout, options)
         return pack.tree(args.tree, layout, _base(args, layout), options)
     try:
         fd = 0 if args.tree == "-" else os.open(args.tree, os.O_RDONLY | os.O_CLOEXEC)
@@ -59,6 +60,16 @@ def _pack(args: cli.Args, layout: Layout) -> Descriptor:
         raise Error("cannot open", args.tree, error) from None
     with open(fd, "rb", buffering=0, closefd=fd != 0) as stream:
         return pack.archive(stream, layout, _base(args, layout), options, Limits.parse(args.limit))
+
+
+def _leave_out(tree: str, layout: Layout, options: pack.Options) -> None:
+    """A layout that is itself in the tree must not be packed into itself."""
+    top, place = os.path.realpath(tree), os.path.realpath(layout.path)
+    if top == place:
+        raise Usage("cannot pack a layout into itself", tree)
+    if os.path.commonpath([top, place]) == top:
+        options.masks.append(os.fsencode(os.path.relpath(place, top)))
+        cli.say("oci-pack", f"warning: the layout '{layout.path}' is left out")
 
 
 def _base(args: cli.Args, layout: Layout) -> pack.Base:

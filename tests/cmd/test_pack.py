@@ -92,6 +92,15 @@ def test_archives(compress: str | None, how: str, oci: Any, tree: Path, tmp_path
     assert (tmp_path / "b/rootfs/tree/etc/passwd").exists()
 
 
+def test_a_layout_in_the_tree_is_left_out(oci: Any, tree: Path) -> None:
+    outside = oci("pack", "tree", "./img:x").stdout.partition("@")[2]
+    for _ in range(2):
+        done = oci("pack", ".", "./img:x", cwd=tree)
+        assert done.stderr == f"oci-pack: warning: the layout '{tree}/img' is left out\n"
+        assert done.stdout.partition("@")[2] == outside
+    assert "into itself" in oci("pack", "img", "./img:x", cwd=tree, code=2).stderr
+
+
 def test_a_base(oci: Any, tree: Path, tmp_path: Path) -> None:
     oci("pack", "tree", "./base:x", "--cmd", "a", "--env", "A=1")
     (tmp_path / "more").mkdir()
