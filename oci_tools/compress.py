@@ -1,4 +1,4 @@
-"""Streams of compressed bytes: gzip (RFC 1952), zstd (RFC 8878), plain; digests on the way through.
+"""Streams of compressed bytes: gzip (RFC 1952), zstd (RFC 8878), plain.
 
 Reading is exact: every member's checksum and size is judged, an early end is an Error, and so
 is anything after the last member or frame that begins no other, zeros too: what other unpackers
@@ -218,41 +218,6 @@ def _zstd(given: _Input, subject: object) -> Iterator[bytes]:
                 yield piece
         if not engine.eof:
             raise Error("cannot decompress", subject, "a frame does not end where it should")
-
-
-# -- on the way through ------------------------------------------------------------------
-
-
-class Hashing:
-    """A stream, read or written, whose bytes are counted and hashed as they pass."""
-
-    def __init__(self, stream: Any, algorithms: Iterable[str] = ("sha256",)) -> None:
-        import hashlib
-
-        self.stream = stream
-        self.count = 0
-        self._hashes = {name: hashlib.new(name) for name in algorithms}
-
-    def update(self, data: bytes) -> None:
-        self.count += len(data)
-        for one in self._hashes.values():
-            one.update(data)
-
-    def read(self, n: int = -1) -> bytes:
-        data: bytes = self.stream.read(n)
-        self.update(data)
-        return data
-
-    def write(self, data: bytes) -> None:
-        self.update(data)
-        self.stream.write(data)
-
-    def digest(self, algorithm: str = "sha256") -> str:
-        """The digest of what has passed: "sha256:..."."""
-        return f"{algorithm}:{self._hashes[algorithm].hexdigest()}"
-
-    def close(self) -> None:
-        self.stream.close()
 
 
 # -- writing ---------------------------------------------------------------------------

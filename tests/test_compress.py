@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import hashlib
 import io
 import os
 import random
@@ -177,14 +176,6 @@ def test_a_full_disk_ends_a_writer_and_its_threads() -> None:
     with pytest.raises(OSError, match="No space"), compress.writer(Full(), "gzip") as writer:
         for _ in range(100):
             writer.write(DATA)
-
-
-def test_hashing() -> None:
-    stream = compress.Hashing(io.BytesIO(DATA), ("sha256", "sha512"))
-    assert stream.read(1000) + stream.read() == DATA
-    assert stream.count == len(DATA)
-    assert stream.digest() == f"sha256:{hashlib.sha256(DATA).hexdigest()}"
-    assert stream.digest("sha512") == f"sha512:{hashlib.sha512(DATA).hexdigest()}"
 
 
 def test_reading_stops_at_an_error_of_the_source() -> None:

@@ -115,9 +115,16 @@ class Archive(Writer):
     """
 
     def __init__(self, stream: Any, compression: str, level: int | None = None) -> None:
+        import hashlib
+
         self._packed = compress.writer(stream, compression, level)
-        self._plain = compress.Hashing(self._packed)
-        super().__init__(self._plain)
+        self._hash = hashlib.sha256()
+        super().__init__(self)
+
+    def write(self, data: bytes) -> None:
+        """A piece of the plain archive, on its way."""
+        self._hash.update(data)
+        self._packed.write(data)
 
     def close(self) -> None:
         super().close()
@@ -125,7 +132,7 @@ class Archive(Writer):
 
     @property
     def diff_id(self) -> str:
-        return self._plain.digest()
+        return f"sha256:{self._hash.hexdigest()}"
 
     def __enter__(self) -> Archive:
         return self
