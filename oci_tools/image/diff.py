@@ -118,9 +118,19 @@ def flat(found: dict[str, Any]) -> dict[str, str]:
 
 
 def _members(kind: str, a: dict[str, str], b: dict[str, str]) -> Iterator[Record]:
-    for name in sorted(a.keys() | b.keys()):
-        if a.get(name) != b.get(name):
-            yield _change(kind, name, a.get(name), b.get(name))
+    names = sorted(a.keys() | b.keys())
+    for name in names:
+        one, two = a.get(name), b.get(name)
+        if one == two or (None in (one, two) and "{}" in (one, two) and _has_members(names, name)):
+            continue  # what was empty and has members now is told by these
+        yield _change(kind, name, one, two)
+
+
+def _has_members(names: list[str], name: str) -> bool:
+    from bisect import bisect
+
+    at = bisect(names, f"{name}.")
+    return at < len(names) and names[at].startswith(f"{name}.")
 
 
 # -- layers ----------------------------------------------------------------------------------

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from oci_tools import document
+from oci_tools.image import config as configs
+from oci_tools.image import digest as digests
 from oci_tools.image import manifest
 from oci_tools.image.layout import Layout
 from tests.image.make import image, index, tar
@@ -458,3 +460,192 @@ def test_a_read_only_layout(oci, img):
             assert done.stderr.count("\n") == 1
     finally:
         subprocess.run(["umount", img.path], check=True)
+
+
+# -- indexes ---------------------------------------------------------------------------------------
+
+
+def platforms(oci, *words):
+    found = json.loads(oci("image", "cat", *words).stdout)["manifests"]
+    return [manifest.platform_name(d.get("platform") or {}) for d in found]
+
+
+@pytest.fixture
+def arm(tmp_path, img):
+    """Images for other platforms beside those of `img`: in another layout, and in an archive."""
+    with Layout.create(str(tmp_path / "more")) as layout:
+        layout.tag("arm64", image(layout, "arm64", platform="linux/arm64"))
+        layout.tag("ppc", image(layout, "ppc", platform="linux/ppc64le"))
+        yield layout
+
+
+def test_index(oci, img, arm):
+    oci("image", "copy", "./more:ppc", "oci-archive:ppc.tar")
+    printed = oci("image", "index", "create", "-a", "v=1", "./img:all", "./img:one", "./more:arm64").stdout.strip()
+    assert printed == handle(img, "all")
+    assert platforms(oci, "./img:all") == ["linux/amd64", "linux/arm64"]
+    assert oci("image", "index", "add", "./img:all", "oci-archive:ppc.tar").stdout.strip() == handle(img, "all")
+    oci("image", "index", "add", "./img:all", "./img:two")
+    assert platforms(oci, "./img:all") == ["linux/amd64", "linux/arm64", "linux/ppc64le"]
+    entries = manifest.load(img, img.find("all"))["manifests"]
+    assert entries[0]["digest"] == img.find("two")["digest"], "in place of the one for the same platform"
+    oci("image", "index", "annotate", "-a", "v", "-a", "w=2", "./img:all")
+    oci("image", "index", "annotate", "-a", "x=3", "--platform", "linux/arm/v7", "./img:all", entries[1]["digest"])
+    found = manifest.load(img, img.find("all"))
+    assert found["annotations"] == {"w": "2"}
+    assert found["manifests"][1]["annotations"] == {"x": "3"}
+    oci("image", "index", "rm", "./img:all", "ppc64le", "linux/arm/v7")
+    assert platforms(oci, "./img:all") == ["linux/amd64"]
+    img.close()
+    assert oci("image", "fsck", "./img").stdout == ""
+    oci("image", "gc", "--grace", "0", "./img")
+    assert names(oci, "./img") == ["one", "two", "all"]
+
+
+def test_index_of_indexes(oci, img, arm):
+    oci("image", "index", "create", "./img:a", "./img:one", "./more:arm64")
+    oci("image", "index", "create", "./img:flat", "./img:a", "./more:ppc")
+    assert platforms(oci, "./img:flat") == ["linux/amd64", "linux/arm64", "linux/ppc64le"]
+    oci("image", "index", "create", "--nest", "./img:nested", "./img:a", "./more:ppc")
+    assert platforms(oci, "./img:nested") == ["", "linux/ppc64le"]
+    oci("image", "index", "add", "--beside", "./img:a", "./img:two")
+    assert platforms(oci, "./img:a") == ["linux/amd64", "linux/arm64", "linux/amd64"]
+    oci("image", "index", "create", "new")
+    assert platforms(oci, "new") == []
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "why"),
+    [
+        (["index"], 2, "one of create, add, rm, annotate"),
+        (["index", "create", "./img", "./img:one"], 2, "which name in './img' (./img:NAME)"),
+        (["index", "create", "oci-archive:x.tar:y", "./img:one"], 2, "not a layout"),
+        (["index", "create", "./img:new", "./img:none"], 1, "no such image"),
+        (["index", "add", "./img:one", "./img:two"], 1, "it is one image (index create makes one of it)"),
+        (["index", "rm", "./img:both", "linux/mips"], 1, "no such entry 'linux/mips'"),
+        (["index", "rm", "./img:both", "linux/amd64", "linux/mips"], 1, "no such entry 'linux/mips'"),
+        (["index", "rm", "./img:both", "a/b/c/d"], 2, "invalid platform"),
+        (["index", "annotate", "./img:both"], 2, "nothing to change"),
+        (["index", "annotate", "--platform", "linux/arm", "./img:both"], 2, "which entry"),
+        (["index", "add", "--platform", "linux/arm", "./img:both", "./img:one", "./img:two"], 2, "for one image"),
+        (["copy", "--format", "docker", "--referrers", "./img:one", "./new"], 2, "exclude each other"),
+        (["copy", "--platform", "linux/amd64", "--platform", "linux/arm", "./img:one", "./new"], 1, "not an index"),
+        (["copy", "--format", "schema1", "./img:one", "./new"], 2, "schema1"),
+        (["diff", "./img:one", "./img:one", "--ignore", "everything"], 2, "nothing to ignore 'everything'"),
+        (["diff", "-", "-"], 2, "only one image"),
+        (["referrers", "--fields", "x", "./img:one"], 2, "no such field"),
+    ],
+)
+def test_mistakes_with_indexes_change_nothing(oci, img, words, code, why):
+    img.tag("both", index(img, img.find("one"), image(img, "3", platform="linux/arm64")))
+    test_mistakes_change_nothing(oci, img, words, code, why)
+    assert not Path(oci.cwd, "new").exists() or oci("image", "ls", "./new").stdout == ""
+
+
+def test_many_add_to_one_index(oci, img):
+    oci("image", "index", "create", "./img:all")
+    started = [
+        oci.start("image", "index", "add", "--platform", f"linux/a{n}", "--beside", "./img:all", f"./img:{name}")
+        for n, name in enumerate(["one", "two", "one", "two"])
+    ]
+    assert [process.wait() for process in started] == [0] * len(started)
+    assert len(platforms(oci, "./img:all")) == 2, "an image is in it once"
+
+
+# -- what differs, what refers, what is in it ----------------------------------------------------------
+
+
+def test_diff(oci, img):
+    assert oci("image", "diff", "./img:one", "./img:one").stdout == ""
+    rows = table(oci("image", "diff", "--ignore", "time,layer", "./img:one", "./img:two", code=1).stdout)
+    assert [row[:3] for row in rows] == [["file", "/one", "removed"], ["file", "/two", "added"]]
+    oci("image", "config", "-e", "A=b", "-t", "new", "./img:one")
+    oci("image", "save", "-o", "a.tar", "./img:new")
+    with open(oci.cwd / "a.tar", "rb") as file:
+        done = oci("image", "diff", "--ignore", "time,history", "--fields", "name,b", "./img:one", "-", stdin=file, code=1)
+    assert done.stdout == 'config.Env.A\t"b"\n'
+    lines = oci("image", "diff", "--json", "./img:one", "oci-archive:a.tar", "--ignore", "config", code=0).stdout
+    assert lines == ""
+    line = oci("image", "diff", "--json", "--ignore=history,time", "oci-archive:a.tar", "./img:one", code=1).stdout
+    assert json.loads(line) == {"kind": "config", "name": "config.Env.A", "what": "removed", "a": '"b"', "b": None}
+
+
+def test_diff_of_names_that_are_no_text(oci, img):
+    layer = tar(("x", b"1"), ("bad\udcff\x1b", b"2"))
+    config = configs.with_layer(configs.new("linux/amd64"), digests.of(layer))
+    img.tag("bad", configs.store(img, config, [img.put(layer, manifest.OCI_LAYER)]))
+    done = oci("image", "diff", "--ignore", "layer,history,time", "./img:one", "./img:bad", binary=True, code=1)
+    assert b"/bad\\udcff\\x1b\tadded" in done.stdout
+    done = oci("image", "diff", "--json", "./img:one", "./img:bad", binary=True, code=1)
+    assert any(json.loads(line)["name"] == "/bad\udcff\x1b" for line in done.stdout.splitlines())
+
+
+@pytest.fixture
+def signed(img):
+    """A referrer of `one`, and one of that."""
+    made = []
+    for to in (img.find("one"), None):
+        subject = {key: (to or made[0])[key] for key in ("mediaType", "digest", "size")}
+        found = {**manifest.new(img.put(b"{}", manifest.OCI_EMPTY), []), "artifactType": "text/sig", "subject": subject}
+        made.append(img.put(document.dumps(found), manifest.OCI_MANIFEST))
+        img.tag(None, made[-1])
+    return made
+
+
+def test_referrers(oci, img, signed):
+    sig, above = (d["digest"] for d in signed)
+    assert table(oci("image", "referrers", "./img:one").stdout) == [[sig, "text/sig", str(signed[0]["size"])]]
+    assert oci("image", "referrers", "--artifact-type", "text/x", "./img:one").stdout == ""
+    assert json.loads(oci("image", "referrers", "--json", f"./img@{sig}").stdout)["digest"] == above
+    rows = table(oci("image", "tree", "./img:one").stdout)
+    assert [row[0] for row in rows] == ["image", "  artifact", "    artifact", "      config", "    config", "  config", "  layer"]
+    assert [json.loads(line)["depth"] for line in oci("image", "tree", "--json", "./img:one").stdout.splitlines()] == [
+        0, 1, 2, 3, 2, 1, 1
+    ]  # fmt: skip
+    assert rows[0][1] == img.find("one")["digest"]
+
+
+def test_referrers_come_along(oci, img, signed):
+    wanted = {img.find("one")["digest"], *(d["digest"] for d in signed)}
+    oci("image", "copy", "--referrers", "./img:one", "./new:app")
+    oci("image", "save", "--referrers", "-o", "a.tar", "./img:one")
+    oci("image", "load", "a.tar", "./loaded")
+    oci("image", "copy", "--referrers", "./img:one", "oci-archive:b.tar:x")
+    oci("image", "load", "b.tar", "./again")
+    for at in "new", "loaded", "again":
+        assert {row[1] for row in table(oci("image", "ls", f"./{at}").stdout)} == wanted
+        assert oci("image", "fsck", f"./{at}").stdout == ""
+        oci("image", "gc", "--grace", "0", f"./{at}")
+        assert len(table(oci("image", "ls", f"./{at}").stdout)) == 3
+    oci("image", "copy", "./img:one", "./without")
+    assert len(table(oci("image", "ls", "./without").stdout)) == 1
+
+
+# -- other forms ---------------------------------------------------------------------------------------
+
+
+def test_formats(oci, img):
+    docker = oci("image", "copy", "--format", "docker", "./img:one", "./docker:app").stdout.strip()
+    found = json.loads(oci("image", "cat", "./docker:app").stdout)
+    assert found["mediaType"] == manifest.DOCKER_MANIFEST
+    assert docker.endswith(json.loads(oci("image", "inspect", "./docker:app").stdout)["descriptor"]["digest"])
+    oci("image", "copy", "--format", "oci", "./docker:app", "./back")
+    assert oci("image", "ls", "--fields", "digest", "./back").stdout.strip() == img.find("one")["digest"]
+    oci("image", "save", "--format", "oci", "-o", "a.tar", "./docker:app")
+    oci("image", "load", "a.tar", "./loaded")
+    assert oci("image", "ls", "--fields", "digest", "./loaded").stdout.strip() == img.find("one")["digest"]
+    assert oci("image", "fsck", "./docker").stdout == ""
+
+
+def test_some_platforms(oci, img, arm):
+    oci("image", "index", "create", "./img:all", "./img:one", "./more:arm64", "./more:ppc")
+    some = ["--platform", "linux/ppc64le", "--platform", "amd64"]
+    oci("image", "copy", *some, "./img:all", "./new:app")
+    assert platforms(oci, "./new:app") == ["linux/amd64", "linux/ppc64le"]
+    assert oci("image", "fsck", "./new").stdout == ""
+    assert len(list(Path(oci.cwd, "new/blobs/sha256").iterdir())) == 7
+    oci("image", "save", *some, "--format", "docker", "-o", "a.tar", "./img:all")
+    oci("image", "load", "a.tar", "./loaded")
+    assert platforms(oci, "./loaded") == ["linux/amd64", "linux/ppc64le"]
+    oci("image", "copy", "--platform", "arm64", "./img:all", "./one")
+    assert oci("image", "ls", "--fields", "digest", "./one").stdout.strip() == arm.find("arm64")["digest"]
