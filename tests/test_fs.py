@@ -211,7 +211,7 @@ def test_a_tree_may_be_deeper_than_descriptors_and_recursion_go(tmp_path: Path) 
     before = len(os.listdir("/proc/self/fd"))
     fs.remove_tree(f"{tmp_path}/d")
     assert os.listdir(tmp_path) == []
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(os.listdir("/proc/self/fd")) <= before
 
 
 @pytest.mark.root

@@ -214,7 +214,7 @@ def test_a_tree_may_be_deep_and_wide(tmp_path: Path) -> None:
     before = len(os.listdir("/proc/self/fd"))
     wide = [f"w{at}/x/" for at in range(600)] + [f"w{at}/x/f" for at in range(600)]
     make.unpack(tmp_path / "t", [deep, *wide, f"{deep}f"], [f"{deep}g", *wide], [f".wh.w{at}" for at in range(600)])
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(os.listdir("/proc/self/fd")) <= before
     assert os.listdir(tmp_path / "t") == ["d"]
     at = os.open(tmp_path / "t", os.O_RDONLY)
     for _ in range(2000):
