@@ -21,6 +21,7 @@ from oci_tools.errors import Error
 from oci_tools.image import config as configs
 from oci_tools.image import files
 from oci_tools.image import manifest as manifests
+from oci_tools.image.tree import Dir
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -170,9 +171,9 @@ def _compare_layers(a: list[dict[str, Any]], b: list[dict[str, Any]]) -> Iterato
 # -- files -----------------------------------------------------------------------------------
 
 
-def _compare_files(a: files.Dir, b: files.Dir, ignore: frozenset[str]) -> Iterator[Record]:
+def _compare_files(a: Dir, b: Dir, ignore: frozenset[str]) -> Iterator[Record]:
     yield from _compare("/", a, b, ignore)
-    waiting: list[tuple[bytes, files.Dir | None, files.Dir | None]] = [(b"", a, b)]
+    waiting: list[tuple[bytes, Dir | None, Dir | None]] = [(b"", a, b)]
     while waiting:
         path, one, two = waiting.pop()
         old, new = one.kids if one else {}, two.kids if two else {}
@@ -181,14 +182,14 @@ def _compare_files(a: files.Dir, b: files.Dir, ignore: frozenset[str]) -> Iterat
             x, y = old.get(name), new.get(name)
             where = path + b"/" + name
             yield from _compare(os.fsdecode(where), x, y, ignore)
-            if isinstance(x, files.Dir) or isinstance(y, files.Dir):
-                inner.append((where, x if isinstance(x, files.Dir) else None, y if isinstance(y, files.Dir) else None))
+            if isinstance(x, Dir) or isinstance(y, Dir):
+                inner.append((where, x if isinstance(x, Dir) else None, y if isinstance(y, Dir) else None))
         waiting += reversed(inner)
 
 
 def _compare(path: str, a: Any, b: Any, ignore: frozenset[str]) -> Iterator[Record]:
     """What differs between two things of one name."""
-    if a is b or (isinstance(a, files.Dir) and isinstance(b, files.Dir) and a.meta == b.meta):
+    if a is b or (isinstance(a, Dir) and isinstance(b, Dir) and a.meta == b.meta):
         return
     one, two = (None if found is None else _aspects(found, ignore) for found in (a, b))
     if one is None or two is None:
@@ -207,7 +208,7 @@ _WHAT = {"f": "content", "l": "target", "c": "device", "b": "device"}
 def _aspects(found: Any, ignore: frozenset[str]) -> dict[str, str]:
     """What there is to compare of a file or directory, as text, in the order in which it is said."""
     what, size = b"", 0
-    if isinstance(found, files.Dir):
+    if isinstance(found, Dir):
         # A directory that no layer describes is made by whoever unpacks it, with what time it is then.
         kind, (mode, uid, gid, mtime, xattrs) = "d", found.meta or (0o755, 0, 0, None, ())
     else:

@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from oci_tools.errors import Error
 from oci_tools.image import config as configs
 from oci_tools.image import digest as digests
-from oci_tools.image import files, manifest
+from oci_tools.image import entries, files, manifest, tree
 from oci_tools.image.layout import Layout
+from oci_tools.image.tree import Dir
 from tests.layer import listing, make
 from tests.layer.test_tricky import LAYERS
 
@@ -38,7 +39,7 @@ def stored(layout, *layers):
     return manifest.load(layout, configs.store(layout, config, descriptors))
 
 
-def lines(root: files.Dir) -> list[str]:
+def lines(root: Dir) -> list[str]:
     """The tree in the form of tests/layer/listing.py, without times and without what shares a file."""
     found: list[tuple[bytes, str]] = []
     waiting: list[tuple[bytes, Any]] = [(b"", root)]
@@ -46,7 +47,7 @@ def lines(root: files.Dir) -> list[str]:
         path, node = waiting.pop()
         for name, kid in node.kids.items():
             where = path + name
-            if isinstance(kid, files.Dir):
+            if isinstance(kid, Dir):
                 mode, uid, gid, _, xattrs = kid.meta or (0o755, 0, 0, 0, ())
                 kind, size, what = "d", 0, ""
                 waiting.append((where + b"/", kid))
@@ -120,7 +121,7 @@ def test_two_images_share_what_they_begin_with(layout):
     assert lines(a) == lines(files.read(layout, one))
     assert lines(b) == lines(files.read(layout, two))
     assert a.kids[b"d"].kids[b"b"] is b.kids[b"d"].kids[b"b"]
-    assert isinstance(a.kids[b"e"], files.Dir)
+    assert isinstance(a.kids[b"e"], Dir)
 
 
 @pytest.mark.parametrize("tar", ["1.0", "0.1"])
@@ -141,14 +142,14 @@ def test_holes_are_zeros(layout, tmp_path, tar):
 
 
 def test_what_costs_too_much(layout, monkeypatch):
-    monkeypatch.setattr(files, "NODES_MAX", 1000)
+    monkeypatch.setattr(tree, "NODES_MAX", 1000)
     with pytest.raises(Error, match="too many files"):
         files.read(layout, stored(layout, ["/".join("a" * 600)], ["/".join("b" * 600)]))
-    monkeypatch.setattr(files.Limits, "entries", 10)
+    monkeypatch.setattr(entries.Limits, "entries", 10)
     with pytest.raises(Error, match="more than 10 entries"):
         files.read(layout, stored(layout, [f"f{n}" for n in range(20)]))
-    monkeypatch.setattr(files, "STEPS_MAX", 1000)
-    monkeypatch.setattr(files.Limits, "entries", 1000)
+    monkeypatch.setattr(tree, "STEPS_MAX", 1000)
+    monkeypatch.setattr(entries.Limits, "entries", 1000)
     with pytest.raises(Error, match="walked for too long"):
         files.read(layout, stored(layout, ["d/x", "l>" + "/./" + "d/../" * 200 + "d", "l/a", "d/b", "l/c", "d/d", "l/e"]))
 

@@ -1,0 +1,216 @@
+"""One layer as a tree in memory, for files.py: what layer/apply.py does with real files.
+
+A test holds the two equal, in every case and for any layers.
+"""
+
+from __future__ import annotations
+
+from oci_tools import compress
+from oci_tools.errors import Error
+from oci_tools.image import digest as digests
+from oci_tools.image.tree import NODES_MAX, Dir, Layer, bad, clean
+from oci_tools.tar import Entry, Reader
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
+    from oci_tools.image.layout import Descriptor, Layout
+    from oci_tools.image.tree import File, Meta, Path
+
+WHITEOUT, OPAQUE, AUFS, AUFS_LINKS = b".wh.", b".wh..wh..opq", b".wh..wh.", b".wh..wh.plnk"
+_ZEROS = bytes(1 << 20)
+
+
+class Limits:
+    """What a layer may ask for here, see oci_tools/tar.py."""
+
+    entries = NODES_MAX
+    size = 1 << 40
+    path = 4096
+    header = 1 << 20
+    xattrs = 256
+
+
+def read(layout: Layout, layer: Descriptor, diff_id: str, holes: list[int]) -> Layer:
+    """A layer as a tree; its blob and its plain archive are what they should be, or it is an Error."""
+    with digests.Verifier(layout.blob(layer), layer) as stream:
+        pieces = _checked(compress.expand(compress.read_pieces(stream), layer["digest"]), layer, diff_id)
+        reader = Reader(pieces, Limits(), layer["digest"])
+        reading = _Reading(reader, holes)
+        for entry in reader:
+            reading.entry(entry)
+        reader.drain()
+        stream.drain()
+    return reading.end()
+
+
+def _checked(pieces: Iterator[bytes], layer: Descriptor, diff_id: str) -> Iterator[bytes]:
+    algorithm, text = digests.check(diff_id)
+    hasher = digests.new(algorithm)
+    for piece in pieces:
+        hasher.update(piece)
+        yield piece
+    if hasher.hexdigest() != text:
+        raise Error("wrong content of layer", layer["digest"], f"not diff id {diff_id}")
+
+
+class _Reading:
+    """The entries of one layer on their way into its tree."""
+
+    def __init__(self, reader: Reader, holes: list[int]) -> None:
+        self._layer = Layer()
+        self._tree = self._layer.tree
+        self._reader = reader
+        self._holes = holes
+        self._last: tuple[Path, Dir] = [], self._tree.root  # a directory, and the name that led to it
+        # Hard links into lower layers: where they stand -> (their own name, their target's)
+        self._later: dict[tuple[Dir, bytes], tuple[Path, Path]] = {}
+
+    def entry(self, entry: Entry) -> None:
+        parts = clean(entry.name)
+        if not parts:
+            if entry.type != "d":
+                bad(parts, "only a directory can be the root")
+            self._tree.root.meta = _meta(entry)
+            return
+        if WHITEOUT in entry.name and self._is_mark(parts):
+            return
+        node = self._parent(parts[:-1])
+        name = parts[-1]
+        if self._later:
+            self._later.pop((node, name), None)
+        if entry.type == "d":
+            kid = node.kids.get(name)
+            if isinstance(kid, Dir):
+                kid.meta = _meta(entry)
+            else:
+                self._put(node, name, Dir(name, node, _meta(entry)))
+        elif entry.type == "h":
+            self._hard(parts, clean(entry.link), node)
+        else:
+            self._put(node, name, self._file(entry))
+
+    def _parent(self, parts: Path) -> Dir:
+        if parts != self._last[0]:
+            node = self._tree.find(parts, make=True)
+            assert node is not None
+            self._last = parts, node
+        return self._last[1]
+
+    def _put(self, node: Dir, name: bytes, what: Dir | File) -> None:
+        if name in node.kids:
+            self._last = [], self._tree.root  # which may have led through this
+        self._tree.put(node, name, what)
+
+    def end(self) -> Layer:
+        self._tree.root.kids.pop(AUFS_LINKS, None)
+        there: dict[Dir, bool] = {self._tree.root: True}
+        for (node, name), pair in self._later.items():
+            if name not in node.kids and self._has(node, there):
+                self._layer.links.append(pair)
+        return self._layer
+
+    def _has(self, node: Dir, known: dict[Dir, bool]) -> bool:
+        """Whether a directory is still in the tree: some other thing may have taken a name above it."""
+        chain = []
+        while node not in known:
+            chain.append(node)
+            assert node.parent is not None
+            known[node] = node.parent.kids.get(node.name) is node
+            if not known[node]:
+                break
+            node = node.parent
+        found = known[node]
+        known.update(dict.fromkeys(chain, found))
+        return found
+
+    def _is_mark(self, parts: Path) -> bool:
+        """Whether a name is none of the tree, but tells of lower layers, or is AUFS's."""
+        for at, part in enumerate(parts[:-1]):
+            if part.startswith(AUFS):
+                return at > 0 or part != AUFS_LINKS
+            if part.startswith(WHITEOUT):
+                bad(parts, "a name below a whiteout")
+        name = parts[-1]
+        if not name.startswith(WHITEOUT):
+            return False
+        if name == OPAQUE:
+            self._layer.opaques.append(parts[:-1])
+        elif name.startswith(AUFS):
+            return name != AUFS_LINKS or len(parts) > 1
+        elif name[4:] in (b"", b".", b".."):
+            bad(parts, "a whiteout of nothing")
+        else:
+            self._layer.whiteouts.append([*parts[:-1], name[4:]])
+        return True
+
+    def _hard(self, parts: Path, target: Path, node: Dir) -> None:
+        name = parts[-1]
+        if not target:
+            bad(parts, "a hard link to a directory")
+        holder = self._tree.find(target[:-1])
+        if holder is not None:
+            if holder is node and target[-1] == name:
+                return
+            found = holder.kids.get(target[-1])
+            if isinstance(found, Dir):
+                bad(parts, "a hard link to a directory")
+            if found is not None and not _within(holder, node.kids.get(name)):
+                self._put(node, name, found)
+                return
+        if node.kids.pop(name, None) is not None:
+            self._last = [], self._tree.root
+        known = self._later.get((holder, target[-1])) if holder else None
+        self._later[node, name] = (parts, known[1] if known else target)
+
+    def _file(self, entry: Entry) -> File:
+        what = b""
+        if entry.type == "f":
+            what = self._digest(entry)
+        elif entry.type == "l":
+            if not entry.link:
+                bad([entry.name], "a link to nowhere")
+            what = entry.link
+        elif entry.type in "cb":
+            what = b"%d:%d" % entry.device
+        mode = 0o777 if entry.type == "l" else entry.mode
+        xattrs = tuple(sorted(entry.xattrs.items()))
+        return (entry.type, mode, entry.uid, entry.gid, entry.size, entry.mtime, what, xattrs)
+
+    def _digest(self, entry: Entry) -> bytes:
+        """The SHA-256 of a file, holes and all."""
+        hasher: Any = digests.new("sha256")
+        if entry.sparse is not None:
+            self._hash_sparse(entry, entry.sparse, hasher)
+        for view in self._reader.data():
+            hasher.update(view)
+        found: bytes = hasher.digest()
+        return found
+
+    def _hash_sparse(self, entry: Entry, pieces: list[tuple[int, int]], hasher: Any) -> None:
+        self._holes[0] -= entry.size - sum(length for _, length in pieces)
+        if self._holes[0] < 0:  # hours could be spent on zeros: where they are must do
+            hasher.update(repr((entry.size, pieces)).encode())
+            return
+        views, view, end = self._reader.data(), memoryview(b""), 0
+        for offset, length in [*pieces, (entry.size, 0)]:
+            for at in range(end, offset, len(_ZEROS)):
+                hasher.update(_ZEROS[: offset - at])
+            end = offset + length
+            while length:
+                view = view or next(views)
+                hasher.update(view[:length])
+                view, length = view[length:], length - min(length, len(view))
+
+
+def _within(node: Dir | None, top: Dir | File | None) -> bool:
+    """Whether a directory is another one or below it."""
+    while node is not None and node is not top:
+        node = node.parent
+    return node is not None
+
+
+def _meta(entry: Entry) -> Meta:
+    return entry.mode, entry.uid, entry.gid, entry.mtime, tuple(sorted(entry.xattrs.items()))
