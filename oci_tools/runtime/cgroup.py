@@ -22,24 +22,6 @@ if TYPE_CHECKING:
 MOUNT = "/sys/fs/cgroup"
 
 
-def owner(spec: dict[str, Any]) -> int:
-    """The host's uid of a container's root if that may divide the container's group; 0: nobody.
-
-    It may where it can see that group alone and write to it: in user and cgroup namespaces of
-    its own, with a mount of cgroups that config.json does not make read-only.
-    """
-    linux = spec.get("linux") or {}
-    new = {entry["type"] for entry in linux.get("namespaces") or () if not entry.get("path")}
-    mounted = any(
-        entry.get("type") in ("cgroup", "cgroup2") and "ro" not in (entry.get("options") or ())
-        for entry in spec.get("mounts") or ()
-    )
-    if not mounted or not {"user", "cgroup"} <= new:
-        return 0
-    roots = [entry["hostID"] for entry in linux.get("uidMappings") or () if entry["containerID"] == 0]
-    return roots[0] if roots else 0
-
-
 class Hierarchy:
     """One mounted hierarchy and our own place in it.
 

@@ -15,6 +15,8 @@ from oci_tools.runtime import mounts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from oci_tools.runtime.cgroup import Cgroup
 
 _SAFE = mount.MOUNT_ATTR_NOSUID | mount.MOUNT_ATTR_NODEV | mount.MOUNT_ATTR_NOEXEC
@@ -29,6 +31,24 @@ def make(tree: mounts.Tree, step: mounts.Plan, groups: Cgroup | None, own_namesp
             _hierarchies(tree, step, groups, own_namespace)
     except OSError as error:
         raise Error("cannot mount 'cgroup' on", step.destination, error) from None
+
+
+def owner(spec: dict[str, Any]) -> int:
+    """The host's uid of a container's root if that may divide the container's group; 0: nobody.
+
+    It may where it can see that group alone and write to it: in user and cgroup namespaces of
+    its own, with a mount of cgroups that config.json does not make read-only.
+    """
+    linux = spec.get("linux") or {}
+    new = {entry["type"] for entry in linux.get("namespaces") or () if not entry.get("path")}
+    mounted = any(
+        entry.get("type") in ("cgroup", "cgroup2") and "ro" not in (entry.get("options") or ())
+        for entry in spec.get("mounts") or ()
+    )
+    if not mounted or not {"user", "cgroup"} <= new:
+        return 0
+    roots = [entry["hostID"] for entry in linux.get("uidMappings") or () if entry["containerID"] == 0]
+    return roots[0] if roots else 0
 
 
 def _unified(tree: mounts.Tree, step: mounts.Plan, groups: Cgroup | None, own_namespace: bool) -> None:

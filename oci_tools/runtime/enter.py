@@ -48,6 +48,7 @@ def execute(root: str, name: str, wanted: dict[str, Any], options: Options, paus
     from oci_tools.runtime import foreground
 
     made = Container(root, name, {**known, "pid": 0, "startTime": 0}, None)
+    made.entered = known
     try:
         _clone(made, _prepare(known, wanted, spec, options))
         launch.shake_hands(made, spec, options)

@@ -15,7 +15,7 @@ from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_SEQPACKET, socket
 from oci_tools import document, fs
 from oci_tools.errors import Error
 from oci_tools.linux import process
-from oci_tools.runtime import cgroup, child, devices, hooks, state, sync, terminal
+from oci_tools.runtime import cgroup, cgroup_mounts, child, devices, hooks, state, sync, terminal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -58,6 +58,7 @@ class Container:
         self.channel: Any = None
         self.pidfd = -1
         self.master = -1  # of the terminal
+        self.entered: dict[str, Any] | None = None  # the state of the container that an exec enters
 
 
 def launch(
@@ -159,8 +160,8 @@ def _make_groups(made: Container, spec: dict[str, Any]) -> Cgroup | None:
             return None
         raise
     groups.apply(wanted)
-    if groups.unified and cgroup.owner(spec):
-        groups.give(cgroup.owner(spec))
+    if groups.unified and cgroup_mounts.owner(spec):
+        groups.give(cgroup_mounts.owner(spec))
     if os.geteuid() == 0 and process.in_host_user_namespace():
         groups.allow_devices(devices.rules(spec))  # who may make no device node needs no rule
     return groups
@@ -307,7 +308,10 @@ def shake_hands(made: Container, spec: dict[str, Any], options: Options) -> None
         elif message["op"] == "seccomp":
             from oci_tools.runtime import seccomp
 
-            seccomp.hand_over(spec, fds[0], made.state)
+            if made.entered:
+                seccomp.hand_over(spec, fds[0], made.entered, made.state["pid"], "running")
+            else:
+                seccomp.hand_over(spec, fds[0], made.state)
             os.close(fds[0])
         elif message["op"] == "ready":
             return
