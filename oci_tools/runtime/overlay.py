@@ -68,6 +68,9 @@ def _mount(lower: list[int], upper: int, work: int) -> int:
         _set(context, "workdir", work)
         if not process.in_host_user_namespace():
             mount.fsconfig(context, mount.FSCONFIG_SET_FLAG, "userxattr", None)
+        else:
+            for option in ("redirect_dir", "metacopy"):  # marks by which `upper` alone would say too little
+                mount.fsconfig(context, mount.FSCONFIG_SET_STRING, option, "off")
         mount.fsconfig(context, mount.FSCONFIG_CMD_CREATE, None, None)
         return mount.fsmount(context)
     finally:

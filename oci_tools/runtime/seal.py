@@ -45,12 +45,21 @@ def is_sealed() -> bool:
         libc.call("fstatfs", fd, libc.address(held))
         kind, flags = unpack_from("q", held, 0)[0], unpack_from("q", held, 80)[0]
         if kind == _OVERLAYFS_MAGIC and flags & _ST_RDONLY:
-            return True
+            return _is_ours(fd)
         return fcntl.fcntl(fd, _F_GET_SEALS) & _SEALS == _SEALS
     except OSError:
         return False  # a file of an ordinary file system knows no seals
     finally:
         os.close(fd)
+
+
+def _is_ours(fd: int) -> bool:
+    """Is this overlay one of our making, and not the root of a host that is a read-only overlay itself?
+
+    Such a one may have a writable layer.  Ours is another file system than what the usual name leads to.
+    """
+    name = sys.executable
+    return name.startswith(f"{STANDING}/") or os.fstat(fd).st_dev != os.stat(name).st_dev
 
 
 def ensure() -> None:
@@ -119,9 +128,16 @@ def _check_standing() -> None:
     if not sys.executable.startswith(f"{STANDING}/"):
         return
     path = os.path.join("/usr/bin", os.path.basename(os.path.realpath("/proc/self/exe")))
-    if not _same("/proc/self/exe", path):
+    try:
+        if _same("/proc/self/exe", path):
+            return
         mount.umount2(STANDING, mount.MNT_DETACH)
+    except OSError:
+        pass  # it is being upgraded, or is root's to take down: the usual one will seal itself
+    try:
         os.execv(path, [path, *sys.orig_argv[1:]])
+    except OSError as error:
+        raise Error("cannot execute", path, error) from None
 
 
 def _same(one: str, other: str) -> bool:
