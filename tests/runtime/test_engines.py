@@ -37,7 +37,7 @@ def engine(words: list[str], env: dict[str, str]) -> Engine:
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A short directory (sockets have short names), with the busybox image as docker saves one."""
-    path = tmp_path_factory.mktemp("e")
+    path = tmp_path_factory.mktemp(f"e{os.getpid()}")
     source = images.image("busybox")
     subprocess.run(["skopeo", "copy", "-q", f"oci:{source}:latest", f"docker-archive:{path}/bb.tar:bb:latest"], check=True)
     yield path
