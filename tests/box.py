@@ -42,6 +42,12 @@ def populate(rootfs: Path) -> None:
     (rootfs / "etc/group").write_text("root:x:0:\nuser:x:1000:\n")
 
 
+def host_mounts(place: Path) -> list[str]:
+    """The host's mounts, save those that tests beside the one at `place` make for themselves."""
+    lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    return [line for line in lines if "/pytest-" not in line or str(place) in line]
+
+
 class Box:
     """One bundle and the container of it."""
 

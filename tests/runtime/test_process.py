@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from tests.box import host_mounts
+
 pytestmark = pytest.mark.root
 
 
@@ -273,13 +275,13 @@ def test_kernel_parameters_of_the_hosts_network_given_by_path(box: Any) -> None:
 
 
 @pytest.mark.parametrize("path", [None, "/proc/self/ns/mnt"])
-def test_never_in_the_hosts_own_mount_namespace(box: Any, path: str | None) -> None:
+def test_never_in_the_hosts_own_mount_namespace(box: Any, path: str | None, tmp_path: Path) -> None:
     box.share("mount")
     if path:
         box.namespace("mount", path)
-    before = Path("/proc/self/mountinfo").read_text()
+    before = host_mounts(tmp_path)
     assert "needs a mount namespace of its own" in box("run", code=1).stderr
-    assert Path("/proc/self/mountinfo").read_text() == before
+    assert host_mounts(tmp_path) == before
 
 
 # -- devices -------------------------------------------------------------------------------------------------
