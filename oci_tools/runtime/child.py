@@ -326,7 +326,7 @@ def _make_tree(setup: Setup) -> mounts.Tree:
             tree.place_bind(step, setup.trees.pop(number))
         else:
             tree.make(step)
-    devices.make(tree, setup.spec, bind=setup.namespaces.has("user"))
+    devices.make(tree, setup.spec, bind=not process.in_host_user_namespace())  # there mknod is refused
     return tree
 
 

@@ -130,3 +130,16 @@ def test_subordinate_ids(plain_box: Any) -> None:
     )
     assert done.returncode == 1
     assert "cannot map ids: newuidmap failed" in done.stderr
+
+
+def test_root_of_a_user_namespace_that_somebody_else_made(plain_box: Any) -> None:
+    """As podman runs a plain user's containers: it is root already, and config.json has no user namespace."""
+    plain_box.share("user")
+    for name in "uidMappings", "gidMappings":
+        del plain_box.linux[name]
+    plain_box.process["args"] = ["sh", "-c", "id -u; echo > /dev/null && stat -c %t:%T /dev/zero; tty < /dev/tty"]
+    plain_box.save()
+    become = "unshare --user --map-root-user --mount --pid --fork --mount-proc"
+    done = plain_box.oci.shell(f"{become} oci-run run -b {plain_box.bundle} {plain_box.id}", code=1)
+    assert done.stdout.split() == ["0", "1:5"]
+    assert "/dev/tty: No such device" in done.stderr
