@@ -27,7 +27,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
+import hypothesis
 import pytest
+
+# Where a change is judged, the same tests judge every change; elsewhere hypothesis looks for new cases.
+hypothesis.settings.register_profile("judge", derandomize=True)
+if os.environ.get("CI"):
+    hypothesis.settings.load_profile("judge")
 
 TOP = Path(__file__).resolve().parent.parent
 if str(TOP) not in sys.path:

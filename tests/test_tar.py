@@ -306,7 +306,7 @@ PATHS = st.lists(NAMES, min_size=1, max_size=30).map(b"/".join)
 TIMES = st.integers(-(1 << 33) * SECOND, (1 << 36) * SECOND)
 ENTRIES = st.tuples(
     st.sampled_from("fdhlpcb"), PATHS, st.integers(0, 0o7777), st.integers(0, 1 << 31), st.integers(0, 1 << 31), TIMES,
-    st.binary(max_size=700), PATHS, st.tuples(st.integers(0, 4095), st.integers(0, 1 << 20)),
+    st.binary(max_size=700), PATHS, st.tuples(st.integers(0, 4095), st.integers(0, (1 << 20) - 1)),
     st.dictionaries(NAMES.filter(lambda name: b"=" not in name), st.binary(max_size=40), max_size=3),
 )  # fmt: skip
 
