@@ -1,18 +1,23 @@
-"""oci-unpack: an image becomes a bundle."""
+"""oci-unpack: an image becomes a bundle, an archive, or directories."""
 
 from __future__ import annotations
 
+import os
 import sys
 
-from oci_tools import cli
-from oci_tools.errors import Usage
+from oci_tools import cli, fs
+from oci_tools.errors import Error, Usage
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from oci_tools.bundle import Image
+    from oci_tools.layer.limits import Limits
     from oci_tools.layer.owner import Owner
 
 OPTIONS: tuple[cli.Option, ...] = (
     ("--overlay", "flag", False, "share layers: unpack each once into the store, and stack them"),
+    ("--path PATH", "text", None, "only this file or directory of the image, no bundle: BUNDLE is its new place"),
+    ("--layers", "flag", False, "no bundle: each layer in a directory of its own in BUNDLE, for overlayfs"),
     ("--platform OS/ARCH[/VARIANT]", "text", None, "platform to take of an image of several"),
     ("--limit NAME=N", "list", (), "change a limit: entries, size, path, header, xattrs"),
     ("--rm", "flag", False, "remove the bundle IMAGE, with what a plain user cannot remove"),
@@ -27,19 +32,58 @@ def run(args: cli.Args) -> None:
             raise Usage("--rm takes one operand, the bundle")
         bundle.remove(args.image)
         return
-    if args.bundle is None:
-        raise Usage("missing argument 'BUNDLE'", hint="see --help")
+    _check(args)
     from oci_tools.image.source import Source
     from oci_tools.layer.limits import Limits
 
     limits = Limits.parse(args.limit)
     with Source(args.image) as source:
         image = bundle.Image(source.layout, source.descriptor, args.platform, source.name)
-        if args.overlay:
-            made = bundle.overlay(image, args.bundle, _owner, limits)
-        else:
-            made = bundle.unpack(image, args.bundle, _owner(), limits)
-    sys.stdout.write(f"{made}\n")
+        made = _make(args, image, limits)
+    if made is not None:
+        sys.stdout.write(f"{made}\n")
+
+
+def _check(args: cli.Args) -> None:
+    if args.bundle is None:
+        raise Usage("missing argument 'BUNDLE'", hint="see --help")
+    if (args.path is not None) + args.layers + args.overlay > 1:
+        raise Usage("--path, --layers and --overlay are different things to make")
+    if args.bundle == "-" and (args.layers or args.overlay):
+        raise Usage("directories cannot be written to standard output")
+    if args.bundle == "-" and args.path is None and os.isatty(1):
+        raise Usage("an archive is nothing for a terminal", hint="redirect standard output")
+
+
+def _make(args: cli.Args, image: Image, limits: Limits) -> str | None:
+    """What is asked for; its path, None if it went to standard output."""
+    from oci_tools import bundle
+
+    if args.overlay:
+        return bundle.overlay(image, args.bundle, _owner, limits)
+    if args.layers:
+        from oci_tools.bundle import apart
+
+        return apart.unpack(image, args.bundle, _owner(), limits)
+    if args.bundle != "-" and args.path is None:
+        return bundle.unpack(image, args.bundle, _owner(), limits)
+    from oci_tools.bundle import flat
+    from oci_tools.image.tree import Dir
+
+    whole = flat.Flat(image, limits)
+    path = args.path or "/"
+    found = whole.find(path)
+    if args.bundle != "-":
+        return flat.unpack(whole, path, found, args.bundle, _owner())
+    pieces = whole.archive(found) if isinstance(found, Dir) else whole.content(found, path)
+    try:
+        for piece in pieces:
+            fs.write_all(1, piece)
+    except OSError as error:
+        if isinstance(error, BrokenPipeError):
+            raise
+        raise Error("cannot write standard output", None, error) from None
+    return None
 
 
 def _owner() -> Owner:
@@ -50,7 +94,7 @@ def _owner() -> Owner:
 
 COMMAND = cli.Command(
     "oci-unpack",
-    "unpack an image into a bundle: its files and a config.json",
+    "unpack an image into a bundle, an archive, or directories",
     "IMAGE [BUNDLE]",
     OPTIONS,
     run,

@@ -33,12 +33,17 @@ class Limits:
     xattrs = 256
 
 
-def read(layout: Layout, layer: Descriptor, diff_id: str, holes: list[int]) -> Layer:
-    """A layer as a tree; its blob and its plain archive are what they should be, or it is an Error."""
+def read(
+    layout: Layout, layer: Descriptor, diff_id: str, holes: list[int], number: int | None = None, limits: Any = Limits
+) -> Layer:
+    """A layer as a tree; its blob and its plain archive are what they should be, or it is an Error.
+
+    With a `number` files are not hashed: what they have is b"NUMBER ENTRY", where their bytes are.
+    """
     with digests.Verifier(layout.blob(layer), layer) as stream:
         pieces = _checked(compress.expand(compress.read_pieces(stream), layer["digest"]), layer, diff_id)
-        reader = Reader(pieces, Limits(), layer["digest"])
-        reading = _Reading(reader, holes)
+        reader = Reader(pieces, limits, layer["digest"])
+        reading = _Reading(reader, holes, number)
         for entry in reader:
             reading.entry(entry)
         reader.drain()
@@ -59,11 +64,12 @@ def _checked(pieces: Iterator[bytes], layer: Descriptor, diff_id: str) -> Iterat
 class _Reading:
     """The entries of one layer on their way into its tree."""
 
-    def __init__(self, reader: Reader, holes: list[int]) -> None:
+    def __init__(self, reader: Reader, holes: list[int], number: int | None) -> None:
         self._layer = Layer()
         self._tree = self._layer.tree
         self._reader = reader
         self._holes = holes
+        self._number = number
         self._last: tuple[Path, Dir] = [], self._tree.root  # a directory, and the name that led to it
         # Hard links into lower layers: where they stand -> (their own name, their target's)
         self._later: dict[tuple[Dir, bytes], tuple[Path, Path]] = {}
@@ -168,7 +174,8 @@ class _Reading:
     def _file(self, entry: Entry) -> File:
         what = b""
         if entry.type == "f":
-            what = self._digest(entry)
+            place = self._number
+            what = self._digest(entry) if place is None else b"%d %d" % (place, self._reader.count)
         elif entry.type == "l":
             if not entry.link:
                 bad([entry.name], "a link to nowhere")

@@ -1,6 +1,7 @@
 """The files of an image, as a list, without unpacking it: image-spec, layer.md.
 
     files = read(layout, manifest)          the tree after all layers; its root is a Dir
+    places(layout, manifest, limits)        the same as a Tree, whose files say where their bytes are
     Dir.kids[name]                          a Dir, or a File
 
 Each layer is read into a tree of its own and then laid over what is below, in the order and with the
@@ -28,6 +29,12 @@ def read(layout: Layout, manifest: dict[str, Any]) -> Dir:
     return _read(layout, _layers(layout, manifest), None).root
 
 
+def places(layout: Layout, manifest: dict[str, Any], limits: Any) -> Tree:
+    """The files of an image; instead of a SHA-256 a file has b"LAYER ENTRY": its layer, the lowest is 0,
+    and which entry of its archive it is, the first is 1."""
+    return _read(layout, _layers(layout, manifest), None, limits)
+
+
 def read_two(a: tuple[Layout, dict[str, Any]], b: tuple[Layout, dict[str, Any]]) -> tuple[Dir, Dir]:
     """The files of two images; the layers that both begin with are read once, and share their Files."""
     one, two = _layers(*a), _layers(*b)
@@ -44,10 +51,16 @@ def _layers(layout: Layout, manifest: dict[str, Any]) -> list[tuple[Descriptor, 
     return list(zip(manifest["layers"], diff_ids, strict=True))
 
 
-def _read(layout: Layout, layers: list[tuple[Descriptor, str]], whole: Tree | None) -> Tree:
+def _read(
+    layout: Layout, layers: list[tuple[Descriptor, str]], whole: Tree | None, limits: Any = None
+) -> Tree:
+    """`limits` are given where files are to say their places."""
     holes = whole.holes if whole else [HOLES_MAX]
-    for blob, diff_id in layers:
-        layer = entries.read(layout, blob, diff_id, holes)
+    for number, (blob, diff_id) in enumerate(layers):
+        if limits is None:
+            layer = entries.read(layout, blob, diff_id, holes)
+        else:
+            layer = entries.read(layout, blob, diff_id, holes, number, limits)
         if whole is None:  # of the lowest layer links may stand before what they link to
             whole = layer.tree
             whole.holes = holes

@@ -16,6 +16,7 @@ import stat
 
 from oci_tools import compress
 from oci_tools.errors import Error, quote, reason
+from oci_tools.layer import entries
 from oci_tools.layer import owner as owners
 from oci_tools.layer import snapshot
 from oci_tools.layer.tree import Dir, Tree, clean
@@ -35,7 +36,7 @@ _KINDS = {
     stat.S_IFREG: "f", stat.S_IFDIR: "d", stat.S_IFLNK: "l", stat.S_IFCHR: "c", stat.S_IFBLK: "b",
     stat.S_IFIFO: "p",
 }  # fmt: skip
-_HOST = (b"security.selinux", b"security.ima", b"security.evm", b"trusted.overlay.", b"user.overlay.")
+HOST = (b"security.selinux", b"security.ima", b"security.evm", b"trusted.overlay.", b"user.overlay.")
 
 
 class Packing:
@@ -98,13 +99,13 @@ class Packing:
             if entry.type == "h":
                 entry.link = b"/".join(clean(entry.link))
             if not masked.has(entry.name):
-                self._entry(entry, reader.data())
+                self._entry(entry, reader)
         reader.drain()
 
-    def _entry(self, entry: Entry, data: Iterable[memoryview]) -> None:
+    def _entry(self, entry: Entry, reader: Reader) -> None:
         """Write a member of another archive anew."""
         mtime = self._time(entry.mtime)
-        xattrs = {name: value for name, value in entry.xattrs.items() if not name.startswith(_HOST)}
+        xattrs = {name: value for name, value in entry.xattrs.items() if not name.startswith(HOST)}
         device = entry.device if entry.type in "cb" else (0, 0)
         whose = (entry.mode, entry.uid, entry.gid)
         link = entry.link if entry.type in "hl" else b""
@@ -112,23 +113,10 @@ class Packing:
         self.writer.entry(
             entry.type, name, *whose, mtime, size=entry.size, link=link, device=device, xattrs=xattrs
         )
-        done = 0
-        views = iter(data)
-        view = memoryview(b"")
-        for offset, length in [(0, entry.size)] if entry.sparse is None else entry.sparse:
-            self._zeros(offset - done)
-            done = offset + length
-            while length:
-                view = view or next(views)
-                self.writer.data(bytes(view[:length]))
-                view, length = view[length:], length - min(length, len(view))
-        self._zeros(entry.size - done)
+        if entry.type == "f":
+            for piece in entries.plain(entry, reader):
+                self.writer.data(piece)
         self.writer.end()
-
-    def _zeros(self, count: int) -> None:
-        while count > 0:
-            self.writer.data(bytes(min(count, 1 << 18)))
-            count -= 1 << 18
 
     def _time(self, mtime: int) -> int:
         """A time as it is written."""
@@ -217,7 +205,7 @@ def _xattrs(path: bytes, follow: bool) -> dict[bytes, bytes]:
     found = {}
     try:
         for name in map(os.fsencode, os.listxattr(path, follow_symlinks=follow)):
-            if not name.startswith(_HOST):
+            if not name.startswith(HOST):
                 found[name] = os.getxattr(path, name, follow_symlinks=follow)
     except OSError as error:
         if error.errno not in (61, 95):  # ENODATA: it has just gone; EOPNOTSUPP: there can be none

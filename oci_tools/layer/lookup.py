@@ -52,13 +52,20 @@ class Stack:
 
     def look(self, path: bytes) -> os.stat_result | None:
         """What is at a path, None for nothing."""
-        fd, _, rest = _descend(self._fds, _parts(path))
-        if fd < 0:
+        fd = self.open(path)
+        if fd is None:
             return None
         try:
-            return None if rest else os.fstat(fd)
+            return os.fstat(fd)
         finally:
             os.close(fd)
+
+    def open(self, path: bytes) -> int | None:
+        """An O_PATH descriptor of what is at a path, None for nothing."""
+        fd, _, rest = _descend(self._fds, _parts(path))
+        if fd >= 0 and rest:
+            os.close(fd)
+        return None if fd < 0 or rest else fd
 
     def names(self, path: bytes) -> set[bytes]:
         """The names that are seen in a directory; none if it is no directory."""

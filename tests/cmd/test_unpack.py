@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from tests.layer import listing
+
 
 @pytest.fixture
 def img(oci: Any, tmp_path: Path) -> str:
@@ -63,6 +65,13 @@ def test_where_an_image_may_be(word: str, oci: Any, img: str, tmp_path: Path) ->
         (["--rm", "./t"], "no bundle of ours", 1),
         (["--rm", "./t", "b"], "one operand", 2),
         (["-", "b"], "nothing on standard input", 1),
+        (["./img:x", "b", "--path", "nothing"], "no such file in the image 'nothing'", 1),
+        (["./img:x", "b", "--path", "d/f"], "no such file in the image", 1),
+        (["./img:x", "t", "--path", "g"], "it is there already", 1),
+        (["./img:x", "b", "--path", "g", "--overlay"], "different things", 2),
+        (["./img:x", "-", "--layers"], "cannot be written to standard output", 2),
+        (["./img:x", "t", "--layers"], "directory not empty", 1),
+        (["./img:x", "-", "--limit", "entries=1"], "more than 1 entries", 1),
     ],
 )
 def test_errors_are_one_line(words: list[str], said: str, code: int, oci: Any, img: str, tmp_path: Path) -> None:
@@ -79,6 +88,48 @@ def test_overlay(oci: Any, img: str, tmp_path: Path) -> None:
     assert os.listdir(tmp_path / "b1/rootfs") == []
     oci("unpack", "--rm", "b1")
     assert not (tmp_path / "b1").exists()
+
+
+def test_the_flat_archive(oci: Any, img: str, tmp_path: Path) -> None:
+    done = oci.shell("oci-image save ./img:x | oci-unpack - - | tar -t")
+    assert done.stdout.split() == ["g", "d/"] and done.stderr == ""
+    once, again = (oci("unpack", "./img:x", "-", binary=True).stdout for _ in range(2))
+    assert once == again
+    oci.shell("oci-unpack ./img:x - | oci-pack - ./img:flat && oci-unpack ./img:flat flat && oci-unpack ./img:x b")
+    assert listing.tree(tmp_path / "flat/rootfs") == listing.tree(tmp_path / "b/rootfs")
+
+
+@pytest.mark.needs("umoci")
+@pytest.mark.root
+def test_the_flat_archive_is_what_umoci_unpacks(oci: Any, busybox: Path, tmp_path: Path) -> None:
+    oci("unpack", f"{busybox}:latest", "b")
+    oci.shell("rm -r b/rootfs/etc && mkdir b/rootfs/etc && ln b/rootfs/bin/busybox b/rootfs/etc/b && chmod 700 b/rootfs/tmp")
+    oci("pack", "b", "./img:y")
+    oci.shell("mkdir x && oci-unpack ./img:y - | tar -xp --numeric-owner -C x && umoci unpack --image ./img:y u")
+    assert listing.tree(tmp_path / "x") == listing.tree(tmp_path / "u/rootfs")
+
+
+def test_one_path(oci: Any, img: str, tmp_path: Path) -> None:
+    assert oci("unpack", "./img:x", "--path", "g", "-").stdout == "g"
+    assert oci("unpack", "./img:base", "-", "--path", "/d/../d/f").stdout == "f"
+    assert oci("unpack", "./img:base", "--path", "d", "e").stdout == f"{tmp_path}/e\n"
+    assert os.listdir(tmp_path / "e") == ["f"]
+    assert oci("unpack", "./img:base", "--path", "d/f", "f").stdout == f"{tmp_path}/f\n"
+    assert (tmp_path / "f").read_text() == "f"
+    assert oci.shell("oci-unpack --path d ./img:base - | tar -t").stdout.split() == ["f", "./"]
+    assert oci.shell("oci-unpack --path / ./img:base root2 && ls root2").stdout.split()[1:] == ["d"]
+
+
+def test_a_reader_that_goes_is_no_error(oci: Any, busybox: Path) -> None:
+    done = oci.shell(f"{{ oci-unpack {busybox}:latest -; echo $? >&2; }} | true")
+    assert done.stderr == "141\n"
+
+
+def test_layers(oci: Any, img: str, tmp_path: Path) -> None:
+    assert oci("unpack", "--layers", "./img:x", "l").stdout == f"{tmp_path}/l\n"
+    below, above = sorted(path.name for path in (tmp_path / "l").iterdir())
+    assert below[:2] == "1-" and above[:2] == "2-"
+    assert (tmp_path / "l" / above / "d/f").is_char_device() and (tmp_path / "l" / below / "d/f").is_file()
 
 
 def test_platforms(oci: Any, tmp_path: Path) -> None:

@@ -1,0 +1,101 @@
+"""The layers of an image, each in a directory of its own, as overlayfs stacks them.
+
+    DIR/1-HEX DIR/2-HEX ...    the lowest first; HEX begins its diff id; as many digits as all need
+
+Whiteouts are devices 0:0, opaque directories have overlayfs's attribute (`layer/store.py`).  A hard link
+into a lower layer is the file itself once more, as overlayfs would copy it up.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from oci_tools import fs
+from oci_tools.errors import Error
+from oci_tools.layer import lookup, merge, store
+from oci_tools.layer.apply import link_at
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from oci_tools.bundle import Image
+    from oci_tools.layer.apply import Layer
+    from oci_tools.layer.limits import Limits
+    from oci_tools.layer.owner import Owner
+
+
+def unpack(image: Image, path: str, owner: Owner, limits: Limits) -> str:
+    """Unpack the layers into directories in the new directory `path`, which is returned, absolute."""
+    path = os.path.abspath(path)
+    beside = f"{path}.{os.getpid()}.new"
+    owner.stacked = True
+    sources = image.sources()
+    digits = len(str(len(sources)))
+    names = [f"{at:0{digits}}-{one.diff_id.partition(':')[2][:12]}" for at, one in enumerate(sources, 1)]
+    places = [f"{beside}/{name}" for name in names]
+    try:
+        fs.remove_tree(beside)
+        try:
+            os.mkdir(beside, 0o700)  # set-id files of images are not reachable by other users
+        except OSError as error:
+            raise Error("cannot make directory", path, error) from None
+        with merge.Unpackers(sources, places, owner, limits) as layers:
+            for at, layer in enumerate(layers):
+                with layer.tree:
+                    _copy_links(layer, places[:at][::-1], owner)
+                    store.finish(layer, owner)
+        try:
+            os.rename(beside, path)
+        except OSError as error:
+            raise Error("cannot unpack into", path, error) from None
+    finally:
+        fs.remove_tree(beside)
+    return path
+
+
+def _copy_links(layer: Layer, below: list[str], owner: Owner) -> None:
+    """What hard links into lower layers link to."""
+    made: dict[tuple[bytes, ...], list[bytes]] = {}
+    for parts, target in layer.links:
+        node = layer.tree.find(parts[:-1])
+        assert node is not None
+        name = b"/".join(parts)
+        first = made.setdefault(tuple(target), parts)
+        if first is not parts:
+            holder = layer.tree.find(first[:-1])
+            assert holder is not None
+            link_at(layer.tree, holder, first[-1], node, parts[-1])
+            continue
+        with lookup.Stack(below) as stack:
+            fd = stack.open(b"/".join(target))
+        if fd is None:
+            raise Error("cannot unpack", name, f"no such file to link to: '{os.fsdecode(b'/'.join(target))}'")
+        try:
+            _copy(fd, layer.tree.fd(node), parts[-1], owner)
+        except OSError as error:
+            raise Error("cannot unpack", name, error) from None
+        finally:
+            os.close(fd)
+
+
+def _copy(fd: int, at: int, name: bytes, owner: Owner) -> None:
+    """A file or link of a lower layer once more; its attributes are the host's already."""
+    seen = os.fstat(fd)
+    where = b"/proc/self/fd/%d/%b" % (at, name)
+    source = f"/proc/self/fd/{fd}"
+    if stat.S_ISLNK(seen.st_mode):
+        os.symlink(os.readlink(b"", dir_fd=fd), name, dir_fd=at)
+    elif stat.S_ISREG(seen.st_mode):
+        with open(source, "rb") as old, open(where, "xb") as new:
+            while os.copy_file_range(old.fileno(), new.fileno(), 1 << 30):
+                pass
+    else:
+        os.mknod(name, stat.S_IFMT(seen.st_mode) | 0o600, seen.st_rdev, dir_fd=at)
+    if not owner.single:
+        os.chown(name, seen.st_uid, seen.st_gid, dir_fd=at, follow_symlinks=False)
+    if stat.S_ISREG(seen.st_mode):
+        for attribute in os.listxattr(source):
+            os.setxattr(where, attribute, os.getxattr(source, attribute))
+    if not stat.S_ISLNK(seen.st_mode):
+        os.chmod(name, stat.S_IMODE(seen.st_mode), dir_fd=at)
+    os.utime(name, ns=(seen.st_mtime_ns, seen.st_mtime_ns), dir_fd=at, follow_symlinks=False)

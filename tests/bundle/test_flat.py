@@ -1,0 +1,170 @@
+"""The flat archive of an image, taken apart by GNU tar, is what unpacking makes of it: in every case."""
+
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from oci_tools import bundle
+from oci_tools.bundle import apart, flat
+from oci_tools.errors import Error
+from oci_tools.image import config as configs
+from oci_tools.image import digest as digests
+from oci_tools.image import manifest
+from oci_tools.image.layout import Layout
+from oci_tools.layer import merge, owner
+from oci_tools.layer.limits import Limits
+from tests.layer import listing, make
+from tests.layer.test_tricky import LAYERS, cases
+
+NAMES = st.sampled_from(["a", "b", "a/b", "a/c", "b/a", "a/b/c", "l", "l/a"])
+ENTRIES = st.one_of(
+    NAMES,
+    NAMES.map(lambda name: f"{name}/"),
+    st.tuples(NAMES, NAMES).map("=".join),
+    st.tuples(NAMES, st.sampled_from(["a", "../b", "/a/b", "l"])).map(">".join),
+    NAMES.map(lambda name: f"{os.path.dirname(name)}/.wh.{os.path.basename(name)}".lstrip("/")),
+    NAMES.map(lambda name: f"{name}/.wh..wh..opq"),
+)
+
+
+def image(layout: Layout, *layers: Any) -> bundle.Image:
+    config, descriptors = configs.new("linux/amd64"), []
+    for layer in layers:
+        data = layer if isinstance(layer, bytes) else make.archive(*layer)
+        config = configs.with_layer(config, digests.of(data))
+        descriptors.append(layout.put(data, manifest.OCI_LAYER))
+    return bundle.Image(layout, configs.store(layout, config, descriptors))
+
+
+def extracted(archive: bytes, to: Path) -> Path:
+    to.mkdir()
+    words = ["tar", "-xp", "--numeric-owner", "--xattrs", "--xattrs-include=*", "-C", to]
+    subprocess.run(words, input=archive, check=True)
+    return to
+
+
+def lines(root: Path) -> list[str]:
+    """The tree, without the times of what nobody described: those are 1970 here and now there."""
+    found = [listing.Line(os.fsencode(root), root.stat(), b".", {}), *listing.lines(root)]
+    implied = [line.kind == "d" and (line.mtime.startswith("0.0") or time.time() - float(line.mtime) < 100) for line in found]
+    return [line.text("" if new else None) for line, new in zip(found, implied, strict=True)]
+
+
+def both(made: bundle.Image, place: Path) -> None:
+    """Unpacked and as an archive it is the same, or neither can be."""
+    try:
+        merge.flatten(made.sources(), f"{place}/t", owner.for_process(), Limits())
+    except Error:
+        with pytest.raises(Error):
+            flat.Flat(made, Limits())
+        return
+    whole = flat.Flat(made, Limits())
+    archive = b"".join(whole.archive(whole.find("/")))  # type: ignore[arg-type]
+    assert lines(extracted(archive, place / "x")) == lines(place / "t")
+    assert archive == b"".join(whole.archive(flat.Flat(made, Limits()).find("/")))  # type: ignore[arg-type]
+
+
+@pytest.mark.root
+@pytest.mark.skipif(not LAYERS.is_dir(), reason=f"needs {LAYERS}")
+@pytest.mark.parametrize("case", cases())
+def test_a_tricky_layer(case: str, tmp_path: Path) -> None:
+    try:
+        source = Layout.open(f"{LAYERS}/img/{case}")
+        made = bundle.Image(source, source.find("latest"))
+        made.sources()
+    except Error:
+        return
+    both(made, tmp_path)
+
+
+@pytest.mark.root
+@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.lists(ENTRIES, max_size=6), min_size=1, max_size=3))
+def test_any_layers(tmp_path: Path, layers: list[list[str]]) -> None:
+    place = Path(tempfile.mkdtemp(dir=tmp_path))
+    with Layout.create(f"{place}/img") as layout:
+        both(image(layout, *layers), place)
+
+
+@pytest.mark.root
+def test_attributes_and_hard_links_across_layers(tmp_path: Path) -> None:
+    cap = {b"security.capability": bytes.fromhex("0100000200040000000000000000000000000000"), b"user.x": b"\0\xff"}
+    below = [
+        {"kind": "d", "name": ".", "mode": 0o710, "uid": 3, "gid": 4},
+        {"kind": "d", "name": "ro", "mode": 0o555, "uid": 1, "gid": 2, "xattrs": {b"user.d": b"d"}},
+        {"name": "ro/f", "mode": 0o4755, "uid": 5, "data": b"f", "xattrs": cap, "mtime": -1_500_000_000},
+        "h=ro/f", "z=ro/f", {"kind": "p", "name": "p", "mode": 0o600}, {"kind": "c", "name": "n", "device": (1, 3)},
+        "l>/nowhere", {"name": b"\xff\n" + b"n" * 200, "data": b"odd"},
+    ]  # fmt: skip
+    with Layout.create(f"{tmp_path}/img") as layout:
+        both(image(layout, below, ["ro/.wh.f", "y=h", "k=l", ("z", b"other")]), tmp_path)
+    assert os.path.samefile(tmp_path / "x/h", tmp_path / "x/y")
+    assert (tmp_path / "x/z").read_bytes() == b"other"
+
+
+def test_holes_are_zeros(tmp_path: Path) -> None:
+    with open(tmp_path / "f", "wb") as file:
+        os.pwrite(file.fileno(), b"x" * 5000, 1 << 20)
+        os.truncate(file.fileno(), 3 << 20)
+    words = ["tar", "-cS", "--format=posix", "-C", tmp_path, "f"]
+    data = subprocess.run(words, stdout=subprocess.PIPE, check=True).stdout
+    assert len(data) < 100_000
+    with Layout.create(f"{tmp_path}/img") as layout:
+        whole = flat.Flat(image(layout, data), Limits())
+        found = whole.find("f")
+        assert b"".join(whole.content(found, "f")) == (tmp_path / "f").read_bytes()  # type: ignore[arg-type]
+
+
+def test_what_is_found(tmp_path: Path) -> None:
+    layer = ["usr/lib/os-release", "etc>usr/lib", "lib/etc>../usr", "loop>loop", "gone>/nowhere", {"kind": "p", "name": "p"}]
+    with Layout.create(f"{tmp_path}/img") as layout:
+        whole = flat.Flat(image(layout, layer), Limits())
+        for path in ("usr/lib/os-release", "/etc/os-release", "etc/../lib/os-release", "../../etc/./os-release", "lib/etc/lib/os-release"):
+            assert b"".join(whole.content(whole.find(path), path)) == b"usr/lib/os-release"  # type: ignore[arg-type]
+        for path in ("nothing", "loop", "loop/x", "gone", "etc/os-release/x", "usr/lib/os-release/.."):
+            with pytest.raises(Error):
+                whole.find(path)
+        with pytest.raises(Error, match="not a regular file"):
+            list(whole.content(whole.find("p"), "p"))  # type: ignore[arg-type]
+
+
+def test_limits_hold(tmp_path: Path) -> None:
+    with Layout.create(f"{tmp_path}/img") as layout, pytest.raises(Error, match="more than 1 entries"):
+        flat.Flat(image(layout, ["a", "b"]), Limits.parse(["entries=1"]))
+
+
+# -- each layer apart ------------------------------------------------------------------------------
+
+
+@pytest.mark.root
+def test_layers_apart(tmp_path: Path) -> None:
+    below = ["d/f", "d/g", "e/x", {"name": "owned", "uid": 7, "mode": 0o600, "data": b"owned", "xattrs": {b"user.k": b"v"}}, "l>d/f"]
+    above = ["d/.wh.f", "e/.wh..wh..opq", "e/y", "copy=owned", "twice=owned", "k=l"]
+    with Layout.create(f"{tmp_path}/img") as layout:
+        made = image(layout, below, above)
+        assert apart.unpack(made, f"{tmp_path}/d", owner.for_process(), Limits()) == f"{tmp_path}/d"
+    names = sorted(os.listdir(tmp_path / "d"))
+    assert names == [f"{at}-{made.diff_ids[at - 1][7:19]}" for at in (1, 2)]
+    top = tmp_path / "d" / names[1]
+    gone = (top / "d/f").lstat()
+    assert stat.S_ISCHR(gone.st_mode) and gone.st_rdev == 0
+    assert os.getxattr(top / "e", "trusted.overlay.opaque") == b"y"
+    seen = (top / "copy").stat()
+    assert (seen.st_uid, stat.S_IMODE(seen.st_mode), seen.st_nlink) == (7, 0o600, 2)
+    assert os.getxattr(top / "twice", "user.k") == b"v" and os.readlink(top / "k") == "d/f"
+    mounted = tmp_path / "m"
+    mounted.mkdir()
+    lower = ":".join(f"{tmp_path}/d/{name}" for name in reversed(names))
+    script = f"mount -t overlay overlay -o lowerdir={lower} {mounted} && cd {mounted} && find . | sort | tr '\\n' ' '"
+    done = subprocess.run(["unshare", "-m", "sh", "-c", script], check=True, capture_output=True, text=True)
+    assert done.stdout == ". ./copy ./d ./d/g ./e ./e/y ./k ./l ./owned ./twice "
