@@ -143,9 +143,28 @@ def remove(path: str) -> None:
     if not is_bundle(path) and not os.path.exists(f"{path}/{WORK}"):
         raise Error("cannot remove", path, "it is no bundle of ours", f"it has no {RECORD}")
     known = overlay_of(path) if os.path.exists(f"{path}/config.json") else None
+    unmount(path)
     fs.remove_tree(path)
     if known is not None:
         release(path)
+
+
+def unmount(path: str) -> None:
+    """Undo what mounted.py did, if it did."""
+    place = f"{path}/rootfs"
+    if not os.path.ismount(place):
+        return
+    if os.geteuid() == 0:
+        from oci_tools.runtime import overlay
+
+        return overlay.detach(place)
+    # fusermount3(1) is set-user-ID: it undoes what the same user mounted.
+    program = next((p for p in ("/usr/bin/fusermount3", "/bin/fusermount3") if os.access(p, os.X_OK)), None)
+    if program is None:
+        raise Error("cannot unmount", place, "a plain user needs fusermount3")
+    child = os.posix_spawn(program, [program, "-u", place], {})
+    if os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]):
+        raise Error("cannot unmount", place, "fusermount3 failed")
 
 
 def release(path: str) -> None:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 OPTIONS: tuple[cli.Option, ...] = (
     ("--overlay", "flag", False, "share layers: unpack each once into the store, and stack them"),
+    ("--mount", "flag", False, "as --overlay, mounted for other runtimes; or mount the overlay bundle IMAGE again"),
+    ("--umount", "flag", False, "undo --mount of the bundle IMAGE"),
     ("--path PATH", "text", None, "only this file or directory of the image, no bundle: BUNDLE is its new place"),
     ("--layers", "flag", False, "no bundle: each layer in a directory of its own in BUNDLE, for overlayfs"),
     ("--platform OS/ARCH[/VARIANT]", "text", None, "platform to take of an image of several"),
@@ -27,11 +29,22 @@ OPTIONS: tuple[cli.Option, ...] = (
 def run(args: cli.Args) -> None:
     from oci_tools import bundle
 
+    for name in ("rm", "umount"):
+        if getattr(args, name) and args.bundle is not None:
+            raise Usage(f"--{name} takes one operand, the bundle")
     if args.rm:
-        if args.bundle is not None:
-            raise Usage("--rm takes one operand, the bundle")
         bundle.remove(args.image)
-        return
+    elif args.umount or (args.mount and args.bundle is None):
+        from oci_tools.bundle import mounted
+
+        sys.stdout.write(f"{mounted.unmount(args.image) if args.umount else mounted.mount(args.image)}\n")
+    else:
+        _unpack(args)
+
+
+def _unpack(args: cli.Args) -> None:
+    from oci_tools import bundle
+
     _check(args)
     from oci_tools.image.source import Source
     from oci_tools.layer.limits import Limits
@@ -47,9 +60,9 @@ def run(args: cli.Args) -> None:
 def _check(args: cli.Args) -> None:
     if args.bundle is None:
         raise Usage("missing argument 'BUNDLE'", hint="see --help")
-    if (args.path is not None) + args.layers + args.overlay > 1:
+    if (args.path is not None) + args.layers + (args.overlay or args.mount) > 1:
         raise Usage("--path, --layers and --overlay are different things to make")
-    if args.bundle == "-" and (args.layers or args.overlay):
+    if args.bundle == "-" and (args.layers or args.overlay or args.mount):
         raise Usage("directories cannot be written to standard output")
     if args.bundle == "-" and args.path is None and os.isatty(1):
         raise Usage("an archive is nothing for a terminal", hint="redirect standard output")
@@ -59,8 +72,9 @@ def _make(args: cli.Args, image: Image, limits: Limits) -> str | None:
     """What is asked for; its path, None if it went to standard output."""
     from oci_tools import bundle
 
-    if args.overlay:
-        return bundle.overlay(image, args.bundle, _owner, limits)
+    if args.overlay or args.mount:
+        made = bundle.overlay(image, args.bundle, _owner, limits)
+        return _mounted(made) if args.mount else made
     if args.layers:
         from oci_tools.bundle import apart
 
@@ -84,6 +98,18 @@ def _make(args: cli.Args, image: Image, limits: Limits) -> str | None:
             raise
         raise Error("cannot write standard output", None, error) from None
     return None
+
+
+def _mounted(path: str) -> str:
+    """Mount a new bundle; it is gone if that fails."""
+    from oci_tools import bundle
+    from oci_tools.bundle import mounted
+
+    try:
+        return mounted.mount(path)
+    except BaseException:
+        bundle.remove(path)
+        raise
 
 
 def _owner() -> Owner:

@@ -118,7 +118,8 @@ def _prepare(made: Container, bundle: str, spec: dict[str, Any], options: Option
         if (spec.get("linux") or {}).get(member):
             raise Error(f"config.json: linux.{member}: not supported")
     setup = child.Setup(spec, rootfs, state.public(made.root, made.state, "creating"))
-    if "io.oci-tools.overlay" in (spec.get("annotations") or {}):
+    # `oci-unpack --mount` has mounted it where all can see: a second mount of one upper would do harm.
+    if "io.oci-tools.overlay" in (spec.get("annotations") or {}) and not os.path.ismount(rootfs):
         from oci_tools.runtime import overlay
 
         if os.geteuid() == 0:

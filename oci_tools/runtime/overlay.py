@@ -53,6 +53,29 @@ def make(spec: dict[str, Any], bundle: str) -> int:
             os.close(fd)
 
 
+def attach(spec: dict[str, Any], bundle: str, where: str) -> None:
+    """Mount a bundle's root on a directory of the host (`oci-unpack --mount`)."""
+    tree = make(spec, bundle)
+    at = -1
+    try:
+        at = os.open(where, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        mount.move_mount(tree, "", at, "", mount.MOVE_MOUNT_F_EMPTY_PATH | mount.MOVE_MOUNT_T_EMPTY_PATH)
+    except OSError as error:
+        raise Error("cannot mount", where, error) from None
+    finally:
+        os.close(tree)
+        if at >= 0:
+            os.close(at)
+
+
+def detach(where: str) -> None:
+    """Undo it; an Error where somebody uses it."""
+    try:
+        mount.umount2(where, mount.UMOUNT_NOFOLLOW)
+    except OSError as error:
+        raise Error("cannot unmount", where, error) from None
+
+
 def _opened(opened: list[int], fd: int) -> int:
     opened.append(fd)
     return fd

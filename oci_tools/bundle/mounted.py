@@ -1,0 +1,73 @@
+"""An overlay bundle mounted on its own `rootfs`, for runtimes that know nothing of our annotation.
+
+The mount is the host's, and is there until it is undone or the host restarts; whether it is there
+is looked up, never remembered.  root's is the kernel's overlayfs, made as `oci-run` makes it inside of
+a container (runtime/overlay.py).  A plain user may mount nothing outside of a user namespace but FUSE
+file systems: fuse-overlayfs(1) reads the same layers and marks.  `oci-run` takes the mount if it is there.
+"""
+
+from __future__ import annotations
+
+import os
+
+from oci_tools import bundle, document
+from oci_tools.errors import Error
+from oci_tools.layer import store as stores
+from oci_tools.runtime import overlay
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+_PLACES = ("/usr/bin", "/usr/sbin", "/bin")
+
+
+def mount(path: str) -> str:
+    """Mount the layers of an overlay bundle on its rootfs, if they are not; its absolute path."""
+    path = os.path.abspath(path)
+    stacked = _stacked(path)
+    if is_mounted(path):
+        return path
+    with stores.Store().lock():  # gc looks at the same bundle's config.json
+        if os.geteuid() == 0:
+            overlay.attach(document.load(f"{path}/config.json"), path, f"{path}/rootfs")
+        else:
+            _fuse(path, stacked)
+    return path
+
+
+def unmount(path: str) -> str:
+    """Undo it; fine if it is not mounted."""
+    path = os.path.abspath(path)
+    _stacked(path)
+    bundle.unmount(path)
+    return path
+
+
+def is_mounted(path: str) -> bool:
+    return os.path.ismount(f"{path}/rootfs")
+
+
+def _stacked(path: str) -> dict[str, Any]:
+    if not bundle.is_bundle(path):
+        raise Error("cannot mount", path, "it is no bundle of ours", f"it has no {bundle.RECORD}")
+    found = bundle.overlay_of(path)
+    if found is None:
+        raise Error("cannot mount", path, "it is no overlay bundle", "its rootfs has all files")
+    return found
+
+
+def _fuse(path: str, stacked: dict[str, Any]) -> None:
+    trees = [stores.Store(path=stacked["store"]).tree(digest) for digest in stacked["lower"]]
+    upper, work = f"{path}/{stacked['upper']}", f"{path}/{stacked['work']}"
+    for one in (*trees, upper, work):
+        if any(mark in one for mark in ",:\\"):
+            raise Error("cannot mount", path, f"'{one}' has a comma, colon or backslash")
+    program = next((f"{d}/fuse-overlayfs" for d in _PLACES if os.access(f"{d}/fuse-overlayfs", os.X_OK)), None)
+    if program is None:
+        raise Error("cannot mount", path, "a plain user needs fuse-overlayfs", "or oci-run, or no --overlay")
+    words = [program, "-o", f"lowerdir={':'.join(trees)},upperdir={upper},workdir={work}", f"{path}/rootfs"]
+    child = os.posix_spawn(program, words, {"PATH": ":".join(_PLACES)})
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if code or not is_mounted(path):
+        raise Error("cannot mount", path, f"fuse-overlayfs failed with exit code {code}")
