@@ -326,7 +326,6 @@ LONG: dict[str, int] = {
     "fetch.py": 430,
     "image/files.py": 500,
     "registry/client.py": 460,
-    "registry/pull.py": 420,
     "runtime/cgroup.py": 430,
     "runtime/child.py": 520,
     "runtime/launch.py": 420,

@@ -1,4 +1,4 @@
-"""oci-pull: an image from a registry into a layout."""
+"""oci-pull: an image from a registry, an archive or another layout into a layout or an archive."""
 
 from __future__ import annotations
 
@@ -10,8 +10,11 @@ from oci_tools.registry.words import TRANSFER, options
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from oci_tools.image.layout import Descriptor, Layout
-    from oci_tools.image.ref import Ref
+    from oci_tools.image.ref import Place, Ref
+    from oci_tools.image.source import Source
     from oci_tools.registry.credentials import Credential
     from oci_tools.registry.copy import Options
 
@@ -38,19 +41,28 @@ def run(args: cli.Args) -> int | None:
         raise Usage("missing argument 'REF'", hint="see --help")
     if args.all_platforms and args.platform:
         raise Usage("--platform and --all-platforms exclude each other")
-    if args.unpack and (args.all_platforms or len(args.platform) > 1 or args.layout == "-"):
+    if args.unpack and (
+        args.all_platforms or len(args.platform) > 1 or args.layout == "-" or _is_archive(args.layout)
+    ):
         raise Usage("--unpack takes one image", hint="of one platform, in a layout")
+    source, words = _local(args)
+    if source:
+        _from_local(source, args)
+        return None
     with options(args, "pull", referrers=args.referrers) as chosen, chosen.progress:
         if args.ref == "-" or args.all_tags:
-            return _several(args, chosen)
+            return _several(args, chosen, words)
         ref = _ref(args.ref)
         if args.dry_run:
             print(ref)
-        elif args.layout == "-":
+        elif args.layout == "-" or _is_archive(args.layout):
             _archive(ref, chosen, args)
         else:
             _layout(ref, chosen, args)
     return None
+
+
+# -- from a registry ------------------------------------------------------------------------
 
 
 def _ref(word: str) -> Ref:
@@ -62,16 +74,16 @@ def _ref(word: str) -> Ref:
     return place.ref
 
 
-def _several(args: cli.Args, chosen: Options) -> int:
+def _several(args: cli.Args, chosen: Options, words: list[str]) -> int:
     """Pull all tags, or a list of references; go on after those that fail, and say how many did."""
     import sys
 
     from oci_tools.image import ref as refs
 
     target = refs.locate(args.layout) if args.layout and args.layout != "-" else None
-    if args.layout == "-" or args.unpack or (target and target.name):
+    if args.layout == "-" or _is_archive(args.layout) or args.unpack or (target and target.name):
         raise Usage("several images go into a layout", hint="LAYOUT is a path without a tag")
-    wanted, codes = _wanted(args, chosen), []
+    wanted, codes = _wanted(args, chosen, words), []
     for ref in wanted:
         try:
             if args.dry_run:
@@ -87,30 +99,27 @@ def _several(args: cli.Args, chosen: Options) -> int:
     return (75 if set(codes) == {75} else 1) if codes else 0
 
 
-def _wanted(args: cli.Args, chosen: Options) -> list[Ref]:
-    """The references that are meant by --all-tags, or stand on standard input, one a line."""
+def _wanted(args: cli.Args, chosen: Options, words: list[str]) -> list[Ref]:
+    """The references that are meant: these, or with --all-tags every tag of theirs."""
     import re
-    import sys
 
-    from oci_tools.registry import pull
+    from oci_tools.registry import choose
 
     try:
         match, exclude = re.compile(args.match or ".*"), re.compile(args.exclude or "(?!)")
     except re.error as error:
         raise Usage("not a regular expression", error.pattern, str(error)) from None
-    words = [line.strip() for line in sys.stdin] if args.ref == "-" else [args.ref]
     found = [_ref(word) for word in words if word]
     if args.all_tags:
-        found = [ref for one in found for ref in pull.tags(one, chosen)]
+        found = [ref for one in found for ref in choose.tags(one, chosen)]
     return [ref for ref in found if match.fullmatch(ref.tag) and not exclude.fullmatch(ref.tag)]
 
 
 def _layout(ref: Ref, chosen: Options, args: cli.Args) -> None:
     from oci_tools.image import layout as layouts
-    from oci_tools.image import ref as refs
     from oci_tools.registry import pull
 
-    target = refs.locate(args.layout or str(ref))
+    target = _target(args, str(ref))
     layout, found = pull.pull_to(ref, target, chosen, args.platform, args.all_platforms)
     with layout:
         print(_unpack(layout, found, args.unpack) if args.unpack else layouts.handle(layout, found))
@@ -128,12 +137,94 @@ def _unpack(layout: Layout, descriptor: Descriptor, path: str) -> str:
 def _archive(ref: Ref, chosen: Options, args: cli.Args) -> None:
     from oci_tools.registry import pull
 
+    def write(view: Any, images: list[Descriptor]) -> None:
+        _write(view, str(ref), images[0], images[1:], args)
+
+    pull.to_archive(ref, write, chosen, args.platform, args.all_platforms)
+
+
+def _write(view: Any, name: str | None, top: Descriptor, others: list[Descriptor], args: cli.Args) -> None:
+    """Write an archive: on standard output, or to the file that is meant."""
+    from oci_tools.image import archive
+    from oci_tools.image import target as targets
+
+    if args.layout != "-":
+        print(targets.write(view, name, top, others, _target(args)))
+        return
     if os.isatty(1):
         raise Usage(
             "an archive is not for a terminal", hint="pipe it into oci-unpack -, or redirect it to a file"
         )
     with open(1, "wb", buffering=1 << 16, closefd=False) as out:
-        pull.stream(ref, str(ref), out, chosen, args.platform, args.all_platforms)
+        archive.write(view, [(name, top), *((None, one) for one in others)], out)
+
+
+# -- from a layout or an archive ---------------------------------------------------------------
+
+
+def _local(args: cli.Args) -> tuple[Source | None, list[str]]:
+    """The layout or archive that is meant, or None and the references: the word, or the lines of standard input."""
+    from oci_tools.image import ref as refs
+
+    if args.ref == "-":
+        from oci_tools.image.source import Source
+        from oci_tools.image.stdin import from_stdin
+
+        kind, found = from_stdin(other=True)
+        if kind == "other":
+            return None, [line.strip() for line in found.read().decode(errors="replace").splitlines()]
+        return Source("-", found) if kind == "archive" else Source(found), []
+    if not refs.is_local(args.ref):
+        return None, [args.ref]
+    from oci_tools.image.source import Source
+
+    return Source(args.ref), []
+
+
+def _from_local(source: Source, args: cli.Args) -> None:
+    from oci_tools import fs
+    from oci_tools.image import convert, index
+    from oci_tools.image import layout as layouts
+    from oci_tools.image import manifest as manifests
+    from oci_tools.image import target as targets
+    from oci_tools.image.referrers import Referrers
+
+    if args.all_tags or args.match or args.exclude:
+        raise Usage("a layout or an archive has no repository", args.ref, hint="oci-image load takes all of it")
+    fs.LOCK_TIMEOUT = float(args.lock_timeout)
+    with source:
+        layout, top = source.layout, source.descriptor
+        if args.dry_run:
+            print(source.name or top["digest"])
+            return
+        platforms = args.platform or [manifests.platform_name(manifests.host_platform())]
+        top, documents = (top, []) if args.all_platforms else index.select(layout, top, platforms)
+        view: Any = convert.View(layout, documents)
+        others = Referrers(layout).all_of(view, top) if args.referrers else []
+        if args.layout == "-" or _is_archive(args.layout):
+            _write(view, source.name, top, others, args)
+            return
+        with targets.put(view, source.name, top, others, _target(args, "")) as made:
+            print(_unpack(made, top, args.unpack) if args.unpack else layouts.handle(made, top))
+
+
+def _is_archive(word: str | None) -> bool:
+    return (word or "").startswith(("oci-archive:", "docker-archive:"))
+
+
+def _target(args: cli.Args, name: str = "") -> Place:
+    """Where the image goes: what is said, or the default store under a name."""
+    from oci_tools.image import ref as refs
+
+    if not args.layout and not name:
+        return refs.Place("store", refs.store_path(), None, None, "")
+    place = refs.locate(args.layout or name)
+    if place.kind == "registry":
+        raise Usage("not a layout", args.layout, hint="oci-push")
+    return place
+
+
+# -- credentials -----------------------------------------------------------------------------
 
 
 def _credentials(args: cli.Args) -> None:

@@ -1,4 +1,4 @@
-"""oci-push: an image from a layout into a registry."""
+"""oci-push: an image from a layout or an archive into a registry, another layout or an archive."""
 
 from __future__ import annotations
 
@@ -25,12 +25,33 @@ def run(args: cli.Args) -> None:
     from oci_tools.image import ref as refs
     from oci_tools.image.source import Source
 
-    ref = refs.Ref.parse(args.ref.removeprefix("docker://"))
+    local = refs.is_local(args.target)
+    ref = None if local else refs.Ref.parse(args.target.removeprefix("docker://"))
     with Source(args.image) as source:
-        layout, descriptor = source.layout.hold(), source.descriptor
+        layout, descriptor = source.layout, source.descriptor
         if args.platform:
             descriptor, _ = manifest.choose(layout, descriptor, args.platform)
-        print(_push(layout, descriptor, ref, args))
+        if ref:
+            print(_push(layout.hold(), descriptor, ref, args))
+        else:
+            print(_copy(layout, descriptor, source.name, args))
+
+
+def _copy(layout: Layout, descriptor: Descriptor, name: str | None, args: cli.Args) -> str:
+    """Into another layout, or an archive: what is printed then is its handle, or the file's path."""
+    from oci_tools import fs
+    from oci_tools.image import layout as layouts
+    from oci_tools.image import ref as refs
+    from oci_tools.image import target as targets
+    from oci_tools.image.referrers import Referrers
+
+    fs.LOCK_TIMEOUT = float(args.lock_timeout)
+    others = Referrers(layout).all_of(layout, descriptor) if args.referrers else []
+    place = refs.locate(args.target)
+    if place.kind in targets.ARCHIVES:
+        return targets.write(layout, name, descriptor, others, place)
+    with targets.put(layout, name, descriptor, others, place) as made:
+        return layouts.handle(made, descriptor)
 
 
 def _push(layout: Layout, descriptor: Descriptor, ref: Ref, args: cli.Args) -> str:
@@ -46,7 +67,7 @@ def _push(layout: Layout, descriptor: Descriptor, ref: Ref, args: cli.Args) -> s
 COMMAND = cli.Command(
     "oci-push",
     "bring an image from a layout into a registry, and print its reference by digest",
-    "IMAGE REF",
+    "IMAGE TARGET",
     OPTIONS + TRANSFER,
     run,
     example="oci-push img:app localhost:5000/app",

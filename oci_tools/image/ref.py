@@ -204,6 +204,12 @@ def locate(word: str) -> Place:
     return Place("store", store_path(), ref.digest or str(ref), ref, word)
 
 
+def is_local(word: str) -> bool:
+    """Whether a word means a layout or an archive, where it could be a reference of a registry as well."""
+    paths = ("/", "./", "../", "oci:", "oci-archive:", "docker-archive:")
+    return word.startswith(paths) or word in (".", "..")
+
+
 def _in_layout(text: str, word: str) -> Place:
     path, name = _split_path(text, word)
     if os.path.abspath(path) != store_path():

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 _HEAD = 512  # bytes by which an archive is known
 
 
-def from_stdin(stream: Any = None) -> tuple[str, Any]:
-    """("handle", text) or ("archive", stream), by the first bytes.
+def from_stdin(stream: Any = None, other: bool = False) -> tuple[str, Any]:
+    """("handle", text) or ("archive", stream), by the first bytes; with `other`, ("other", stream) for anything else.
 
     A handle is one line and nothing else, an absolute path or /...@sha256:..., as makers print
     it: never a transport or a registry, so that what comes through a pipe cannot make us fetch.
@@ -27,6 +27,8 @@ def from_stdin(stream: Any = None) -> tuple[str, Any]:
         raise Error("nothing on standard input", hint="a handle or an image archive is expected")
     if head[257:262] == b"ustar" or compress.kind(head) in ("gzip", "zstd"):
         return "archive", _Again(head, stream)
+    if head[:1] != b"/" and other:
+        return "other", _Again(head, stream)
     if head[:1] != b"/":
         raise Error("neither a handle nor an image archive", "standard input", f"it is {what(head)}")
     text = head + _read_up_to(stream, 8192)

@@ -28,8 +28,10 @@ import pytest
         (("--all-tags", "a", "-"), "several images go into a layout"),
         (("--all-tags", "--match", "(", "a"), "not a regular expression '('"),
         (("--login", "h", "ref"), "stand alone"),
-        (("./layout",), "not a reference of a registry './layout'"),
-        (("oci-archive:x.tar",), "not a reference of a registry"),
+        (("--all-tags", "./layout"), "has no repository"),
+        (("a", "docker://b/c/d"), "not a layout 'docker://b/c/d'"),
+        (("--unpack", "b", "a", "oci-archive:x.tar"), "--unpack takes one image"),
+        (("--all-tags", "a", "docker-archive:x.tar"), "several images go into a layout"),
     ],
 )
 def test_words_that_make_no_sense(oci: Any, words: tuple[str, ...], said: str) -> None:

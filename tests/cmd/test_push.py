@@ -12,7 +12,7 @@ import pytest
     "words, said",
     [
         ((), "missing argument 'IMAGE'"),
-        (("a",), "missing argument 'REF'"),
+        (("a",), "missing argument 'TARGET'"),
         (("a", "b", "c"), "unexpected extra argument"),
         (("--chunk-size", "x", "a", "b"), "invalid value for"),
     ],

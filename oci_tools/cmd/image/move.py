@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 
 from oci_tools import cli
@@ -78,10 +77,10 @@ def load(args: cli.Args) -> None:
 
 
 def copy(args: cli.Args) -> None:
-    from oci_tools.image import archive, convert
-    from oci_tools.image import copy as copying
+    from oci_tools.image import convert
     from oci_tools.image import layout as layouts
     from oci_tools.image import ref as refs
+    from oci_tools.image import target as targets
 
     wait(args)
     target = refs.locate(args.target)
@@ -90,15 +89,8 @@ def copy(args: cli.Args) -> None:
     with Anywhere(args.image) as source:
         top, documents, others = _wanted(source.layout, source.descriptor, args)
         view: Any = convert.View(source.layout, documents)
-        if target.kind in ("oci-archive", "docker-archive"):
-            images = [(target.name or source.name, top), *((None, one) for one in others)]
-            archive.write_file(view, images, target.path)
-            say(os.path.abspath(target.path))
+        if target.kind in targets.ARCHIVES:
+            say(targets.write(view, source.name, top, others, target))
             return
-        with layouts.at(target, make=True) as layout:
-            for one in (top, *others):
-                copying.copy(view, one, layout)
-            layout.tag(target.name or layout.name_for(source.name), top)
-            for one in others:
-                layout.tag(None, one)
+        with targets.put(view, source.name, top, others, target) as layout:
             say(layouts.handle(layout, top))

@@ -1,0 +1,162 @@
+"""Which parts of an image in a registry are wanted: its manifests for the platforms asked for, and their blobs.
+
+Manifests are kept byte for byte; only a choice of several platforms makes a new index, whose
+digest is its own.
+"""
+
+from __future__ import annotations
+
+from oci_tools import document
+from oci_tools.errors import Error
+from oci_tools.image import digest as digests
+from oci_tools.image import layout as layouts
+from oci_tools.image import manifest as manifests
+from oci_tools.registry.copy import Options, Remote, fetch_document, is_document
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+    from oci_tools.image.layout import Descriptor
+    from oci_tools.image.ref import Ref
+
+ATTESTED = "vnd.docker.reference.digest"  # an attestation's annotation: of which image
+
+
+class Chosen:
+    """What is to be pulled.
+
+    descriptor  the top, as it will be in index.json
+    documents   (bytes, descriptor) of manifests and indexes, children first
+    blobs       digest -> descriptor of everything else
+    referrers   descriptors of what refers to one of the documents: signatures, lists of parts
+    """
+
+    def __init__(self, remote: Remote) -> None:
+        self.remote = remote
+        self.descriptor: Descriptor = {}
+        self.documents: list[tuple[bytes, Descriptor]] = []
+        self.blobs: dict[str, Descriptor] = {}
+        self.referrers: list[Descriptor] = []
+        self._seen: set[str] = set()
+
+    def take(self, data: bytes, descriptor: Descriptor, depth: int = manifests.MAX_DEPTH) -> None:
+        """A manifest with its blobs, or an index with everything in it."""
+        if descriptor["digest"] in self._seen:
+            return
+        self._seen.add(descriptor["digest"])
+        if len(self._seen) > manifests.MAX_ENTRIES or not depth:
+            raise Error("cannot use image", self.remote.ref, "its indexes are nested too deeply or too many")
+        found = manifests.parse(data, descriptor)
+        for child in manifests.children(found):
+            if "manifests" not in found:
+                self.blobs.setdefault(child["digest"], child)
+            elif is_document(child):
+                self.take(*self._child(child), depth - 1)
+            elif child["digest"] not in self._seen:  # of a type we do not know: carried as it is
+                self._seen.add(child["digest"])
+                self.documents.append((self._raw(child), child))
+        self.documents.append((data, descriptor))
+
+    def take_referrers(self) -> None:
+        """What refers to the documents here, and to that in turn; `documents` grows meanwhile."""
+        registry, repository = self.remote.main
+        for _, descriptor in self.documents:
+            for entry in registry.referrers(repository, descriptor["digest"]):
+                if entry["digest"] not in self._seen and is_document(entry):
+                    self.referrers.append(entry)
+                    self.take(*self._child(entry))
+
+    def _child(self, child: Descriptor) -> tuple[bytes, Descriptor]:
+        return fetch_document(self.remote, child), child
+
+    def _raw(self, child: Descriptor) -> bytes:
+        registry, repository = self.remote.main
+        path = f"/v2/{repository}/manifests/{child['digest']}"
+        with registry.request(
+            "GET", path, repository, headers={"Accept": f"{child.get('mediaType', '')}, */*"}
+        ) as answer:
+            if answer.status != 200:
+                raise registry.fail(answer, "cannot fetch", child["digest"])
+            return digests.Verifier(answer, child).read()
+
+
+def choose(ref: Ref, options: Options, platforms: Sequence[str] = (), every: bool = False) -> Chosen:
+    """Look at an image in its registry and decide what of it is wanted."""
+    chosen = _choose(ref, options, platforms, every)
+    if options.referrers:
+        chosen.take_referrers()
+    return chosen
+
+
+def _choose(ref: Ref, options: Options, platforms: Sequence[str], every: bool) -> Chosen:
+    wanted = [manifests.parse_platform(text) for text in platforms] or [manifests.host_platform()]
+    remote = Remote(ref, options)
+    data, descriptor = remote.manifest(ref.digest or ref.tag)
+    chosen = Chosen(remote)
+    found = manifests.parse(data, descriptor)
+    if "manifests" not in found or every:
+        chosen.take(data, descriptor)
+        chosen.descriptor = descriptor
+        return chosen
+    entries = _entries(remote, found, manifests.MAX_DEPTH, set())
+    best: dict[str, Descriptor] = {}
+    for platform in wanted:
+        entry = manifests.pick(entries, platform)
+        if entry is None:
+            offer = {manifests.platform_name(e.get("platform") or {}): 0 for e in entries}
+            names = ", ".join(name for name in offer if name)[:200] or "none"
+            raise Error("no image for", manifests.platform_name(platform), f"'{ref}' has {names}")
+        best.setdefault(entry["digest"], entry)
+    for entry in best.values():
+        chosen.take(fetch_document(remote, entry), entry)
+    if len(wanted) == 1:
+        entry = next(iter(best.values()))
+        kept = ("mediaType", "digest", "size", "platform", "artifactType")
+        chosen.descriptor = {key: entry[key] for key in kept if key in entry}
+    else:
+        _strip(chosen, found, entries, best)
+    return chosen
+
+
+def tags(ref: Ref, options: Options) -> list[Ref]:
+    """Every tag of a reference's repository, as its registry lists them."""
+    registry, repository = Remote(ref, options).main
+    return [type(ref)(ref.host, ref.repository, tag) for tag in registry.tags(repository)]
+
+
+def _entries(remote: Remote, index: dict[str, Any], depth: int, seen: set[str]) -> list[Descriptor]:
+    """The image manifests of an index and of the indexes in it, in order."""
+    if not depth:
+        raise Error("cannot use image", remote.ref, "its indexes are nested too deeply")
+    found: list[Descriptor] = []
+    for entry in index["manifests"]:
+        if entry["digest"] in seen:
+            continue
+        seen.add(entry["digest"])
+        if len(seen) > manifests.MAX_ENTRIES:
+            raise Error("cannot use image", remote.ref, f"it has more than {manifests.MAX_ENTRIES} manifests")
+        if manifests.is_index(entry.get("mediaType")):
+            inner = manifests.parse(fetch_document(remote, entry), entry)
+            found += _entries(remote, inner, depth - 1, seen)
+        else:
+            found.append(entry)
+    return found
+
+
+def _strip(
+    chosen: Chosen, index: dict[str, Any], entries: list[Descriptor], best: dict[str, Descriptor]
+) -> None:
+    """An index of the chosen images only, with the attestations that speak of them."""
+    kept = []
+    for entry in entries:
+        of = (entry.get("annotations") or {}).get(ATTESTED)
+        if entry["digest"] in best or (of in best and is_document(entry)):
+            kept.append(entry)
+            if entry["digest"] not in best:
+                chosen.take(fetch_document(chosen.remote, entry), entry)
+    data = document.dumps({**index, "manifests": kept})
+    media_type = index.get("mediaType") or layouts.INDEX
+    chosen.descriptor = {"mediaType": media_type, "digest": digests.of(data), "size": len(data)}
+    chosen.documents.append((data, chosen.descriptor))

@@ -1,0 +1,88 @@
+"""What was chosen of an image in a registry, as the layout that it is read from: nothing is kept on disk.
+
+    Passing   stands for a layout: documents are in memory, blobs come as they are read
+"""
+
+from __future__ import annotations
+
+from oci_tools import fetch
+from oci_tools.errors import Error
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from oci_tools.image.layout import Descriptor
+    from oci_tools.registry.choose import Chosen
+    from oci_tools.registry.copy import Remote
+
+CHUNK = 1 << 20  # bytes read at once
+
+
+class Passing:
+    """What is to be pulled, as the layout that an archive is written from."""
+
+    def __init__(self, chosen: Chosen) -> None:
+        self._chosen = chosen
+        self._documents = {descriptor["digest"]: data for data, descriptor in chosen.documents}
+
+    def has(self, descriptor: Descriptor) -> bool:
+        return descriptor["digest"] in self._documents or descriptor["digest"] in self._chosen.blobs
+
+    def read(self, descriptor: Descriptor, limit: int = 0) -> bytes:
+        try:
+            return self._documents[descriptor["digest"]]
+        except KeyError:
+            raise Error("missing blob", descriptor["digest"]) from None
+
+    def blob(self, descriptor: Descriptor) -> Any:
+        from io import BytesIO
+
+        if descriptor["digest"] in self._documents:
+            return BytesIO(self._documents[descriptor["digest"]])
+        return _Passage(self._chosen.remote, descriptor)
+
+
+class _Passage:
+    """A blob as a stream; a cut is followed by another request from there on."""
+
+    def __init__(self, remote: Remote, descriptor: Descriptor) -> None:
+        self._remote = remote
+        self._descriptor = descriptor
+        self._answer: fetch.Answer | None = None
+        self._offset = 0
+        self._attempt = 0
+
+    def read(self, size: int) -> bytes:
+        client = self._remote.options.client
+        while True:
+            try:
+                return self._read(size)
+            except fetch.Lost:
+                self.close()
+                if self._attempt >= client.retries:
+                    raise
+                client.pause(self._attempt)
+                self._attempt += 1
+
+    def _read(self, size: int) -> bytes:
+        if self._offset == self._descriptor["size"]:
+            return b""
+        if self._answer is None:
+            self._answer, at = self._remote.blob(self._descriptor, self._offset)
+            while at < self._offset:  # the registry knows no ranges: what was passed on is skipped
+                at += len(self._answer.read(min(CHUNK, self._offset - at)) or self._short())
+        data = self._answer.read(size) or self._short()
+        self._offset += len(data)
+        self._remote.options.progress.tell(
+            self._descriptor["digest"], "get", self._offset, self._descriptor["size"]
+        )
+        return data
+
+    def _short(self) -> bytes:
+        raise fetch.Lost("cannot fetch blob", self._descriptor["digest"], "it ends too early")
+
+    def close(self) -> None:
+        if self._answer:
+            self._answer.close()
+        self._answer = None
