@@ -6,7 +6,7 @@ import os
 
 from oci_tools import cli
 from oci_tools.errors import Error, Usage
-from oci_tools.registry.words import TRANSFER, options
+from oci_tools.registry.words import TRANSFER, changes, options
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -45,11 +45,12 @@ def run(args: cli.Args) -> int | None:
         args.all_platforms or len(args.platform) > 1 or args.layout == "-" or _is_archive(args.layout)
     ):
         raise Usage("--unpack takes one image", hint="of one platform, in a layout")
+    wanted = dict(zip(("format", "compress"), changes(args), strict=True))
     source, words = _local(args)
     if source:
         _from_local(source, args)
         return None
-    with options(args, "pull", referrers=args.referrers) as chosen, chosen.progress:
+    with options(args, "pull", referrers=args.referrers, **wanted) as chosen, chosen.progress:
         if args.ref == "-" or args.all_tags:
             return _several(args, chosen, words)
         ref = _ref(args.ref)
@@ -188,6 +189,7 @@ def _from_local(source: Source, args: cli.Args) -> None:
     from oci_tools.image import manifest as manifests
     from oci_tools.image import target as targets
     from oci_tools.image.referrers import Referrers
+    from oci_tools.image.rewrite import Changed
 
     if args.all_tags or args.match or args.exclude:
         raise Usage("a layout or an archive has no repository", args.ref, hint="oci-image load takes all of it")
@@ -201,11 +203,12 @@ def _from_local(source: Source, args: cli.Args) -> None:
         top, documents = (top, []) if args.all_platforms else index.select(layout, top, platforms)
         view: Any = convert.View(layout, documents)
         others = Referrers(layout).all_of(view, top) if args.referrers else []
-        if args.layout == "-" or _is_archive(args.layout):
-            _write(view, source.name, top, others, args)
-            return
-        with targets.put(view, source.name, top, others, _target(args, "")) as made:
-            print(_unpack(made, top, args.unpack) if args.unpack else layouts.handle(made, top))
+        with Changed(view, top, *changes(args)) as made:
+            if args.layout == "-" or _is_archive(args.layout):
+                _write(made.view, source.name, made.top, others, args)
+                return
+            with targets.put(made.view, source.name, made.top, others, _target(args)) as there:
+                print(_unpack(there, made.top, args.unpack) if args.unpack else layouts.handle(there, made.top))
 
 
 def _is_archive(word: str | None) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from oci_tools import cli
 from oci_tools.errors import Error
-from oci_tools.registry.words import TRANSFER, options
+from oci_tools.registry.words import TRANSFER, changes, options
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,18 +23,22 @@ OPTIONS: tuple[cli.Option, ...] = (
 def run(args: cli.Args) -> None:
     from oci_tools.image import manifest
     from oci_tools.image import ref as refs
+    from oci_tools.image.rewrite import Changed
     from oci_tools.image.source import Source
 
+    wanted = changes(args)
     local = refs.is_local(args.target)
     ref = None if local else refs.Ref.parse(args.target.removeprefix("docker://"))
     with Source(args.image) as source:
         layout, descriptor = source.layout, source.descriptor
         if args.platform:
             descriptor, _ = manifest.choose(layout, descriptor, args.platform)
-        if ref:
-            print(_push(layout.hold(), descriptor, ref, args))
-        else:
-            print(_copy(layout, descriptor, source.name, args))
+        layout.hold()
+        with Changed(layout, descriptor, *wanted) as made:
+            if ref:
+                print(_push(made.view, made.top, ref, args))
+            else:
+                print(_copy(made.view, made.top, source.name, args))
 
 
 def _copy(layout: Layout, descriptor: Descriptor, name: str | None, args: cli.Args) -> str:

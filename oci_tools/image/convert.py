@@ -43,21 +43,33 @@ _PAIRS = (
     ("application/vnd.oci.image.layer.nondistributable.v1.tar+gzip", manifests.DOCKER_FOREIGN),
 )
 _TO = {"docker": dict(_PAIRS), "oci": {docker: oci for oci, docker in _PAIRS}}
+# Layers that may be compressed otherwise; what is said of a layer's compressed bytes, by annotations that begin so.
+LAYERS = frozenset(
+    manifests.layer_type(kind, name)
+    for kind in (manifests.OCI_MANIFEST, manifests.DOCKER_MANIFEST)
+    for name in ("none", "gzip", "zstd")
+)
+_OF_PACKING = ("io.github.containers.zstd-chunked.", "containerd.io/snapshot/stargz/")
 
 
-def convert(load: Load, top: Descriptor, wanted: str) -> Documents:
+def convert(
+    load: Load, top: Descriptor, wanted: str | None, layers: dict[str, Descriptor] | None = None
+) -> Documents:
     """The documents of an image or index in a format ("oci" or "docker"), children first; `load` gives the old ones'.
+
+    layers: old digest -> descriptor of what takes a layer's place (rewrite.py); with them the format
+    may be None, as it is.
 
     What is in that format already keeps its bytes; if that is all of it, nothing is returned.
     """
-    if wanted not in FORMATS:
+    if wanted is not None and wanted not in FORMATS:
         raise Error("unknown format", wanted, hint="oci or docker")
-    work = _Work(load, wanted)
+    work = _Work(load, wanted, layers or {})
     work.document(top, manifests.MAX_DEPTH)
     return list(work.made.values())
 
 
-def renamed(old: Descriptor, new: Descriptor, wanted: str) -> Descriptor:
+def renamed(old: Descriptor, new: Descriptor, wanted: str | None) -> Descriptor:
     """A descriptor after its document was converted; Docker's have no annotations and no artifact type."""
     lost = ("annotations", "artifactType") if wanted == "docker" else ()
     return {**{key: value for key, value in old.items() if key not in lost}, **new}
@@ -66,11 +78,12 @@ def renamed(old: Descriptor, new: Descriptor, wanted: str) -> Descriptor:
 class _Work:
     """One conversion; each document is converted once."""
 
-    def __init__(self, load: Load, wanted: str) -> None:
+    def __init__(self, load: Load, wanted: str | None, layers: dict[str, Descriptor]) -> None:
         self.made: dict[str, tuple[bytes, Descriptor]] = {}  # by the old digest
         self._load = load
         self._wanted = wanted
-        self._types = _TO[wanted]
+        self._types = _TO[wanted] if wanted else {}
+        self._layers = layers
         self._seen: dict[str, Descriptor] = {}
 
     def document(self, descriptor: Descriptor, depth: int) -> Descriptor:
@@ -93,7 +106,8 @@ class _Work:
             changed = {**found, "manifests": self._entries(found["manifests"], depth)}
         else:
             config = self._part(found["config"], descriptor)
-            changed = {**found, "config": config, "layers": [self._part(d, descriptor) for d in found["layers"]]}
+            layers = [self._part(self._packed(d), descriptor) for d in found["layers"]]
+            changed = {**found, "config": config, "layers": layers}
         kind = self._types.get(old, old)
         if kind == old and changed == found:
             return {"mediaType": old, "digest": descriptor["digest"], "size": len(data)}
@@ -105,6 +119,18 @@ class _Work:
         made = {"mediaType": kind, "digest": digests.of(data, algorithm), "size": len(data)}
         self.made[descriptor["digest"]] = data, made
         return made
+
+    def _packed(self, layer: Descriptor) -> Descriptor:
+        """A layer, or what takes its place, under a type of the same family."""
+        new = self._layers.get(layer["digest"])
+        old = layer.get("mediaType")
+        if new is None or old not in LAYERS:
+            return layer
+        kind = new["mediaType"] if old in _TO["docker"] else _TO["docker"][new["mediaType"]]
+        made = {key: value for key, value in layer.items() if key not in ("urls", "data", "annotations")}
+        said = (layer.get("annotations") or {}).items()
+        kept = {key: value for key, value in said if not key.startswith(_OF_PACKING)}
+        return {**made, **new, "mediaType": kind, **({"annotations": kept} if kept else {})}
 
     def _part(self, part: Descriptor, of: Descriptor) -> Descriptor:
         """A configuration or layer under its other name."""
@@ -121,11 +147,11 @@ class _Work:
         kept = []
         for entry in entries:
             if _attested(entry):
-                if self._wanted == "oci":
+                if self._wanted != "docker":
                     kept.append(entry)
             elif manifests.is_index(entry.get("mediaType")) or manifests.is_manifest(entry.get("mediaType")):
                 kept.append(self.document(entry, depth - 1))
-            elif self._wanted == "oci":
+            elif self._wanted != "docker":
                 kept.append(entry)
             else:
                 what = entry.get("mediaType")
@@ -145,23 +171,42 @@ def _renamed(entry: Descriptor, new: dict[str, str]) -> Descriptor:
 
 
 class View:
-    """A layout with some documents more, which are only in memory: to be read, or copied from."""
+    """A layout with some documents more, which are only in memory: to be read, or copied from.
 
-    def __init__(self, layout: Layout, documents: Iterable[tuple[bytes, Descriptor]]) -> None:
+    beside: a layout with blobs that the first lacks.
+    """
+
+    def __init__(
+        self, layout: Any, documents: Iterable[tuple[bytes, Descriptor]], beside: Layout | None = None
+    ) -> None:
         self._layout = layout
+        self._beside = beside
         self._documents = {descriptor["digest"]: data for data, descriptor in documents}
-        self.path = layout.path
+
+    def _at(self, descriptor: Descriptor) -> Any:
+        return self._beside if self._beside and self._beside.has(descriptor) else self._layout
+
+    def blob_path(self, descriptor: Descriptor) -> str:
+        path: str = self._at(descriptor).blob_path(descriptor)
+        return path
+
+    def index(self) -> dict[str, Any]:
+        """The layout's own: nothing in memory has a name."""
+        found: dict[str, Any] = self._layout.index()
+        return found
 
     def has(self, descriptor: Descriptor) -> bool:
         data = self._documents.get(descriptor["digest"])
-        return self._layout.has(descriptor) if data is None else len(data) == descriptor["size"]
+        here: bool = self._at(descriptor).has(descriptor) if data is None else len(data) == descriptor["size"]
+        return here
 
     def read(self, descriptor: Descriptor, limit: int = MAX_DOCUMENT) -> bytes:
         data = self._documents.get(descriptor["digest"])
-        return self._layout.read(descriptor, limit) if data is None else data
+        found: bytes = self._at(descriptor).read(descriptor, limit) if data is None else data
+        return found
 
     def blob(self, descriptor: Descriptor) -> Any:
         from io import BytesIO
 
         data = self._documents.get(descriptor["digest"])
-        return self._layout.blob(descriptor) if data is None else BytesIO(data)
+        return self._at(descriptor).blob(descriptor) if data is None else BytesIO(data)

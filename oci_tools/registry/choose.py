@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
-    from oci_tools.image.layout import Descriptor
+    from oci_tools.image.layout import Descriptor, Layout
     from oci_tools.image.ref import Ref
 
 ATTESTED = "vnd.docker.reference.digest"  # an attestation's annotation: of which image
@@ -67,6 +67,33 @@ class Chosen:
                 if entry["digest"] not in self._seen and is_document(entry):
                     self.referrers.append(entry)
                     self.take(*self._child(entry))
+
+    def change(self, into: Layout | None) -> None:
+        """Make it what was asked for (image/rewrite.py); layers that are compressed anew are put into a layout."""
+        from oci_tools.image import rewrite
+        from oci_tools.registry.passage import Passing
+
+        options = self.remote.options
+        if not options.format and not options.compress:
+            return
+        top, new = rewrite.change(Passing(self), self.descriptor, options.format, options.compress, into)
+        known = {descriptor["digest"]: data for data, descriptor in (*self.documents, *new)}
+        self.documents, self.blobs, self.descriptor = [], {}, top
+        self._keep(top, known, set())
+
+    def _keep(self, descriptor: Descriptor, known: dict[str, bytes], seen: set[str]) -> None:
+        """Take a document with all that is reached from it, out of those that are known."""
+        if descriptor["digest"] in seen:
+            return
+        seen.add(descriptor["digest"])
+        data = known[descriptor["digest"]]
+        found = manifests.parse(data, descriptor) if is_document(descriptor) else {}
+        for child in manifests.children(found):
+            if "manifests" in found:
+                self._keep(child, known, seen)
+            else:
+                self.blobs.setdefault(child["digest"], child)
+        self.documents.append((data, descriptor))
 
     def _child(self, child: Descriptor) -> tuple[bytes, Descriptor]:
         return fetch_document(self.remote, child), child

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from oci_tools.image.layout import Descriptor
     from oci_tools.image.ref import Ref
+    from oci_tools.image.rewrite import Compression
 
 JOBS = 6
 
@@ -42,10 +43,14 @@ class Options:
         foreign: bool = False,
         referrers: bool = False,
         progress: Progress | None = None,
+        format: str | None = None,
+        compress: Compression | None = None,
     ) -> None:
         """verify: certificates are checked, and http is for loopback only; chunk: bytes in one
         request of an upload, 0 for all; foreign: push layers marked as not to be pushed;
-        referrers: take along what refers to the image."""
+        referrers: take along what refers to the image; format, compress: see image/rewrite.py."""
+        self.format = format
+        self.compress = compress
         self.credentials = credentials or Credentials()
         self.jobs = max(1, jobs)
         self.chunk = chunk

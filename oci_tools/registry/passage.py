@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from oci_tools import fetch
 from oci_tools.errors import Error
+from oci_tools.image import digest as digests
+from oci_tools.image.layout import MAX_DOCUMENT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,11 +31,19 @@ class Passing:
     def has(self, descriptor: Descriptor) -> bool:
         return descriptor["digest"] in self._documents or descriptor["digest"] in self._chosen.blobs
 
-    def read(self, descriptor: Descriptor, limit: int = 0) -> bytes:
-        try:
-            return self._documents[descriptor["digest"]]
-        except KeyError:
-            raise Error("missing blob", descriptor["digest"]) from None
+    def read(self, descriptor: Descriptor, limit: int = MAX_DOCUMENT) -> bytes:
+        """A document, or a configuration: verified."""
+        digest = descriptor["digest"]
+        if digest in self._documents:
+            return self._documents[digest]
+        if digest not in self._chosen.blobs:
+            raise Error("missing blob", digest)
+        if descriptor["size"] > limit:
+            raise Error("cannot read blob", digest, f"{descriptor['size']} bytes are more than {limit}")
+        with digests.Verifier(self.blob(descriptor), descriptor) as stream:
+            data: bytes = stream.read()
+        self._documents[digest] = data
+        return data
 
     def blob(self, descriptor: Descriptor) -> Any:
         from io import BytesIO
@@ -74,8 +84,9 @@ class _Passage:
                 at += len(self._answer.read(min(CHUNK, self._offset - at)) or self._short())
         data = self._answer.read(size) or self._short()
         self._offset += len(data)
+        state = "done" if self._offset == self._descriptor["size"] else "get"
         self._remote.options.progress.tell(
-            self._descriptor["digest"], "get", self._offset, self._descriptor["size"]
+            self._descriptor["digest"], state, self._offset, self._descriptor["size"]
         )
         return data
 

@@ -15,6 +15,7 @@ from oci_tools import fetch
 from oci_tools.errors import Error
 from oci_tools.image import layout as layouts
 from oci_tools.image import manifest as manifests
+from oci_tools.image.rewrite import Changed
 from oci_tools.image.target import Fresh
 from oci_tools.registry.choose import choose
 from oci_tools.registry.copy import Options, Remote, Stopped, parallel
@@ -46,7 +47,8 @@ def pull(
     Of an index, the image for this host is taken (the index itself is not kept), or the one
     for the platform given; for several platforms an index of those, for `every` all of it.
     """
-    present = None if platforms or every or options.referrers else _present(ref, layout, name)
+    other = platforms or every or options.referrers or options.format or options.compress
+    present = None if other else _present(ref, layout, name)
     if present:
         layout.tag(name, present)
         return present
@@ -73,6 +75,7 @@ def fetch_into(layout: Layout, name: str | None, chosen: Chosen) -> None:
     """Bring what was chosen into a layout: blobs, then manifests, then the name."""
     layout.hold()
     options = chosen.remote.options
+    chosen.change(layout)
     blobs = list(chosen.blobs.values())
     for descriptor in blobs:
         options.progress.tell(descriptor["digest"], "wait", 0, descriptor["size"])
@@ -177,4 +180,5 @@ def to_archive(
     Nothing is kept on disk: what it is given is read as a layout, and is none.
     """
     chosen = choose(ref, options, platforms, every)
-    write(Passing(chosen), [chosen.descriptor, *chosen.referrers])
+    with Changed(Passing(chosen), chosen.descriptor, options.format, options.compress) as made:
+        write(made.view, [made.top, *chosen.referrers])

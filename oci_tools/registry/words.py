@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from oci_tools.errors import Usage
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from oci_tools.image.rewrite import Compression
     from oci_tools.registry.copy import Options
 
 MODES = ("auto", "plain", "none", "json")
 TRANSFER: tuple[tuple[str, Any, Any, str], ...] = (
+    ("--format oci|docker", ("oci", "docker"), None, "whose media types, if not as they are"),
+    ("--compress gzip|zstd[:LEVEL]", "text", None, "how to compress layers that are not so yet"),
     ("--tls-verify", "flag", True, "demand a valid certificate, and https of all hosts but this one"),
     ("--cert-dir DIR", "text", None, "directory with *.crt, *.cert and *.key for the registry"),
     ("--authfile FILE", "text", None, "credentials file, instead of the usual ones"),
@@ -41,3 +46,13 @@ def options(args: Any, op: str, **more: Any) -> Options:
         progress=Progress(op, args.progress, args.status_fd),
         **more,
     )
+
+
+def changes(args: Any) -> tuple[str | None, Compression | None]:
+    """What the words ask to change of an image: its format, its compression."""
+    from oci_tools.image.rewrite import compression
+
+    made = args.format, compression(args.compress)
+    if args.referrers and any(made):
+        raise Usage("--referrers takes images as they are", hint="--format and --compress give them other digests")
+    return made
