@@ -125,7 +125,8 @@ def _prepare(made: Container, bundle: str, spec: dict[str, Any], options: Option
         if os.geteuid() == 0:
             setup.tree = overlay.make(spec, bundle)
         else:
-            setup.make_tree = lambda: overlay.make(spec, bundle)
+            place = fs.root()  # as long as we are not root of the container
+            setup.make_tree = lambda: overlay.make(spec, bundle, place)
     if (spec.get("linux") or {}).get("seccomp"):
         from oci_tools.runtime import seccomp
 

@@ -26,8 +26,9 @@ ANNOTATION = "io.oci-tools.overlay"
 _HEX = frozenset("0123456789abcdef")
 
 
-def make(spec: dict[str, Any], bundle: str) -> int:
-    """The detached mount of a bundle's root.
+def make(spec: dict[str, Any], bundle: str, root: str | None = None) -> int:
+    """The detached mount of a bundle's root; `root` is the user's own `fs.root()`, which root of a container
+    does not see.
 
     Root makes it on the host's side, for mapped root could not reach the store; a plain user on
     the container side, where alone it may mount, and where the marks are in user.overlay.*.
@@ -36,7 +37,7 @@ def make(spec: dict[str, Any], bundle: str) -> int:
     wanted = document.loads(spec["annotations"][ANNOTATION], ANNOTATION)
     opened: list[int] = []
     try:
-        store = _opened(opened, os.open(_store(wanted), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
+        store = _opened(opened, os.open(_store(wanted, root or fs.root()), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
         top = _opened(opened, os.open(bundle, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
         lower = [_opened(opened, _layer(store, digest)) for digest in wanted["lower"]]
         upper, work = (
@@ -110,9 +111,9 @@ def _set(context: int, key: str, fd: int) -> None:
         mount.fsconfig(context, mount.FSCONFIG_SET_STRING, key, f"/proc/self/fd/{fd}")
 
 
-def _store(wanted: dict[str, Any]) -> str:
+def _store(wanted: dict[str, Any], root: str) -> str:
     """The store that is meant: ours, or a part of it for one ownership mapping."""
-    own = f"{fs.root()}/layers"
+    own = f"{root}/layers"
     path = os.path.normpath(wanted.get("store") or own)
     if path != own and not path.startswith(f"{own}/"):
         raise Error(f"config.json: annotations: {ANNOTATION}: not in the layer store", path)
