@@ -11,6 +11,7 @@
     record   {"version": 1, "image": "/layout@sha256:...", "name": name in the layout or null,
               "manifest": {"mediaType", "digest", "size"}, "config": digest, "layers": [digests], "diffIds": [digests],
               "owner": key of the ownership mapping, "snapshot": file name or null}
+             and of one with subordinate ids "uidMappings" and "gidMappings" as config.json has them
 
 An overlay bundle has none of the image's files: it names layers of the shared store in config.json's
 annotation `io.oci-tools.overlay` (oci-bundle(5)), and is made in milliseconds.
@@ -106,11 +107,15 @@ class Image:
         }
 
 
-def specification(image: Image, rootfs: Any) -> dict[str, Any]:
-    """The config.json of an image; `rootfs` is where a user's name is looked up: see runtime/spec.py."""
+def specification(image: Image, rootfs: Any, maps: Any = None) -> dict[str, Any]:
+    """The config.json of an image; `rootfs` is where a user's name is looked up: see runtime/spec.py.
+
+    maps  of a user namespace, as subordinate.py has them
+    """
     from oci_tools.runtime import spec
 
-    return spec.from_image(image.config, rootfs, spec.default(rootless=os.geteuid() != 0))
+    rootless = os.geteuid() != 0 or maps is not None
+    return spec.from_image(image.config, rootfs, spec.default(rootless=rootless, maps=maps))
 
 
 # -- bundles that are there ----------------------------------------------------------------------
@@ -139,7 +144,13 @@ def overlay_of(path: str) -> dict[str, Any] | None:
 
 def remove(path: str) -> None:
     """Remove a bundle with all that is in it, and its root in the layer store."""
-    path = os.path.abspath(path)
+    from oci_tools.bundle import subordinate
+
+    # Also of what was never finished, whose record would tell: files may belong to subordinate ids.
+    subordinate.inside(subordinate.maps_of_user(), lambda: _remove(os.path.abspath(path)))
+
+
+def _remove(path: str) -> None:
     if not is_bundle(path) and not os.path.exists(f"{path}/{WORK}"):
         raise Error("cannot remove", path, "it is no bundle of ours", f"it has no {RECORD}")
     known = overlay_of(path) if os.path.exists(f"{path}/config.json") else None
@@ -178,8 +189,13 @@ def release(path: str) -> None:
 # -- making one -----------------------------------------------------------------------------------
 
 
-def unpack(image: Image, path: str, owner: Owner, limits: Limits, specify: Specify = specification) -> str:
-    """Make the bundle `path`, with all files of an image in it; its absolute path is returned."""
+def unpack(
+    image: Image, path: str, owner: Owner, limits: Limits, specify: Specify = specification, maps: Any = None
+) -> str:
+    """Make the bundle `path`, with all files of an image in it; its absolute path is returned.
+
+    maps  by which the owner is mapped, for the record
+    """
     from oci_tools.layer import merge, snapshot
 
     with _Making(path) as making:
@@ -190,9 +206,8 @@ def unpack(image: Image, path: str, owner: Owner, limits: Limits, specify: Speci
             spec = specify(image, rootfd)
         finally:
             os.close(rootfd)
-        making.finish(
-            ["rootfs", SNAPSHOT], spec, {**image.record(), "owner": owner.key, "snapshot": SNAPSHOT}
-        )
+        known = {**image.record(), "owner": owner.key, "snapshot": SNAPSHOT, **(maps or {})}
+        making.finish(["rootfs", SNAPSHOT], spec, known)
     return making.path
 
 
@@ -202,25 +217,32 @@ def overlay(
     owner: Callable[[], Owner] | None = None,
     limits: Limits | None = None,
     specify: Specify = specification,
+    key: str | None = None,
+    maps: Any = None,
 ) -> str:
     """Make the overlay bundle `path` over the shared layer store; its absolute path is returned.
 
     `owner` and `limits` are wanted only where layers have to be unpacked first.
+    `key` and `maps` are of the owner's mapping, if it is not this process's own.
     """
-    store = stores.Store("" if os.geteuid() == 0 else f"single-{os.geteuid()}-{os.getegid()}")
+    if key is None:
+        key = "" if os.geteuid() == 0 else f"single-{os.geteuid()}-{os.getegid()}"
+    store = stores.Store(key)
     with _Making(path) as making, store.lock():
         root = _root_name(making.path)
         store.use(making.path, root)
         try:
             chain = store.chain(image.id) or _fill(store, image, owner, limits)
-            _stack(making, image, store, chain, specify)
+            _stack(making, image, store, chain, specify, maps)
         except BaseException:
             store.leave(root)
             raise
     return making.path
 
 
-def _stack(making: _Making, image: Image, store: stores.Store, chain: stores.Chain, specify: Specify) -> None:
+def _stack(
+    making: _Making, image: Image, store: stores.Store, chain: stores.Chain, specify: Specify, maps: Any
+) -> None:
     """Make what an overlay bundle has of its own."""
     from oci_tools.layer import lookup
 
@@ -230,7 +252,7 @@ def _stack(making: _Making, image: Image, store: stores.Store, chain: stores.Cha
     spec = specify(image, lookup.reader([store.tree(digest) for digest in chain.lower], PASSWD_MAX))
     stacked = {"lower": chain.lower, "upper": "upper", "work": "work", "store": store.trees}
     spec.setdefault("annotations", {})[OVERLAY] = document.dumps(stacked).decode()
-    known = {**image.record(), "owner": store.key, "snapshot": None}
+    known = {**image.record(), "owner": store.key, "snapshot": None, **(maps or {})}
     making.finish(["upper", "work", "rootfs"], spec, known)
 
 

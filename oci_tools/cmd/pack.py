@@ -43,7 +43,7 @@ def run(args: cli.Args) -> None:
 
 def _pack(args: cli.Args, layout: Layout) -> Descriptor:
     from oci_tools import bundle
-    from oci_tools.bundle import pack
+    from oci_tools.bundle import pack, subordinate
     from oci_tools.layer.limits import Limits
 
     options = _options(args)
@@ -51,7 +51,9 @@ def _pack(args: cli.Args, layout: Layout) -> Descriptor:
         if bundle.is_bundle(args.tree):
             if args.base or args.platform:
                 raise Usage("a bundle has its own base", args.tree)
-            return pack.changes(args.tree, layout, options)
+            maps = subordinate.maps_in(bundle.record(args.tree))
+            made: Descriptor = subordinate.inside(maps, lambda: pack.changes(args.tree, layout, options))
+            return made
         _leave_out(args.tree, layout, options)
         return pack.tree(args.tree, layout, _base(args, layout), options)
     try:

@@ -128,11 +128,14 @@ def _layout(ref: Ref, chosen: Options, args: cli.Args) -> None:
 
 def _unpack(layout: Layout, descriptor: Descriptor, path: str) -> str:
     from oci_tools import bundle
-    from oci_tools.layer import owner
+    from oci_tools.bundle import subordinate
     from oci_tools.layer.limits import Limits
 
-    mapping = owner.for_process(lambda text: cli.say("oci-pull", f"warning: {text}"))
-    return bundle.unpack(bundle.Image(layout, descriptor), path, mapping, Limits())
+    def warn(text: str) -> None:
+        cli.say("oci-pull", f"warning: {text}")
+
+    image = bundle.Image(layout, descriptor)
+    return subordinate.unpack(image, path, Limits(), warn, subordinate.maps_of_user())
 
 
 def _archive(ref: Ref, chosen: Options, args: cli.Args) -> None:

@@ -10,6 +10,8 @@ from oci_tools.errors import Error, Usage
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from oci_tools.bundle import Image
     from oci_tools.layer.limits import Limits
     from oci_tools.layer.owner import Owner
@@ -20,6 +22,7 @@ OPTIONS: tuple[cli.Option, ...] = (
     ("--umount", "flag", False, "undo --mount of the bundle IMAGE"),
     ("--path PATH", "text", None, "only this file or directory of the image, no bundle: BUNDLE is its new place"),
     ("--layers", "flag", False, "no bundle: each layer in a directory of its own in BUNDLE, for overlayfs"),
+    ("--single-id", "flag", False, "a plain user: own everything, though there are subordinate ids"),
     ("--platform OS/ARCH[/VARIANT]", "text", None, "platform to take of an image of several"),
     ("--limit NAME=N", "list", (), "change a limit: entries, size, path, header, xattrs"),
     ("--rm", "flag", False, "remove the bundle IMAGE, with what a plain user cannot remove"),
@@ -70,17 +73,17 @@ def _check(args: cli.Args) -> None:
 
 def _make(args: cli.Args, image: Image, limits: Limits) -> str | None:
     """What is asked for; its path, None if it went to standard output."""
-    from oci_tools import bundle
+    from oci_tools.bundle import subordinate
 
     if args.overlay or args.mount:
-        made = bundle.overlay(image, args.bundle, _owner, limits)
+        made = subordinate.overlay(image, args.bundle, limits, _warn, _maps(args))
         return _mounted(made) if args.mount else made
     if args.layers:
         from oci_tools.bundle import apart
 
         return apart.unpack(image, args.bundle, _owner(), limits)
     if args.bundle != "-" and args.path is None:
-        return bundle.unpack(image, args.bundle, _owner(), limits)
+        return subordinate.unpack(image, args.bundle, limits, _warn, _maps(args))
     from oci_tools.bundle import flat
     from oci_tools.image.tree import Dir
 
@@ -100,6 +103,13 @@ def _make(args: cli.Args, image: Image, limits: Limits) -> str | None:
     return None
 
 
+def _maps(args: cli.Args) -> Any:
+    """The subordinate ids to use, if any: fuse-overlayfs could not read what belongs to them."""
+    from oci_tools.bundle import subordinate
+
+    return None if args.single_id or args.mount else subordinate.maps_of_user()
+
+
 def _mounted(path: str) -> str:
     """Mount a new bundle; it is gone if that fails."""
     from oci_tools import bundle
@@ -115,7 +125,11 @@ def _mounted(path: str) -> str:
 def _owner() -> Owner:
     from oci_tools.layer import owner
 
-    return owner.for_process(lambda text: cli.say("oci-unpack", f"warning: {text}"))
+    return owner.for_process(_warn)
+
+
+def _warn(text: str) -> None:
+    cli.say("oci-unpack", f"warning: {text}")
 
 
 COMMAND = cli.Command(

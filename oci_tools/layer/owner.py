@@ -36,6 +36,7 @@ class Owner:
 
     key = ""  # part of the layer store's keys
     single = False
+    trusted = True  # the kernel lets it set trusted.*: overlayfs's marks are there, else in user.*
     stacked = False  # what is unpacked will be under overlayfs, to which a device 0:0 is a whiteout
 
     def __init__(self, warn: Callable[[str], None] | None = None) -> None:
@@ -115,6 +116,7 @@ class Single(Owner):
     """Everything belongs to one plain user."""
 
     single = True
+    trusted = False
 
     def __init__(self, warn: Callable[[str], None] | None = None) -> None:
         super().__init__(warn)

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 VERSION = 1
 NEW_TIMEOUT = 600.0  # seconds to wait for another process that unpacks the same layer
-OPAQUE = {False: "trusted.overlay.opaque", True: "user.overlay.opaque"}  # by whether the kernel trusts us
+OPAQUE = {True: "trusted.overlay.opaque", False: "user.overlay.opaque"}  # by whether the kernel trusts us
 
 
 def directory() -> str:
@@ -236,7 +236,7 @@ def finish(layer: Layer, owner: Owner) -> dict[str, Any]:
     """Write a layer's whiteouts into its tree as overlayfs has them, and settle it; what to say beside it."""
     tree = layer.tree
     hollow: list[Dir] = []  # made for marks alone
-    opaque = OPAQUE[owner.single]
+    opaque = OPAQUE[owner.trusted]
     removed = {tuple(parts) for parts in layer.whiteouts}
     gone = {path for path in removed if tree.literal(list(path)) is None}
     # What is removed and made again is opaque: only what the layer has is there.

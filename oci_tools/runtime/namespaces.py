@@ -162,6 +162,12 @@ def user_namespace(maps: dict[str, list[dict[str, int]]]) -> int:
         os.close(pidfd)
 
 
+def unshare_user() -> None:
+    """Move this process, of one thread, into a new user namespace, without maps yet; it dies with its parent."""
+    process.unshare(process.CLONE_NEWUSER)
+    process.prctl(process.PR_SET_PDEATHSIG, 9)  # SIGKILL; after unshare(2), which takes it back
+
+
 def _open(path: str, kind: str) -> int:
     """A namespace file, checked to be one of that kind (ioctl_nsfs(2))."""
     try:

@@ -67,7 +67,7 @@ def load(bundle: str) -> dict[str, Any]:
     return spec
 
 
-def default(rootless: bool = False) -> dict[str, Any]:
+def default(rootless: bool = False, maps: dict[str, Any] | None = None) -> dict[str, Any]:
     """What a container gets when nobody says otherwise.
 
     Two differences from Docker: no_new_privs is on (the safer default; `oci-spec set
@@ -97,13 +97,16 @@ def default(rootless: bool = False) -> dict[str, Any]:
         },
     }
     set_capabilities(spec, CAPABILITIES)
-    return make_rootless(spec) if rootless else spec
+    return make_rootless(spec, maps=maps) if rootless else spec
 
 
-def make_rootless(spec: dict[str, Any], uid: int | None = None, gid: int | None = None) -> dict[str, Any]:
+def make_rootless(
+    spec: dict[str, Any], uid: int | None = None, gid: int | None = None, maps: dict[str, Any] | None = None
+) -> dict[str, Any]:
     """Change a specification so that a plain user can run it: one id, inside and outside.
 
-    A user namespace that maps root to that user; gid 5 for terminals is not mapped in it;
+    A user namespace that maps root to that user, or what `maps` say, {"uidMappings", "gidMappings"};
+    gid 5 for terminals may not be mapped in it;
     /sys is bound, since a new one needs a network namespace of one's own on a host that
     hides nothing of it; cgroups belong to somebody else.
     """
@@ -112,7 +115,8 @@ def make_rootless(spec: dict[str, Any], uid: int | None = None, gid: int | None 
     linux["namespaces"] = [*others, {"type": "user"}]
     for name, host in (("uidMappings", os.geteuid() if uid is None else uid),
                        ("gidMappings", os.getegid() if gid is None else gid)):  # fmt: skip
-        linux[name] = [{"containerID": 0, "hostID": host, "size": 1}]
+        linux[name] = maps[name] if maps else [{"containerID": 0, "hostID": host, "size": 1}]
+    terminals = any(e["containerID"] <= 5 < e["containerID"] + e["size"] for e in linux["gidMappings"])
     linux.pop("resources", None)
     kept = []
     for mount in spec["mounts"]:
@@ -126,7 +130,7 @@ def make_rootless(spec: dict[str, Any], uid: int | None = None, gid: int | None 
             }
         elif mount.get("type") == "cgroup":
             continue
-        elif mount.get("type") == "devpts":
+        elif mount.get("type") == "devpts" and not terminals:
             mount = {**mount, "options": [o for o in mount["options"] if not o.startswith("gid=")]}
         kept.append(mount)
     spec["mounts"] = kept

@@ -1,0 +1,218 @@
+"""A plain user's subordinate ids, subuid(5): an image's owners are real ones, in a user namespace.
+
+    maps   {"uidMappings": [...], "gidMappings": [...]} as config.json has them: root is the user, and what
+           follows are the ranges that /etc/subuid and /etc/subgid give, which newuidmap(1) grants
+
+What belongs to these ids can be made, read and removed only by who is root in such a namespace; so
+that work is done in a process of its own (`inside`), whose result or Error comes back.
+"""
+
+from __future__ import annotations
+
+import os
+
+from oci_tools import bundle, fs
+from oci_tools.errors import Error, reason
+from oci_tools.layer import owner as owners
+from oci_tools.layer.owner import Owner
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from oci_tools.bundle import Image
+    from oci_tools.layer.limits import Limits
+
+    Maps = dict[str, list[dict[str, int]]]
+    Warn = Callable[[str], None]
+
+FILES = ("/etc/subuid", "/etc/subgid")
+_PLACES = ("/usr/bin", "/usr/sbin", "/bin")
+
+
+class Mapped(Owner):
+    """Ownership as layers say it, seen from inside such a namespace."""
+
+    trusted = False
+
+    def __init__(self, maps: Maps, warn: Callable[[str], None] | None = None) -> None:
+        super().__init__(warn)
+        self.key = key(maps)
+        self._most = tuple(sum(entry["size"] for entry in maps[f"{kind}Mappings"]) for kind in ("uid", "gid"))
+
+    def ids(self, uid: int, gid: int) -> tuple[int, int]:
+        if uid >= self._most[0] or gid >= self._most[1]:
+            what = f"there are {self._most[0]} user and {self._most[1]} group ids"
+            raise Error("cannot give a file to", f"{uid}:{gid}", what, "--single-id, or more in /etc/subuid")
+        return uid, gid
+
+
+def key(maps: Maps) -> str:
+    """A name of the mapping: part of the layer store's keys, and of a bundle's record."""
+    import zlib
+
+    text = repr([[(e["containerID"], e["hostID"], e["size"]) for e in maps[name]] for name in sorted(maps)])
+    return f"ids-{zlib.crc32(text.encode()):08x}"
+
+
+def maps_of_user() -> Maps | None:
+    """The mapping of this user; None for root, and where there are no ranges or nobody to grant them."""
+    if os.geteuid() == 0 or not all(_has(program) for program in ("newuidmap", "newgidmap")):
+        return None
+    import pwd
+
+    try:
+        names = {pwd.getpwuid(os.geteuid()).pw_name, str(os.geteuid())}
+    except KeyError:
+        return None
+    made: Maps = {}
+    for member, path, own in zip(("uidMappings", "gidMappings"), FILES, (os.geteuid(), os.getegid()), strict=True):
+        ranges = _ranges(path, names)
+        if not ranges:
+            return None
+        made[member] = [{"containerID": 0, "hostID": own, "size": 1}]
+        at = 1
+        for start, count in ranges:
+            made[member].append({"containerID": at, "hostID": start, "size": count})
+            at += count
+    return made
+
+
+def _has(program: str) -> bool:
+    return any(os.access(f"{place}/{program}", os.X_OK) for place in _PLACES)
+
+
+def _ranges(path: str, names: set[str]) -> list[tuple[int, int]]:
+    """The ranges that a file gives one of these names; lines that are none are passed over, as by newuidmap."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            lines = [line.strip().split(":") for line in file]
+    except OSError:
+        return []
+    found = []
+    for line in lines:
+        if len(line) == 3 and line[0] in names and line[1].isdigit() and line[2].isdigit() and int(line[2]):
+            found.append((int(line[1]), int(line[2])))
+    return found
+
+
+# -- bundles --------------------------------------------------------------------------------------
+
+
+def unpack(image: Image, path: str, limits: Limits, warn: Warn, maps: Maps | None) -> str:
+    """`bundle.unpack` by the ownership that these maps, or without them this process, can give."""
+    if maps is None:
+        return bundle.unpack(image, path, owners.for_process(warn), limits)
+
+    def work() -> str:
+        return bundle.unpack(image, path, Mapped(maps, warn), limits, _specify(maps), maps)
+
+    return str(inside(maps, work))
+
+
+def overlay(image: Image, path: str, limits: Limits, warn: Warn, maps: Maps | None) -> str:
+    """`bundle.overlay` likewise."""
+    if maps is None:
+        return bundle.overlay(image, path, lambda: owners.for_process(warn), limits)
+
+    def work() -> str:
+        return bundle.overlay(image, path, lambda: Mapped(maps, warn), limits, _specify(maps), key(maps), maps)
+
+    return str(inside(maps, work))
+
+
+def _specify(maps: Maps) -> bundle.Specify:
+    return lambda image, rootfs: bundle.specification(image, rootfs, maps)
+
+
+def maps_in(known: dict[str, Any]) -> Maps | None:
+    """The mapping under which a bundle was made, by its record; None for one of no mapping."""
+    if not str(known.get("owner", "")).startswith("ids-"):
+        return None
+    try:
+        found: Maps = {name: known[name] for name in ("uidMappings", "gidMappings")}
+        for entries in found.values():
+            for entry in entries:
+                if not all(isinstance(entry[name], int) for name in ("containerID", "hostID", "size")):
+                    raise TypeError
+        return found
+    except (KeyError, TypeError):
+        raise Error("cannot use bundle", known.get("image"), "its record has no id mappings") from None
+
+
+def inside(maps: Maps | None, work: Callable[[], Any]) -> Any:
+    """The result, plain values, of `work` done as root of a new user namespace; without maps done here."""
+    if maps is None:
+        return work()
+    import marshal
+
+    asked, ask = os.pipe()
+    granted, grant = os.pipe()
+    result, say = os.pipe()
+    place = {"OCI_ROOT": fs.root(), "OCI_RUN": fs.run()}  # root's are others
+    pid = os.fork()
+    if pid == 0:
+        try:
+            for fd in (asked, grant, result):
+                os.close(fd)
+            os.environ.update(place)
+            fs.write_all(say, marshal.dumps(_work(ask, granted, work)))
+        finally:
+            os._exit(0)
+    for fd in (ask, granted, say):
+        os.close(fd)
+    failure: Error | None = None
+    try:
+        if os.read(asked, 1):
+            from oci_tools.runtime import namespaces
+
+            try:
+                namespaces.map_ids(pid, {"uid_map": maps["uidMappings"], "gid_map": maps["gidMappings"]})
+                os.write(grant, b"1")
+            except Error as error:
+                failure = error
+        os.close(grant)
+        with open(result, "rb", closefd=False) as file:
+            data = file.read()
+    finally:
+        for fd in (asked, result):
+            os.close(fd)
+        os.waitpid(pid, 0)
+    if failure:
+        raise failure
+    return _result(marshal.loads(data) if data else ("died",))
+
+
+def _work(ask: int, granted: int, work: Callable[[], Any]) -> tuple[Any, ...]:
+    """In the new process: what there is to tell."""
+    from oci_tools.runtime import namespaces
+
+    try:
+        namespaces.unshare_user()
+        os.write(ask, b"1")
+        if not os.read(granted, 1):
+            return ("died",)
+        os.setresgid(0, 0, 0)
+        os.setresuid(0, 0, 0)
+        return ("done", work())
+    except Error as error:
+        subject = None if error.subject is None else str(Error("", error.subject))[2:-1]
+        cause = None if error.cause is None else reason(error.cause)
+        return ("error", error.what, subject, cause, error.hint, error.code)
+    except OSError as error:
+        return ("error", "cannot use a user namespace", None, reason(error), None, 1)
+    except BaseException:
+        import traceback
+
+        return ("bug", traceback.format_exc())
+
+
+def _result(said: tuple[Any, ...]) -> Any:
+    if said[0] == "done":
+        return said[1]
+    if said[0] == "error":
+        raise Error(*said[1:])
+    if said[0] == "bug":
+        raise RuntimeError(said[1])
+    raise Error("cannot work as root of a user namespace", None, "the process was killed")
