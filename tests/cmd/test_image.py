@@ -649,3 +649,16 @@ def test_some_platforms(oci, img, arm):
     assert platforms(oci, "./loaded") == ["linux/amd64", "linux/ppc64le"]
     oci("image", "copy", "--platform", "arm64", "./img:all", "./one")
     assert oci("image", "ls", "--fields", "digest", "./one").stdout.strip() == arm.find("arm64")["digest"]
+
+
+def test_gc_of_the_default_store_takes_layers_that_no_bundle_uses(oci, busybox, tmp_path):
+    for name in ("one", "two"):
+        oci("unpack", "--overlay", f"{busybox}:latest", name)
+    assert oci("image", "gc").stdout == ""
+    oci("unpack", "--rm", "one")
+    assert oci("image", "gc", "./img", code=None).stdout == "" == oci("image", "gc").stdout
+    oci("unpack", "--rm", "two")
+    [row] = oci("image", "gc", "-n").stdout.splitlines()
+    assert row.startswith("layer\tsha256:") and list((tmp_path / "root/layers/sha256").iterdir())
+    assert oci("image", "gc").stdout == row + "\n"
+    assert not list((tmp_path / "root/layers/sha256").iterdir())

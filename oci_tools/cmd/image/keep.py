@@ -7,6 +7,10 @@ from oci_tools.cmd.image import rows
 from oci_tools.cmd.image.find import wait, whole
 from oci_tools.errors import Usage
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 
 def gc(args: cli.Args) -> None:
     from oci_tools.image import gc as collector
@@ -14,13 +18,28 @@ def gc(args: cli.Args) -> None:
     wait(args)
     layout = whole(args.layout)
     if layout is None:
+        rows.show(_layers(args), None if args.json else ["kind", "digest", "size"])
         return
     result = collector.collect(layout, _seconds(args.grace), args.dry_run)
     gone = [{"kind": "image", "digest": d.get("digest"), "size": d.get("size")} for d in result.images]
     gone += [{"kind": "blob", "digest": digest, "size": size} for digest, size in result.blobs.items()]
+    gone += _layers(args)
     rows.show(gone, None if args.json else ["kind", "digest", "size"])
     if result.kept:
         cli.say("oci-image", f"kept {result.kept} without a name for now (--grace 0 removes them)")
+
+
+def _layers(args: cli.Args) -> list[dict[str, Any]]:
+    """Garbage of the default store's other half: unpacked layers that no bundle stacks."""
+    from oci_tools.bundle import subordinate
+    from oci_tools.layer import collect
+
+    if args.layout is not None:
+        return []
+    # Of a plain user they may belong to subordinate ids.
+    trees = subordinate.inside(subordinate.maps_of_user(), lambda: collect.collect(dry_run=args.dry_run))
+    digests = [":".join(tree.rsplit("/", 2)[1:]) for tree in trees]
+    return [{"kind": "layer", "digest": digest, "size": None} for digest in digests]
 
 
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
