@@ -22,6 +22,7 @@ from oci_tools.image import files
 from oci_tools.image.tree import LINKS_MAX, Dir
 from oci_tools.layer import diff, entries
 from oci_tools.layer.entries import PIECE
+from oci_tools.layer.walk import order
 from oci_tools.layer.write import Writer
 
 TYPE_CHECKING = False
@@ -34,17 +35,18 @@ if TYPE_CHECKING:
     from oci_tools.layer.limits import Limits
     from oci_tools.layer.owner import Owner
 
+GONE: File = ("f", 0, 0, 0, 0, 0, b"", ())  # stands for a whiteout; known by identity
 _IMPLIED = (0o755, 0, 0, 0, ())
 
 
 class Flat:
     """The files of an image: found, and read."""
 
-    def __init__(self, image: Image, limits: Limits) -> None:
+    def __init__(self, image: Image, limits: Limits, keep: int = 0) -> None:
         image.sources()  # refuses types of layers that we do not know
         self._image = image
         self._limits = limits
-        self._tree = files.places(image.layout, image.manifest, limits)
+        self._below, self._tree = files.places_above(image.layout, image.manifest, keep, limits)
 
     def find(self, path: str) -> Dir | File:
         """What is at a path, through links, with the image's root as `/`."""
@@ -69,11 +71,18 @@ class Flat:
 
     def archive(self, top: Dir) -> Iterator[bytes]:
         """A tar archive of a directory, in pieces; names are as if it was the root."""
+        return self._written(list(_walk(top)))
+
+    def changes(self) -> Iterator[bytes]:
+        """A layer's archive of what the layers above the lowest `keep` do together, whiteouts and all."""
+        return self._written(_changed(self._below.root, self._tree.root))
+
+    def _written(self, listed: list[tuple[bytes, Dir | File]]) -> Iterator[bytes]:
         sink = _Sink()
         writer = Writer(sink)
         known: dict[bytes, tuple[File, list[bytes]]] = {}  # by where a file's bytes are: it, and its names
-        for path, found in _walk(top):
-            if not isinstance(found, Dir) and found[0] == "f":
+        for path, found in listed:
+            if not isinstance(found, Dir) and found[0] == "f" and found is not GONE:
                 known.setdefault(found[6], (found, []))[1].append(path)
         for entry, reader, place in self._entries(known):
             file, names = known[place]
@@ -85,10 +94,13 @@ class Flat:
             for name in names[1:]:
                 _hard(writer, name, names[0], file)
         leaders: dict[int, bytes] = {}
-        for path, found in _walk(top):
+        for path, found in listed:
             if isinstance(found, Dir):
                 if path or found.meta is not None:
                     _directory(writer, path, found)
+            elif found is GONE:
+                parent, slash, name = path.rpartition(b"/")
+                writer.entry("f", parent + slash + b".wh." + name, 0, 0, 0, 0)
             elif found[0] != "f":
                 leader = leaders.setdefault(id(found), path)
                 if leader == path:
@@ -142,7 +154,7 @@ def unpack(flat: Flat, path: str, found: Dir | File, to: str, owner: Owner) -> s
         if isinstance(found, Dir):
             fd = new_root(beside)
             try:
-                source = apply.Source(lambda: _Stream(flat.archive(found)), None, None, None)
+                source = apply.Source(lambda: Stream(flat.archive(found)), None, None, None)
                 layer = apply.unpack(source, fd, owner, flat._limits)
                 with layer.tree:
                     layer.tree.settle(owner)
@@ -170,7 +182,7 @@ def _file(pieces: Iterator[bytes], path: str, found: File, owner: Owner) -> None
         os.close(fd)
 
 
-class _Stream:
+class Stream:
     """Pieces as a stream to read, for a `with` block."""
 
     def __init__(self, pieces: Iterator[bytes]) -> None:
@@ -179,7 +191,7 @@ class _Stream:
     def read(self, _: int) -> bytes:
         return next(self._pieces, b"")
 
-    def __enter__(self) -> _Stream:
+    def __enter__(self) -> Stream:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -215,6 +227,34 @@ def _walk(top: Dir) -> Iterator[tuple[bytes, Dir | File]]:
         if isinstance(found, Dir):
             prefix = path + b"/" if path else b""
             waiting += [(prefix + name, found.kids[name]) for name in sorted(found.kids, reverse=True)]
+
+
+def _changed(below: Dir, whole: Dir) -> list[tuple[bytes, Dir | File]]:
+    """What is in a tree and was not, with the directories on the way, and what is GONE from it."""
+    found: dict[bytes, Dir | File] = {}
+    waiting: list[tuple[bytes, Dir, Dir | None, list[tuple[bytes, Dir]]]] = [(b"", whole, below, [])]
+    while waiting:
+        prefix, node, twin, way = waiting.pop()
+        new: dict[bytes, Dir | File] = {}
+        for name in twin.kids.keys() - node.kids.keys() if twin else ():
+            new[prefix + name] = GONE
+        for name, kid in node.kids.items():
+            old = twin.kids.get(name) if twin else None
+            path = prefix + name
+            if not isinstance(kid, Dir):
+                if kid != old:
+                    new[path] = kid
+                continue
+            same = old if isinstance(old, Dir) else None
+            if same is None or kid.meta != same.meta:
+                new[path] = kid
+            waiting.append((path + b"/", kid, same, [*way, (path, kid)]))
+        if new:
+            found.update(way)
+            found.update(new)
+    if whole.meta != below.meta:
+        found[b""] = whole
+    return sorted(found.items(), key=lambda one: order(one[0]))
 
 
 def _directory(writer: Writer, path: bytes, found: Dir) -> None:

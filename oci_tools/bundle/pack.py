@@ -25,7 +25,7 @@ from oci_tools.layer.write import Archive
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from typing import Any
 
     from oci_tools.image.layout import Descriptor, Layout
@@ -62,6 +62,13 @@ class Options:
         self.warn: Callable[[str], None] | None = None
 
 
+    def plain(self) -> Options:
+        """The same for a layer that is not the last: nothing but the layer is changed yet."""
+        made = Options()
+        made.__dict__.update(self.__dict__, edit=lambda config: config, annotations=[])
+        return made
+
+
 class Base:
     """What a new layer is put on: an image in the target layout, or nothing."""
 
@@ -81,16 +88,30 @@ class Base:
 # -- what is packed -----------------------------------------------------------------------------
 
 
-def tree(path: str, layout: Layout, base: Base, options: Options) -> Descriptor:
-    """All of a directory as a layer on a base; the image's descriptor, not yet named."""
+def tree(
+    path: str, layout: Layout, base: Base, options: Options, split: Sequence[bytes] = ()
+) -> Descriptor:
+    """All of a directory as a layer on a base; the image's descriptor, not yet named.
+
+    What is in a path of `split` gets a layer of its own, in their order, above the rest.
+    """
     rootfd = _open(path)
-
-    def fill(packing: diff.Packing) -> bool:
-        packing.tree(rootfd, options.masks)
-        return True
-
+    parts = [b"/".join(clean(part)) for part in split]
+    made: Descriptor | None = None
     try:
-        return _image(layout, base, options, fill)
+        for at, part in enumerate([b"", *parts]):
+            last = at == len(parts)
+
+            def fill(packing: diff.Packing, at: int = at, part: bytes = part) -> bool:
+                masks = [*options.masks, *(other for other in parts if other != part and _inside(other, part))]
+                return packing.tree(rootfd, masks, part) or not at
+
+            now = options if last else options.plain()
+            made = _image(layout, base, now, fill)
+            if not last:
+                base = Base(bundle.Image(layout, made))
+        assert made is not None
+        return made
     finally:
         os.close(rootfd)
 
@@ -166,6 +187,10 @@ def _places(path: str) -> frozenset[bytes]:
         parts = clean(os.fsencode(str(mount.get("destination", ""))))
         found.update(b"/".join(parts[:end]) for end in range(1, len(parts) + 1))
     return frozenset(found)
+
+
+def _inside(path: bytes, top: bytes) -> bool:
+    return not top or path.startswith(top + b"/")
 
 
 # -- an image ---------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from oci_tools.image import words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from oci_tools import bundle
     from oci_tools.bundle import pack
     from oci_tools.image.layout import Descriptor, Layout
 
@@ -23,6 +24,13 @@ OPTIONS: tuple[cli.Option, ...] = (
     ("--volumes", "flag", False, "pack what is in the image's volumes too"),
     ("--comment TEXT", "text", "", "what the history tells"),
     ("--limit NAME=N", "list", (), "change a limit of what an archive may ask for, as for oci-unpack"),
+    ("--append", "flag", False, "put the layer on the image that IMAGE names now"),
+    ("--split PATH", "list", (), "give this path of a directory a layer of its own, above the rest"),
+    ("--squash", "flag", False, "TREE is an image: make one layer of those above --base"),
+    ("--flatten", "flag", False, "TREE is an image: make one layer of all"),
+    ("--rebase IMAGE", "text", None, "TREE is an image: put its layers above --base on this one"),
+    ("--strip PATH", "list", (), "TREE is an image: take this path out of its layers above --base"),
+    ("--retime", "flag", False, "TREE is an image: no time above --base is later than SOURCE_DATE_EPOCH"),
     *words.CHANGES,
 )
 
@@ -36,32 +44,36 @@ def run(args: cli.Args) -> None:
         raise Usage("not a place in a layout", args.image)
     name = place.name_for(place.ref or refs.Ref.parse("image"))
     with layouts.at(place, make=True) as layout:
-        made = _pack(args, layout)
+        made = _pack(args, layout, name)
         layout.tag(name, made)
         sys.stdout.write(f"{layouts.handle(layout, made)}\n")
 
 
-def _pack(args: cli.Args, layout: Layout) -> Descriptor:
+def _pack(args: cli.Args, layout: Layout, name: str | None) -> Descriptor:
     from oci_tools import bundle
     from oci_tools.bundle import pack, subordinate
     from oci_tools.layer.limits import Limits
 
     options = _options(args)
+    if args.squash or args.flatten or args.rebase or args.strip or args.retime:
+        return _rework(args, layout, options)
+    if args.split and (args.tree == "-" or not os.path.isdir(args.tree) or bundle.is_bundle(args.tree)):
+        raise Usage("only a directory can be split", args.tree)
     if args.tree != "-" and os.path.isdir(args.tree):
         if bundle.is_bundle(args.tree):
-            if args.base or args.platform:
+            if args.base or args.platform or args.append:
                 raise Usage("a bundle has its own base", args.tree)
             maps = subordinate.maps_in(bundle.record(args.tree))
             made: Descriptor = subordinate.inside(maps, lambda: pack.changes(args.tree, layout, options))
             return made
         _leave_out(args.tree, layout, options)
-        return pack.tree(args.tree, layout, _base(args, layout), options)
+        return pack.tree(args.tree, layout, _base(args, layout, name), options, list(map(os.fsencode, args.split)))
     try:
         fd = 0 if args.tree == "-" else os.open(args.tree, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
         raise Error("cannot open", args.tree, error) from None
     with open(fd, "rb", buffering=0, closefd=fd != 0) as stream:
-        return pack.archive(stream, layout, _base(args, layout), options, Limits.parse(args.limit))
+        return pack.archive(stream, layout, _base(args, layout, name), options, Limits.parse(args.limit))
 
 
 def _leave_out(tree: str, layout: Layout, options: pack.Options) -> None:
@@ -74,20 +86,57 @@ def _leave_out(tree: str, layout: Layout, options: pack.Options) -> None:
         cli.say("oci-pack", f"warning: the layout '{layout.path}' is left out")
 
 
-def _base(args: cli.Args, layout: Layout) -> pack.Base:
+def _base(args: cli.Args, layout: Layout, name: str | None) -> pack.Base:
     from oci_tools import bundle
     from oci_tools.bundle import pack
-    from oci_tools.image import copy
-    from oci_tools.image.source import Source
 
+    if args.append and args.base is not None:
+        raise Usage("--append has its own base, the image itself")
+    if args.append:
+        return pack.Base(bundle.Image(layout, layout.find(name), args.platform))
     if args.base is None:
         return pack.Base(None, args.platform)
     if args.base == "-":
         raise Usage("the base cannot come from standard input")
-    with Source(args.base) as source:
+    return pack.Base(_taken(args.base, args, layout))
+
+
+def _rework(args: cli.Args, layout: Layout, options: pack.Options) -> Descriptor:
+    from oci_tools.bundle import rework
+    from oci_tools.layer.limits import Limits
+
+    if args.append or args.split or args.mask:
+        raise Usage("--append, --split and --mask are for trees")
+    if (args.squash or args.rebase) and not args.base:
+        raise Usage("--squash and --rebase need --base")
+    if args.flatten and (args.base or args.squash or args.rebase):
+        raise Usage("--flatten leaves no base")
+    if args.retime and options.epoch is None:
+        raise Usage("--retime needs SOURCE_DATE_EPOCH in the environment")
+    if not args.retime:
+        options.epoch = None if not (args.squash or args.flatten) else options.epoch
+    image = _taken(args.tree, args, layout)
+    base = _taken(args.base, args, layout) if args.base else None
+    work = rework.Work(image, base, options, Limits.parse(args.limit))
+    if args.strip or args.retime:
+        work.rewrite([os.fsencode(path) for path in args.strip])
+    if args.squash or args.flatten:
+        work.squash()
+    if args.rebase:
+        work.rebase(_taken(args.rebase, args, layout))
+    return work.done()
+
+
+def _taken(word: str, args: cli.Args, layout: Layout) -> bundle.Image:
+    """An image by its word, in the layout."""
+    from oci_tools import bundle
+    from oci_tools.image import copy
+    from oci_tools.image.source import Source
+
+    with Source(word) as source:
         found = bundle.Image(source.layout, source.descriptor, args.platform)
         copy.copy(source.layout, found.descriptor, layout)
-        return pack.Base(bundle.Image(layout, found.descriptor))
+    return bundle.Image(layout, found.descriptor)
 
 
 def _options(args: cli.Args) -> pack.Options:

@@ -1,7 +1,7 @@
 """The files of an image, as a list, without unpacking it: image-spec, layer.md.
 
     files = read(layout, manifest)          the tree after all layers; its root is a Dir
-    places(layout, manifest, limits)        the same as a Tree, whose files say where their bytes are
+    places_above(layout, manifest, ...)     the same as Trees, whose files say where their bytes are
     Dir.kids[name]                          a Dir, or a File
 
 Each layer is read into a tree of its own and then laid over what is below, in the order and with the
@@ -29,10 +29,15 @@ def read(layout: Layout, manifest: dict[str, Any]) -> Dir:
     return _read(layout, _layers(layout, manifest), None).root
 
 
-def places(layout: Layout, manifest: dict[str, Any], limits: Any) -> Tree:
-    """The files of an image; instead of a SHA-256 a file has b"LAYER ENTRY": its layer, the lowest is 0,
-    and which entry of its archive it is, the first is 1."""
-    return _read(layout, _layers(layout, manifest), None, limits)
+def places_above(layout: Layout, manifest: dict[str, Any], keep: int, limits: Any) -> tuple[Tree, Tree]:
+    """The files of the lowest `keep` layers, and of all, for who reads them later.
+
+    Instead of a SHA-256 a file has b"LAYER ENTRY": its layer, of all, the lowest is 0, and which entry of
+    its archive it is, the first is 1.
+    """
+    layers = _layers(layout, manifest)
+    below = _read(layout, layers[:keep], None, limits)
+    return below, _read(layout, layers[keep:], below.copy() if keep else None, limits, keep)
 
 
 def read_two(a: tuple[Layout, dict[str, Any]], b: tuple[Layout, dict[str, Any]]) -> tuple[Dir, Dir]:
@@ -52,11 +57,11 @@ def _layers(layout: Layout, manifest: dict[str, Any]) -> list[tuple[Descriptor, 
 
 
 def _read(
-    layout: Layout, layers: list[tuple[Descriptor, str]], whole: Tree | None, limits: Any = None
+    layout: Layout, layers: list[tuple[Descriptor, str]], whole: Tree | None, limits: Any = None, first: int = 0
 ) -> Tree:
-    """`limits` are given where files are to say their places."""
+    """`limits` are given where files are to say their places; `first` is the number of the first layer."""
     holes = whole.holes if whole else [HOLES_MAX]
-    for number, (blob, diff_id) in enumerate(layers):
+    for number, (blob, diff_id) in enumerate(layers, first):
         if limits is None:
             layer = entries.read(layout, blob, diff_id, holes)
         else:

@@ -47,6 +47,7 @@ class Packing:
     single  the tree is a plain user's, for whom owners are remembered (`owner.py`)
     warn    hears what is left out
     newest  the newest time that was written, in nanoseconds
+    changed whether something of an archive was left out, or a time is another
     """
 
     def __init__(
@@ -58,17 +59,24 @@ class Packing:
     ) -> None:
         self.writer = writer
         self.newest: int | None = None
+        self.changed = False
         self._epoch = None if epoch is None else epoch * 1_000_000_000
         self._single = single
         self._warn = warn
         self._links: dict[tuple[int, int], bytes] = {}
 
-    def tree(self, rootfd: int, masks: Iterable[bytes] = ()) -> None:
-        """Write all of a tree, save its root, which is only the place where it lies."""
-        masked = Masks(masks)
+    def tree(self, rootfd: int, masks: Iterable[bytes] = (), only: bytes = b"") -> bool:
+        """Write all of a tree, save its root, which is only the place where it lies; False if nothing was.
+
+        With `only` it is a path, what is in it, and the directories on the way.
+        """
+        masked, wanted, any_ = Masks(masks), Masks([only]) if only else None, False
         for found in walk(rootfd):
-            if not masked.has(found.path):
+            way = bool(wanted) and only.startswith(found.path + b"/")
+            if not masked.has(found.path) and (wanted is None or way or wanted.has(found.path)):
                 self.put(found)
+                any_ = any_ or not way
+        return any_
 
     def changes(self, rootfd: int, changes: Iterable[tuple[bytes, bool]]) -> bool:
         """Write changes of a tree as `compare` gives them; False if there are none."""
@@ -98,7 +106,11 @@ class Packing:
             entry.name = b"/".join(clean(entry.name))
             if entry.type == "h":
                 entry.link = b"/".join(clean(entry.link))
-            if not masked.has(entry.name):
+            if masked.has(entry.name):
+                self.changed = True
+            elif entry.type == "h" and masked.has(entry.link):
+                raise Error("cannot leave out", entry.link, f"{quote(entry.name)} is a hard link to it")
+            else:
                 self._entry(entry, reader)
         reader.drain()
 
@@ -120,8 +132,8 @@ class Packing:
 
     def _time(self, mtime: int) -> int:
         """A time as it is written."""
-        if self._epoch is not None:
-            mtime = min(mtime, self._epoch)
+        if self._epoch is not None and mtime > self._epoch:
+            mtime, self.changed = self._epoch, True
         self.newest = mtime if self.newest is None else max(self.newest, mtime)
         return mtime
 

@@ -1,0 +1,193 @@
+"""Images made of images: less layers, other bases, without paths; what they unpack to stays what it was."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from oci_tools.bundle import rework
+from oci_tools.bundle.pack import Options
+from oci_tools.errors import Error
+from oci_tools.image.layout import Layout
+from oci_tools.layer import merge, owner
+from oci_tools.layer.limits import Limits
+from tests.bundle.test_flat import ENTRIES, image, lines
+from tests.layer import listing
+
+pytestmark = pytest.mark.root
+
+
+def inspect(oci: Any, word: str) -> Any:
+    return json.loads(oci("image", "inspect", word).stdout)
+
+
+@pytest.mark.needs("umoci", "skopeo")
+def test_other_tools_take_what_is_made(oci: Any, img: Path) -> None:
+    oci("pack", "--squash", "--base", "./img:base", "./img:app", "./img:s")
+    oci("pack", "--rebase", "./img:next", "--base", "./img:base", "./img:s", "./img:r", "--strip", "app/x")
+    oci("unpack", "./img:r", "ours")
+    oci.shell("umoci unpack --image ./img:r theirs && skopeo copy -q oci:img:r oci:copy:r")
+    assert listing.tree(img / "ours/rootfs") == listing.tree(img / "theirs/rootfs")
+    assert "x" not in os.listdir(img / "ours/rootfs/app")
+
+
+@pytest.fixture
+def img(oci: Any, tmp_path: Path) -> Path:
+    """./img: `base` of one layer, `app` of two more, a hard link and a whiteout in them; `next` another base."""
+    tree = tmp_path / "t"
+    (tree / "etc").mkdir(parents=True)
+    for name in ("keep", "gone", "linked"):
+        (tree / "etc" / name).write_text(name)
+    oci("pack", "t", "./img:base", "--env", "A=1", "--comment", "base")
+    oci("unpack", "./img:base", "b1")
+    (tmp_path / "b1/rootfs/etc/gone").unlink()
+    (tmp_path / "b1/rootfs/app").mkdir()
+    (tmp_path / "b1/rootfs/app/secret").write_text("secret")
+    (tmp_path / "b1/rootfs/app/x").write_text("x")
+    oci("pack", "b1", "./img:mid", "--comment", "one")
+    oci("unpack", "./img:mid", "b2")
+    (tmp_path / "b2/rootfs/app/secret").unlink()
+    (tmp_path / "b2/rootfs/app/y").write_text("y")
+    os.link(tmp_path / "b2/rootfs/app/y", tmp_path / "b2/rootfs/app/z")
+    oci("pack", "b2", "./img:app", "--cmd", "app", "--comment", "two")
+    (tree / "etc/newer").write_text("newer")
+    oci("pack", "t", "./img:next", "--env", "A=2")
+    return tmp_path
+
+
+def same(oci: Any, one: str, two: str, tmp_path: Path) -> None:
+    for name, word in (("l", one), ("r", two)):
+        oci("unpack", word, name)
+    assert listing.tree(tmp_path / "l/rootfs") == listing.tree(tmp_path / "r/rootfs")
+    for name in ("l", "r"):
+        oci("unpack", "--rm", name)
+
+
+def test_squash_keeps_the_base(oci: Any, img: Path) -> None:
+    oci("pack", "--squash", "--base", "./img:base", "./img:app", "./img:s", "--comment", "merged")
+    made, base = inspect(oci, "./img:s"), inspect(oci, "./img:base")
+    assert made["manifest"]["layers"][:-1] == base["manifest"]["layers"] and len(made["manifest"]["layers"]) == 2
+    history = made["config"]["history"]
+    assert [entry.get("comment") for entry in history] == ["base", "one", "two", "merged"]
+    assert [bool(entry.get("empty_layer")) for entry in history] == [False, True, True, False]
+    same(oci, "./img:app", "./img:s", img)
+    top = made["manifest"]["layers"][1]["digest"].partition(":")[2]
+    names = subprocess.run(["tar", "-tzf", img / f"img/blobs/sha256/{top}"], check=True, capture_output=True, text=True).stdout
+    assert sorted(names.split()) == ["app/", "app/x", "app/y", "app/z", "etc/", "etc/.wh.gone"]
+
+
+def test_flatten(oci: Any, img: Path) -> None:
+    oci("pack", "--flatten", "./img:app", "./img:f", "-l", "a=b")
+    made = inspect(oci, "./img:f")
+    assert len(made["manifest"]["layers"]) == len(made["config"]["rootfs"]["diff_ids"]) == 1
+    assert made["config"]["config"] == {"Cmd": ["app"], "Env": ["A=1"], "Labels": {"a": "b"}}
+    same(oci, "./img:app", "./img:f", img)
+    assert oci("pack", "--flatten", "./img:f", "./img:f2").stdout == oci("pack", "--flatten", "./img:f", "./img:f3").stdout
+
+
+def test_rebase(oci: Any, img: Path) -> None:
+    oci("pack", "--rebase", "./img:next", "--base", "./img:base", "./img:app", "./img:r")
+    made, app, new = (inspect(oci, f"./img:{name}") for name in ("r", "app", "next"))
+    assert made["manifest"]["layers"] == new["manifest"]["layers"] + app["manifest"]["layers"][1:]
+    assert made["config"]["config"] == app["config"]["config"]
+    assert [entry.get("comment") for entry in made["config"]["history"]] == [None, "one", "two"]
+    assert oci("unpack", "--path", "etc/newer", "./img:r", "-").stdout == "newer"
+    assert oci("pack", "--rebase", "./img:base", "--base", "./img:next", "./img:r", "./img:back").stdout == oci(
+        "pack", "--rebase", "./img:base", "--base", "./img:base", "./img:app", "./img:app2"
+    ).stdout
+    done = oci("pack", "--rebase", "./img:base", "--base", "./img:next", "./img:app", "./img:no", code=1)
+    assert "not the base of the image" in done.stderr
+
+
+def test_strip(oci: Any, img: Path) -> None:
+    oci("pack", "--strip", "/app/secret", "./img:app", "./img:s", "--base", "./img:base")
+    made, app = inspect(oci, "./img:s"), inspect(oci, "./img:app")
+    assert [a == b for a, b in zip(made["manifest"]["layers"], app["manifest"]["layers"], strict=True)] == [True, False, True]
+    same(oci, "./img:app", "./img:s", img)
+    for layer in made["manifest"]["layers"]:
+        blob = img / "img/blobs" / layer["digest"].replace(":", "/")
+        assert b"secret" not in subprocess.run(["tar", "-xzOf", blob], check=True, capture_output=True).stdout
+    before = oci("pack", "--strip", "nothing", "./img:app", "./img:t").stdout.partition("@")[2].strip()
+    assert ["app", before] in [line.split("\t")[:2] for line in oci("image", "ls", "./img").stdout.splitlines()]
+    assert "is a hard link to it" in oci("pack", "--strip", "app/y", "./img:app", "./img:s", code=1).stderr
+
+
+def test_retime(oci: Any, img: Path) -> None:
+    os.utime(img / "b2/rootfs/app/x", (2_000_000_000, 2_000_000_000))
+    oci("pack", "b2", "./img:late")
+    env = {"SOURCE_DATE_EPOCH": "1700000000"}
+    oci("pack", "--retime", "--base", "./img:base", "./img:late", "./img:r", env=env)
+    made, base = inspect(oci, "./img:r"), inspect(oci, "./img:base")
+    assert made["manifest"]["layers"][0] == base["manifest"]["layers"][0]
+    assert made["config"]["created"] == "2023-11-14T22:13:20Z"
+    assert [entry["created"] <= "2023-11-14T22:13:20Z" for entry in made["config"]["history"]] == [False, True, True]
+    oci("unpack", "./img:r", "o")
+    assert (img / "o/rootfs/app/x").stat().st_mtime == 1_700_000_000
+    assert (img / "o/rootfs/etc/keep").stat().st_mtime > 1_700_000_000
+    assert oci("pack", "--retime", "--base", "./img:base", "./img:r", "./img:r2", env=env).stdout.split("@")[1] in oci(
+        "image", "ls", "./img"
+    ).stdout
+    assert "needs SOURCE_DATE_EPOCH" in oci("pack", "--retime", "./img:r", "./img:r2", code=2).stderr
+
+
+def test_append_and_split(oci: Any, img: Path) -> None:
+    (img / "more/opt/a").mkdir(parents=True)
+    for name in ("opt/a/f", "opt/g", "h"):
+        (img / "more" / name).write_text(name)
+    oci("pack", "--append", "more", "./img:base", "--split", "opt/a", "--split", "opt", "--cmd", "x")
+    made = inspect(oci, "./img:base")
+    assert len(made["manifest"]["layers"]) == 4 and made["config"]["config"]["Cmd"] == ["x"]
+    found = []
+    for layer in made["manifest"]["layers"][1:]:
+        blob = img / "img/blobs" / layer["digest"].replace(":", "/")
+        found.append(subprocess.run(["tar", "-tzf", blob], check=True, capture_output=True, text=True).stdout.split())
+    assert found == [["h"], ["opt/", "opt/a/", "opt/a/f"], ["opt/", "opt/g"]]
+
+
+@pytest.mark.parametrize(
+    ("words", "said", "code"),
+    [
+        (["--squash", "./img:app", "./img:n"], "need --base", 2),
+        (["--flatten", "--base", "./img:base", "./img:app", "./img:n"], "leaves no base", 2),
+        (["--flatten", "t", "./img:n"], "no such image", 1),
+        (["--append", "--base", "./img:base", "t", "./img:app"], "its own base", 2),
+        (["--append", "t", "./img:none"], "no such image", 1),
+        (["--split", "x", "b1", "./img:n"], "only a directory", 2),
+        (["--append", "--flatten", "./img:app", "./img:n"], "are for trees", 2),
+    ],
+)
+def test_what_makes_no_sense(words: list[str], said: str, code: int, oci: Any, img: Path) -> None:
+    before = oci("image", "ls", "./img").stdout
+    done = oci("pack", *words, code=code)
+    assert said in done.stderr and done.stderr.count("\n") == 1 and oci("image", "ls", "./img").stdout == before
+
+
+@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.lists(ENTRIES, max_size=5), min_size=2, max_size=4), st.integers(0, 2))
+def test_any_layers_squashed(tmp_path: Path, layers: list[list[str]], keep: int) -> None:
+    place = Path(tempfile.mkdtemp(dir=tmp_path))
+    with Layout.create(f"{place}/img") as layout:
+        whole, base = image(layout, *layers), image(layout, *layers[:keep])
+        try:
+            merge.flatten(whole.sources(), f"{place}/t", owner.for_process(), Limits())
+        except Error:
+            return
+        work = rework.Work(whole, base if keep else None, Options(), Limits())
+        work.squash()
+        made = type(whole)(layout, work.done())
+        assert made.diff_ids[:keep] == whole.diff_ids[:keep] and len(made.diff_ids) == keep + (len(layers) > keep)
+        merge.flatten(made.sources(), f"{place}/s", owner.for_process(), Limits())
+    assert [plain(line) for line in lines(place / "s")] == [plain(line) for line in lines(place / "t")]
+
+
+def plain(line: str) -> str:
+    """Without which names are one file: of the base's they are copies; and without implied directories' times."""
+    return line.rpartition(" ")[0].replace(" 0.000000000", " ")
