@@ -19,6 +19,7 @@ from __future__ import annotations
 import struct
 import zlib
 
+from oci_tools import sparse as holes
 from oci_tools.errors import Error
 
 TYPE_CHECKING = False
@@ -82,9 +83,13 @@ class Reader:
 
     `for entry in reader` gives them; `reader.data()` gives the current one's bytes, as views
     that are good until the next; what is not taken is skipped.  `drain` reads the rest.
+    Old GNU sparse files are read with `old_sparse`: see sparse.py.
     """
 
-    def __init__(self, pieces: Iterable[bytes], limits: Limits, subject: object = "layer") -> None:
+    def __init__(
+        self, pieces: Iterable[bytes], limits: Limits, subject: object = "layer", old_sparse: bool = False
+    ) -> None:
+        self._old_sparse = old_sparse
         self._pieces = iter(pieces)
         self._limits = limits
         self._subject = subject
@@ -100,7 +105,7 @@ class Reader:
         pax: list[tuple[bytes, bytes]] = []
         while (fields := self._header()) is not None:
             kind = fields[7]
-            if kind in _TYPES:
+            if kind in _TYPES or (kind == b"S" and self._old_sparse and fields[9] == b"ustar "):
                 yield self._entry(fields, pax, long_name, long_link)
                 long_name = long_link = None
                 pax = []
@@ -113,7 +118,7 @@ class Reader:
             elif kind == b"K":
                 long_link = data.partition(b"\0")[0]
         if long_name is not None or long_link is not None or pax:
-            self._bad("an entry is missing after its extended header")
+            self.bad("an entry is missing after its extended header")
 
     def data(self) -> Iterator[memoryview]:
         """The current entry's data; of a sparse file the pieces that are not holes, in a row."""
@@ -142,7 +147,7 @@ class Reader:
         """Replace the used-up buffer by the next piece."""
         piece = next(self._pieces, None)
         if piece is None:
-            self._bad("the archive ends in the middle of a file")
+            self.bad("the archive ends in the middle of a file")
         self._came(piece)
         self._buffer, self._at = piece, 0
 
@@ -163,9 +168,9 @@ class Reader:
             self._more()
         self._at += n
 
-    def _take(self, n: int) -> bytes:
+    def take(self, n: int) -> bytes:
         if not self._have(n):
-            self._bad("the archive ends in the middle of a file")
+            self.bad("the archive ends in the middle of a file")
         self._at += n
         return self._buffer[self._at - n : self._at]
 
@@ -178,14 +183,14 @@ class Reader:
             self._left = self._padding = 0
         if not self._have(BLOCK):
             if self._at < len(self._buffer):
-                self._bad("the archive ends in the middle of a header")
+                self.bad("the archive ends in the middle of a header")
             return None
         start = self._at
         self._at += BLOCK
         fields = _HEADER.unpack_from(self._buffer, start)
         if not fields[6].strip(b"\0 ") and self._buffer[start : self._at] == ZEROS:
             if self._have(BLOCK) and self._buffer[self._at : self._at + BLOCK] != ZEROS:
-                self._bad("an entry follows a block of zeros")
+                self.bad("an entry follows a block of zeros")
             return None
         self._check_sum(self._buffer[start : self._at], fields[6])
         return fields
@@ -195,14 +200,14 @@ class Reader:
 
         adler32's low half is the sum plus one modulo 65521, at a hundredth of the price of sum().
         """
-        said = self._number(field, "checksum")
+        said = self.number(field, "checksum")
         rest = 256 - sum(field)
         if ((zlib.adler32(block) & 0xFFFF) - 1 + rest - said) % 65521 == 0:
             return
         if sum(block) - 256 * sum(byte > 127 for byte in block) + rest != said:
-            self._bad("wrong checksum of a header")
+            self.bad("wrong checksum of a header")
 
-    def _number(self, field: bytes, what: str) -> int:
+    def number(self, field: bytes, what: str) -> int:
         """A number: octal digits between spaces and NULs, or base-256 with the top bit set."""
         if field[0] & 0x80:
             # 0x80 alone leads a positive number, 0xff a negative one in two's complement.
@@ -216,11 +221,12 @@ class Reader:
                 return int(digits, 8)
             except ValueError:
                 pass
-        self._bad(f"not a number: {what} {field!r}")
+        self.bad(f"not a number: {what} {field!r}")
 
     def _entry(
         self, fields: tuple[bytes, ...], pax: list[tuple[bytes, bytes]], name: bytes | None, link: bytes | None
     ) -> Entry:
+        old = self._buffer[self._at - BLOCK : self._at] if fields[7] == b"S" else None
         self.count += 1
         if self.count > self._limits.entries:
             why = f"more than {self._limits.entries} entries"
@@ -228,16 +234,16 @@ class Reader:
         entry = Entry()
         entry.name = fields[0].partition(b"\0")[0]
         entry.link = fields[8].partition(b"\0")[0]
-        entry.mode = self._number(fields[1], "mode") & 0o7777
-        entry.uid = self._number(fields[2], "uid")
-        entry.gid = self._number(fields[3], "gid")
-        entry.size = self._number(fields[4], "size")
-        entry.mtime = self._number(fields[5], "mtime") * 1_000_000_000
-        entry.type = _TYPES[fields[7]]
+        entry.mode = self.number(fields[1], "mode") & 0o7777
+        entry.uid = self.number(fields[2], "uid")
+        entry.gid = self.number(fields[3], "gid")
+        entry.size = self.number(fields[4], "size")
+        entry.mtime = self.number(fields[5], "mtime") * 1_000_000_000
+        entry.type = _TYPES.get(fields[7], "f")
         entry.xattrs = {}
         entry.sparse = None
         if entry.type in "cb":
-            entry.device = (self._number(fields[11], "major"), self._number(fields[12], "minor"))
+            entry.device = (self.number(fields[11], "major"), self.number(fields[12], "minor"))
         if fields[9] == b"ustar\0" and fields[13][0]:
             # star marks itself at the header's end, and keeps two times in the last 24 bytes of the prefix
             prefix = fields[13][: 131 if fields[14].endswith(b"tar\0") else 155].partition(b"\0")[0]
@@ -253,34 +259,36 @@ class Reader:
         if entry.type != "f":
             entry.size = stored = 0
         self._left, self._padding = stored, -stored % BLOCK
-        if entry.sparse == []:
-            self._read_map(entry)
+        if old is not None:
+            holes.read_old(self, entry, old, self._limits.header)
+        elif entry.sparse == []:
+            self._left = holes.read_map(self, entry, self._left, self._limits.header)
         return entry
 
     def _check(self, entry: Entry) -> None:
         if not 0 <= entry.uid <= ID_MAX or not 0 <= entry.gid <= ID_MAX:
-            self._bad(f"no such owner: {entry.uid}:{entry.gid}", entry.name)
+            self.bad(f"no such owner: {entry.uid}:{entry.gid}", entry.name)
         if entry.type in "cb" and not (0 <= entry.device[0] <= MAJOR_MAX and 0 <= entry.device[1] <= MINOR_MAX):
-            self._bad(f"no such device: {entry.device[0]}:{entry.device[1]}", entry.name)
+            self.bad(f"no such device: {entry.device[0]}:{entry.device[1]}", entry.name)
         if entry.size < 0 or (entry.type == "f" and entry.size > self._limits.size):
-            self._bad(f"a file of {entry.size} bytes", entry.name)
+            self.bad(f"a file of {entry.size} bytes", entry.name)
         if abs(entry.mtime) > SECONDS_MAX * 1_000_000_000:
-            self._bad("a time that no clock shows", entry.name)
+            self.bad("a time that no clock shows", entry.name)
         if len(entry.name) > self._limits.path or len(entry.link) > self._limits.path:
-            self._bad(f"a path longer than {self._limits.path} bytes", entry.name[:80])
+            self.bad(f"a path longer than {self._limits.path} bytes", entry.name[:80])
         if b"\0" in entry.name or b"\0" in entry.link:
-            self._bad("a name with a zero byte", entry.name)
+            self.bad("a name with a zero byte", entry.name)
 
     def _special(self, fields: tuple[bytes, ...]) -> bytes:
         """The data of a header that only tells about the next; of a global one, nothing."""
-        kind, size = fields[7], self._number(fields[4], "size")
+        kind, size = fields[7], self.number(fields[4], "size")
         if kind not in (b"x", b"g", b"L", b"K"):
             name = fields[0].partition(b"\0")[0]
             what = "old GNU sparse files are not supported" if kind == b"S" else f"unknown type {kind!r}"
-            self._bad(what, name)
+            self.bad(what, name)
         if not 0 <= size <= self._limits.header:
-            self._bad(f"an extended header of {size} bytes")
-        data = self._take(size)
+            self.bad(f"an extended header of {size} bytes")
+        data = self.take(size)
         self._skip(-size % BLOCK)
         return data
 
@@ -296,7 +304,7 @@ class Reader:
             end = at + int(length) if length.isdigit() else -1
             key, equals, value = data[space + 1 : end - 1].partition(b"=")
             if not 0 <= space < end <= len(data) or data[end - 1] != 10 or not equals or not key:
-                self._bad("an extended header that is not well formed")
+                self.bad("an extended header that is not well formed")
             found.append((key, value))
             at = end
         return found
@@ -312,7 +320,7 @@ class Reader:
             if key.startswith(_XATTR):
                 entry.xattrs[key[len(_XATTR) :]] = value
             elif key in (b"GNU.sparse.offset", b"GNU.sparse.numbytes"):
-                pairs.append(self._decimal(value))
+                pairs.append(self.decimal(value))
             elif key.startswith(b"GNU.sparse."):
                 sparse[key[11:]] = value
             elif not value:
@@ -324,66 +332,17 @@ class Reader:
             elif key == b"mtime":
                 entry.mtime = self._time(value)
             elif key in (b"size", b"uid", b"gid"):
-                setattr(entry, key.decode(), self._decimal(value))
+                setattr(entry, key.decode(), self.decimal(value))
         stored = entry.size
         if (sparse or pairs) and entry.type == "f":
-            self._sparse(entry, sparse, pairs)
+            holes.from_pax(self, entry, sparse, pairs)
         if len(entry.xattrs) > self._limits.xattrs:
-            self._bad(f"more than {self._limits.xattrs} extended attributes", entry.name)
+            self.bad(f"more than {self._limits.xattrs} extended attributes", entry.name)
         return stored
 
-    def _sparse(self, entry: Entry, sparse: dict[bytes, bytes], pairs: list[int]) -> None:
-        """GNU's three ways to write files with holes in pax: 0.0 in `pairs`, 0.1 and 1.0 in `sparse`."""
-        entry.name = sparse.get(b"name") or entry.name
-        version = (sparse.get(b"major", b"0"), sparse.get(b"minor", b"0"))
-        size = sparse.get(b"realsize") if version[0] == b"1" else sparse.get(b"size")
-        if version == (b"1", b"0"):
-            entry.sparse = []  # read later, from the head of the data
-        elif version[0] == b"0":
-            if b"map" in sparse:
-                pairs = [self._decimal(number) for number in sparse[b"map"].split(b",") if number]
-            if not pairs and size is None:
-                return
-            self._set_map(entry, pairs, entry.size, self._decimal(size or b"0"))
-        else:
-            self._bad("a sparse file of unknown version", entry.name)
-        if size is not None:
-            entry.size = self._decimal(size)
-
-    def _set_map(self, entry: Entry, pairs: list[int], stored: int, size: int) -> None:
-        entry.sparse = list(zip(pairs[::2], pairs[1::2], strict=False))
-        end = 0
-        for offset, length in entry.sparse:
-            if offset < end:
-                self._bad("a sparse file whose pieces overlap", entry.name)
-            end = offset + length
-        if len(pairs) % 2 or end > size or sum(pairs[1::2]) != stored:
-            self._bad("a sparse file whose pieces do not add up", entry.name)
-
-    def _read_map(self, entry: Entry) -> None:
-        """Version 1.0: the data begins with decimal lines, count and pairs, filled up to a block."""
-        text = b""
-
-        def more() -> None:
-            nonlocal text
-            if self._left < BLOCK or len(text) > self._limits.header:
-                self._bad("a sparse file without its map", entry.name)
-            text += self._take(BLOCK)
-            self._left -= BLOCK
-
-        while b"\n" not in text:
-            more()
-        count = self._decimal(text.partition(b"\n")[0])
-        if count > self._limits.header:
-            self._bad("a sparse file with too many pieces", entry.name)
-        while text.count(b"\n") < 1 + 2 * count:
-            more()
-        pairs = [self._decimal(number) for number in text.split(b"\n", 1 + 2 * count)[1 : 1 + 2 * count]]
-        self._set_map(entry, pairs, self._left, entry.size)
-
-    def _decimal(self, text: bytes) -> int:
+    def decimal(self, text: bytes) -> int:
         if not text.isdigit() or len(text) > 20:
-            self._bad(f"not a number: {text[:24]!r}")
+            self.bad(f"not a number: {text[:24]!r}")
         return int(text)
 
     def _time(self, text: bytes) -> int:
@@ -391,10 +350,10 @@ class Reader:
         sign, text = (-1, text[1:]) if text[:1] == b"-" else (1, text)
         seconds, dot, fraction = text.partition(b".")
         if dot and not fraction.isdigit():
-            self._bad(f"not a time: {text[:40]!r}")
-        return sign * (self._decimal(seconds) * 1_000_000_000 + int(fraction[:9].ljust(9, b"0")))
+            self.bad(f"not a time: {text[:40]!r}")
+        return sign * (self.decimal(seconds) * 1_000_000_000 + int(fraction[:9].ljust(9, b"0")))
 
-    def _bad(self, why: str, name: bytes | None = None) -> NoReturn:
+    def bad(self, why: str, name: bytes | None = None) -> NoReturn:
         if name is not None:
             raise Error("cannot unpack", name, why)
         raise Error("cannot read tar", self._subject, why)

@@ -101,7 +101,7 @@ class Packing:
     def archive(self, stream: Any, limits: Limits, masks: Iterable[bytes] = ()) -> None:
         """Write the entries of another archive, compressed or not, anew and as they come."""
         masked = Masks(masks)
-        reader = Reader(compress.expand(compress.read_pieces(stream), "the archive"), limits, "the archive")
+        reader = Reader(compress.expand(compress.read_pieces(stream), "the archive"), limits, "the archive", True)
         for entry in reader:
             entry.name = b"/".join(clean(entry.name))
             if entry.type == "h":

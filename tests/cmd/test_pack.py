@@ -92,6 +92,21 @@ def test_archives(compress: str | None, how: str, oci: Any, tree: Path, tmp_path
     assert (tmp_path / "b/rootfs/tree/etc/passwd").exists()
 
 
+@pytest.mark.parametrize("form", ["gnu", "posix"])
+@pytest.mark.parametrize("pieces", [1, 4, 60])
+def test_files_with_holes(form: str, pieces: int, oci: Any, tree: Path, tmp_path: Path) -> None:
+    """GNU tar's old form too: in a layer everybody refuses it, but it is what `tar -S` writes."""
+    with open(tree / "holes", "wb") as file:
+        for at in range(pieces):
+            os.pwrite(file.fileno(), b"x" * 4096, at * 131072 + 65536)
+        os.truncate(file.fileno(), pieces * 131072 + 1000)
+    data = subprocess.run(["tar", "-cS", f"--format={form}", "tree"], cwd=tmp_path, stdout=subprocess.PIPE, check=True).stdout
+    assert (b"GNU.sparse" in data) == (form == "posix") and len(data) < 500_000
+    oci("pack", "-", "./img:x", input=data)
+    assert oci("unpack", "./img:x", "--path", "tree/holes", "-", binary=True).stdout == (tree / "holes").read_bytes()
+    assert oci("unpack", "./img:x", "--path", "tree/etc/passwd", "-").stdout.startswith("root")
+
+
 def test_a_layout_in_the_tree_is_left_out(oci: Any, tree: Path) -> None:
     outside = oci("pack", "tree", "./img:x").stdout.partition("@")[2]
     for _ in range(2):
