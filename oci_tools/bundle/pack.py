@@ -142,6 +142,7 @@ def changes(path: str, layout: Layout, options: Options) -> Descriptor:
     rootfd = _open(f"{path}/rootfs" if stacked is None else f"{path}/{stacked['upper']}")
 
     def fill(packing: diff.Packing) -> bool:
+        packing.before = _Before(base.image).find
         if stacked is None:
             with snapshot.Snapshot(f"{path}/{known['snapshot']}") as before:
                 return packing.changes(rootfd, diff.compare(rootfd, before, masks, places))
@@ -156,6 +157,31 @@ def changes(path: str, layout: Layout, options: Options) -> Descriptor:
         return _image(layout, base, options, fill, single=known["owner"].startswith("single"))
     finally:
         os.close(rootfd)
+
+
+class _Before:
+    """What the files of an image are; its layers are read when somebody asks first."""
+
+    def __init__(self, image: bundle.Image | None) -> None:
+        self._image = image
+        self._top: Any = None
+
+    def find(self, path: bytes) -> diff.Before | None:
+        from oci_tools.image import files
+        from oci_tools.image.tree import Dir
+        from oci_tools.layer.limits import Limits
+
+        if self._image is None:
+            return None
+        if self._top is None:
+            self._top = files.places_above(self._image.layout, self._image.manifest, 0, Limits())[1].root
+        node = self._top
+        for part in path.split(b"/"):
+            node = node.kids.get(part) if isinstance(node, Dir) else None
+        if node is None or isinstance(node, Dir):
+            return None
+        major, _, minor = node[6].partition(b":") if node[0] in "cb" else (b"0", b"", b"0")
+        return node[0], node[1], node[2], node[3], (int(major), int(minor))
 
 
 def parent(known: dict[str, Any], layout: Layout) -> tuple[Layout, Descriptor]:

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from oci_tools.layer.limits import Limits
     from oci_tools.layer.write import Writer
 
+    Before = tuple[str, int, int, int, tuple[int, int]]  # type, mode, uid, gid, device: as tar.Entry has them
+
 WHITEOUT = b".wh."
 _KINDS = {
     stat.S_IFREG: "f", stat.S_IFDIR: "d", stat.S_IFLNK: "l", stat.S_IFCHR: "c", stat.S_IFBLK: "b",
@@ -47,6 +49,8 @@ class Packing:
     single  the tree is a plain user's, for whom owners are remembered (`owner.py`)
     warn    hears what is left out
     newest  the newest time that was written, in nanoseconds
+    before  says what a path was in the image that a plain user's tree was: links, fifos and devices can have no
+            attribute in which their owner is remembered, and a device is an empty file without permissions
     changed whether something of an archive was left out, or a time is another
     """
 
@@ -60,6 +64,7 @@ class Packing:
         self.writer = writer
         self.newest: int | None = None
         self.changed = False
+        self.before: Callable[[bytes], Before | None] = lambda path: None
         self._epoch = None if epoch is None else epoch * 1_000_000_000
         self._single = single
         self._warn = warn
@@ -168,6 +173,12 @@ class Packing:
         if self._single:
             uid, gid = owners.on_disk(seen.st_mode, uid, gid, remembered)
         mode = stat.S_IMODE(seen.st_mode)
+        device = (os.major(seen.st_rdev), os.minor(seen.st_rdev)) if kind in "cb" else (0, 0)
+        if self._single and remembered is None and (kind in "lp" or (kind, mode, seen.st_size) == ("f", 0, 0)):
+            was = self.before(path)
+            if was and (was[0] == kind != "f" or (kind == "f" and was[0] in "cb")):
+                kind, uid, gid, device = was[0], was[2], was[3], was[4]
+                mode = was[1] if kind in "cb" else mode
         if kind != "d" and seen.st_nlink > 1:
             leader = self._links.setdefault((seen.st_dev, seen.st_ino), path)
             if leader != path:
@@ -177,7 +188,6 @@ class Packing:
             self._file(path, name, at, seen, mtime, (mode, uid, gid), xattrs)
             return
         link = os.readlink(name, dir_fd=at) if kind == "l" else b""
-        device = (os.major(seen.st_rdev), os.minor(seen.st_rdev)) if kind in "cb" else (0, 0)
         self.writer.entry(kind, path or b".", mode, uid, gid, mtime, link=link, device=device, xattrs=xattrs)
 
     def _file(

@@ -171,6 +171,32 @@ def test_an_image_with_owners_and_devices_by_a_plain_user(plain: Any, public: Pa
 
 
 @pytest.mark.root
+def test_owners_of_links_fifos_and_devices_come_back(plain: Any, public: Path, oci: Any, tmp_path: Path) -> None:
+    """They can have no attribute to remember them: the image knows."""
+    tree = tmp_path / "t"
+    tree.mkdir()
+    os.symlink("x", tree / "l")
+    os.mkfifo(tree / "p", 0o600)
+    os.mknod(tree / "n", 0o620 | 0o020000, os.makedev(1, 3))
+    os.chmod(tree / "n", 0o620)
+    for at, name in enumerate("lpn"):
+        os.chown(tree / name, 30 + at, 40, follow_symlinks=False)
+    oci("pack", "t", f"{public}/img:x")
+    subprocess.run(["chown", "-R", "12345:12345", public / "img"], check=True)
+    for name, where, words in (("b", "rootfs", []), ("o", "upper", ["--overlay"])):
+        plain("unpack", *words, "./img:x", name)
+        if words:  # as a container would have copied them up
+            plain.shell("ln -s x o/upper/l && mkfifo -m 600 o/upper/p && touch o/upper/n && chmod 0 o/upper/n")
+        plain.shell(f"cd {name}/{where} && touch -h -d @5 l p n && ln -s y new && chmod 640 p")
+        plain("pack", name, f"./img:{name}")
+        oci("unpack", f"{public}/img:{name}", name)
+        found = {line.path: line for line in listing.lines(tmp_path / name / "rootfs")}
+        assert [found[one].owner for one in ("l", "p", "n", "new")] == ["30:40", "31:40", "32:40", "0:0"]
+        assert (found["n"].kind, found["n"].what, found["n"].mode, found["p"].mode) == ("c", "dev=1:3", "0620", "0640")
+        assert [found[one].mtime for one in "lpn"] == ["5.000000000"] * 3
+
+
+@pytest.mark.root
 @pytest.mark.parametrize("size", ["300k", "600k", "2m"])
 @pytest.mark.parametrize("overlay", [[], ["--overlay"]])
 def test_a_full_disk(size: str, overlay: list[str], oci: Any, tmp_path: Path) -> None:
