@@ -86,7 +86,7 @@ def write(path: str, data: bytes, mode: int = 0o644, sync: bool = True) -> None:
         raise Error("cannot write", path, error) from None
 
 
-def write_all(fd: int, data: bytes | memoryview) -> None:
+def write_all(fd: int, data: bytes | bytearray | memoryview) -> None:
     """write(2) until all of `data` is written."""
     view = memoryview(data)
     while view:

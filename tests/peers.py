@@ -187,9 +187,10 @@ class Fake:
         body, status, headers = answer.body, answer.status, dict(answer.headers)
         span = asked.headers.get("Range", "")
         if span and answer.ranges and status == 200:
-            start = int(span.removeprefix("bytes=").rstrip("-"))
-            headers["Content-Range"] = f"bytes {start}-{len(body) - 1}/{len(body)}"
-            body, status = body[start:], 206
+            start, _, last = span.removeprefix("bytes=").partition("-")
+            end = min(int(last) + 1, len(body)) if last else len(body)
+            headers["Content-Range"] = f"bytes {start}-{end - 1}/{len(body)}"
+            body, status = body[int(start) : end], 206
         handler.send_response(status)
         for name, value in headers.items():
             handler.send_header(name, value)

@@ -85,7 +85,7 @@ class Ingest:
         self._hash = digests.new(self._algorithm)
         self.offset = 0
 
-    def write(self, data: bytes | memoryview) -> None:
+    def write(self, data: bytes | bytearray | memoryview) -> None:
         """The next bytes."""
         self.offset += len(data)
         if self._limit is not None and self.offset > self._limit:

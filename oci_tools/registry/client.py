@@ -187,15 +187,17 @@ class Registry:
             media_type = answer.header("Content-Type").partition(";")[0].strip()
             return {"mediaType": media_type, "digest": digest, "size": answer.length or 0}
 
-    def blob(self, repository: str, descriptor: Descriptor, offset: int = 0) -> tuple[fetch.Answer, int]:
-        """A blob as a stream, and the offset at which that begins: the one asked for, or 0."""
+    def blob(
+        self, repository: str, descriptor: Descriptor, offset: int = 0, end: int = 0
+    ) -> tuple[fetch.Answer, int]:
+        """A blob, or its part up to `end`, as a stream, and the offset at which that begins: as asked, or 0."""
         digest = descriptor["digest"]
-        headers = {"Range": f"bytes={offset}-"} if offset else {}
+        headers = {"Range": f"bytes={offset}-{end - 1 if end else ''}"} if offset or end else {}
         answer = self.request("GET", f"/v2/{repository}/blobs/{digest}", repository, headers=headers)
         try:
-            if answer.status == 206 and offset:
+            if answer.status == 206 and headers:
                 said = answer.header("Content-Range")
-                if said.startswith(f"bytes {offset}-{descriptor['size'] - 1}/"):
+                if said.startswith(f"bytes {offset}-{(end or descriptor['size']) - 1}/"):
                     return answer, offset
                 raise Error("cannot fetch blob", digest, f"asked from {offset} on, got '{said}'")
             if answer.status != 200:

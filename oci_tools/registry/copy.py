@@ -107,11 +107,11 @@ class Remote:
                 return found
         raise AssertionError
 
-    def blob(self, descriptor: Descriptor, offset: int) -> tuple[fetch.Answer, int]:
-        """A blob as a stream, from `offset` on or from its beginning, as is said with it."""
+    def blob(self, descriptor: Descriptor, offset: int, end: int = 0) -> tuple[fetch.Answer, int]:
+        """A blob, or its part up to `end`, as a stream, from `offset` on or from its beginning, as is said with it."""
         for at, (registry, repository) in enumerate(self.places):
             try:
-                return registry.blob(repository, descriptor, offset)
+                return registry.blob(repository, descriptor, offset, end)
             except Error as error:
                 if at == len(self.places) - 1:
                     if isinstance(error, Missing) and descriptor.get("urls"):

@@ -17,6 +17,7 @@ from oci_tools.image import layout as layouts
 from oci_tools.image import manifest as manifests
 from oci_tools.image.rewrite import Changed
 from oci_tools.image.target import Fresh
+from oci_tools.registry import ranges
 from oci_tools.registry.choose import choose
 from oci_tools.registry.copy import Options, Remote, Stopped, parallel
 from oci_tools.registry.passage import Passing
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from oci_tools.image.ref import Place, Ref
     from oci_tools.registry.choose import Chosen
 
-CHUNK = 1 << 20  # bytes read at once
 WORTH = 1 << 20  # bytes of progress after which attempts are counted anew
 
 
@@ -80,7 +80,9 @@ def fetch_into(layout: Layout, name: str | None, chosen: Chosen) -> None:
     for descriptor in blobs:
         options.progress.tell(descriptor["digest"], "wait", 0, descriptor["size"])
     blobs.sort(key=lambda descriptor: -int(descriptor["size"]))
-    parallel(options.jobs, [_Fetch(chosen.remote, layout, descriptor).run for descriptor in blobs])
+    large = [blob for blob in blobs if blob["size"] >= ranges.LEAST and not layout.has(blob)]
+    width = ranges.width(options.jobs, len(large))
+    parallel(options.jobs, [_Fetch(chosen.remote, layout, blob, width).run for blob in blobs])
     for data, descriptor in chosen.documents:
         layout.put(data, descriptor["mediaType"], descriptor["digest"].partition(":")[0])
     layout.tag(name, chosen.descriptor)
@@ -107,10 +109,11 @@ def _present(ref: Ref, layout: Layout, name: str | None) -> Descriptor | None:
 class _Fetch:
     """One blob on its way from a repository into a layout."""
 
-    def __init__(self, remote: Remote, layout: Layout, descriptor: Descriptor) -> None:
+    def __init__(self, remote: Remote, layout: Layout, descriptor: Descriptor, width: int) -> None:
         self.remote = remote
         self.layout = layout
         self.descriptor = descriptor
+        self.width = width
         self.progress = remote.options.progress
 
     def run(self, stop: threading.Event) -> None:
@@ -141,6 +144,7 @@ class _Fetch:
             try:
                 self._read(ingest, stop)
             except fetch.Lost:
+                self.width = 1  # parts that are always cut would never be whole
                 if ingest.offset - mark >= WORTH:
                     attempt, mark = 0, ingest.offset
                 if attempt >= client.retries:
@@ -149,21 +153,22 @@ class _Fetch:
                 attempt += 1
 
     def _read(self, ingest: Any, stop: threading.Event) -> None:
-        answer, at = self.remote.blob(self.descriptor, ingest.offset)
-        with answer:
-            if at != ingest.offset:
-                ingest.restart()
-            try:
-                while data := answer.read(CHUNK):
-                    if stop.is_set():
-                        raise Stopped
-                    ingest.write(data)
-                    if not self.progress.quiet:
-                        self._tell("get", ingest.offset)
-            except Error as error:
-                if isinstance(error.cause, OSError) and error.cause.errno == 28:  # ENOSPC
-                    ingest.restart()  # what cannot be finished must not fill the disk
-                raise
+        at, stream = ranges.pieces(self.remote, self.descriptor, ingest.offset, self.width, stop)
+        if at != ingest.offset:
+            ingest.restart()
+        try:
+            for data in stream:
+                if stop.is_set():
+                    raise Stopped
+                ingest.write(data)
+                if not self.progress.quiet:
+                    self._tell("get", ingest.offset)
+        except Error as error:
+            if isinstance(error.cause, OSError) and error.cause.errno == 28:  # ENOSPC
+                ingest.restart()  # what cannot be finished must not fill the disk
+            raise
+        finally:
+            stream.close()
         if ingest.offset < self.descriptor["size"]:
             raise fetch.Lost("cannot fetch blob", self.descriptor["digest"], "it ends too early")
 
