@@ -66,6 +66,7 @@ PACKAGES = {
     "zstandard": "compress",
     "h11": "http",
     "bcrypt": "registry",
+    "cryptography": "registry",
 }
 # These come with a package and are its importer's too.
 WITH = {"urllib3": "requests", "certifi": "requests", "referencing": "jsonschema"}

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from oci_tools.image.source import Source
     from oci_tools.registry.credentials import Credential
     from oci_tools.registry.copy import Options
+    from oci_tools.registry.policy import Policy
 
 OPTIONS: tuple[cli.Option, ...] = (
     ("--platform OS/ARCH[/VARIANT]", "list", (), "platform to take, not this host's; several make an index"),
@@ -26,6 +27,8 @@ OPTIONS: tuple[cli.Option, ...] = (
     ("--exclude REGEX", "text", None, "not the tags that match, whole"),
     ("-n --dry-run", "flag", False, "only print the references that would be pulled"),
     ("--referrers", "flag", False, "take along what refers to the image: signatures, lists of its parts"),
+    ("--verify-key FILE", "list", (), "take only an image that this public key, or another one given, has signed"),
+    ("--policy FILE", "text", None, "policy.json to obey, instead of the user's or the system's"),
     ("--unpack DIR", "text", None, "unpack the image into a bundle too, and print that"),
     ("--login HOST", "text", None, "store credentials for a registry; the password is read, not said"),
     ("--username NAME", "text", None, "user's name for --login"),
@@ -50,7 +53,7 @@ def run(args: cli.Args) -> int | None:
     if source:
         _from_local(source, args)
         return None
-    with options(args, "pull", referrers=args.referrers, **wanted) as chosen, chosen.progress:
+    with options(args, "pull", referrers=args.referrers, policy=_policy(args), **wanted) as chosen, chosen.progress:
         if args.ref == "-" or args.all_tags:
             return _several(args, chosen, words)
         ref = _ref(args.ref)
@@ -198,6 +201,7 @@ def _from_local(source: Source, args: cli.Args) -> None:
         raise Usage("a layout or an archive has no repository", args.ref, hint="oci-image load takes all of it")
     fs.LOCK_TIMEOUT = float(args.lock_timeout)
     with source:
+        _policy(args).check_local(source.place.kind if source.place and _is_archive(args.ref) else "oci", args.ref)
         layout, top = source.layout, source.descriptor
         if args.dry_run:
             print(source.name or top["digest"])
@@ -212,6 +216,12 @@ def _from_local(source: Source, args: cli.Args) -> None:
                 return
             with targets.put(made.view, source.name, made.top, others, _target(args)) as there:
                 print(_unpack(there, made.top, args.unpack) if args.unpack else layouts.handle(there, made.top))
+
+
+def _policy(args: cli.Args) -> Policy:
+    from oci_tools.registry.policy import Policy
+
+    return Policy(args.policy, args.verify_key)
 
 
 def _is_archive(word: str | None) -> bool:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from oci_tools import cli
-from oci_tools.errors import Error
+from oci_tools.errors import Error, Usage
 from oci_tools.registry.words import TRANSFER, changes, options
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from oci_tools.image.layout import Descriptor, Layout
     from oci_tools.image.ref import Ref
 
@@ -16,6 +18,7 @@ OPTIONS: tuple[cli.Option, ...] = (
     ("--referrers", "flag", False, "push along what in the layout refers to the image"),
     ("--mount-from REPOSITORY", "list", (), "repository of the same registry that may have the blobs"),
     ("--chunk-size BYTES", "int", 0, "send at most this in one request"),
+    ("--sign-key FILE", "text", None, "sign the image in its registry with this private key"),
     ("--allow-nondistributable", "flag", False, "push layers too that are marked as not to be pushed"),
 )
 
@@ -28,6 +31,8 @@ def run(args: cli.Args) -> None:
 
     wanted = changes(args)
     local = refs.is_local(args.target)
+    if local and args.sign_key:
+        raise Usage("--sign-key signs in a registry", args.target)
     ref = None if local else refs.Ref.parse(args.target.removeprefix("docker://"))
     with Source(args.image) as source:
         layout, descriptor = source.layout, source.descriptor
@@ -64,8 +69,15 @@ def _push(layout: Layout, descriptor: Descriptor, ref: Ref, args: cli.Args) -> s
     if ref.digest and ref.digest != descriptor["digest"]:
         raise Error("cannot push as", ref, f"the image is {descriptor['digest']}")
     more = {"chunk": args.chunk_size, "foreign": args.allow_nondistributable}
+    key = _key(args.sign_key) if args.sign_key else None
     with options(args, "push", referrers=args.referrers, **more) as chosen, chosen.progress:
-        return push.push(layout, descriptor, ref, chosen, args.mount_from)
+        return push.push(layout, descriptor, ref, chosen, args.mount_from, key)
+
+
+def _key(path: str) -> Any:
+    from oci_tools.registry import signature
+
+    return signature.private_key(path)
 
 
 COMMAND = cli.Command(

@@ -30,12 +30,16 @@ class Chosen:
     descriptor  the top, as it will be in index.json
     documents   (bytes, descriptor) of manifests and indexes, children first
     blobs       digest -> descriptor of everything else
+    origin      digest of what the reference means, before a choice
+    images      digests of the images chosen out of it
     referrers   descriptors of what refers to one of the documents: signatures, lists of parts
     """
 
     def __init__(self, remote: Remote) -> None:
         self.remote = remote
         self.descriptor: Descriptor = {}
+        self.origin = ""
+        self.images: list[str] = []
         self.documents: list[tuple[bytes, Descriptor]] = []
         self.blobs: dict[str, Descriptor] = {}
         self.referrers: list[Descriptor] = []
@@ -112,6 +116,7 @@ class Chosen:
 def choose(ref: Ref, options: Options, platforms: Sequence[str] = (), every: bool = False) -> Chosen:
     """Look at an image in its registry and decide what of it is wanted."""
     chosen = _choose(ref, options, platforms, every)
+    options.policy.check(chosen.remote, [[chosen.origin], chosen.images])
     if options.referrers:
         chosen.take_referrers()
     return chosen
@@ -122,6 +127,7 @@ def _choose(ref: Ref, options: Options, platforms: Sequence[str], every: bool) -
     remote = Remote(ref, options)
     data, descriptor = remote.manifest(ref.digest or ref.tag)
     chosen = Chosen(remote)
+    chosen.origin = descriptor["digest"]
     found = manifests.parse(data, descriptor)
     if "manifests" not in found or every:
         chosen.take(data, descriptor)
@@ -136,6 +142,7 @@ def _choose(ref: Ref, options: Options, platforms: Sequence[str], every: bool) -
             names = ", ".join(name for name in offer if name)[:200] or "none"
             raise Error("no image for", manifests.platform_name(platform), f"'{ref}' has {names}")
         best.setdefault(entry["digest"], entry)
+    chosen.images = list(best)
     for entry in best.values():
         chosen.take(fetch_document(remote, entry), entry)
     if len(wanted) == 1:

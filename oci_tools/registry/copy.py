@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from oci_tools.image.layout import Descriptor
     from oci_tools.image.ref import Ref
     from oci_tools.image.rewrite import Compression
+    from oci_tools.registry.policy import Policy
 
 JOBS = 6
 
@@ -45,10 +46,15 @@ class Options:
         progress: Progress | None = None,
         format: str | None = None,
         compress: Compression | None = None,
+        policy: Policy | None = None,
     ) -> None:
         """verify: certificates are checked, and http is for loopback only; chunk: bytes in one
         request of an upload, 0 for all; foreign: push layers marked as not to be pushed;
-        referrers: take along what refers to the image; format, compress: see image/rewrite.py."""
+        referrers: take along what refers to the image; format, compress: see image/rewrite.py;
+        policy: which images may be pulled."""
+        from oci_tools.registry.policy import Policy
+
+        self.policy = policy or Policy()
         self.format = format
         self.compress = compress
         self.credentials = credentials or Credentials()

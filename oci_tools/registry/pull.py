@@ -48,7 +48,7 @@ def pull(
     for the platform given; for several platforms an index of those, for `every` all of it.
     """
     other = platforms or every or options.referrers or options.format or options.compress
-    present = None if other else _present(ref, layout, name)
+    present = None if other or options.policy.asks(ref) else _present(ref, layout, name)
     if present:
         layout.tag(name, present)
         return present

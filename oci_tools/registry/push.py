@@ -21,17 +21,18 @@ from oci_tools.registry.copy import Options, Remote, Stopped, is_document, paral
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from typing import Any
 
     from oci_tools.image.layout import Descriptor, Layout
     from oci_tools.image.ref import Ref
 
 
 def push(
-    layout: Layout, descriptor: Descriptor, ref: Ref, options: Options, sources: Iterable[str] = ()
+    layout: Layout, descriptor: Descriptor, ref: Ref, options: Options, sources: Iterable[str] = (), key: Any = None
 ) -> str:
     """Bring an image from a layout into its registry; the reference by digest that it has there.
 
-    sources: other repositories of that registry to mount blobs from.
+    sources: other repositories of that registry to mount blobs from; key: to sign it with (keys.py).
     """
     remote = Remote(ref, options, write=True)
     registry, repository = remote.main
@@ -53,6 +54,10 @@ def push(
         answer = registry.put_manifest(repository, reference, data, media_type)
         if is_document(child) and not answer.header("OCI-Subject"):
             _announce(registry, repository, data, child, media_type)
+    if key is not None:
+        from oci_tools.registry import signature
+
+        signature.sign(remote, ref, descriptor["digest"], key)
     return f"{ref.name}@{descriptor['digest']}"
 
 

@@ -1,0 +1,89 @@
+"""Keys that sign and verify: PEM files, as openssl and cosign write them.
+
+Signatures are over SHA-256, as cosign makes them with a key pair: ECDSA in DER, RSA with PKCS #1 v1.5;
+Ed25519 signs the message itself.  Only this module imports `cryptography`.
+"""
+
+from __future__ import annotations
+
+from oci_tools.errors import Error
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+MAX_KEY = 1 << 16  # bytes of a file
+PASSWORD = "COSIGN_PASSWORD"  # in the environment, where cosign looks for it
+
+
+def public(data: bytes, name: object) -> Any:
+    """A public key from PEM; one for several is an Error."""
+    from cryptography.hazmat.primitives import serialization
+
+    try:
+        found = serialization.load_pem_public_key(data)
+    except Exception as error:  # ValueError, UnsupportedAlgorithm, and what else its parsers say
+        raise Error("cannot use key", name, _why(error)) from None
+    return _known(found, name)
+
+
+def private(data: bytes, name: object, password: bytes | None) -> Any:
+    """A private key from PEM, plain or encrypted as openssl does (PKCS #8)."""
+    from cryptography.hazmat.primitives import serialization
+
+    if b"-----BEGIN ENCRYPTED SIGSTORE PRIVATE KEY" in data or b"-----BEGIN ENCRYPTED COSIGN PRIVATE KEY" in data:
+        # scrypt, then XSalsa20 with Poly1305: a cipher that `cryptography` does not have.
+        hint = "keys that openssl made are read, and cosign verifies what they sign"
+        raise Error("cannot use key", name, "it is encrypted in cosign's own way", hint)
+    locked = b"ENCRYPTED" in data
+    if locked and not password:
+        raise Error("cannot use key", name, "it is encrypted", f"{PASSWORD} in the environment is its password")
+    try:
+        found = serialization.load_pem_private_key(data, password if locked else None)
+    except Exception as error:
+        raise Error("cannot use key", name, _why(error)) from None
+    return _known(found, name)
+
+
+def _known(key: Any, name: object) -> Any:
+    from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+
+    kinds = (
+        ec.EllipticCurvePrivateKey, ec.EllipticCurvePublicKey, rsa.RSAPrivateKey, rsa.RSAPublicKey,
+        ed25519.Ed25519PrivateKey, ed25519.Ed25519PublicKey,
+    )  # fmt: skip
+    if not isinstance(key, kinds):
+        raise Error("cannot use key", name, "it is neither ECDSA, RSA nor Ed25519")
+    return key
+
+
+def _why(error: Exception) -> str:
+    text = str(error).partition(".")[0].partition("(")[0].strip()
+    return (text[:1].lower() + text[1:]) or "it is no key in PEM"
+
+
+def sign(key: Any, message: bytes) -> bytes:
+    made: bytes = key.sign(message, *_scheme(key))
+    return made
+
+
+def good(key: Any, signature: bytes, message: bytes) -> bool:
+    """Whether a public key made this signature of a message."""
+    from cryptography.exceptions import InvalidSignature
+
+    try:
+        key.verify(signature, message, *_scheme(key))
+    except (InvalidSignature, ValueError):
+        return False
+    return True
+
+
+def _scheme(key: Any) -> list[Any]:
+    from cryptography.hazmat.primitives import hashes
+    from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+
+    if isinstance(key, (rsa.RSAPrivateKey, rsa.RSAPublicKey)):
+        return [padding.PKCS1v15(), hashes.SHA256()]
+    if isinstance(key, (ec.EllipticCurvePrivateKey, ec.EllipticCurvePublicKey)):
+        return [ec.ECDSA(hashes.SHA256())]
+    return []
