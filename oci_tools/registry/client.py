@@ -61,6 +61,7 @@ class Registry:
         self._base = ""
         self._lock = threading.Lock()
         self.rate_limit = ""  # what the registry said last of our remaining pulls
+        self.told: Callable[[str, str, str], None] = lambda host, left, of: None  # of the same
 
     # -- asking -----------------------------------------------------------------------
 
@@ -134,6 +135,7 @@ class Registry:
             answer.done()
         if answer.header("RateLimit-Remaining"):
             self.rate_limit = printable(answer.header("RateLimit-Remaining"))
+            self.told(self.host, self.rate_limit, answer.header("RateLimit-Limit"))
         return answer
 
     def fail(self, answer: fetch.Answer, what: str, subject: object) -> Error:
@@ -210,8 +212,7 @@ class Registry:
             raise
 
     def has_blob(self, repository: str, descriptor: Descriptor) -> bool:
-        path = f"/v2/{repository}/blobs/{descriptor['digest']}"
-        with self.request("HEAD", path, repository, "pull,push") as answer:
+        with self.request("HEAD", f"/v2/{repository}/blobs/{descriptor['digest']}", repository, "pull,push") as answer:
             if answer.status not in (200, 404):
                 raise self.fail(answer, "cannot look for blob", descriptor["digest"])
             return answer.status == 200
@@ -411,8 +412,7 @@ class Registry:
 
     def delete(self, repository: str, reference: str) -> None:
         """Delete a manifest or tag."""
-        path = f"/v2/{repository}/manifests/{reference}"
-        with self.request("DELETE", path, repository, "delete") as answer:
+        with self.request("DELETE", f"/v2/{repository}/manifests/{reference}", repository, "delete") as answer:
             if answer.status not in (200, 202, 204):
                 raise self.fail(answer, "cannot delete", self._name(repository, reference))
             answer.done()

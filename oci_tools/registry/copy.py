@@ -78,6 +78,7 @@ class Options:
         if key not in self._registries:
             place = source.host, source.api_host, source.insecure
             self._registries[key] = Registry(self.client, self.credentials, *place)
+            self._registries[key].told = self.progress.limit
         return self._registries[key]
 
     def __enter__(self) -> Options:

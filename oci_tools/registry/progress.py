@@ -2,7 +2,8 @@
 
     {"op": "pull", "id": "sha256:...", "state": "get", "current": 1048576, "total": 3408729}
 
-states: wait, get or send, done, exists, mounted.  Callers tell it from several threads.
+states: wait, get or send, done, exists, mounted.  Callers tell it from several threads.  A registry
+that counts pulls is a line too, at the end: its host as the id, state "limit", how many are left, of how many.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import time
 from oci_tools import document
 from oci_tools.errors import Error
 
+MOVING = ("get", "send")
 EVERY = 0.1  # seconds between two looks of a person, or two lines of a machine, at the same blob
 
 
@@ -28,8 +30,10 @@ class Progress:
         self._json = mode == "json"
         self._fd = status_fd
         self._lock = threading.Lock()
-        self._blobs: dict[str, list[float]] = {}  # id: current, total, when it began, when last told
-        self._states: dict[str, str] = {}
+        self._blobs: dict[str, _Blob] = {}
+        self._limits: dict[str, tuple[int, int]] = {}  # host: pulls left, of how many (0: not said)
+        self._moved = 0  # bytes that came or went since `_began`, not those that were there
+        self._began = 0.0
         self._drawn = 0.0  # when
         self._lines = 0  # on the terminal
         self.quiet = not (self._terminal or self._plain or self._json or status_fd is not None)
@@ -38,9 +42,11 @@ class Progress:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._terminal:
-            with self._lock:
+        with self._lock:
+            if self._terminal and self._blobs:
                 self._draw(last=True)
+            for host, (left, of) in self._limits.items():
+                self._limit(host, left, of)
 
     def tell(self, name: str, state: str, current: int = 0, total: int = 0) -> None:
         """A blob's state and how many of its bytes are there."""
@@ -48,17 +54,34 @@ class Progress:
             return
         now = time.monotonic()
         with self._lock:
-            entry = self._blobs.setdefault(name, [0, total, now, 0.0])
-            changed = self._states.get(name) != state
-            self._states[name] = state
-            entry[0], entry[1] = current, total
-            if not changed and now - entry[3] < EVERY:
+            blob = self._blobs.setdefault(name, _Blob())
+            changed = blob.state != state
+            if changed and state in MOVING:
+                blob.start, blob.began = current, now  # what was there has no rate
+                self._began = self._began or now
+            elif state in MOVING or blob.state in MOVING:
+                self._moved += max(0, current - blob.current)
+            blob.state, blob.current, blob.total = state, current, total
+            if not changed and now - blob.told < EVERY:
                 return
-            entry[3] = now
+            blob.told = now
             self._say(name, state, current, total, changed)
             if self._terminal and (changed or now - self._drawn >= EVERY):
                 self._drawn = now
                 self._draw()
+
+    def limit(self, host: str, left: str, of: str) -> None:
+        """What a registry says of the pulls that are left, in `RateLimit-Remaining` and `RateLimit-Limit`."""
+        count, total = (text.partition(";")[0].strip() for text in (left, of))
+        if not self.quiet and _number(count):
+            with self._lock:
+                self._limits[host] = int(count), int(total) if _number(total) else 0
+
+    def _limit(self, host: str, left: int, of: int) -> None:
+        self._say(host, "limit", left, of, False)
+        if self._terminal or self._plain:
+            sys.stderr.write(f"{host}: {left}{f' of {of}' if of else ''} pulls left\n")
+            sys.stderr.flush()
 
     def _say(self, name: str, state: str, current: int, total: int, changed: bool) -> None:
         said = {"op": self._op, "id": name, "state": state, "current": current, "total": total}
@@ -71,28 +94,67 @@ class Progress:
         if self._json:
             sys.stderr.write(line.decode())
             sys.stderr.flush()
-        elif self._plain and changed and state not in ("wait", "get", "send"):
+        elif self._plain and changed and state not in ("wait", *MOVING):
             sys.stderr.write(f"{short(name)} {size(total)} {state}\n")
             sys.stderr.flush()
 
     def _draw(self, last: bool = False) -> None:
         """One line for each blob that moves, below one that sums up."""
-        current = sum(entry[0] for entry in self._blobs.values())
-        total = sum(entry[1] for entry in self._blobs.values())
-        lines = [f"{self._op} {size(current)} of {size(total)}"]
+        blobs = self._blobs.values()
+        current, total = sum(blob.current for blob in blobs), sum(blob.total for blob in blobs)
+        spent = time.monotonic() - self._began if self._began else 0.0
+        lines = [self._op + _far(current, total, self._moved, spent)]
+        width, height = _room()
         if not last:
-            lines += [self._line(name) for name, state in self._states.items() if state in ("get", "send")]
+            moving = [(name, blob) for name, blob in self._blobs.items() if blob.state in MOVING]
+            lines += [f"  {short(name)}{blob.far()}" for name, blob in moving][: height - 2]
         up = f"\x1b[{self._lines}A" if self._lines else ""
-        sys.stderr.write(f"{up}\r\x1b[J" + "\n".join(line[:100] for line in lines) + "\n")
+        sys.stderr.write(f"{up}\r\x1b[J" + "\n".join(line[: width - 1] for line in lines) + "\n")
         sys.stderr.flush()
         self._lines = len(lines)
 
-    def _line(self, name: str) -> str:
-        current, total, began, _ = self._blobs[name]
-        spent = time.monotonic() - began
-        rate = current / spent if spent > 0.2 else 0.0
-        left = f", {(total - current) / rate:.0f} s left" if rate else ""
-        return f"  {short(name)} {size(current)} of {size(total)}{f', {size(rate)}/s' if rate else ''}{left}"
+
+class _Blob:
+    """How far one blob is, and since when it moves."""
+
+    state = ""
+    current = total = start = 0
+    began = told = 0.0
+
+    def far(self) -> str:
+        return _far(self.current, self.total, self.current - self.start, time.monotonic() - self.began)
+
+
+def _far(current: int, total: int, moved: int, spent: float) -> str:
+    """How much there is, how fast it moves, and how long that takes."""
+    text = f" {size(current)} of {size(total)}"
+    if spent < 0.2 or not moved:
+        return text
+    rate = moved / spent
+    left = f", {clock((total - current) / rate)} left" if current < total else ""
+    return f"{text}, {size(rate)}/s{left}"
+
+
+def clock(seconds: float) -> str:
+    """A time for people: 9 s, 4:05, 1:02:03."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    return f"{minutes}:{rest:02}" if minutes < 60 else f"{minutes // 60}:{minutes % 60:02}:{rest:02}"
+
+
+def _number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) < 16
+
+
+def _room() -> tuple[int, int]:
+    """Columns and lines of the terminal: what is longer wraps, and could not be drawn over."""
+    try:
+        columns, lines = os.get_terminal_size(2)
+    except OSError:
+        columns = lines = 0
+    return columns or 80, max(lines or 24, 3)
 
 
 def short(name: str) -> str:

@@ -762,3 +762,25 @@ def test_progress_for_machines_and_logs(oci: Any, fake: Fake, image: Any) -> Non
     }  # fmt: skip
     assert f"sha256:{digest(LAYERS[0])[7:19]} 3.0 MB done\n" in done.stderr
     assert oci("pull", f"{fake.host}/app:v1", "./img2").stderr == ""
+
+
+def test_pulls_that_are_left(oci: Any, fake: Fake, image: Any) -> None:
+    for headers, said, left in (
+        ({"RateLimit-Remaining": "76;w=21600", "RateLimit-Limit": "100;w=21600"}, "76 of 100 pulls left", [76, 100]),
+        ({"RateLimit-Remaining": "3"}, "3 pulls left", [3, 0]),
+        ({"RateLimit-Remaining": "many\x1b[2J"}, "", []),
+        ({"RateLimit-Remaining": "9" * 5000}, "", []),
+    ):
+        found = fake._answers["GET", "/v2/app/manifests/v1"][-1]
+        fake.on("GET", "/v2/app/manifests/v1", Answer(200, {**found.headers, "RateLimit-Remaining": "", "RateLimit-Limit": "", **headers}, found.body))
+        read, write = os.pipe()
+        words = ("--progress=plain", "--status-fd", str(write), f"{fake.host}/app:v1", "./img")
+        done = oci("pull", *words, pass_fds=(write,))
+        os.close(write)
+        with open(read) as told:
+            lines = [json.loads(line) for line in told]
+        assert (f"{fake.host}: {said}\n" in done.stderr) == bool(said)
+        limits = [line for line in lines if line["state"] == "limit"]
+        assert [[line["id"], line["op"], line["current"], line["total"]] for line in limits] == ([[fake.host, "pull", *left]] if left else [])
+        assert "\x1b" not in done.stderr
+    assert oci("pull", f"{fake.host}/app:v1", "./img").stderr == ""
