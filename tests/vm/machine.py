@@ -39,7 +39,7 @@ PACKAGES = {
 }
 KERNEL = "linux-image-amd64"
 # What the tests need inside: the commands' own interpreter, what a box is made of, tools of the host's side.
-INSIDE = "python3 busybox-static kmod mount procps iproute2 uidmap libmagic1t64 runc crun".split()
+INSIDE = "python3 busybox-static kmod mount procps iproute2 uidmap libmagic1t64 strace runc crun".split()
 # To reach the disk, with what ext4 asks for by another name; the rest is on it.
 EARLY = ("virtio_pci", "virtio_blk", "crc32c_generic", "ext4")
 # Directories of modules that no container needs: most of the package.
@@ -209,7 +209,7 @@ def _command(place: Path, first: Path, spare: Path) -> list[str]:
         "qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
         *accelerator(), "-smp", "2", "-m", "3G",
         "-kernel", str(place / "vmlinuz"), "-initrd", str(first),
-        "-append", "console=ttyS0 quiet panic=-1 oops=panic random.trust_cpu=on mitigations=off",
+        "-append", "console=ttyS0 loglevel=2 panic=-1 oops=panic random.trust_cpu=on mitigations=off",
         "-serial", "stdio", "-device", "isa-debug-exit,iobase=0xf4,iosize=1",
         *(word for path, snapshot in drives
           for word in ("-drive", f"file={path},format=raw,if=virtio,snapshot={snapshot},cache=unsafe")),
