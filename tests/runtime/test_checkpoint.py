@@ -1,0 +1,152 @@
+"""`checkpoint` and `restore`, by criu where it is installed."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.root
+# Nothing that is open in it may be a file of the host.
+QUIET = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+COUNTING = "n=0; while :; do n=$((n+1)); echo $n > /tmp/new; mv /tmp/new /tmp/n; sleep 0.02; done"
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    if not shutil.which("criu", path="/usr/sbin:/usr/bin"):
+        pytest.skip("needs criu; tests/run --setup installs it on Debian as root")
+    if subprocess.run(["criu", "check"], capture_output=True).returncode:
+        pytest.skip("needs a kernel that criu can work with")
+    return tmp_path / "images"
+
+
+@pytest.fixture
+def counting(box: Any) -> Any:
+    """A box whose payload counts in a file."""
+    box.process["args"] = ["sh", "-c", COUNTING]
+    box("create", **QUIET)
+    box("start")
+    yield box
+    box("delete", "--force")
+
+
+def number(box: Any) -> int:
+    return int((box.rootfs / "tmp/n").read_text())
+
+
+def beyond(box: Any, count: int) -> int:
+    """Wait until it has counted further."""
+    while not (box.rootfs / "tmp/n").exists() or number(box) <= count:
+        pass
+    return number(box)
+
+
+def test_it_goes_on_where_it_was(counting: Any, images: Path) -> None:
+    counted = beyond(counting, 3)
+    isolation = ["sh", "-c", "cat /proc/1/cgroup /proc/mounts; grep -E 'Cap|NoNew' /proc/1/status; id"]
+    before = counting("exec", *isolation).stdout
+    counting("checkpoint", "--image-path", images)
+    assert "does not exist" in counting("state", code=1).stderr
+    stopped = number(counting)
+    assert stopped >= counted
+    counting("restore", "-d", "--image-path", images, "--bundle", counting.bundle, "--pid-file", images / "pid", **QUIET)
+    assert counting.state["status"] == "running" and counting.state["pid"] == int((images / "pid").read_text())
+    assert beyond(counting, stopped) < stopped + 1000
+    after = counting("exec", *isolation).stdout
+    assert sorted(line for line in after.splitlines() if "/dev" not in line) == sorted(
+        line for line in before.splitlines() if "/dev" not in line
+    )
+
+
+def test_it_may_go_on_beside_its_images(counting: Any, images: Path) -> None:
+    beyond(counting, 1)
+    counting("checkpoint", "--leave-running", "--image-path", images)
+    beyond(counting, number(counting))
+    assert counting.state["status"] == "running"
+
+
+def test_memory_first(counting: Any, images: Path, tmp_path: Path) -> None:
+    beyond(counting, 1)
+    if subprocess.run(["criu", "check", "--feature", "mem_dirty_track"], capture_output=True).returncode:
+        pytest.skip("needs a kernel that tracks changed memory")
+    counting("checkpoint", "--pre-dump", "--image-path", tmp_path / "before")
+    beyond(counting, number(counting))
+    counting("checkpoint", "--parent-path", "../before", "--image-path", images)
+    counting("restore", "-d", "--image-path", images, "-b", counting.bundle, **QUIET)
+    beyond(counting, number(counting))
+
+
+def test_a_paused_one_as_containerd_does(counting: Any, images: Path) -> None:
+    beyond(counting, 1)
+    counting("pause")
+    counting("checkpoint", "--leave-running", "--image-path", images, "--work-path", images / "work")
+    assert counting.state["status"] == "paused" and (images / "work/dump.log").exists()
+    counting("resume")
+    beyond(counting, number(counting))
+
+
+def test_in_the_foreground_with_its_pipes(box: Any, images: Path) -> None:
+    box.process["args"] = ["sh", "-c", "read a; echo got $a; read b; exit $b"]
+    box.save()
+    process = box.oci.start("run", "run", "-b", box.bundle, box.id, **dict.fromkeys(["stdin", "stdout", "stderr"], subprocess.PIPE))
+    process.stdin.write(b"one\n")
+    process.stdin.flush()
+    assert process.stdout.readline() == b"got one\n"
+    box("checkpoint", "--leave-running", "--image-path", images)
+    box("kill", "KILL")
+    process.communicate()
+    done = box("restore", "--image-path", images, "-b", box.bundle, code=7, input="7\n")
+    assert done.stderr == ""
+
+
+def test_binds_and_hooks(box: Any, images: Path, tmp_path: Path) -> None:
+    (tmp_path / "shared").mkdir()
+    box.mount("/shared", tmp_path / "shared", "bind")
+    script = f'read state; echo "$state" > {tmp_path}/hook; grep -q Shm /proc/meminfo'
+    box.spec["hooks"] = {"createRuntime": [{"path": "/bin/sh", "args": ["sh", "-c", script]}]}
+    box.process["args"] = ["sh", "-c", COUNTING.replace("/tmp/n", "/shared/n")]
+    box("create", **QUIET)
+    box("start")
+    while not (tmp_path / "shared/n").exists():
+        pass
+    box("checkpoint", "--image-path", images)
+    (tmp_path / "hook").unlink()
+    (tmp_path / "shared/n").unlink()
+    box("restore", "-d", "--image-path", images, "-b", box.bundle, **QUIET)
+    while not (tmp_path / "shared/n").exists():
+        pass
+    told = json.loads((tmp_path / "hook").read_text())
+    assert (told["id"], told["pid"]) == (box.id, box.state["pid"])
+    box("delete", "--force")
+
+
+def test_what_fails_leaves_all_as_it_was(counting: Any, images: Path) -> None:
+    beyond(counting, 1)
+    (images / "dump.log").mkdir(parents=True)
+    said = counting("checkpoint", "--image-path", images, code=1).stderr
+    assert said.startswith(f"oci-run: cannot checkpoint container '{counting.id}': criu failed: ") and said.count("\n") == 1
+    beyond(counting, number(counting))
+    said = counting("restore", "-b", counting.bundle, "--image-path", images / "nosuch", code=1).stderr
+    assert "no such file or directory" in said
+    counting("kill", "KILL")
+    while counting.state["status"] != "stopped":
+        pass
+    assert "it is stopped" in counting("checkpoint", "--image-path", images, code=1).stderr
+    counting("delete")
+    os.mkdir(images / "empty")
+    (images / "empty/oci.json").write_text('{"version": 1, "mounts": {}, "streams": ["", "", ""]}')
+    said = counting("restore", "-b", counting.bundle, "--image-path", images / "empty", code=1).stderr
+    assert said.startswith(f"oci-run: cannot restore container '{counting.id}': criu failed: ")
+
+
+def test_without_criu(counting: Any, tmp_path: Path) -> None:
+    line = "for c in /usr/local/sbin /usr/local/bin /usr/sbin /usr/bin; do [ -x $c/criu ] && mount --bind /etc/passwd $c/criu; done;"
+    done = counting.oci.run(["unshare", "-m", "sh", "-c", f'{line} oci-run checkpoint "$0"', counting.id], code=1)
+    assert done.stderr == 'oci-run: exec: "criu": executable file not found in $PATH (Debian has it in the package criu)\n'
+    assert counting("checkpoint", "--help").returncode == 0  # podman asks so whether there is such a verb
