@@ -176,9 +176,11 @@ def _leaf(command: Command, words: list[str]) -> tuple[Command, list[str]]:
 
 
 def _with(command: Command, options: tuple[Option, ...]) -> Command:
-    """The same command with options that it shares with others."""
+    """The same command with options that it shares with others; its own meaning of a name comes first."""
     leaf = Command.__new__(Command)
-    leaf.__dict__.update(command.__dict__, options=command.options + options)
+    own = _table(command.options)
+    shared = tuple(option for option in options if not own.keys() & {*names(option)})
+    leaf.__dict__.update(command.__dict__, options=command.options + shared)
     return leaf
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from oci_tools.cli import Args
 
 _LAUNCHING = ("create", "run", "exec")
+_RARE = ("events", "spec", "checkpoint", "restore", "mount", "unshare")  # runtime/words.py
 
 _GLOBAL = (
     ("--root DIR", "text", None, "where the state of containers is kept"),
@@ -29,6 +30,7 @@ _GLOBAL = (
 _CREATE = (
     ("-b --bundle DIR", "text", ".", "the bundle: a directory with config.json"),
     ("--console-socket PATH", "text", None, "send the terminal's master to the socket PATH"),
+    ("--pidfd-socket PATH", "text", None, "send a pidfd of the process to the socket PATH"),
     ("--pid-file FILE", "text", None, "write the pid of the container's first process to FILE"),
     ("--no-pivot", "flag", False, "do not use pivot_root(2): for a root on an initial ramdisk"),
     ("--no-new-keyring", "flag", False, "keep the session keyring of the caller"),
@@ -46,8 +48,10 @@ _EXEC = (
     ("-c --cap CAP", "list", (), "add a capability"),
     ("--cwd DIR", "text", None, "the working directory"),
     ("--no-new-privs", "flag", False, "let it gain no privileges by executing"),
+    ("--cgroup [CONTROLLER:]PATH", "list", (), "put it into this group beneath the container's, which must be there"),
     ("--ignore-paused", "flag", False, "also in a paused container, where it will wait"),
     ("--console-socket PATH", "text", None, "send the terminal's master to the socket PATH"),
+    ("--pidfd-socket PATH", "text", None, "send a pidfd of the process to the socket PATH"),
     ("--pid-file FILE", "text", None, "write the pid of the process to FILE"),
     ("--preserve-fds N", "int", 0, "leave N descriptors from 3 on open for it"),
 )
@@ -68,6 +72,8 @@ _UPDATE = (
 
 def main(words: list[str]) -> int:
     verb = _first_operand(words)
+    if verb in _RARE or verb is None:
+        VERBS.update(_rare())
     if verb in _LAUNCHING or (words and verb not in VERBS and "--help" not in words):
         seal.ensure()
     return cli.main(_command_of(one_shot=verb not in VERBS), words)
@@ -105,6 +111,7 @@ def __getattr__(name: str) -> cli.Command:
     """COMMAND, whole, for who looks at the declaration."""
     if name != "COMMAND":
         raise AttributeError(name)
+    VERBS.update(_rare())
     return _command_of(one_shot=True)
 
 
@@ -156,6 +163,8 @@ def _options(args: Args) -> Any:
     return Options(
         pid_file=args.pid_file,
         console_socket=args.console_socket,
+        pidfd_socket=args.pidfd_socket,
+        cgroup=getattr(args, "cgroup", ()),
         no_pivot=getattr(args, "no_pivot", False),
         no_new_keyring=getattr(args, "no_new_keyring", False),
         preserve_fds=args.preserve_fds,
@@ -205,7 +214,8 @@ def _state(args: Args, root: str) -> None:
 def _kill(args: Args, root: str) -> None:
     from oci_tools.runtime import lifecycle, signals
 
-    lifecycle.kill(root, args.id, signals.number(args.signal or "TERM"), args.all)
+    number = 0 if args.signal == "0" else signals.number(args.signal or "TERM")
+    lifecycle.kill(root, args.id, number, args.all, args.exec)
 
 
 @_verb
@@ -300,6 +310,26 @@ def _command(verb: str, summary: str, usage: str, options: Any, run: Any, **more
     return cli.Command(f"oci-run {verb}", summary, usage, options, run, **more)
 
 
+def _rare(prefix: str = "", table: Any = None) -> dict[str, cli.Command]:
+    """The verbs of runtime/words.py, whose functions are found when they are called."""
+    from oci_tools.runtime import words
+
+    def late(target: str) -> Any:
+        def run(args: Args, root: str) -> Any:
+            module, _, name = target.partition(".")
+            return getattr(__import__(f"oci_tools.runtime.{module}", fromlist=[name]), name)(args, root)
+
+        return _verb(run)
+
+    found = {}
+    for verb, (summary, usage, options, target) in (table or words.DECLARED).items():
+        if isinstance(options, dict):
+            found[verb] = cli.Command(f"oci-run {verb}", summary, verbs=_rare(f"{verb} ", options))
+        else:
+            found[verb] = _command(prefix + verb, summary, usage, options, late(target), stop=verb == "unshare")
+    return found
+
+
 _FORMAT = ("-f --format FORMAT", ("table", "json"), "table", "lines for people, or JSON")
 
 VERBS = {
@@ -313,7 +343,8 @@ VERBS = {
     "state": _command("state", "print the state of a container", "ID", (), _state),
     "kill": _command(
         "kill", "send a signal (TERM) to a container", "ID [SIGNAL]",
-        (("-a --all", "flag", False, "to all of its processes"),), _kill,
+        (("-a --all", "flag", False, "to all of its processes"),
+         ("--exec PID", "int", None, "to all that the exec with this pid, as in its --pid-file, has started")), _kill,
     ),
     "delete": _command(
         "delete", "remove a container that has ended", "ID",

@@ -21,6 +21,7 @@ CLONE_NEWIPC = 0x8000000
 CLONE_NEWUSER = 0x10000000
 CLONE_NEWPID = 0x20000000
 CLONE_NEWNET = 0x40000000
+CLONE_INTO_CGROUP = 0x200000000
 
 PR_SET_PDEATHSIG = 1
 PR_SET_DUMPABLE = 4
@@ -41,15 +42,18 @@ NS_GET_NSTYPE = 0xB703
 SIGCHLD = 17
 
 
-def clone3(flags: int) -> tuple[int, int]:
+def clone3(flags: int, cgroup: int = -1) -> tuple[int, int]:
     """A new process as fork(2) makes it, in new namespaces: (pid, pidfd), or (0, -1) in the child.
+
+    cgroup  a descriptor of the cgroup2 directory in which it shall be
 
     Only for a process of one thread: libc's and Python's own work after a fork is not
     done, which only threads would need.
     """
     pidfd = libc.buffer(4)
     signum = 0 if flags & CLONE_PARENT else SIGCHLD  # a sibling's parent hears as it did of us
-    args = pack("QQQQQQQQ", flags | CLONE_PIDFD, libc.address(pidfd), 0, 0, signum, 0, 0, 0)
+    flags |= CLONE_PIDFD | (CLONE_INTO_CGROUP if cgroup >= 0 else 0)
+    args = pack("11Q", flags, libc.address(pidfd), 0, 0, signum, 0, 0, 0, 0, 0, max(cgroup, 0))
     pid = libc.call("clone3", args, len(args))
     return (pid, unpack("i", bytes(pidfd))[0]) if pid else (0, -1)
 

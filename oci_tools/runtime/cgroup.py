@@ -17,6 +17,7 @@ from oci_tools.runtime import resources
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any
 
 MOUNT = "/sys/fs/cgroup"
@@ -189,19 +190,35 @@ class Cgroup:
         for file, value in devices.rules_v1(rules):
             _set(directory, file, value)
 
-    def join_files(self, member: int | None = None) -> list[int]:
+    def join_files(self, member: int | None = None, inner: Sequence[str] = ()) -> list[int]:
         """Descriptors into which a process writes "0" to become a member.
 
         member  of whom to be a neighbour if the v2 group was divided from inside: then no process may be in it
+        inner   groups beneath these to be in instead: "PATH" or "CONTROLLER,...:PATH"
         """
         name, paths = "cgroup.procs" if self.unified else "tasks", [*self.paths.values()]
         try:
-            if self.unified and member and self._now("cgroup.subtree_control"):
+            if inner:
+                paths = self._inner(inner)
+            elif self.unified and member and self._now("cgroup.subtree_control"):
                 found = hierarchies(member)[0]
                 paths = [os.path.normpath(f"{found.mountpoint}/{found.own}")]
             return [os.open(f"{path}/{name}", os.O_WRONLY | os.O_CLOEXEC) for path in paths]
         except OSError as error:
             raise Error("cannot open cgroup", error.filename, error) from None
+
+    def _inner(self, wanted: Sequence[str]) -> list[str]:
+        paths = dict(self.paths)
+        for text in wanted:
+            before, colon, after = text.partition(":")
+            below = after if colon else before
+            if any(part == ".." for part in below.split("/")):
+                raise Error("cannot use cgroup", text, "it leads upwards")
+            chosen = [names for names in paths if not colon or {*before.split(",")} & {*names.split(",")}]
+            if not chosen or (colon and self.unified):
+                raise Error("cannot use cgroup", text, "there is no such controller")
+            paths |= {names: os.path.normpath(f"{self.paths[names]}/{below}") for names in chosen}
+        return [*paths.values()]
 
     # -- life ---------------------------------------------------------------------------
 

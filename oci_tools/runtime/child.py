@@ -2,7 +2,7 @@
 
 Runs in the new process with the host's root still in sight at first, later inside the
 container; the order of the steps is the security of the whole and is said once, in
-`_set_up`.  From `_seal_imports` on nothing is imported, no codec looked up, no traceback
+`_set_up`.  From `seal_imports` on nothing is imported, no codec looked up, no traceback
 formatted: Python would open files by paths that now mean the image's.  The handshake is
 drawn in `sync.py`.
 """
@@ -29,14 +29,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Any
 
-_RLIMITS = {
-    name: number
-    for number, name in enumerate(
-        "CPU FSIZE DATA STACK CORE RSS NPROC NOFILE MEMLOCK AS LOCKS SIGPENDING MSGQUEUE NICE RTPRIO RTTIME".split()
-    )
-}
 _KEYCTL_JOIN_SESSION_KEYRING = 1
-_BEFORE: list[object] = []  # keeps alive what `_seal_imports` took away
+_BEFORE: list[object] = []  # keeps alive what `seal_imports` took away
+_NULL = os.makedev(1, 3)
 _ENDING = (1, 2, 15)  # HUP, INT, TERM: what they mean to the runtime is none of our business
 
 
@@ -50,6 +45,8 @@ class Entry:
         self.flags = flags  # of the namespaces to join
         self.caps = Wanted(wanted.get("capabilities"))
         self.seccomp: Any = None
+        self.group = ""  # the cgroup2 directory in which it is born, and a descriptor of that
+        self.group_fd = -1
         self.cgroup_files: list[int] = []
         self.hooks: list[dict[str, Any]] = []
         self.listener: Any = None
@@ -84,8 +81,8 @@ class Setup:
 def main(setup: Setup, channel: Channel) -> None:
     """Become the container's first process.  Does not return."""
     try:
-        _seal_imports()
-        _reset_signals(_ENDING)
+        seal_imports()
+        reset_signals(_ENDING)
         _close_others(setup.preserve, [channel, setup.listener], [
             *setup.cgroup_files, *setup.trees.values(), *setup.namespaces.join.values(),
             *([setup.tree] if setup.tree >= 0 else []),
@@ -94,14 +91,14 @@ def main(setup: Setup, channel: Channel) -> None:
             _join_user_first(setup, channel)
         _set_up(setup, channel)
     except BaseException as error:
-        _report(channel, error)
+        report(channel, error)
 
 
 def enter(entry: Entry, channel: Channel) -> None:
     """Become another process of a running container.  Does not return."""
     try:
-        _seal_imports()
-        _reset_signals(_ENDING)
+        seal_imports()
+        reset_signals(_ENDING)
         _close_others(entry.preserve, [channel], [*entry.cgroup_files, entry.target])
         channel.expect("go", "cannot enter the container")
         process.prctl(process.PR_SET_DUMPABLE, 0)  # before anybody inside can see us (CVE-2016-9962)
@@ -133,7 +130,7 @@ def enter(entry: Entry, channel: Channel) -> None:
         scheduling.run_on(affinity.get("final"))
         _payload(entry, channel, entry.state, home, label)
     except BaseException as error:
-        _report(channel, error)
+        report(channel, error)
 
 
 def _move(flags: int, channel: Channel) -> None:
@@ -144,7 +141,7 @@ def _move(flags: int, channel: Channel) -> None:
         os._exit(0)
 
 
-def _report(channel: Channel, error: BaseException) -> None:
+def report(channel: Channel, error: BaseException) -> None:
     try:
         channel.send("error", **told(error))
     except BaseException:
@@ -152,7 +149,7 @@ def _report(channel: Channel, error: BaseException) -> None:
     os._exit(1)
 
 
-def _seal_imports() -> None:
+def seal_imports() -> None:
     """From here on an import finds nothing, whatever the image holds.
 
     The lists are replaced and not cleared: freeing what they hold takes half a millisecond.
@@ -235,10 +232,12 @@ def _payload(
     """Inside: from root's credentials to the payload's, then wait for the start, then become it."""
     wanted = setup.process
     environ = _environment(wanted, home)
-    set_rlimits(wanted.get("rlimits") or [])
+    if "LISTEN_FDS" in environ:
+        environ["LISTEN_PID"] = str(os.getpid())  # who listens, as the payload sees itself
+    scheduling.set_rlimits(wanted.get("rlimits") or [])
     entered = _change_directory(wanted["cwd"], first=True)
     _own_streams(wanted["user"]["uid"])
-    _reset_signals()
+    reset_signals()
     # Close-on-exec and not a close: the channel's end of file is how the exec is known.
     process.close_range(3 + setup.preserve, flags=process.CLOSE_RANGE_CLOEXEC)
     no_new_privs = bool(wanted.get("noNewPrivileges"))
@@ -268,9 +267,9 @@ def _payload(
             last.install()  # as late as can be: a profile need allow nothing of ours but execve
         os.execve(program, wanted["args"], environ)
     except OSError as error:
-        _report(caller, exec_error(wanted["args"][0], error))
+        report(caller, exec_error(wanted["args"][0], error))
     except BaseException as error:
-        _report(caller, error)
+        report(caller, error)
 
 
 # -- steps, in order -----------------------------------------------------------------------
@@ -365,19 +364,6 @@ def _environment(wanted: dict[str, Any], home: str) -> dict[str, str]:
     return environ
 
 
-def set_rlimits(limits: list[dict[str, Any]]) -> None:
-    """`process.rlimits`, by prlimit(2): the `resource` module is not built in."""
-    for entry in limits:
-        number = _RLIMITS.get(entry["type"].removeprefix("RLIMIT_"))
-        if number is None:
-            raise Error("config.json: process.rlimits: unknown type", entry["type"])
-        values = pack("QQ", *(value & 0xFFFFFFFFFFFFFFFF for value in (entry["soft"], entry["hard"])))
-        try:
-            libc.call("prlimit64", 0, number, values, 0)
-        except OSError as error:
-            raise Error("cannot set rlimit", entry["type"], error) from None
-
-
 def _make_directory(tree: mounts.Tree, path: str) -> None:
     """The working directory, where the image lacks it: beneath its root, through no magic link (CVE-2024-21626)."""
     try:
@@ -410,15 +396,26 @@ def _check_directory(path: str) -> None:
 def _own_streams(uid: int) -> None:
     """Let the user reopen its own stdout (`/dev/stdout`) when that is a pipe or socket.
 
-    Files and terminals of the caller stay the caller's.
+    Files and terminals of the caller stay the caller's.  The caller's /dev/null becomes the container's,
+    if that is one (CVE-2025-31133): no mount of the host is left in sight, which a checkpoint could not save.
     """
     for fd in (0, 1, 2):
         try:
             found = os.fstat(fd)
-            if found.st_uid != uid and (stat.S_ISFIFO(found.st_mode) or stat.S_ISSOCK(found.st_mode)):
+            if stat.S_ISCHR(found.st_mode) and found.st_rdev == _NULL:
+                _reopen_null(fd)
+            elif found.st_uid != uid and (stat.S_ISFIFO(found.st_mode) or stat.S_ISSOCK(found.st_mode)):
                 os.fchown(fd, uid, -1)
         except OSError:
             pass  # closed, or not ours to give away
+
+
+def _reopen_null(fd: int) -> None:
+    inner = os.open("/dev/null", os.O_RDWR | os.O_NOCTTY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    found = os.fstat(inner)
+    if stat.S_ISCHR(found.st_mode) and found.st_rdev == _NULL:
+        os.dup2(inner, fd)
+    os.close(inner)
 
 
 def _take_user(wanted: dict[str, Any]) -> None:
@@ -498,7 +495,7 @@ def _wait_for_start(setup: Setup | Entry, channel: Channel) -> Channel:
     return caller
 
 
-def _reset_signals(numbers: Iterable[int] = range(1, 65)) -> None:
+def reset_signals(numbers: Iterable[int] = range(1, 65)) -> None:
     """Python ignores SIGPIPE and SIGXFSZ, and an ignored signal stays so over an exec."""
     for number in numbers:
         if number not in (9, 19, 32, 33):

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import os
 
-from oci_tools import document, fs
+from oci_tools import document
 from oci_tools.errors import Error, Usage
 from oci_tools.linux import process
 from oci_tools.runtime import check as checking
-from oci_tools.runtime import child, launch, lifecycle, state, sync, user
+from oci_tools.runtime import child, exec_group, launch, lifecycle, scheduling, state, sync, user
 from oci_tools.runtime.launch import Container, Options
 from oci_tools.runtime.namespaces import FLAGS
 
@@ -49,11 +49,16 @@ def execute(root: str, name: str, wanted: dict[str, Any], options: Options, paus
 
     made = Container(root, name, {**known, "pid": 0, "startTime": 0}, None)
     made.entered = known
+    directory = state.directory(root, name)
+    entry = _prepare(root, known, wanted, spec, options)
+    left = options.detach  # to live in its group when we have gone
     try:
-        _clone(made, _prepare(known, wanted, spec, options))
+        launch.warn_of(entry.caps.unknown, options)
+        _clone(made, entry)
+        if entry.group:
+            exec_group.record(directory, made.state["pid"], entry.group)
         launch.shake_hands(made, spec, options)
-        if options.pid_file:
-            fs.write(options.pid_file, str(made.state["pid"]).encode(), sync=False)
+        launch.tell(made, options, b"setns")
         if options.detach:
             launch.start(made.channel)
             return 0
@@ -62,10 +67,28 @@ def execute(root: str, name: str, wanted: dict[str, Any], options: Options, paus
             return foreground.wait(made.pidfd, made.state["pid"], made.master, signals)
     except BaseException:
         launch.kill(made)
+        left = False
         raise
+    finally:
+        if entry.group and not left:
+            exec_group.end(directory, made.state["pid"], entry.group)
 
 
-def _prepare(known: dict[str, Any], wanted: dict[str, Any], spec: dict[str, Any], options: Options) -> child.Entry:
+def _join_groups(entry: child.Entry, directory: str, known: dict[str, Any], options: Options) -> None:
+    """Into a group of its own where there is cgroup2, else to the container's first process."""
+    groups = launch.groups_of(known)
+    if groups is None:
+        return
+    own = None if options.cgroup else exec_group.make(directory, groups)
+    if own is not None:
+        entry.group, entry.group_fd = own, exec_group.opened(own)
+    if own is None or not groups.unified:
+        entry.cgroup_files = groups.join_files(known["pid"], options.cgroup)
+
+
+def _prepare(
+    root: str, known: dict[str, Any], wanted: dict[str, Any], spec: dict[str, Any], options: Options
+) -> child.Entry:
     pid = known["pid"]
     try:
         target = os.pidfd_open(pid)
@@ -75,9 +98,7 @@ def _prepare(known: dict[str, Any], wanted: dict[str, Any], spec: dict[str, Any]
     except OSError as error:
         raise Error("cannot exec in container", known["id"], error) from None
     entry = child.Entry(wanted, state.public("", known, "running"), target, flags)
-    groups = launch.groups_of(known)
-    if groups is not None:
-        entry.cgroup_files = groups.join_files(pid)
+    _join_groups(entry, state.directory(root, known["id"]), known, options)
     if (spec.get("linux") or {}).get("seccomp"):
         from oci_tools.runtime import seccomp
 
@@ -102,17 +123,21 @@ def _foreign(pid: int) -> int:
 def _clone(made: Container, entry: child.Entry) -> None:
     made.channel, theirs = sync.pair()
     process.prctl(process.PR_SET_DUMPABLE, 0)  # the child is seen from inside as soon as it joins
-    pid, made.pidfd = process.clone3(0)
+    pid, made.pidfd = process.clone3(0, entry.group_fd)
     if pid == 0:
         made.channel.close()
         child.enter(entry, theirs)
     theirs.close()
-    for fd in (*entry.cgroup_files, entry.target):
+    for fd in (*entry.cgroup_files, entry.target, *([entry.group_fd] if entry.group else [])):
         os.close(fd)
     made.state["pid"] = pid
     made.channel.send("go")
     launch.moved(made)
-    launch.set_oom_score(made.state["pid"], entry.process)
+    scheduling.set_oom_score(made.state["pid"], entry.process)
+    if made.entered and made.entered.get("resctrl"):
+        from oci_tools.runtime import resctrl
+
+        resctrl.follow(made.entered["resctrl"]["tasks"], made.state["pid"])
     made.channel.send("go")
 
 

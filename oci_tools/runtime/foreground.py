@@ -56,19 +56,22 @@ class Signals:
         return os.read(self.reader, 64)
 
 
-def wait(pidfd: int, pid: int, master: int, signals: Signals) -> int:
-    """Until the container's process ends: its exit code, 128 + n for signal n."""
+def wait(pidfd: int, pid: int, master: int, signals: Signals, notify: Any = None) -> int:
+    """Until the container's process ends: its exit code, 128 + n for signal n.
+
+    notify  an `activation.Notify`, where a service manager waits for the payload to be ready
+    """
     if master < 0:
-        _watch(pidfd, signals, None)
+        _watch(pidfd, signals, None, notify)
     else:
         with terminal.Relay(master) as relay:
-            _watch(pidfd, signals, relay)
+            _watch(pidfd, signals, relay, notify)
     code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     os.close(pidfd)
     return code if code >= 0 else 128 - code
 
 
-def _watch(pidfd: int, signals: Signals, relay: terminal.Relay | None) -> None:
+def _watch(pidfd: int, signals: Signals, relay: terminal.Relay | None, notify: Any = None) -> None:
     """Until it has ended and what it wrote is out; a signal after its end gives up the rest."""
     ended = False
     while not ended or (relay and relay.unfinished()):
@@ -76,6 +79,8 @@ def _watch(pidfd: int, signals: Signals, relay: terminal.Relay | None) -> None:
         poll.register(signals, select.POLLIN)
         if not ended:
             poll.register(pidfd, select.POLLIN)
+        if notify:
+            poll.register(notify, select.POLLIN)
         for fd, events in relay.interests(ended) if relay else ():
             poll.register(fd, events)
         ready = dict(poll.poll())
@@ -89,6 +94,8 @@ def _watch(pidfd: int, signals: Signals, relay: terminal.Relay | None) -> None:
                     _forward(pidfd, number)
         if relay:
             relay.turn(ready)
+        if notify and notify.fileno() in ready and notify.turn():
+            notify = None
         ended = ended or pidfd in ready
 
 

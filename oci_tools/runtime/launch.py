@@ -15,7 +15,7 @@ from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_SEQPACKET, socket
 from oci_tools import document, fs
 from oci_tools.errors import Error
 from oci_tools.linux import process
-from oci_tools.runtime import cgroup, cgroup_mounts, child, devices, hooks, state, sync, terminal
+from oci_tools.runtime import cgroup, cgroup_mounts, child, devices, hooks, scheduling, state, sync, terminal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,15 +24,13 @@ if TYPE_CHECKING:
     from oci_tools.runtime.cgroup import Cgroup
 
 
-# What is not done must not be ignored silently.
-_UNSUPPORTED = ("intelRdt", "netDevices", "mountLabel")
-
-
 class Options:
     """What the command line of `create` and `run` adds to config.json."""
 
     pid_file: str | None = None
     console_socket: str | None = None
+    pidfd_socket: str | None = None
+    cgroup: list[str] | tuple[str, ...] = ()  # of exec: groups beneath the container's
     preserve_fds = 0
     no_pivot = False
     no_new_keyring = False
@@ -58,6 +56,7 @@ class Container:
         self.channel: Any = None
         self.pidfd = -1
         self.master = -1  # of the terminal
+        self.notify: Any = None  # the socket on which the payload says that it is ready
         self.entered: dict[str, Any] | None = None  # the state of the container that an exec enters
 
 
@@ -65,15 +64,24 @@ def launch(
     root: str, name: str, bundle: str, spec: dict[str, Any], options: Options, waits: bool
 ) -> Container:
     """Make the container's process and bring it to "ready"; `waits`: for `start` to call."""
+    given = "LISTEN_FDS" in os.environ or "NOTIFY_SOCKET" in os.environ  # by a service manager
+    if given:
+        from oci_tools.runtime import activation
+
+        options.preserve_fds += activation.descriptors()
     settle_descriptors(options.preserve_fds)
     _heed_signals()
     directory = state.make(root, name)
     with state.Lock(root, name) as lock:
         if not lock.is_current():
             raise Error("cannot create container", name, "it was deleted meanwhile")
-        made = Container(root, name, _new_state(name, bundle, spec), None)
+        made = Container(root, name, new_state(name, bundle, spec), None)
         try:
             fs.write(f"{directory}/config.json", document.dumps(spec), 0o600, sync=False)
+            if given:
+                spec = activation.handed_on(spec, directory)
+                if not waits and "NOTIFY_SOCKET" in os.environ:
+                    made.notify = activation.Notify(directory)
             setup = _prepare(made, bundle, spec, options)
             if waits:
                 setup.listener = _listen(directory)
@@ -81,15 +89,22 @@ def launch(
             shake_hands(made, spec, options)
             if waits:
                 setup.listener.close()
-            if options.pid_file:
-                fs.write(options.pid_file, str(made.state["pid"]).encode(), sync=False)
+            tell(made, options, b"standard")
         except BaseException:
             end(made)
             raise
     return made
 
 
-def _new_state(name: str, bundle: str, spec: dict[str, Any]) -> dict[str, Any]:
+def tell(made: Container, options: Options, kind: bytes) -> None:
+    """Tell who asked that the process is there."""
+    if options.pidfd_socket:
+        sync.send_descriptor(made.pidfd, options.pidfd_socket, kind)
+    if options.pid_file:
+        fs.write(options.pid_file, str(made.state["pid"]).encode(), sync=False)
+
+
+def new_state(name: str, bundle: str, spec: dict[str, Any]) -> dict[str, Any]:
     seconds, nanoseconds = divmod(time.time_ns(), 10**9)
     linux = spec.get("linux") or {}
     return {
@@ -113,11 +128,12 @@ def _prepare(made: Container, bundle: str, spec: dict[str, Any], options: Option
     rootfs = made.state["rootfs"]
     if not os.path.isdir(rootfs):
         raise Error("cannot use rootfs", rootfs, "no such directory")
-    made.groups = _make_groups(made, spec)
-    for member in _UNSUPPORTED:
-        if (spec.get("linux") or {}).get(member):
-            raise Error(f"config.json: linux.{member}: not supported")
+    made.groups = make_groups(made, spec)
+    if (spec.get("linux") or {}).get("mountLabel"):  # what is not done must not be ignored silently
+        there = os.path.exists("/sys/fs/selinux/enforce")
+        raise Error("config.json: linux.mountLabel: " + ("not supported" if there else "this kernel has no SELinux"))
     setup = child.Setup(spec, rootfs, state.public(made.root, made.state, "creating"))
+    warn_of(setup.caps.unknown, options)
     # `oci-unpack --mount` has mounted it where all can see: a second mount of one upper would do harm.
     if "io.oci-tools.overlay" in (spec.get("annotations") or {}) and not os.path.ismount(rootfs):
         from oci_tools.runtime import overlay
@@ -141,7 +157,7 @@ def _prepare(made: Container, bundle: str, spec: dict[str, Any], options: Option
     return setup
 
 
-def _make_groups(made: Container, spec: dict[str, Any]) -> Cgroup | None:
+def make_groups(made: Container, spec: dict[str, Any]) -> Cgroup | None:
     """The container's cgroups with their limits; None where a plain user may make none and asks for none."""
     linux = spec.get("linux") or {}
     wanted = linux.get("resources") or {}
@@ -170,43 +186,11 @@ def _make_groups(made: Container, spec: dict[str, Any]) -> Cgroup | None:
 
 
 def _clone_sources(setup: child.Setup) -> dict[int, int]:
-    """Bind sources cloned on our side, by place in the list of mounts.
+    if not any(step.idmap is not None or (step.bind and setup.namespaces.has("user")) for step in setup.mounts):
+        return {}
+    from oci_tools.runtime import binds
 
-    In a user namespace, because mapped root may not be able to reach them; with an id map,
-    because only we may give a mount one.
-    """
-    from oci_tools.linux import mount
-
-    everything = setup.namespaces.has("user") and os.geteuid() == 0
-    trees = {}
-    for number, step in enumerate(setup.mounts):
-        if step.idmap is not None and not step.bind:
-            raise Error("cannot map the ids of", step.destination, "not supported for new file systems")
-        if not step.bind or not (everything or step.idmap is not None):
-            continue
-        flags = mount.OPEN_TREE_CLONE | (mount.AT_RECURSIVE if step.recursive else 0)
-        try:
-            trees[number] = mount.open_tree(mount.AT_FDCWD, step.source, flags)
-            if step.idmap is not None:
-                _map_mount(trees[number], step, setup.namespaces.maps)
-        except OSError as error:
-            raise Error(f"cannot mount '{step.source}' on", step.destination, error) from None
-    return trees
-
-
-def _map_mount(tree: int, step: Any, container: dict[str, Any]) -> None:
-    """Show a mount's files with mapped owners, by its own maps or the container's."""
-    from oci_tools.linux import mount
-    from oci_tools.runtime import namespaces
-
-    maps = step.maps if step.maps["uid_map"] else container
-    if not maps["uid_map"] or not maps["gid_map"]:
-        raise Error("config.json: mounts: idmap needs uidMappings and gidMappings on", step.destination)
-    owners = namespaces.user_namespace(maps)
-    try:
-        mount.mount_setattr(tree, "", mount.AT_EMPTY_PATH | step.idmap, mount.MOUNT_ATTR_IDMAP, 0, 0, owners)
-    finally:
-        os.close(owners)
+    return binds.clone_sources(setup)
 
 
 def _listen(directory: str) -> socket:
@@ -245,25 +229,30 @@ def _clone(made: Container, setup: child.Setup) -> None:
         moved(made)
         _know(made, made.state["pid"])
     spaces.map_ids(made.state["pid"])
+    _give_devices(made, setup)
     spaces.close()
-    set_oom_score(made.state["pid"], setup.process)
+    scheduling.set_oom_score(made.state["pid"], setup.process)
     made.channel.send("go")
 
 
-def set_oom_score(pid: int, wanted: dict[str, Any]) -> None:
-    """`process.oomScoreAdj`, with our rights: a mapped root has none to lower it, nor to write there at all."""
-    score = wanted.get("oomScoreAdj")
-    if score is None:
-        return
-    try:
-        fd = os.open(f"/proc/{pid}/oom_score_adj", os.O_RDWR | os.O_CLOEXEC)
-        try:
-            if int(os.read(fd, 16)) != score:
-                os.write(fd, str(score).encode())
-        finally:
-            os.close(fd)
-    except OSError as error:
-        raise Error(f"cannot set oomScoreAdj to '{score}'", None, error) from None
+def _give_devices(made: Container, setup: child.Setup) -> None:
+    """What of the host's the new process gets besides files: network devices, a share of the processor's cache."""
+    linux = setup.spec.get("linux") or {}
+    if linux.get("netDevices"):
+        from oci_tools.runtime import net_devices
+
+        net_devices.move(linux["netDevices"], made.state["pid"], setup.namespaces.join.get("network", -1))
+    if linux.get("intelRdt"):
+        from oci_tools.runtime import resctrl
+
+        made.state["resctrl"] = resctrl.join(linux["intelRdt"], made.name, made.state["pid"])
+        state.save(made.root, made.name, made.state)
+
+
+def warn_of(unknown: list[str], options: Options) -> None:
+    """Capabilities that this program does not know are left out: one config.json is for many kernels."""
+    for name in sorted({*unknown}):
+        options.warn(Error("process.capabilities: unknown capability", name))
 
 
 def _know(made: Container, pid: int) -> None:
@@ -302,7 +291,7 @@ def shake_hands(made: Container, spec: dict[str, Any], options: Options) -> None
         elif message["op"] == "console":
             made.master = fds[0]
             if options.console_socket:
-                terminal.hand_over(made.master, options.console_socket)
+                sync.send_descriptor(made.master, options.console_socket, b"/dev/ptmx")
                 os.close(made.master)
                 made.master = -1
             else:
@@ -394,6 +383,13 @@ def kill(made: Container) -> None:
                 pass  # it was already
 
 
+def _remove_execs(groups: Cgroup, records: str) -> None:
+    if os.path.exists(records):
+        from oci_tools.runtime import exec_group
+
+        exec_group.remove(groups)
+
+
 def destroy(root: str, known: dict[str, Any]) -> Error | None:
     """Remove groups and state directory, then run the poststop hooks.
 
@@ -404,6 +400,11 @@ def destroy(root: str, known: dict[str, Any]) -> Error | None:
         if groups.processes():
             groups.kill()
         groups.remove()
+        _remove_execs(groups, f"{state.directory(root, known['id'])}/execs")
+    if known.get("resctrl"):
+        from oci_tools.runtime import resctrl
+
+        resctrl.remove(known["resctrl"]["made"])
     fs.remove_tree(state.directory(root, known["id"]))
     failed = None
     for number, hook in enumerate((known.get("hooks") or {}).get("poststop") or ()):

@@ -47,11 +47,13 @@ def run(root: str, name: str, bundle: str, spec: dict[str, Any], options: Option
         if options.detach:
             launch.start(made.channel)
             _poststart(made.state, root)
+            if made.notify:
+                made.notify.wait(made.state["pid"])
             return 0
         with foreground.Signals() as signals:
             launch.start(made.channel)
             _poststart(made.state, root)
-            code = foreground.wait(made.pidfd, made.state["pid"], made.master, signals)
+            code = foreground.wait(made.pidfd, made.state["pid"], made.master, signals, made.notify)
     except BaseException:
         launch.kill(made)
         _remove(root, made.state)
@@ -83,6 +85,7 @@ def start(root: str, name: str) -> None:
         words = {"running": "an already running container", "stopped": "a container that has stopped"}
         raise Error(f"cannot start {words.get(current, f'a container that is {current}')}", name)
     directory = os.open(state.directory(root, name), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    notify = _notified(root, name)
     try:
         try:
             os.rename("start.sock", "started.sock", src_dir_fd=directory, dst_dir_fd=directory)  # one of us wins
@@ -98,15 +101,31 @@ def start(root: str, name: str) -> None:
     finally:
         os.close(directory)
     _poststart(known, root)
+    if notify:
+        notify.wait(known["pid"])
 
 
-def kill(root: str, name: str, signum: int, everyone: bool = False) -> None:
-    """Send a signal to the container's process, or to all of them.
+def _notified(root: str, name: str) -> Any:
+    """The socket on which the payload will say that it is ready, if somebody has asked for it."""
+    directory = state.directory(root, name)
+    if "NOTIFY_SOCKET" not in os.environ or not os.path.isdir(f"{directory}/notify"):
+        return None
+    from oci_tools.runtime import activation
+
+    return activation.Notify(directory)
+
+
+def kill(root: str, name: str, signum: int, everyone: bool = False, entered: int | None = None) -> None:
+    """Send a signal to the container's process, or to all of them, or to all of an exec by its pid.
 
     A container without a pid namespace of its own has no process whose death ends the
     others, so SIGKILL goes to all of its cgroup.
     """
     known = state.load(root, name)
+    if entered is not None:
+        from oci_tools.runtime import exec_group
+
+        return exec_group.kill(state.directory(root, name), entered, signum, name)
     current = status(root, known)
     groups = groups_of(known)
     if (everyone or (signum == 9 and not known.get("ownPids", True))) and groups is not None:

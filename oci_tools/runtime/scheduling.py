@@ -1,6 +1,6 @@
-"""How the kernel schedules a process: policy, i/o priority, processors, memory nodes.
+"""How the kernel schedules and bounds a process: policy, i/o priority, processors, memory nodes, limits.
 
-runtime-spec, "Process: scheduler, ioPriority, execCPUAffinity" and "Linux: memoryPolicy";
+runtime-spec, "Process: rlimits, scheduler, ioPriority, execCPUAffinity" and "Linux: memoryPolicy";
 sched_setattr(2), ioprio_set(2), sched_setaffinity(2), set_mempolicy(2).  Applied by the
 container side to itself, before it gives up its privileges.
 """
@@ -21,6 +21,12 @@ POLICIES = {
     "SCHED_OTHER": 0, "SCHED_FIFO": 1, "SCHED_RR": 2, "SCHED_BATCH": 3, "SCHED_ISO": 4, "SCHED_IDLE": 5,
     "SCHED_DEADLINE": 6,
 }  # fmt: skip
+_RLIMITS = {
+    name: number
+    for number, name in enumerate(
+        "CPU FSIZE DATA STACK CORE RSS NPROC NOFILE MEMLOCK AS LOCKS SIGPENDING MSGQUEUE NICE RTPRIO RTTIME".split()
+    )
+}
 _SCHED_FLAGS = {
     "SCHED_FLAG_RESET_ON_FORK": 0x1, "SCHED_FLAG_RECLAIM": 0x2, "SCHED_FLAG_DL_OVERRUN": 0x4,
     "SCHED_FLAG_KEEP_POLICY": 0x8, "SCHED_FLAG_KEEP_PARAMS": 0x10, "SCHED_FLAG_UTIL_CLAMP_MIN": 0x20,
@@ -69,6 +75,35 @@ def numbers(text: str) -> list[int]:
             raise Error("not a list of numbers", text)
         found += range(int(first), int(last) + 1)
     return found
+
+
+def set_rlimits(limits: list[dict[str, Any]]) -> None:
+    """`process.rlimits`, by prlimit(2): the `resource` module is not built in."""
+    for entry in limits:
+        number = _RLIMITS.get(entry["type"].removeprefix("RLIMIT_"))
+        if number is None:
+            raise Error("config.json: process.rlimits: unknown type", entry["type"])
+        values = pack("QQ", *(value & 0xFFFFFFFFFFFFFFFF for value in (entry["soft"], entry["hard"])))
+        try:
+            libc.call("prlimit64", 0, number, values, 0)
+        except OSError as error:
+            raise Error("cannot set rlimit", entry["type"], error) from None
+
+
+def set_oom_score(pid: int, wanted: dict[str, Any]) -> None:
+    """`process.oomScoreAdj`, with our rights: a mapped root has none to lower it, nor to write there at all."""
+    score = wanted.get("oomScoreAdj")
+    if score is None:
+        return
+    try:
+        fd = os.open(f"/proc/{pid}/oom_score_adj", os.O_RDWR | os.O_CLOEXEC)
+        try:
+            if int(os.read(fd, 16)) != score:
+                os.write(fd, str(score).encode())
+        finally:
+            os.close(fd)
+    except OSError as error:
+        raise Error(f"cannot set oomScoreAdj to '{score}'", None, error) from None
 
 
 def _scheduler(entry: dict[str, Any]) -> None:

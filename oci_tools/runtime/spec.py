@@ -67,6 +67,18 @@ def load(bundle: str) -> dict[str, Any]:
     return spec
 
 
+def write(args: Any, _: str) -> None:
+    """`oci-run spec`: the default specification as a new config.json."""
+    path = os.path.join(args.bundle, "config.json")
+    try:
+        with open(path, "xb") as file:
+            file.write(document.dumps(default(args.rootless), indent=4))
+    except FileExistsError:
+        raise Error("cannot write", path, "file exists", "remove it first") from None
+    except OSError as error:
+        raise Error("cannot write", path, error) from None
+
+
 def default(rootless: bool = False, maps: dict[str, Any] | None = None) -> dict[str, Any]:
     """What a container gets when nobody says otherwise.
 

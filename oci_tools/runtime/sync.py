@@ -30,8 +30,8 @@ The container side holds no other descriptor of the host when it says "ready".
 from __future__ import annotations
 
 import os
-from _socket import AF_UNIX, MSG_CMSG_CLOEXEC, SCM_RIGHTS, SOCK_CLOEXEC, SOCK_SEQPACKET, SOL_SOCKET
-from _socket import socketpair
+from _socket import AF_UNIX, MSG_CMSG_CLOEXEC, SCM_RIGHTS, SOCK_CLOEXEC, SOCK_SEQPACKET, SOCK_STREAM
+from _socket import SOL_SOCKET, socket, socketpair
 from struct import pack, unpack
 
 from oci_tools import document
@@ -39,7 +39,6 @@ from oci_tools.errors import Error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from _socket import socket
     from typing import Any
 
 LIMIT = 1 << 17  # bytes of one message: a container side may be hostile once a hook has run
@@ -89,6 +88,17 @@ def pair() -> tuple[Channel, Channel]:
     """Both ends: the runtime's, the container side's."""
     ours, theirs = socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC)
     return Channel(ours), Channel(theirs)
+
+
+def send_descriptor(fd: int, path: str, name: bytes) -> None:
+    """Send a descriptor to the engine that listens on a socket: a terminal's master, or a pidfd; as runc does."""
+    try:
+        sock = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC)
+        sock.connect(path)
+        sock.sendmsg([name], [(SOL_SOCKET, SCM_RIGHTS, pack("i", fd))])
+        sock.close()
+    except OSError as error:
+        raise Error("cannot send a descriptor to", path, error) from None
 
 
 def told(error: BaseException) -> dict[str, Any]:

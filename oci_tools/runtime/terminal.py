@@ -58,20 +58,6 @@ def adopt(peer: int) -> None:
 # -- the runtime's side -------------------------------------------------------------------
 
 
-def hand_over(master: int, path: str) -> None:
-    """Send the master to the engine that listens on a console socket, as runc does."""
-    from _socket import AF_UNIX, SCM_RIGHTS, SOCK_CLOEXEC, SOCK_STREAM, SOL_SOCKET, socket
-    from struct import pack
-
-    try:
-        sock = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC)
-        sock.connect(path)
-        sock.sendmsg([b"/dev/ptmx"], [(SOL_SOCKET, SCM_RIGHTS, pack("i", master))])
-        sock.close()
-    except OSError as error:
-        raise Error("cannot hand over the terminal to", path, error) from None
-
-
 def fit(master: int) -> None:
     """Give the container's terminal the size of ours, if we have one."""
     for fd in (0, 1, 2):

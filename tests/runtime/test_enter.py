@@ -35,7 +35,9 @@ def test_it_is_where_the_first_is(running: Any) -> None:
     links = run(running, "sh", "-c", script).stdout.split()
     assert links[::2] == links[1::2]
     rows = run(running, "cat", "/proc/self/cgroup").stdout.splitlines()
-    assert {row.split(":")[2] for row in rows} == {"/"}
+    places = {row.split(":")[1]: row.split(":")[2] for row in rows}
+    assert {place for names, place in places.items() if names} <= {"/"}
+    assert "/exec-" in places.get("", "/exec-")  # cgroup2: a group of its own, beneath
     pids = run(running, "sh", "-c", "echo $$; exec ps -o pid,args").stdout
     assert "sleep 1000" in pids
 
@@ -143,6 +145,91 @@ def test_a_working_directory_by_descriptor(running: Any, tmp_path: Path) -> None
         done = running.oci.shell(line, code=255)
         assert "directory" in done.stderr and done.stdout == ""
     assert os.listdir(outside) == []
+
+
+def left_behind(running: Any, tmp_path: Path) -> int:
+    """An exec whose first process has ended while another lives on; the pid of the first."""
+    with open(running.output, "ab") as out:
+        script = "sh -c 'sleep 1000 & sleep 1000 & wait' & echo ready > /tmp/ready"
+        run(running, "-d", "--pid-file", tmp_path / "pid", "--", "sh", "-c", script, stdout=out, stderr=out)
+    while not (running.rootfs / "tmp/ready").exists() or "exec sleep" in run(running, "ps", "-o", "args").stdout:
+        pass
+    return int((tmp_path / "pid").read_text())
+
+
+def unified(running: Any) -> Path | None:
+    """Where the groups of its execs are."""
+    for top in Path("/sys/fs/cgroup"), Path("/sys/fs/cgroup/unified"):
+        if (top / "cgroup.procs").exists() and (top / running.id).exists():
+            return Path(top / running.id)
+    return None
+
+
+def test_what_an_exec_left_behind_is_killed_as_a_tree(running: Any, tmp_path: Path) -> None:
+    pid = left_behind(running, tmp_path)
+    if unified(running) is None:
+        pytest.skip("needs cgroup2")
+    before = len(json.loads(running("ps", "--format", "json").stdout))
+    assert before >= 3
+    running("kill", "0", "--exec", str(pid))
+    running("kill", "KILL", "--exec", str(pid))
+    assert json.loads(running("ps", "--format", "json").stdout) == [running.state["pid"]]
+    assert not list(unified(running).glob("exec-*"))  # type: ignore[union-attr]
+    said = running("kill", "KILL", "--exec", str(pid), code=1).stderr
+    assert said == f"oci-run: container has no exec of this pid '{pid}': none is known of container '{running.id}'\n"
+
+
+def test_the_group_of_an_exec_goes_with_it(running: Any, tmp_path: Path) -> None:
+    run(running, "true")
+    run(running, "nosuch", code=255)
+    top = unified(running)
+    if top is None:
+        pytest.skip("needs cgroup2")
+    assert not list(top.glob("exec-*"))
+    with open(running.output, "ab") as out:
+        run(running, "-d", "--", "true", stdout=out, stderr=out)
+    run(running, "true")
+    left_behind(running, tmp_path)
+    run(running, "true")
+    assert len(list(top.glob("exec-*"))) == 1  # and nothing is left of it when the container goes: the fixture
+
+
+def test_a_group_beneath_the_containers(running: Any) -> None:
+    paths = json.loads((Path(running.oci.env["OCI_RUN"]) / "runtime" / running.id / "state.json").read_text())["cgroups"]
+    names, path = next((names, path) for names, path in paths.items() if names in ("pids", ""))
+    inner = Path(path) / "inner"
+    inner.mkdir()
+    said = run(running, "--cgroup", f"{names}:inner" if names else "inner", "--", "cat", "/proc/self/cgroup").stdout
+    assert f":{names}:/inner\n" in said
+    assert "cannot open cgroup" in run(running, "--cgroup", "nosuch", "--", "true", code=255).stderr
+    assert "leads upwards" in run(running, "--cgroup", "a/../..", "--", "true", code=255).stderr
+    assert "no such controller" in run(running, "--cgroup", "nosuch:/", "--", "true", code=255).stderr
+
+
+def test_a_pidfd_by_socket(running: Any, tmp_path: Path) -> None:
+    name, pid = received(tmp_path, lambda path: run(running, "--pidfd-socket", path, "--", "true"))
+    assert name == b"setns" and pid != running.state["pid"]
+
+
+def test_an_unknown_capability_is_a_warning(running: Any) -> None:
+    done = run(running, "--cap", "CAP_NOSUCH", "--", "true")
+    assert done.stderr == "oci-run: warning: process.capabilities: unknown capability 'CAP_NOSUCH'\n"
+
+
+def received(place: Path, action: Any) -> tuple[bytes, int]:
+    """What comes over a socket while `action` runs: the word, and the pid of the descriptor."""
+    import socket
+
+    path = place / "socket"
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(path))
+        server.listen()
+        action(path)
+        with server.accept()[0] as peer:
+            name, fds, _, _ = socket.recv_fds(peer, 100, 1)
+    info = Path(f"/proc/self/fdinfo/{fds[0]}").read_text()
+    os.close(fds[0])
+    return name, next(int(line.split()[1]) for line in info.splitlines() if line.startswith("Pid:"))
 
 
 def test_in_a_container_that_does_not_run(box: Any) -> None:

@@ -329,3 +329,27 @@ def test_killed_at_any_system_call(box: Any, tmp_path: Path, verb: str) -> None:
     assert set(codes) <= {0, -9}
     assert codes.count(-9) > 3  # what waits for others differs from run to run
     assert left
+
+
+def test_a_pidfd_by_socket(box: Any, tmp_path: Path) -> None:
+    from tests.runtime.test_enter import received
+
+    box.process["args"] = ["sleep", "1000"]
+    name, pid = received(tmp_path, lambda path: box("create", "--pidfd-socket", path))
+    assert (name, pid) == (b"standard", box.state["pid"])
+    box("delete", "--force")
+
+
+def test_an_unknown_capability_is_a_warning(box: Any) -> None:
+    box.process["capabilities"]["bounding"].append("CAP_NOSUCH")
+    assert box.sh("true").stderr == "oci-run: warning: process.capabilities: unknown capability 'CAP_NOSUCH'\n"
+
+
+def test_signal_0_asks_whether_it_lives(box: Any) -> None:
+    box("create")
+    box("kill", "0")
+    box("kill", "KILL")
+    while box.state["status"] != "stopped":
+        pass
+    assert "container not running" in box("kill", "0", code=1).stderr
+    box("delete")

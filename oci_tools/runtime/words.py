@@ -1,0 +1,78 @@
+"""The verbs of `oci-run` that few type, as data: apart from the others, so that a start of those reads none of it.
+
+    verb: (summary, operands, options, "module.function" of this room)
+
+The options are in the form of `cli.py`; the function takes what was said and the root of the
+states, and returns the exit code or None.  A verb whose options are a dict has verbs itself.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+_IMAGE_PATH = ("--image-path DIR", "text", "./checkpoint", "where the images of the processes are")
+_WORK_PATH = ("--work-path DIR", "text", None, "where criu leaves its log; else with the images")
+_TCP = ("--tcp-established", "flag", False, "with open TCP connections")
+_UNIX = ("--ext-unix-sk", "flag", False, "with Unix sockets that lead outside")
+_SHELL = ("--shell-job", "flag", False, "with a terminal from outside")
+_LOCKS = ("--file-locks", "flag", False, "with file locks")
+_MANAGE = ("--manage-cgroups-mode MODE", ("soft", "full", "strict", "ignore"), "soft",
+           "understood for runc's callers: the groups are made anew from config.json")  # fmt: skip
+_EMPTY = ("--empty-ns KIND", "list", (), "make a namespace of this kind, network, without what is in it")
+
+DECLARED: dict[str, tuple[str, str, Any, str]] = {
+    "events": (
+        "print as JSON lines what a container uses, and when memory runs out", "ID",
+        (("--interval TIME", "text", "5s", "how often to print what it uses"),
+         ("--stats", "flag", False, "once, and end")),
+        "events.main",
+    ),
+    "spec": (
+        "write a config.json to start from", "",
+        (("-b --bundle DIR", "text", ".", "the directory to write it to"),
+         ("--rootless", "flag", False, "for a user who is not root")),
+        "spec.write",
+    ),
+    "checkpoint": (
+        "save the processes of a running container to files, by criu", "ID",
+        (_IMAGE_PATH, _WORK_PATH,
+         ("--parent-path DIR", "text", None, "images of an earlier --pre-dump, relative to the new ones"),
+         ("--leave-running", "flag", False, "let it go on"),
+         ("--pre-dump", "flag", False, "only its memory, and let it go on"),
+         ("--auto-dedup", "flag", False, "keep no memory in the earlier images that is in the new"),
+         _TCP, _UNIX, _SHELL, _LOCKS, _MANAGE, _EMPTY),
+        "checkpoint.save",
+    ),
+    "restore": (
+        "make a container of a bundle, and of processes that 'checkpoint' saved", "ID",
+        (_IMAGE_PATH, _WORK_PATH,
+         ("-b --bundle DIR", "text", ".", "the bundle: a directory with config.json"),
+         ("-d --detach", "flag", False, "do not wait for it"),
+         ("--console-socket PATH", "text", None, "send the terminal's master to the socket PATH"),
+         ("--pid-file FILE", "text", None, "write the pid of the container's first process to FILE"),
+         ("--no-pivot", "flag", False, "understood for runc's callers"),
+         ("--no-subreaper", "flag", False, "understood for runc's callers"),
+         ("--auto-dedup", "flag", False, "let go of the images' memory while it is read"),
+         _TCP, _UNIX, _SHELL, _LOCKS, _MANAGE, _EMPTY),
+        "checkpoint.restore",
+    ),
+    "mount": (
+        "add mounts to a running container and remove them", "",
+        {
+            "add": (
+                "mount a file or directory of the host, or a tmpfs, in a running container",
+                "ID SOURCE DIR",
+                (("-t --type TYPE", "text", "bind", "bind, or tmpfs"),
+                 ("-o --options LIST", "list", (), "options as of mounts in config.json, with commas between")),
+                "mounting.add",
+            ),
+            "rm": ("remove a mount that 'add' made", "ID DIR", (), "mounting.remove"),
+        },
+        "",
+    ),
+    "unshare": (
+        "run a command in the user namespace of one's own containers", "[CMD...]", (), "unshare.main",
+    ),
+}  # fmt: skip
