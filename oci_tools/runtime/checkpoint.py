@@ -104,18 +104,28 @@ def _outside(known: dict[str, Any], spec: dict[str, Any]) -> dict[str, str]:
     whole = {row[2] for row in rows if row[3] == "/"}
     kinds = {row[4]: row[row.index("-") + 1] for row in rows}
     sources = _sources(known, spec)
+    own = _own_cgroups(spec)  # else they are binds of the container's group
     found = {}
     for row in rows:
         place = row[4].encode("utf-8", "surrogateescape").decode("unicode_escape")
         bound = next((step.bind for step in mounts.plan(spec, known["bundle"]) if step.destination == place), False)
-        if place == "/" or kinds[row[4]] in ("cgroup", "cgroup2") or (row[2] in whole and not bound):
+        group = kinds[row[4]] in ("cgroup", "cgroup2")
+        if place == "/" or (group and own) or (row[2] in whole and not bound and not group):
             continue
-        source = sources.get(place) or _same(known["pid"], place, sources)
+        source = _group(known, place) if group else None
+        source = source or sources.get(place) or _same(known["pid"], place, sources)
         if source is None:
             cause = f"what is mounted on '{place}' is not in config.json"
             raise Error("cannot checkpoint container", known["id"], cause)
         found[place] = source
     return found
+
+
+def _group(known: dict[str, Any], place: str) -> str | None:
+    """The group that is bound there: of its hierarchy, or the only one."""
+    name = place.rpartition("/")[2]
+    paths = known.get("cgroups") or {}
+    return next((path for names, path in paths.items() if names.removeprefix("name=") == name), paths.get(""))
 
 
 def _sources(known: dict[str, Any], spec: dict[str, Any]) -> dict[str, str]:
@@ -189,6 +199,8 @@ def _bring_back(made: Container, spec: dict[str, Any], args: Any, criu: str, rec
 
 def _source(spec: dict[str, Any], made: Container, place: str, recorded: str) -> str:
     """What the bundle now has there; else what there was."""
+    if recorded.startswith("/sys/fs/cgroup/"):
+        return _group(made.state, place) or recorded
     return _sources(made.state, spec).get(place, recorded)
 
 
@@ -218,8 +230,7 @@ def _become(
     """Become criu."""
     for fd in files:
         os.write(fd, b"0")
-    spaces = {each["type"] for each in (spec.get("linux") or {}).get("namespaces") or () if not each.get("path")}
-    process.unshare(process.CLONE_NEWNS | (process.CLONE_NEWCGROUP if "cgroup" in spaces else 0))
+    process.unshare(process.CLONE_NEWNS | (process.CLONE_NEWCGROUP if _own_cgroups(spec) else 0))
     mount.mount(None, "/", None, mount.MS_PRIVATE | mount.MS_REC)
     top = words[words.index("--root") + 1]
     if tree < 0:
@@ -297,6 +308,12 @@ def _directory(path: str) -> str:
     except OSError as error:
         raise Error("cannot make directory", path, error) from None
     return os.path.abspath(path)
+
+
+def _own_cgroups(spec: dict[str, Any]) -> bool:
+    """Whether the container has a new cgroup namespace."""
+    listed = (spec.get("linux") or {}).get("namespaces") or ()
+    return any(each["type"] == "cgroup" and not each.get("path") for each in listed)
 
 
 def _joined_network(spec: dict[str, Any]) -> str:

@@ -220,5 +220,5 @@ def test_what_is_seen_inside(box: Any) -> None:
     rows = text.splitlines()
     assert rows[0] == str(64 << 20)
     assert {"memory", "pids", "devices", "freezer"} <= set(rows)
-    assert {row.split(":")[2] for row in rows if row.count(":") == 2} == {"/"}
+    assert {row.split(":")[2] for row in rows if row.count(":") == 2 and not row.startswith("0::")} == {"/"}
     box("delete", "--force")

@@ -241,7 +241,7 @@ def test_words_that_do_not_fit_the_configuration(shell: Any, tmp_path: Any) -> N
     assert "--console-socket is needed" in shell("create", code=1).stderr
     assert "--console-socket is needed" in shell("run", "--detach", code=1).stderr
     done = shell("create", "--console-socket", tmp_path / "nobody", code=1)
-    assert done.stderr == f"oci-run: cannot hand over the terminal to '{tmp_path}/nobody': no such file or directory\n"
+    assert done.stderr == f"oci-run: cannot send a descriptor to '{tmp_path}/nobody': no such file or directory\n"
     shell.process["terminal"] = False
     assert "process.terminal is false" in shell("create", "--console-socket", "/x", code=1).stderr
 
