@@ -207,7 +207,7 @@ def _source(spec: dict[str, Any], made: Container, place: str, recorded: str) ->
 def _run(made: Container, spec: dict[str, Any], words: list[str], network: int) -> None:
     """criu, in the container's cgroups and in a mount namespace in which the root file system is a mount."""
     tree = -1
-    if "io.oci-tools.overlay" in (spec.get("annotations") or {}):
+    if "io.oci-tools.overlay" in (spec.get("annotations") or {}) and not os.path.ismount(made.state["rootfs"]):
         from oci_tools.runtime import overlay
 
         tree = overlay.make(spec, made.state["bundle"])
