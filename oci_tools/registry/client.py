@@ -351,13 +351,11 @@ class Registry:
             return self._location(answer), int(least) if least.isascii() and least.isdigit() else 0
 
     def _location(self, answer: fetch.Answer) -> str:
-        from urllib.parse import urljoin
-
         location = answer.header("Location")
         if not location:
             raise Error("cannot push to", self.host, "it opens an upload but does not say where")
-        url = urljoin(answer.url, location)
-        if not url.startswith(("https://", "http://")):
+        url = fetch.resolve(answer.url, location)
+        if not url:
             raise Error("cannot push to", self.host, f"it names '{location}' as the place")
         if url.startswith("http://") and self.base().startswith("https://"):
             # a registry behind a proxy that does tls and does not say so: never send it in the clear
@@ -450,11 +448,9 @@ def _said(answer: fetch.Answer) -> str:
 
 def _next_page(link: str, url: str) -> str:
     """The URL of rel="next" in a Link header, or ""."""
-    from urllib.parse import urljoin
-
     for part in link.split(",") if link else ():
         target, _, params = part.partition(";")
         target = target.strip()
         if 'rel="next"' in params.replace(" ", "") or "rel=next" in params.replace(" ", ""):
-            return urljoin(url, target.strip("<>"))
+            return fetch.resolve(url, target.strip("<>"))
     return ""

@@ -225,6 +225,7 @@ def test_a_registry_that_keeps_failing_is_75(oci: Any, peer: Receiver, layout: L
         ),
         (Answer(202), "does not say where"),
         (Answer(202, {"Location": "file:///etc/passwd"}), "as the place"),
+        (Answer(202, {"Location": "http://[::1"}), "as the place"),
         (Answer(401), "authentication required"),
     ],
 )

@@ -17,14 +17,16 @@ import os
 import time
 
 from oci_tools import __version__
-from oci_tools.errors import Busy, Error
+from oci_tools.errors import Error
+from oci_tools.fetch import lean
+from oci_tools.fetch.failures import Lost as Lost
+from oci_tools.fetch.failures import error_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable, Iterator
     from io import FileIO
-    from types import ModuleType
     from typing import Any
 
 AGENT = f"oci-tools/{__version__}"
@@ -35,11 +37,6 @@ RETRIES = 5
 PASSING = (408, 429, 500, 502, 503, 504)  # answers that may be another in a moment
 PATIENCE = 120.0  # seconds: a Retry-After beyond this is left to the user
 BLOCK = 1 << 20  # bytes of a file sent at once
-BUNDLES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt")  # the system's
-
-
-class Lost(Busy):
-    """The connection could not be made or was cut; trying again may help."""
 
 
 class Body:
@@ -111,7 +108,7 @@ class Answer:
             data: bytes = self._response.raw.read(size, decode_content=False)
             return data
         except Exception as error:
-            raise _error(error, self.url) from None
+            raise error_of(error, host_of(self.url)) from None
 
     def read_all(self, limit: int) -> bytes:
         """The whole body; an Error if it has more than `limit` bytes."""
@@ -188,8 +185,6 @@ class Client:
         time.sleep(wait or min(self.delay * 2**attempt, 30.0))
 
     def _follow(self, method: str, url: str, headers: dict[str, str], body: bytes | Body | None) -> Answer:
-        from urllib.parse import urljoin
-
         for _ in range(REDIRECTS + 1):
             answer = self._send(method, url, headers, body)
             target = answer.header("Location")
@@ -198,9 +193,9 @@ class Client:
             if method not in ("GET", "HEAD") and answer.status not in (307, 308):
                 return answer  # a registry never means this
             answer.done()
-            new = urljoin(url, target)
-            if not new.startswith(("https://", "http://")):
-                raise Error("cannot follow redirect to", new, f"'{host_of(url)}' sent it")
+            new = resolve(url, target)
+            if not new:
+                raise Error("cannot follow redirect to", target, f"'{host_of(url)}' sent it")
             if url.startswith("https:") and not new.startswith("https:") and self.verify:
                 raise Error("cannot follow redirect to", new, "it leads from https to http")
             if origin(new) != origin(url):
@@ -216,14 +211,15 @@ class Client:
         # no proxy stands between a machine and itself, whatever the environment says
         proxies = {"http": "", "https": ""} if is_loopback(host_of(url)) else None
         try:
-            response = session.request(
-                method, url, headers=headers, data=body, stream=True, allow_redirects=False,
-                timeout=(CONNECT_TIMEOUT, READ_TIMEOUT), proxies=proxies,
-            )  # fmt: skip
+            settings = session.merge_environment_settings(url, proxies or {}, True, None, None)
+            # not session.send, which looks at cookies, and at where a redirect leads before we are asked
+            response = session.get_adapter(url).send(
+                lean.prepared(method, url, headers, body), timeout=(CONNECT_TIMEOUT, READ_TIMEOUT), **settings
+            )
         except Error:
             raise
         except Exception as error:
-            raise _error(error, url) from None
+            raise error_of(error, host_of(url)) from None
         self._known.add(host_of(url))
         return Answer(response)
 
@@ -231,19 +227,11 @@ class Client:
 
     def _prepared(self, url: str) -> Any:
         """The session, ready for this URL's host."""
-        requests = load()
         if self._session is None:
-            session = requests.Session()
-            session.auth = lambda request: request  # else requests looks into ~/.netrc
-            session.headers.clear()
-            session.cookies.set_policy(_no_cookies())
-            session.mount("http://", requests.adapters.HTTPAdapter(pool_maxsize=self._connections))
-            self._session = session
+            self._session = lean.session(self._connections)
         place = origin(url)
         if url.startswith("https:") and place not in self._mounted:
-            self._session.mount(
-                f"{place}/", _adapter(requests, self._context(host_of(url)), self._connections)
-            )
+            self._session.mount(f"{place}/", lean.adapter(self._context(host_of(url)), self._connections))
             self._mounted.add(place)
         return self._session
 
@@ -257,7 +245,7 @@ class Client:
             context.verify_mode = ssl.CERT_NONE
         known = ssl.get_default_verify_paths()
         if not known.cafile and not known.capath:
-            context.load_verify_locations(load().certs.where())  # for hosts without certificates of their own
+            context.load_verify_locations(lean.load().certs.where())  # for hosts without certificates of their own
         for directory in self._certs(host) if self._certs else ():
             for name in sorted(os.listdir(directory)):
                 path, (stem, kind) = f"{directory}/{name}", os.path.splitext(name)
@@ -271,75 +259,23 @@ class Client:
         return context
 
 
-def load() -> ModuleType:
-    """`requests`, without a third of its import time: parts of it that nothing here uses.
-
-    It loads a guesser of character sets (10 ms), urllib3's HTTP/2 package, which loads what
-    reads the versions of installed packages (24 ms), and a package of certificates by way of
-    `importlib.resources` (9 ms), where the system has its own; modules as good as empty stand
-    there meanwhile.
-    """
-    import sys
-    from importlib.machinery import PathFinder
-
-    if "requests" in sys.modules:
-        return sys.modules["requests"]
-    found = PathFinder.find_spec("urllib3")
-    places = list(found.submodule_search_locations or ()) if found else []
-    stubs: dict[str, dict[str, Any]] = {
-        "charset_normalizer": {},
-        "urllib3.http2": {"__path__": [f"{place}/http2" for place in places]},
-    }
-    bundle = next((path for path in BUNDLES if os.path.exists(path)), None)
-    if bundle:
-        stubs["certifi"] = {"where": lambda: bundle}
-    ours = {}
-    for name, content in stubs.items():
-        if name not in sys.modules:
-            ours[name] = sys.modules[name] = type(sys)(name)
-            ours[name].__dict__.update(__version__="3.0.0", **content)
-    try:
-        import requests
-    finally:
-        for name, stub in ours.items():
-            if sys.modules.get(name) is stub:
-                del sys.modules[name]
-    module: ModuleType = requests
-    return module
-
-
-def _adapter(requests: Any, context: ssl.SSLContext, connections: int) -> Any:
-    """requests' connection to a pool of urllib3's, with our TLS context and no other."""
-
-    class Adapter(requests.adapters.HTTPAdapter):  # type: ignore[misc]
-        def init_poolmanager(self, *args: Any, **more: Any) -> None:
-            super().init_poolmanager(*args, ssl_context=context, **more)
-
-        def proxy_manager_for(self, *args: Any, **more: Any) -> Any:
-            return super().proxy_manager_for(*args, ssl_context=context, **more)
-
-        def build_connection_pool_key_attributes(self, *args: Any) -> Any:
-            host, _ = super().build_connection_pool_key_attributes(*args)
-            return host, {}
-
-        def cert_verify(self, *args: Any) -> None:
-            """The context has it all; requests would add its own certificates."""
-
-    return Adapter(pool_maxsize=connections)
-
-
-def _no_cookies() -> Any:
-    from http.cookiejar import DefaultCookiePolicy
-
-    return DefaultCookiePolicy(allowed_domains=[])
-
-
 # -- hosts -----------------------------------------------------------------------------
 
 
 def host_of(url: str) -> str:
     """HOST[:PORT] of a URL, without user and password."""
     return url.partition("://")[2].partition("/")[0].partition("?")[0].rpartition("@")[2].lower()
+
+
+def resolve(url: str, said: str) -> str:
+    """The URL that an answer of `url` names, which may be relative; "" if it is none of http or https."""
+    from urllib.parse import urljoin, urlsplit
+
+    try:
+        new = urljoin(url, said)
+        return new if new.startswith(("https://", "http://")) and urlsplit(new).hostname else ""
+    except ValueError:
+        return ""
 
 
 def origin(url: str) -> str:
@@ -369,60 +305,3 @@ def retry_after(value: str) -> float:
         return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
     except (ValueError, TypeError, OverflowError):
         return 0.0
-
-
-# -- failures ------------------------------------------------------------------------------
-
-
-def _error(error: BaseException, url: str) -> Error:
-    """An exception of requests, urllib3, http.client, ssl or socket in our form."""
-    import http.client
-    import ssl
-
-    host = host_of(url)
-    causes = list(_causes(error))
-    for cause in causes:
-        if isinstance(cause, Error):
-            return cause
-        if isinstance(cause, ssl.SSLCertVerificationError):
-            why = cause.verify_message or "certificate verify failed"
-            return Error("cannot trust", host, why.lower(), "--tls-verify=false accepts any certificate")
-        if isinstance(cause, (TimeoutError, ConnectionError)):  # http.client's RemoteDisconnected is one
-            return Lost("cannot reach", host, cause if cause.strerror else _plain(cause))
-        if isinstance(cause, ssl.SSLError):
-            return Error(
-                "cannot speak tls with", host, (cause.reason or str(cause)).lower().replace("_", " ")
-            )
-        if isinstance(cause, http.client.IncompleteRead):
-            return Lost("cannot read from", host, "the connection was cut")
-        if isinstance(cause, OSError) and cause.strerror and type(cause).__module__ in ("builtins", "socket"):
-            return Lost("cannot reach", host, cause)
-        if isinstance(cause, http.client.HTTPException):
-            return Error("cannot understand", host, str(cause) or type(cause).__name__)
-    text = next((str(cause) for cause in reversed(causes) if str(cause)), type(error).__name__)
-    passing = any(
-        "Timeout" in type(cause).__name__ or "Connection" in type(cause).__name__ for cause in causes
-    )
-    if any("Timeout" in type(cause).__name__ for cause in causes):
-        text = "timed out"
-    return (Lost if passing else Error)("cannot fetch from", host, text)
-
-
-def _plain(error: OSError) -> str:
-    if isinstance(error, TimeoutError):
-        return "timed out"
-    return "the connection was cut" if isinstance(error, ConnectionError) else str(error)
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    """An exception with everything it was raised from or carries, outermost first."""
-    seen: list[BaseException] = []
-    todo = [error]
-    while todo:
-        at = todo.pop(0)
-        if any(at is one for one in seen):
-            continue
-        seen.append(at)
-        yield at
-        inner = [at.__cause__, at.__context__, getattr(at, "reason", None), *at.args]
-        todo += [one for one in inner if isinstance(one, BaseException)]
