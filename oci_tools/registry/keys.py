@@ -28,21 +28,36 @@ def public(data: bytes, name: object) -> Any:
 
 
 def private(data: bytes, name: object, password: bytes | None) -> Any:
-    """A private key from PEM, plain or encrypted as openssl does (PKCS #8)."""
+    """A private key from PEM: plain, or encrypted as openssl (PKCS #8) or as cosign does (secretbox.py)."""
     from cryptography.hazmat.primitives import serialization
 
-    if b"-----BEGIN ENCRYPTED SIGSTORE PRIVATE KEY" in data or b"-----BEGIN ENCRYPTED COSIGN PRIVATE KEY" in data:
-        # scrypt, then XSalsa20 with Poly1305: a cipher that `cryptography` does not have.
-        hint = "keys that openssl made are read, and cosign verifies what they sign"
-        raise Error("cannot use key", name, "it is encrypted in cosign's own way", hint)
+    from oci_tools.registry import secretbox
+
     locked = b"ENCRYPTED" in data
-    if locked and not password:
+    if locked and password is None:
         raise Error("cannot use key", name, "it is encrypted", f"{PASSWORD} in the environment is its password")
     try:
-        found = serialization.load_pem_private_key(data, password if locked else None)
+        if secretbox.is_locked(data):
+            der = secretbox.unlock(data, name, password or b"", _tagged)
+            found = serialization.load_der_private_key(der, None)
+        else:
+            found = serialization.load_pem_private_key(data, password if locked else None)
+    except Error:
+        raise
     except Exception as error:
         raise Error("cannot use key", name, _why(error)) from None
     return _known(found, name)
+
+
+def _tagged(key: bytes, message: bytes, tag: bytes) -> bool:
+    from cryptography.exceptions import InvalidSignature
+    from cryptography.hazmat.primitives.poly1305 import Poly1305
+
+    try:
+        Poly1305.verify_tag(key, message, tag)
+    except (InvalidSignature, ValueError):
+        return False
+    return True
 
 
 def _known(key: Any, name: object) -> Any:

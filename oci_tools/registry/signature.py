@@ -58,7 +58,7 @@ def read_key(path: str) -> bytes:
 
 def private_key(path: str) -> Any:
     password = os.environ.get(keys.PASSWORD)
-    return keys.private(read_key(path), path, os.fsencode(password) if password else None)
+    return keys.private(read_key(path), path, os.fsencode(password) if password is not None else None)
 
 
 # -- verifying ---------------------------------------------------------------------------

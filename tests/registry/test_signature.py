@@ -91,7 +91,9 @@ def test_private_keys(oci: Any, registry: Any, tmp_path: Path, busybox: Path) ->
         ("none.key", {}, "cannot read key 'none.key'"),
         ("bad.key", {}, "cannot use key 'bad.key'"),
         ("one.pub", {}, "cannot use key 'one.pub'"),
-        ("cosign.key", {"COSIGN_PASSWORD": "pw"}, "cosign's own way (keys that openssl made"),
+        ("cosign.key", {}, "it is encrypted (COSIGN_PASSWORD"),
+        ("cosign.key", {"COSIGN_PASSWORD": "no"}, "cannot use key 'cosign.key': the password is wrong"),
+        ("cosign.key", {"COSIGN_PASSWORD": ""}, "cannot use key 'cosign.key': the password is wrong"),
         ("locked.key", {}, "it is encrypted (COSIGN_PASSWORD"),
         ("locked.key", {"COSIGN_PASSWORD": "no"}, "cannot use key 'locked.key'"),
     ):
@@ -102,6 +104,46 @@ def test_private_keys(oci: Any, registry: Any, tmp_path: Path, busybox: Path) ->
     oci("pull", "--verify-key", "one.pub", push[1], "./img")
     verified(push[1], "one.pub", tmp_path)
     assert "signs in a registry" in oci("push", "--sign-key", "one.key", push[0], "./x", code=2).stderr
+
+
+@pytest.mark.needs("cosign")
+def test_keys_that_cosign_made(oci: Any, registry: Any, tmp_path: Path, busybox: Path) -> None:
+    cosign("generate-key-pair", home=tmp_path)
+    ref = f"{registry.host}/app:v1"
+    said = oci("push", "--sign-key", "cosign.key", f"{busybox}:latest", ref, env={"COSIGN_PASSWORD": "pw"}).stdout
+    (found,) = json.loads(verified(ref, "cosign.pub", tmp_path))
+    assert found["critical"]["image"]["docker-manifest-digest"] == said.strip().partition("@")[2]
+    oci("pull", "--verify-key", "cosign.pub", ref, "./img")
+
+
+@pytest.mark.needs("cosign")
+def test_keys_of_cosign_that_are_damaged(oci: Any, registry: Any, tmp_path: Path, busybox: Path) -> None:
+    cosign("generate-key-pair", home=tmp_path)
+    text = (tmp_path / "cosign.key").read_text().splitlines()
+    good = json.loads(base64.b64decode("".join(text[1:-1])))
+
+    def changed(part: str, name: str, value: Any) -> bytes:
+        return json.dumps({**good, part: {**good[part], name: value}}).encode()
+
+    box = bytearray(base64.b64decode(good["ciphertext"]))
+    box[20] ^= 1
+    cases = [
+        (b"no json", "not valid json"),
+        (b"[]", "its form is not cosign's"),
+        (json.dumps({**good, "ciphertext": base64.b64encode(box).decode()}).encode(), "or the key is damaged"),
+        (json.dumps({**good, "ciphertext": ""}).encode(), "or the key is damaged"),
+        (changed("cipher", "nonce", "AAAA"), "or the key is damaged"),
+        (changed("cipher", "name", "rot13"), "locked by scrypt and rot13"),
+        (changed("kdf", "params", {"N": 1 << 40, "r": 8, "p": 1}), "its form is not cosign's"),  # memory of all the world
+        (changed("kdf", "params", {"N": "x", "r": 8, "p": 1}), "its form is not cosign's"),
+        (changed("kdf", "salt", 7), "its form is not cosign's"),
+    ]
+    for data, said in cases:
+        body = base64.b64encode(data).decode()
+        (tmp_path / "bad.key").write_text("\n".join([text[0], body, text[-1], ""]))
+        words = ("--sign-key", "bad.key", f"{busybox}:latest", f"{registry.host}/app")
+        done = oci("push", *words, env={"COSIGN_PASSWORD": "pw"}, code=1)
+        assert said in done.stderr and done.stderr.count("\n") == 1, (data, done.stderr)
 
 
 def test_an_index_or_what_is_chosen_of_it(oci: Any, registry: Any, tmp_path: Path) -> None:
