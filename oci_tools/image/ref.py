@@ -7,7 +7,8 @@
                 ./dir:tag  ../dir  /dir@sha256:...  oci:dir:tag    a layout
                 oci-archive:FILE[:tag]  docker-archive:FILE[:ref]  a file
                 docker://REF                                       in its registry
-                anything else                                      in the default store
+                anything else                                      in the default store, where
+                                                                   aliases count (shortnames.py)
 
 Written without `re`, which costs 5 ms to import; `tests/image/test_ref.py` holds the
 reading equal to the published grammar as a regular expression.
@@ -92,11 +93,15 @@ def _split_host(text: str) -> tuple[str, str]:
     first, slash, rest = text.partition("/")
     if not slash:
         return HOST, f"library/{text}"
-    if first == "localhost" or "." in first or ":" in first or first != first.lower():
+    if _is_host(first):
         if first in (HOST, "index.docker.io"):
             return HOST, rest if "/" in rest else f"library/{rest}"
         return first, rest
     return HOST, text
+
+
+def _is_host(first: str) -> bool:
+    return first == "localhost" or "." in first or ":" in first or first != first.lower()
 
 
 def _check_host(text: str, host: str) -> None:
@@ -200,8 +205,23 @@ def locate(word: str) -> Place:
         return Place("registry", "", ref.digest or ref.tag, ref, word)
     if digests.valid(word):
         return Place("store", store_path(), word, None, word)
-    ref = Ref.parse(word)
+    ref = Ref.parse(_full(word))
     return Place("store", store_path(), ref.digest or str(ref), ref, word)
+
+
+def _full(word: str) -> str:
+    """What a person's word for an image stands for, where it names no registry."""
+    first, slash, _ = word.partition("/")
+    if slash and _is_host(first):
+        return word
+    path, at, digest = word.partition("@")
+    path, colon, tag = path.partition(":")
+    if not all(_is_component(part) for part in path.split("/")):
+        return word  # none: who reads it says why
+
+    from oci_tools.image import shortnames
+
+    return shortnames.expand(path) + colon + tag + at + digest
 
 
 def is_local(word: str) -> bool:
@@ -216,7 +236,7 @@ def _in_layout(text: str, word: str) -> Place:
         return Place("layout", path, name, None, word)
     if name is None or digests.valid(name):
         return Place("store", path, name, None, word)
-    ref = Ref.parse(name)  # in the store every name is a full reference, however it is reached
+    ref = Ref.parse(_full(name))  # in the store every name is a full reference, however it is reached
     return Place("store", path, str(ref), ref, word)
 
 

@@ -11,8 +11,7 @@
     pull-from-mirror = "all"        or "digest-only", "tag-only"
 
 Read are $CONTAINERS_REGISTRIES_CONF, or the user's or else the system's registries.conf, and
-what is in registries.conf.d beside those.  Short names are Docker's (image/ref.py): what
-`unqualified-search-registries` and `[aliases]` say does not change what a name means here.
+what is in registries.conf.d beside those.  What a name without a registry means is image/shortnames.py's.
 """
 
 from __future__ import annotations
@@ -20,6 +19,7 @@ from __future__ import annotations
 import os
 
 from oci_tools.errors import Error
+from oci_tools.image import shortnames
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from oci_tools.image.ref import Ref
 
 API_HOSTS = {"docker.io": "registry-1.docker.io"}  # where the name and the server differ
-SYSTEM = "/etc/containers"
 
 
 class Source:
@@ -113,47 +112,17 @@ def _text(table: dict[str, Any], key: str) -> str:
 def tables() -> list[dict[str, Any]]:
     """The [[registry]] tables of this host; those of registries.conf.d come later and win."""
     found: dict[str, dict[str, Any]] = {}
-    for path in _files():
-        try:
-            with open(path, "rb") as file:
-                data = file.read()
-        except (FileNotFoundError, NotADirectoryError):
-            continue
-        except OSError as error:
-            raise Error("cannot read", path, error) from None
-        for table in _parse(data, path):
+    for path in shortnames.files():
+        for table in _parse(shortnames.read(path), path):
             found[_text(table, "prefix") or _text(table, "location")] = table
     return list(found.values())
-
-
-def _files() -> list[str]:
-    given = os.environ.get("CONTAINERS_REGISTRIES_CONF")
-    if given:
-        return [given]
-    user = os.path.join(os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config"), "containers")
-    main = next((p for p in (f"{user}/registries.conf",) if os.path.exists(p)), f"{SYSTEM}/registries.conf")
-    found = [main]
-    for directory in (f"{SYSTEM}/registries.conf.d", f"{user}/registries.conf.d"):
-        try:
-            found += [
-                f"{directory}/{name}" for name in sorted(os.listdir(directory)) if name.endswith(".conf")
-            ]
-        except OSError:
-            pass
-    return found
 
 
 def _parse(data: bytes, path: str) -> list[dict[str, Any]]:
     # Most hosts have files of comments and aliases only: `import tomllib` (8 ms) is for the others.
     if not any(line.lstrip().startswith((b"[[", b"registry")) for line in data.splitlines()):
         return []
-    import tomllib
-
-    try:
-        found = tomllib.loads(data.decode())
-    except ValueError as error:
-        raise Error("invalid registries.conf", path, str(error)) from None
-    listed = found.get("registry", [])
+    listed = shortnames.parse(data, path).get("registry", [])
     if not isinstance(listed, list) or not all(isinstance(table, dict) for table in listed):
         raise Error("invalid registries.conf", path, "registry is not a list of tables")
     return listed
@@ -164,5 +133,5 @@ def cert_directories(host: str, given: str | None = None) -> list[str]:
     if given:
         return [given]
     user = os.path.join(os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config"), "containers")
-    roots = (f"{user}/certs.d", f"{SYSTEM}/certs.d", "/etc/docker/certs.d")
+    roots = (f"{user}/certs.d", f"{shortnames.SYSTEM}/certs.d", "/etc/docker/certs.d")
     return [f"{root}/{host}" for root in roots if os.path.isdir(f"{root}/{host}")][:1]

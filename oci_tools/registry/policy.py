@@ -120,6 +120,8 @@ class Policy:
         if said is None:  # --verify-key: as cosign, which leaves it to the key
             return lambda name: True
         kind = said.get("type") if isinstance(said, dict) else None
+        if kind == "remapIdentity":
+            ref, kind = self._remapped(said, ref), "matchRepoDigestOrExact"
         if kind == "matchRepository" or (kind == "matchRepoDigestOrExact" and ref.digest):
             return lambda name: _repository(name) == ref.name
         if kind in ("matchExact", "matchRepoDigestOrExact"):
@@ -131,6 +133,16 @@ class Policy:
                 raise self._invalid(f"signedIdentity '{kind}' without what it is to be")
             return lambda name: read(name) == wanted
         raise self._invalid(f"signedIdentity '{kind}' is not understood here")
+
+    def _remapped(self, said: dict[str, Any], ref: Ref) -> Ref:
+        """The reference as whoever signed it called it: of an image that lies in a mirror."""
+        prefix, new = said.get("prefix"), said.get("signedPrefix")
+        if not isinstance(prefix, str) or not isinstance(new, str) or not prefix or not new:
+            raise self._invalid("signedIdentity 'remapIdentity' without prefix and signedPrefix")
+        text = str(ref)
+        if text != prefix and not (text.startswith(prefix) and text[len(prefix)] in "/:@"):
+            return ref
+        return Ref.parse(new + text[len(prefix) :])
 
     # -- the file -----------------------------------------------------------------------
 

@@ -244,6 +244,10 @@ def test_policies(oci: Any, registry: Any, tmp_path: Path, busybox: Path) -> Non
     host = registry.host
     ref = oci("push", "--sign-key", "one.key", f"{busybox}:latest", f"{host}/team/app:v1").stdout.strip()
     oci("push", f"{busybox}:latest", f"{host}/free:v1")
+    sig = ref.partition("@")[2].replace(":", "-") + ".sig"
+    oci("pull", f"{host}/team/app:{sig}", "./sig")
+    oci("push", "./sig", f"{host}/mirror/app:{sig}")
+    mirrored = oci("push", f"{busybox}:latest", f"{host}/mirror/app:v1").stdout.strip()
     policy = tmp_path / "home/.config/containers/policy.json"
     policy.parent.mkdir(parents=True)
     ok, no = [{"type": "insecureAcceptAnything"}], [{"type": "reject"}]
@@ -274,6 +278,12 @@ def test_policies(oci: Any, registry: Any, tmp_path: Path, busybox: Path) -> Non
     judged(tag, "", [by("one", exact)])
     judged(tag, "image is not signed", [by("one", {**exact, "dockerRepository": f"{host}/team/b"})])
     judged(f"{host}/free:v1", "image is not signed", [by("one")])
+    remap = {"type": "remapIdentity", "prefix": f"{host}/mirror", "signedPrefix": f"{host}/team"}
+    judged(mirrored, "", [by("one", remap)])
+    judged(mirrored, "image is not signed", [by("one", "matchRepoDigestOrExact")])
+    judged(mirrored, "image is not signed", [by("one", {**remap, "prefix": f"{host}/mir"})])
+    judged(mirrored, "image is not signed", [by("one", {**remap, "signedPrefix": f"{host}/others"})])
+    judged(mirrored, "policy", [by("one", {**remap, "signedPrefix": ""})])
     for wrong in ([], {}, [{}], [{"type": "signedBy"}], [by("one", "strange")], [by("one", {})], [by("one", fulcio={})],
                   [by("one", {"type": "exactRepository"})], [{"type": "sigstoreSigned"}], [{**data, "keyData": "x"}], None):  # fmt: skip
         judged(tag, "policy", wrong)

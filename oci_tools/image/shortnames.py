@@ -1,0 +1,113 @@
+"""Names without a registry, and the files that say what they mean: containers-registries.conf(5).
+
+    unqualified-search-registries = ["docker.io"]
+    [aliases]
+    "fedora" = "registry.fedoraproject.org/fedora"
+
+An alias decides; else the one registry to search is meant, docker.io where none is set.  Where several are
+set, the host must be written: what a name means does not depend on who answers first, or at all
+(`short-name-mode` "enforcing").  Nothing is read of most files: they are searched for the name first.
+"""
+
+from __future__ import annotations
+
+import os
+
+from oci_tools.errors import Error
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+HOST = "docker.io"  # what a name without a registry means, unless somebody says otherwise
+SYSTEM = "/etc/containers"
+SEARCH = b"unqualified-search-registries"
+
+
+def files() -> list[str]:
+    """registries.conf and what is beside it; what comes later wins."""
+    given = os.environ.get("CONTAINERS_REGISTRIES_CONF")
+    if given:
+        return [given]
+    user = os.path.join(os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config"), "containers")
+    main = next((p for p in (f"{user}/registries.conf",) if os.path.exists(p)), f"{SYSTEM}/registries.conf")
+    found = [main]
+    for directory in (f"{SYSTEM}/registries.conf.d", f"{user}/registries.conf.d"):
+        try:
+            found += [
+                f"{directory}/{name}" for name in sorted(os.listdir(directory)) if name.endswith(".conf")
+            ]
+        except OSError:
+            pass
+    return found
+
+
+def read(path: str) -> bytes:
+    """A file's content; nothing of one that is not there."""
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except (FileNotFoundError, NotADirectoryError):
+        return b""
+    except OSError as error:
+        raise Error("cannot read", path, error) from None
+
+
+def parse(data: bytes, path: str) -> dict[str, Any]:
+    """A file of this kind, as TOML."""
+    import tomllib
+
+    try:
+        return tomllib.loads(data.decode())
+    except ValueError as error:
+        raise Error("invalid registries.conf", path, str(error)) from None
+
+
+def expand(name: str) -> str:
+    """HOST/PATH that a name without a registry stands for."""
+    alias, search = "", [HOST]
+    for path in files():
+        data = read(path)
+        if name.encode() in data:
+            found = _alias(data, name, path)
+            alias = alias if found is None else found
+        if any(line.lstrip().startswith(SEARCH) for line in data.splitlines()) if SEARCH in data else False:
+            search = _search(parse(data, path), path) or [HOST]
+    if alias:
+        return alias
+    if len(search) > 1:
+        raise Error("which registry has", name, f"{len(search)} are searched", f"such as {search[0]}/{name}")
+    return name if search == [HOST] else f"{search[0]}/{name}"
+
+
+def _alias(data: bytes, name: str, path: str) -> str | None:
+    """What a file says of a name: "" takes back what another said, None is nothing."""
+    inside, key = False, f'"{name}"'.encode()
+    for raw in data.splitlines():
+        line = raw.strip()
+        if line.startswith(b"["):
+            inside = line.partition(b"#")[0].rstrip() == b"[aliases]"
+        elif inside and line.startswith(key):
+            equals, _, value = line[len(key) :].partition(b'"')
+            text, quote, rest = value.partition(b'"')
+            if equals.strip() == b"=" and quote and b"\\" not in text and rest.strip()[:1] in (b"", b"#"):
+                return text.decode()
+            return _of_table(data, name, path)
+        elif line.startswith(b"aliases") or (inside and line.startswith((b"'", name.encode()))):
+            return _of_table(data, name, path)  # as few write it
+    return None
+
+
+def _of_table(data: bytes, name: str, path: str) -> str | None:
+    found = parse(data, path).get("aliases", {})
+    value = found.get(name) if isinstance(found, dict) else 0
+    if value is not None and not isinstance(value, str):
+        raise Error("invalid registries.conf", path, f"the alias '{name}' is not a string")
+    return value
+
+
+def _search(found: dict[str, Any], path: str) -> list[str]:
+    hosts = found.get(SEARCH.decode(), [])
+    if not isinstance(hosts, list) or not all(isinstance(host, str) and host for host in hosts):
+        raise Error("invalid registries.conf", path, f"{SEARCH.decode()} is not a list of names")
+    return hosts
