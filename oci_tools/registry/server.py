@@ -209,7 +209,7 @@ class Registry:
         found = self.storage.repository(name)
         entries = found.referrers(digest) if found else []
         headers = [("Content-Type", layouts.INDEX), VERSION]
-        wanted = request.query("artifactType")
+        wanted = request.query("artifactType").replace(" ", "+")  # as many write "+" in a query
         if wanted:
             entries = [entry for entry in entries if entry.get("artifactType") == wanted]
             headers.append(("OCI-Filters-Applied", "artifactType"))
