@@ -137,7 +137,7 @@ def changes(path: str, layout: Layout, options: Options) -> Descriptor:
     masks = list(options.masks)
     if not options.volumes:
         masks += [os.fsencode(volume) for volume in (base.config.get("config") or {}).get("Volumes") or ()]
-    places = _places(path)
+    mounted = places(path)
     stacked = bundle.overlay_of(path)
     rootfd = _open(f"{path}/rootfs" if stacked is None else f"{path}/{stacked['upper']}")
 
@@ -145,13 +145,13 @@ def changes(path: str, layout: Layout, options: Options) -> Descriptor:
         packing.before = _Before(base.image).find
         if stacked is None:
             with snapshot.Snapshot(f"{path}/{known['snapshot']}") as before:
-                return packing.changes(rootfd, diff.compare(rootfd, before, masks, places))
+                return packing.changes(rootfd, diff.compare(rootfd, before, masks, mounted))
         from oci_tools.layer import store, upper
 
         kept = store.Store(known["owner"])
         trees = [kept.tree(digest) for digest in stacked["lower"]]
         chain = kept.chain(known["config"])
-        return packing.changes(rootfd, upper.compare(rootfd, trees, chain, masks, places))
+        return packing.changes(rootfd, upper.compare(rootfd, trees, chain, masks, mounted))
 
     try:
         return _image(layout, base, options, fill, single=known["owner"].startswith("single"))
@@ -205,7 +205,7 @@ def _open(path: str) -> int:
         raise Error("cannot open directory", path, error) from None
 
 
-def _places(path: str) -> frozenset[bytes]:
+def places(path: str) -> frozenset[bytes]:
     """Where config.json has something mounted, with the directories on the way: a runtime makes them."""
     spec = document.load(f"{path}/config.json")
     found: set[bytes] = set()

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 _LAUNCHING = ("create", "run", "exec")
 _RARE = ("events", "spec", "checkpoint", "restore", "mount", "unshare")  # runtime/words.py
+_MAKING = ("_create", "_run")  # their ID is a new one
+PEOPLE = frozenset("new stop wait logs attach stats diff cp export rename rm".split())  # container/verbs.py
 
 _GLOBAL = (
     ("--root DIR", "text", None, "where the state of containers is kept"),
@@ -74,9 +76,10 @@ def main(words: list[str]) -> int:
     verb = _first_operand(words)
     if verb in _RARE or verb is None:
         VERBS.update(_rare())
-    if verb in _LAUNCHING or (words and verb not in VERBS and "--help" not in words):
+    known = verb in VERBS or verb in PEOPLE
+    if verb in _LAUNCHING or (words and not known and "--help" not in words):
         seal.ensure()
-    return cli.main(_command_of(one_shot=verb not in VERBS), words)
+    return cli.main(_command_of(one_shot=not known, people=verb not in VERBS), words)
 
 
 def _first_operand(words: list[str]) -> str | None:
@@ -94,9 +97,14 @@ def _first_operand(words: list[str]) -> str | None:
     return None
 
 
-def _command_of(one_shot: bool) -> cli.Command:
-    """The command's declaration; the verbs start without the one-shot's many options."""
-    default = None
+def _command_of(one_shot: bool, people: bool) -> cli.Command:
+    """The command's declaration; the runtime's verbs start without the many options of people's."""
+    default, verbs = None, VERBS
+    if people:
+        from oci_tools.container.verbs import declared
+
+        verbs = {**VERBS, **{verb: _command(verb, summary, usage, options, _people(action), stop=stop)
+                             for verb, summary, usage, options, action, stop in declared()}}  # fmt: skip
     if one_shot:
         from oci_tools.container.options import OPTIONS
 
@@ -104,7 +112,7 @@ def _command_of(one_shot: bool) -> cli.Command:
             "oci-run", "run a container of an image or a bundle", "IMAGE [CMD...]", OPTIONS, _one_shot,
             stop=True, failure=125, example="oci-run -it --rm alpine sh",
         )  # fmt: skip
-    return cli.Command("oci-run", "run containers", options=_GLOBAL, verbs=VERBS, default=default)
+    return cli.Command("oci-run", "run containers", options=_GLOBAL, verbs=verbs, default=default)
 
 
 def __getattr__(name: str) -> cli.Command:
@@ -112,7 +120,7 @@ def __getattr__(name: str) -> cli.Command:
     if name != "COMMAND":
         raise AttributeError(name)
     VERBS.update(_rare())
-    return _command_of(one_shot=True)
+    return _command_of(one_shot=True, people=True)
 
 
 def _verb(action: Callable[[Args, str], Any]) -> Callable[[Args], int | None]:
@@ -124,8 +132,11 @@ def _verb(action: Callable[[Args, str], Any]) -> Callable[[Args], int | None]:
 
         if args.systemd_cgroup:
             raise Error("cannot use --systemd-cgroup", None, "not supported")
+        root = args.root or f"{fs.run()}/runtime"
         try:
-            code: int | None = action(args, args.root or f"{fs.run()}/runtime")
+            if not args.root and action.__name__ not in _MAKING and hasattr(args, "id"):
+                _find(args, root, action.__name__)
+            code: int | None = action(args, root)
             return code
         except Error as error:
             if args.log:
@@ -133,6 +144,38 @@ def _verb(action: Callable[[Args, str], Any]) -> Callable[[Args], int | None]:
             if error.code in (126, 127):
                 error.code = 1  # a payload's codes are for one-shot; engines read the words
             raise
+
+    return run
+
+
+def _find(args: Any, root: str, action: str) -> None:
+    """Put a container's ID where people may have said its name; engines say theirs, and pay nothing."""
+    import os
+
+    if not os.path.isdir(os.path.join(root, args.id)):
+        from oci_tools.container import names
+
+        args.id = names.known(args.id, root, action[1:])
+
+
+def _people(action: Callable[[Args, str], Any]) -> Callable[[Args], int | None]:
+    """The function of one of people's verbs: what it gives is printed, line by line."""
+
+    def run(args: Args) -> int | None:
+        from oci_tools import fs
+        from oci_tools.errors import Error
+
+        done = action(args, args.root or f"{fs.run()}/runtime")
+        if done is None or isinstance(done, int):
+            return done
+        code = 0
+        for line in done:
+            if isinstance(line, Error):
+                cli.say("oci-run", str(line))
+                code = code or line.code
+            else:
+                print(line, flush=True)
+        return code
 
     return run
 
@@ -196,18 +239,38 @@ def _run(args: Args, root: str) -> int:
 
 
 @_verb
-def _start(args: Args, root: str) -> None:
+def _start(args: Args, root: str) -> int | None:
+    import os
+
     from oci_tools.runtime import lifecycle
 
+    if args.attach or args.interactive or not os.path.exists(f"{root}/{args.id}/start.sock"):
+        from oci_tools.container import names, verbs
+        from oci_tools.errors import Error
+
+        if not args.root and names.policy(args.id):
+            seal.ensure()
+            return verbs.begin(args, root, args.id)
+        if args.attach or args.interactive:
+            raise Error("cannot attach to container", args.id, "the runtime's own verbs made it")
     lifecycle.start(root, args.id)
+    return None
 
 
 @_verb
 def _state(args: Args, root: str) -> None:
+    import os
+
     from oci_tools import document
     from oci_tools.runtime import lifecycle
 
-    print(document.dumps(lifecycle.query(root, args.id), indent=2).decode(), end="")
+    if not args.root and not os.path.isdir(os.path.join(root, args.id)):
+        from oci_tools.container import listing
+
+        shown = listing.state(root, args.id)
+    else:
+        shown = lifecycle.query(root, args.id)
+    print(document.dumps(shown, indent=2).decode(), end="")
 
 
 @_verb
@@ -278,24 +341,17 @@ def _features(args: Args, root: str) -> None:
 
 @_verb
 def _list(args: Args, root: str) -> None:
-    """One line for each container: id, status, pid, bundle, created."""
+    """One line for each container; without --root also those of people that do not run."""
     from oci_tools import document
-    from oci_tools.errors import Error
-    from oci_tools.runtime import lifecycle, state
+    from oci_tools.container import listing
 
-    found = []
-    for name in state.ids(root):
-        try:
-            found.append(lifecycle.query(root, name))
-        except Error:
-            continue  # removed meanwhile
+    found = listing.documents(root, people=not args.root)
     if args.format == "json":
         print(document.dumps(found).decode())
-    elif args.quiet:
-        print("".join(f"{each['id']}\n" for each in found), end="")
+    elif args.json:
+        print("".join(f"{document.dumps(each).decode()}\n" for each in found), end="")
     else:
-        fields = ("id", "status", "pid", "bundle", "created")
-        print("".join("\t".join(str(each[field]) for field in fields) + "\n" for each in found), end="")
+        print("".join(f"{line}\n" for line in listing.lines(found, "id" if args.quiet else args.fields)), end="")
 
 
 def _one_shot(args: Args) -> int:
@@ -334,7 +390,11 @@ _FORMAT = ("-f --format FORMAT", ("table", "json"), "table", "lines for people, 
 
 VERBS = {
     "create": _command("create", "make a container from a bundle, without starting it", "ID", _CREATE, _create),
-    "start": _command("start", "start a created container", "ID", (), _start),
+    "start": _command(
+        "start", "start a created container, or one that has ended and was kept", "ID",
+        (("-a --attach", "flag", False, "of one that 'new' made: stay with it as if it were run now"),
+         ("-i --interactive", "flag", False, "the same, with our standard input")), _start,
+    ),
     "run": _command(
         "run", "create, start, wait and delete a container of a bundle", "ID",
         (*_CREATE, ("-d --detach", "flag", False, "do not wait for it"),
@@ -359,6 +419,9 @@ VERBS = {
     "resume": _command("resume", "resume them", "ID", (), _resume),
     "ps": _command("ps", "list the processes of a container, by the host's pids", "ID", (_FORMAT,), _ps),
     "list": _command(
-        "list", "list containers", "", (_FORMAT, ("-q --quiet", "flag", False, "only ids")), _list,
+        "list", "list containers", "",
+        (_FORMAT, ("-q --quiet", "flag", False, "only ids"),
+         ("--fields LIST", "text", None, "columns: id, status, pid, bundle, created, owner, name, image, code"),
+         ("--json", "flag", False, "one JSON document a line")), _list,
     ),
 }  # fmt: skip

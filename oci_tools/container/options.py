@@ -74,6 +74,7 @@ OPTIONS: tuple[Option, ...] = (
     ("--device PATH[:PATH][:rwm]", "list", (), "let it use a device of the host"),
     ("--device-cgroup-rule RULE", "list", (), "allow devices by number: 'c 1:3 rwm'"),
     ("--stop-signal SIGNAL", "text", None, "the signal that asks the payload to end"),
+    ("--log-opt NAME=VALUE", "list", (), "of -d: max-size=SIZE of one file of the log (16m), max-file=N (4)"),
     ("--annotation NAME=VALUE", "list", (), "annotation of the specification"),
 )  # fmt: skip
 

@@ -1,13 +1,19 @@
-"""A container's directory, and its name.
+"""A container's directory.
 
     containers/ID/          mode 0700; ID is 64 hex digits
-        lock                held by the process that looks after the container
-        policy.json         {"version", "created", "image", "name", "rm"}
+        lock                held by the process that looks after the container, which writes its pid in it
+        policy.json         {"version", "created", "image", "name", "rm", "waits", "interactive", "log"}
         bundle/             config.json, rootfs, and of an overlay upper and work; or a link to a bundle
+        config.json         how the bundle of somebody else is run, if the container is kept
         hosts hostname resolv.conf
-        log/                stdout and stderr of a detached container
-        exit.json           {"version", "code", "finished"}, once it has ended and was kept
-    names/NAME              a link to ../containers/ID, made exclusively
+        start.json          {"version", "started"}, once it was started and is kept
+        io/                 the streams of a detached container: keeper.py
+        log/                what it wrote: log.py
+        exit.json           {"version", "code", "finished"}, once it has ended and was kept or is waited for
+    names/NAME              names.py
+
+Who reads in it (`wait`, `logs`, `cp`) holds the directory itself with a shared lock: one that is to
+be removed when it ends gives them a moment to read what they came for.
 
 A container that is to be removed when it ends, and whose process was killed, is removed by a later
 one-shot: its lock is free, and the runtime does not know it as running.
@@ -18,9 +24,9 @@ from __future__ import annotations
 import os
 import time
 
-from oci_tools import bundle as bundles
 from oci_tools import document, fs
-from oci_tools.errors import Busy, Error, Usage
+from oci_tools.container import names
+from oci_tools.errors import Busy, Error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,47 +34,71 @@ if TYPE_CHECKING:
 
 VERSION = 1
 HALF_MADE = 600  # seconds after which a container without policy was not left a moment ago
-_NAME = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-")
+GRACE = 10.0  # seconds in which who waits for a container's end can read it before it is removed
 
 
 class Place:
-    """The directory of one container, held by its lock for a `with` block; removed at its end unless kept."""
+    """The directory of one container, held by its lock for a `with` block; removed at its end unless kept.
 
-    def __init__(self, image: str, name: str | None, keep: bool) -> None:
-        if name is not None and not is_name(name):
-            raise Usage("invalid container name", name, hint="letters, digits, '_', '.' and '-'")
-        self.id = os.urandom(32).hex()
-        self.path = f"{directory()}/{self.id}"
-        self.bundle = f"{self.path}/bundle"
-        self.name = name
+    keep  what becomes of it when the container has ended
+    left  it has become somebody else's to look after: the end of the block removes nothing
+    fresh it was made by this block
+    """
+
+    def __init__(self, image: str, name: str | None, keep: bool, more: dict[str, Any] | None = None) -> None:
+        if name is not None:
+            names.check(name)
+        self._have(os.urandom(32).hex())
         self.keep = keep
-        self._image = image
-        self._lock = fs.Lock(f"{self.path}/lock")
+        self.left = False
+        self.policy = {
+            "version": VERSION, "created": time.time_ns(), "image": image, "name": name, "rm": not keep,
+            **(more or {}),
+        }  # fmt: skip
+        self.fresh = True
+
+    def _have(self, container: str) -> None:
+        self.id = container
+        self.path = names.place(container)
+        self.bundle = f"{self.path}/bundle"
+
+    @classmethod
+    def again(cls, container: str, timeout: float | None = None) -> Place:
+        """The directory of a container that there is, to be held once nobody else does; never removed by an error."""
+        made = cls.__new__(cls)
+        made._have(container)
+        made.lock = fs.Lock(f"{made.path}/lock", timeout=timeout)
+        made.fresh = False
+        made.left = True
+        return made
 
     def __enter__(self) -> Place:
-        fs.make_private(directory())
-        os.mkdir(self.path, 0o700)
-        self._lock.__enter__()
+        if self.fresh:
+            fs.make_private(names.directory())
+            os.mkdir(self.path, 0o700)
+            self.lock = fs.Lock(f"{self.path}/lock")
+        self.lock.__enter__()
         try:
-            policy = {
-                "version": VERSION,
-                "created": time.time_ns(),
-                "image": self._image,
-                "name": self.name,
-                "rm": not self.keep,
-            }
-            self.write("policy.json", document.dumps(policy))
-            if self.name:
-                _take_name(self.name, self.id)
+            if self.fresh:
+                self.write("policy.json", document.dumps(self.policy))
+                if self.policy["name"]:
+                    names.take(self.policy["name"], self.id)
+            else:
+                self.policy = names.policy(self.id)
+                if not self.policy:
+                    raise Error("no such container", self.id, "it was removed meanwhile")
+                self.keep = not self.policy["rm"]
         except BaseException:
-            self.remove()
+            if self.fresh:
+                self.remove()
+            self.lock.__exit__()
             raise
         return self
 
     def __exit__(self, kind: object, *_: object) -> None:
-        if kind is not None or not self.keep:
+        if not self.left and (kind is not None or not self.keep):
             self.remove()
-        self._lock.__exit__()
+        self.lock.__exit__()
 
     def write(self, name: str, data: bytes, mode: int = 0o600) -> str:
         """Write a small file; what is lost with the power is of no use after it."""
@@ -81,58 +111,71 @@ class Place:
             os.close(fd)
         return path
 
+    def spec(self) -> dict[str, Any]:
+        """The specification that it is started with again."""
+        own = f"{self.path}/config.json"
+        spec: dict[str, Any] = document.load(own if os.path.exists(own) else f"{self.bundle}/config.json")
+        return spec
+
+    def begins(self) -> None:
+        """Say that this process looks after it, and that it is started now."""
+        os.pwrite(self.lock.fd, b"%-10d\n" % os.getpid(), 0)
+        if not self.keep and not self.policy.get("waits"):
+            return
+        try:
+            os.unlink(f"{self.path}/exit.json")
+        except FileNotFoundError:
+            pass
+        self.write("start.json", document.dumps({"version": VERSION, "started": time.time_ns()}))
+
     def ended(self, code: int) -> None:
-        """Record the end of a container that is kept."""
+        """Record the end of the container where somebody wants to know; of one that goes, give them a moment."""
+        whole = fs.Lock(self.path, timeout=0)
+        if not self.keep:
+            try:
+                return whole.__enter__().__exit__()
+            except Busy:
+                pass
         record = {"version": VERSION, "code": code, "finished": time.time_ns()}
         fs.write(f"{self.path}/exit.json", document.dumps(record), 0o600)
+        if not self.keep:
+            whole.timeout = GRACE
+            try:
+                whole.__enter__().__exit__()
+            except Busy:
+                pass
 
     def remove(self) -> None:
         """Remove everything of the container, its name first."""
-        remove(self.id, self.name)
+        remove(self.id)
 
 
-def directory() -> str:
-    """Where containers are."""
-    return f"{fs.root()}/containers"
-
-
-def is_name(text: str) -> bool:
-    """Whether a container may be called so: as docker says, [a-zA-Z0-9][a-zA-Z0-9_.-]+."""
-    return 1 < len(text) <= 255 and text[0] not in "_.-" and _NAME.issuperset(text)
-
-
-def _take_name(name: str, container: str) -> None:
-    names = fs.make_private(f"{fs.root()}/names")
-    for last in (False, True):
-        try:
-            return os.symlink(f"../containers/{container}", f"{names}/{name}")
-        except FileExistsError:
-            if not last:
-                sweep()
-                if not os.path.exists(f"{names}/{name}"):
-                    _unlink(f"{names}/{name}")
-    raise Error(
-        "container name is in use", name, f"by {os.path.basename(os.readlink(f'{names}/{name}'))[:12]}"
-    )
-
-
-def _unlink(path: str) -> None:
+def keeper(container: str) -> int:
+    """A pidfd of the process that looks after a container, -1 if there is none."""
+    path = f"{names.place(container)}/lock"
     try:
-        os.unlink(path)
-    except FileNotFoundError:
-        pass
+        with open(path, "rb", buffering=0) as file:
+            pidfd = os.pidfd_open(int(file.read() or b"0"))
+    except (OSError, ValueError):
+        return -1
+    try:
+        fs.Lock(path, timeout=0, make=False).__enter__().__exit__()
+    except Busy:
+        return pidfd
+    except Error:
+        pass  # it has gone
+    os.close(pidfd)
+    return -1
 
 
-def remove(container: str, name: str | None) -> None:
+def remove(container: str) -> None:
     """Remove a container's name, directory, and hold on layers."""
+    from oci_tools import bundle as bundles
+
+    name = names.policy(container).get("name")
     if name:
-        link = f"{fs.root()}/names/{name}"
-        try:
-            if os.readlink(link) == f"../containers/{container}":
-                os.unlink(link)
-        except OSError:
-            pass
-    path = f"{directory()}/{container}"
+        names.give_back(name, container)
+    path = names.place(container)
     fs.remove_tree(path)
     bundles.release(f"{path}/bundle")
 
@@ -142,29 +185,20 @@ def sweep(runtime: str | None = None) -> None:
     from oci_tools.runtime import lifecycle, state
 
     root = runtime or f"{fs.run()}/runtime"
-    for container in _others():
-        path = f"{directory()}/{container}"
+    for container in names.listed(names.directory()):
+        path = names.place(container)
         try:
             age = time.time() - os.stat(path).st_mtime
             with fs.Lock(f"{path}/lock", timeout=0):
                 # One that was left half-made has no policy; it may be a moment old, and not yet locked.
                 known = os.path.exists(f"{path}/policy.json")
-                policy: dict[str, Any] = (
-                    document.load(f"{path}/policy.json") if known else {"rm": age > HALF_MADE}
-                )
-                if not policy.get("rm"):
+                policy: dict[str, Any] = names.policy(container) if known else {"rm": age > HALF_MADE}
+                if not policy.get("rm") or (policy.get("waits") and not names.was_started(container)):
                     continue
                 if os.path.exists(state.directory(root, container)):
                     if lifecycle.query(root, container)["status"] == "running":
                         continue
                     lifecycle.delete(root, container, force=True)
-                remove(container, policy.get("name"))
+                remove(container)
         except (Busy, Error, OSError):
             continue  # in use, or being made or removed by somebody
-
-
-def _others() -> list[str]:
-    try:
-        return os.listdir(directory())
-    except FileNotFoundError:
-        return []

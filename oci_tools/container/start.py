@@ -13,19 +13,22 @@ from __future__ import annotations
 import os
 
 from oci_tools import bundle as bundles
-from oci_tools import fs
-from oci_tools.container import files, mounts, options, place, security
+from oci_tools import document, fs
+from oci_tools.container import ending, files, keeper, log, mounts, names, options, place, security
 from oci_tools.container.host import Host
 from oci_tools.errors import Error, Usage
-from oci_tools.runtime import check, launch, lifecycle
+from oci_tools.runtime import check, launch, lifecycle, state
 from oci_tools.runtime import spec as specs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from oci_tools.cli import Args
     from oci_tools.container.place import Place
+
+    Then = Callable[[Place, dict[str, Any], Args], Any]
     from oci_tools.runtime.user import Read
 
 
@@ -34,26 +37,67 @@ def one_shot(args: Args) -> int:
     _check(args)
     word = _word(args)
     try:
-        return (_bundle if is_bundle(word) else _image)(word, args)
+        code: int = (_bundle if is_bundle(word) else _image)(word, args, _run)
+        return code
     finally:
         place.sweep(_states(args))
 
 
-def _bundle(word: str, args: Args) -> int:
-    with place.Place(word, args.name, _keeps(args)) as held:
-        return _run(held, _of_bundle(os.path.abspath(word), held, args), args)
+def new(args: Args) -> str:
+    """Make a container of an image or bundle without starting it; its ID."""
+    word = _word(args)
+    made: str = (_bundle if is_bundle(word) else _image)(word, args, _leave)
+    return made
 
 
-def _image(word: str, args: Args) -> int:
+def again(root: str, container: str, attached: bool, interactive: bool) -> int:
+    """Start a container that was made before, or has ended; with `attached`, stay with it: its exit code.
+
+    What is `interactive` gets our standard input.
+    """
+    if names.exit_code(container) is None and ending.payload(root, container) >= 0:
+        raise Error("cannot start an already running container", container)
+    with place.Place.again(container) as held:
+        if os.path.exists(state.directory(root, container)):
+            if lifecycle.query(root, container)["status"] != "stopped":
+                raise Error("cannot start an already running container", container)
+            lifecycle.delete(root, container, force=True)
+        spec = held.spec()
+        if not attached:
+            keeper.start(root, held, spec)
+            return 0
+        held.left = held.keep
+        if not interactive:
+            _no_input()
+        return _stay(root, held, spec)
+
+
+def _bundle(word: str, args: Args, then: Then) -> Any:
+    with place.Place(word, args.name, _keeps(args), _more(args, then)) as held:
+        spec = _of_bundle(os.path.abspath(word), held, args)
+        if held.keep or then is _leave:
+            held.write("config.json", document.dumps(spec))
+        return then(held, spec, args)
+
+
+def _image(word: str, args: Args, then: Then) -> Any:
     from oci_tools.container import image as images
     from oci_tools.image.source import Source
 
     word = images.bring(word, args.pull, args.platform)
-    with place.Place(word, args.name, _keeps(args)) as held:
+    with place.Place(word, args.name, _keeps(args), _more(args, then)) as held:
         with Source(word) as source:
             found = bundles.Image(source.layout, source.descriptor, args.platform, source.name)
             spec = _of_image(found, held, args)
-        return _run(held, spec, args)
+        return then(held, spec, args)
+
+
+def _more(args: Args, then: Then) -> dict[str, Any]:
+    """What policy.json says of a container that outlives this process."""
+    if then is not _leave and not args.detach:
+        return {}
+    waits = {"waits": True} if then is _leave else {}
+    return {**waits, "interactive": args.interactive, "log": log.options(args.log_opt)}
 
 
 def is_bundle(word: str) -> bool:
@@ -64,11 +108,7 @@ def is_bundle(word: str) -> bool:
 
 
 def _check(args: Args) -> None:
-    if args.detach and args.tty:
-        raise Error("cannot use -d with -t", None, "not supported yet")
-    if args.detach and args.interactive:
-        raise Error("cannot use -d with -i", None, "not supported yet")
-    if args.interactive and args.tty and not os.isatty(0):
+    if args.interactive and args.tty and not args.detach and not os.isatty(0):
         raise Error("cannot use -i with -t", None, "standard input is not a terminal")
     if args.interactive and args.image == "-":
         raise Usage("-i and - both want standard input")
@@ -87,7 +127,7 @@ def _word(args: Args) -> str:
 
 
 def _keeps(args: Args) -> bool:
-    return bool(args.detach) if args.rm is None else not args.rm
+    return bool(getattr(args, "detach", True)) if args.rm is None else not args.rm
 
 
 # -- the plan --------------------------------------------------------------------------------
@@ -190,15 +230,24 @@ def _add_files(spec: dict[str, Any], held: Place, args: Args, host: Host) -> Non
 def _run(held: Place, spec: dict[str, Any], args: Args) -> int:
     root = _states(args)
     if args.detach:
-        from oci_tools.container import detached
-
-        code: int = detached.run(root, held, spec)
-        return code
+        keeper.start(root, held, spec)
+        print(held.id)
+        return 0
     if not args.interactive:
         _no_input()
+    return _stay(root, held, spec)
+
+
+def _leave(held: Place, spec: dict[str, Any], args: Args) -> str:
+    held.left = True
+    return held.id
+
+
+def _stay(root: str, held: Place, spec: dict[str, Any]) -> int:
+    """Run it in the foreground."""
+    held.begins()
     code = lifecycle.run(root, held.id, held.bundle, spec, launch.Options())
-    if held.keep:
-        held.ended(code)
+    held.ended(code)
     return code
 
 

@@ -11,6 +11,7 @@ first name has the content, times after `epoch` are `epoch`.  Sockets have no pl
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 
@@ -38,6 +39,7 @@ _KINDS = {
     stat.S_IFREG: "f", stat.S_IFDIR: "d", stat.S_IFLNK: "l", stat.S_IFCHR: "c", stat.S_IFBLK: "b",
     stat.S_IFIFO: "p",
 }  # fmt: skip
+_GONE = (errno.ENOENT, errno.ESTALE, errno.ELOOP, errno.ENOTDIR)
 HOST = (b"security.selinux", b"security.ima", b"security.evm", b"trusted.overlay.", b"user.overlay.")
 
 
@@ -48,6 +50,8 @@ class Packing:
     epoch   no time is later, in seconds since 1970; None: they are as they are
     single  the tree is a plain user's, for whom owners are remembered (`owner.py`)
     warn    hears what is left out
+    live    somebody may be writing in the tree: files are as long as they are when they are opened; and it is no
+            layer, in which names could be read as whiteouts
     newest  the newest time that was written, in nanoseconds
     before  says what a path was in the image that a plain user's tree was: links, fifos and devices can have no
             attribute in which their owner is remembered, and a device is an empty file without permissions
@@ -60,8 +64,10 @@ class Packing:
         epoch: int | None = None,
         single: bool = False,
         warn: Callable[[str], None] | None = None,
+        live: bool = False,
     ) -> None:
         self.writer = writer
+        self._live = live
         self.newest: int | None = None
         self.changed = False
         self.before: Callable[[bytes], Before | None] = lambda path: None
@@ -70,13 +76,19 @@ class Packing:
         self._warn = warn
         self._links: dict[tuple[int, int], bytes] = {}
 
-    def tree(self, rootfd: int, masks: Iterable[bytes] = (), only: bytes = b"") -> bool:
+    def tree(
+        self,
+        rootfd: int,
+        masks: Iterable[bytes] = (),
+        only: bytes = b"",
+        enters: Callable[[Found], bool] | None = None,
+    ) -> bool:
         """Write all of a tree, save its root, which is only the place where it lies; False if nothing was.
 
-        With `only` it is a path, what is in it, and the directories on the way.
+        With `only` it is a path, what is in it, and the directories on the way; `enters` as in `walk`.
         """
         masked, wanted, any_ = Masks(masks), Masks([only]) if only else None, False
-        for found in walk(rootfd):
+        for found in walk(rootfd, enters):
             way = bool(wanted) and only.startswith(found.path + b"/")
             if not masked.has(found.path) and (wanted is None or way or wanted.has(found.path)):
                 self.put(found)
@@ -97,11 +109,15 @@ class Packing:
                 if gone:
                     self.whiteout(path)
                 elif not path:
-                    self._write(path, b"", rootfd, os.fstat(rootfd))
+                    self.root(rootfd)
                 else:
                     at = tree.fd(nodes[-1])
                     self.put(Found(path, at, parts[-1], os.lstat(parts[-1], dir_fd=at)))
         return bool(planned)
+
+    def root(self, rootfd: int) -> None:
+        """Write what a tree's root itself is."""
+        self._write(b"", b"", rootfd, os.fstat(rootfd))
 
     def archive(self, stream: Any, limits: Limits, masks: Iterable[bytes] = ()) -> None:
         """Write the entries of another archive, compressed or not, anew and as they come."""
@@ -146,12 +162,16 @@ class Packing:
         """Write one name."""
         if stat.S_ISSOCK(found.seen.st_mode):
             self.warn(f"{quote(found.path)} is a socket and left out")
-        elif found.name.startswith(WHITEOUT):
+        elif found.name.startswith(WHITEOUT) and not self._live:
             raise Error("cannot pack", found.path, "the name would be read as a whiteout")
         else:
             try:
                 self._write(found.path, found.name, found.at, found.seen)
+            except BrokenPipeError:
+                raise  # not about the file: nobody reads the archive any more
             except OSError as error:
+                if self._live and error.errno in _GONE:
+                    return self.warn(f"{quote(found.path)} was replaced or removed meanwhile and is left out")
                 raise Error("cannot pack", found.path, error) from None
 
     def whiteout(self, path: bytes) -> None:
@@ -200,26 +220,46 @@ class Packing:
         whose: tuple[int, int, int],
         xattrs: dict[bytes, bytes],
     ) -> None:
-        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-        try:
-            fd = os.open(name, flags, dir_fd=at)
-        except OSError as error:
-            raise Error("cannot read", path, error) from None
+        fd = self._open(path, name, at)
         try:
             now = os.fstat(fd)
-            if (now.st_dev, now.st_ino, now.st_size) != (seen.st_dev, seen.st_ino, seen.st_size):
+            if (now.st_dev, now.st_ino) != (seen.st_dev, seen.st_ino):
+                raise OSError(errno.ESTALE, "it changed while it was read")
+            if now.st_size != seen.st_size and not self._live:
                 raise Error("cannot pack", path, "it changed while it was read")
-            self.writer.entry("f", path, *whose, mtime, size=seen.st_size, xattrs=xattrs)
-            left = seen.st_size
+            self.writer.entry("f", path, *whose, mtime, size=now.st_size, xattrs=xattrs)
+            left, short = now.st_size, False
             while left:
-                data = os.read(fd, min(left, 1 << 18))
+                data = b"" if short else os.read(fd, min(left, 1 << 18))
                 if not data:
-                    raise Error("cannot pack", path, "it changed while it was read")
+                    if not self._live:
+                        raise Error("cannot pack", path, "it changed while it was read")
+                    if not short:
+                        self.warn(f"{quote(path)} was cut off meanwhile: zeros are in place of its end")
+                    data, short = bytes(min(left, 1 << 18)), True
                 self.writer.data(data)
                 left -= len(data)
             self.writer.end()
         finally:
             os.close(fd)
+
+    def _open(self, path: bytes, name: bytes, at: int) -> int:
+        """Open a file; of a tree in use never a device that somebody has just put in its place."""
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        try:
+            if not self._live:
+                return os.open(name, flags, dir_fd=at)
+            held = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=at)
+            try:
+                if not stat.S_ISREG(os.fstat(held).st_mode):
+                    raise OSError(errno.ESTALE, "it changed while it was read")
+                return os.open(f"/proc/self/fd/{held}", flags & ~os.O_NOFOLLOW)
+            finally:
+                os.close(held)
+        except OSError as error:
+            if error.errno in _GONE:
+                raise
+            raise Error("cannot read", path, error) from None
 
 
 def _xattrs(path: bytes, follow: bool) -> dict[bytes, bytes]:

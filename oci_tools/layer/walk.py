@@ -5,7 +5,7 @@ is in it, and that before the directory's next sibling.  Archives are written in
 too, and two walks of it can be compared as they go, however large the trees are.
 
 Directories are opened one from the other without following links; however deep the tree is, few
-descriptors are open.
+descriptors are open.  What somebody else removes meanwhile is passed over.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from oci_tools.layer.tree import Dir, Tree
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 
 class Found:
@@ -36,8 +36,8 @@ class Found:
         return stat.S_ISDIR(self.seen.st_mode)
 
 
-def walk(rootfd: int) -> Iterator[Found]:
-    """Every name below a directory."""
+def walk(rootfd: int, enters: Callable[[Found], bool] | None = None) -> Iterator[Found]:
+    """Every name below a directory; not what is in directories which `enters` says no to."""
     with Tree(rootfd) as tree:
         levels = [(tree.root, b"", _names(tree, tree.root))]
         while levels:
@@ -47,14 +47,15 @@ def walk(rootfd: int) -> Iterator[Found]:
                 tree.forget(node)
                 continue
             name = names.pop()
-            at = tree.fd(node)
             try:
+                at = tree.fd(node)
                 seen = os.lstat(name, dir_fd=at)
             except FileNotFoundError:
-                continue  # somebody removed it meanwhile
+                continue
             path = prefix + name
-            yield Found(path, at, name, seen)
-            if stat.S_ISDIR(seen.st_mode):
+            found = Found(path, at, name, seen)
+            yield found
+            if stat.S_ISDIR(seen.st_mode) and (enters is None or enters(found)):
                 kid = Dir(name, node)
                 levels.append((kid, path + b"/", _names(tree, kid)))
 
@@ -63,6 +64,8 @@ def _names(tree: Tree, node: Dir) -> list[bytes]:
     """The names in a directory, the first one last."""
     try:
         found = os.listdir(b"/proc/self/fd/%d" % tree.fd(node))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
     except OSError as error:
         raise Error("cannot read directory", node.path() or b".", error) from None
     found.sort(reverse=True)

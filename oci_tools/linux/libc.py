@@ -44,14 +44,16 @@ _X86_64 = {
     "ioprio_set": 251, "keyctl": 250, "unshare": 272, "fstatfs": 138, "prlimit64": 302, "setns": 308,
     "sched_setattr": 314,
     "seccomp": 317, "bpf": 321, "execveat": 322, "set_mempolicy": 238, "syncfs": 306, "copy_file_range": 326,
-    "name_to_handle_at": 303, "add_key": 248, "memfd_create": 319, "renameat2": 316,
+    "name_to_handle_at": 303, "add_key": 248, "memfd_create": 319, "renameat2": 316, "inotify_init1": 294,
+    "inotify_add_watch": 254,
 }  # fmt: skip
 _GENERIC = {
     "ptrace": 117, "personality": 92, "pivot_root": 41, "prctl": 167, "setrlimit": 164, "mount": 40,
     "umount2": 39, "sethostname": 161, "setdomainname": 162, "capget": 90, "capset": 91,
     "ioprio_set": 30, "keyctl": 219, "unshare": 97, "fstatfs": 44, "prlimit64": 261, "setns": 268, "sched_setattr": 274,
     "seccomp": 277, "bpf": 280, "execveat": 281, "set_mempolicy": 237, "syncfs": 267, "copy_file_range": 285,
-    "name_to_handle_at": 264, "add_key": 217, "memfd_create": 279, "renameat2": 276,
+    "name_to_handle_at": 264, "add_key": 217, "memfd_create": 279, "renameat2": 276, "inotify_init1": 26,
+    "inotify_add_watch": 27,
 }  # fmt: skip
 _NEW = {
     "open_tree": 428, "move_mount": 429, "fsopen": 430, "fsconfig": 431, "fsmount": 432, "fspick": 433,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 from struct import pack, unpack
 
@@ -38,6 +39,8 @@ PR_CAP_AMBIENT_CLEAR_ALL = 4
 CLOSE_RANGE_CLOEXEC = 4
 AT_EMPTY_PATH = 0x1000
 NS_GET_NSTYPE = 0xB703
+PIDFD_GET_INFO = 0xC040FF0B  # of the first struct pidfd_info, 64 bytes (include/uapi/linux/pidfd.h)
+PIDFD_INFO_EXIT = 8
 
 SIGCHLD = 17
 
@@ -72,6 +75,17 @@ def setns(fd: int, nstype: int = 0) -> None:
 
 def pidfd_send_signal(pidfd: int, signum: int) -> None:
     libc.call("pidfd_send_signal", pidfd, signum, None, 0)
+
+
+def pidfd_exit_status(pidfd: int) -> int | None:
+    """The wait status of a process that its parent, whoever that was, has reaped; None before Linux 6.15."""
+    info = bytearray(pack("Q56x", PIDFD_INFO_EXIT))
+    try:
+        fcntl.ioctl(pidfd, PIDFD_GET_INFO, info)
+    except OSError:
+        return None
+    mask, status = unpack("Q52xi", info)
+    return status if mask & PIDFD_INFO_EXIT else None
 
 
 def close_range(first: int, last: int = 0xFFFFFFFF, flags: int = 0) -> None:

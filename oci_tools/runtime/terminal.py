@@ -88,7 +88,7 @@ class Relay:
             import termios
 
             self.saved = termios.tcgetattr(0)
-            _raw(termios, self.saved)
+            raw(termios, self.saved)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -172,7 +172,7 @@ class Relay:
             self.master, self.polled = -1, False
 
 
-def _raw(termios: Any, saved: list[Any]) -> None:
+def raw(termios: Any, saved: list[Any]) -> None:
     """cfmakeraw(3) on stdin; Python's `tty` module imports `enum` to say the same."""
     mode = [*saved[:6], list(saved[6])]
     mode[0] &= ~(

@@ -286,17 +286,6 @@ def containers(tmp_path):
     return sorted((tmp_path / "root/containers").iterdir()) if (tmp_path / "root/containers").exists() else []
 
 
-def remove(oci, tmp_path, name):
-    from oci_tools.container import place
-
-    os.environ["OCI_ROOT"] = str(tmp_path / "root")
-    try:
-        for each in containers(tmp_path):
-            place.remove(each.name, name)
-    finally:
-        del os.environ["OCI_ROOT"]
-
-
 def test_kept(run, oci, tmp_path):
     run("--rm=false", "busybox", "sh", "-c", "echo x > /new; exit 4", code=4)
     (kept,) = containers(tmp_path)
@@ -304,7 +293,7 @@ def test_kept(run, oci, tmp_path):
     assert (kept / "bundle/upper/new").read_text() == "x\n"
     assert kept.stat().st_mode & 0o777 == 0o700
     assert list((tmp_path / "run/runtime").iterdir()) == []
-    remove(oci, tmp_path, None)
+    oci("run", "rm", kept.name)
 
 
 def test_a_name_is_taken_once(run, oci, tmp_path):
@@ -323,36 +312,23 @@ def test_a_name_is_taken_once(run, oci, tmp_path):
         assert "invalid container name" in run("--name", bad, "busybox", "true", code=2).stderr
 
 
-def ended(tmp_path, container):
-    path = tmp_path / "root/containers" / container / "exit.json"
-    for _ in range(500):
-        if path.exists():
-            return json.loads(path.read_text())["code"]
-        time.sleep(0.01)  # what has no descriptor to wait on for somebody who is not the parent
-    raise AssertionError("it does not end")
-
-
 def test_detached(run, oci, tmp_path):
     container = run(
         "-d", "--name", "web", "busybox", "sh", "-c", "echo out; echo err >&2; exit 3"
     ).stdout.strip()
     assert len(container) == 64
-    assert ended(tmp_path, container) == 3
-    place = tmp_path / "root/containers" / container
-    assert (place / "log/stdout").read_text() == "out\n" and (place / "log/stderr").read_text() == "err\n"
-    while list((tmp_path / "run/runtime").iterdir()):
-        time.sleep(0.01)
-    remove(oci, tmp_path, "web")
+    assert oci("run", "wait", "web").stdout == "3\n"
+    told = oci("run", "logs", "web")
+    assert (told.stdout, told.stderr) == ("out\n", "err\n")
+    oci("run", "rm", "web")
 
 
 def test_detached_and_known_to_the_runtime(run, oci, tmp_path):
     container = run("-d", "busybox", "sleep", "1000").stdout.strip()
     assert json.loads(oci("run", "state", container).stdout)["status"] == "running"
     oci("run", "kill", container, "KILL")
-    assert ended(tmp_path, container) == 137
-    while list((tmp_path / "run/runtime").iterdir()):
-        time.sleep(0.01)
-    remove(oci, tmp_path, None)
+    assert oci("run", "wait", container).stdout == "137\n"
+    oci("run", "rm", container)
 
 
 def test_detached_that_cannot_start(run):

@@ -1,0 +1,165 @@
+"""`attach`: what a detached container writes from now on, and what we type to it.
+
+Its output is followed in its log, so that nobody who reads slowly holds it up and nothing gets lost; its
+input goes into the FIFO that `keeper.py` draws.  With a terminal, ctrl-p ctrl-q leaves it alone again.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+
+from oci_tools import fs
+from oci_tools.container import ending, log, names, output
+from oci_tools.errors import Error
+from oci_tools.linux import inotify, process, tty
+from oci_tools.runtime import enter, foreground, terminal
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Self
+
+KEYS = b"\x10\x11"  # ctrl-p ctrl-q
+_SIGWINCH = 28
+_CHUNK = 1 << 16
+
+
+def attach(root: str, container: str, typing: bool) -> int:
+    """Until the container has ended: its exit code; 0 once the keys are typed."""
+    with ending.Ending(root, container) as watched:
+        io = f"{names.place(container)}/io"
+        if watched.pidfd < 0 or watched.keeper < 0 or not os.path.isdir(io):
+            running = "it runs in the foreground of another process" if watched.pidfd >= 0 else "it is not running"
+            raise Error("cannot attach to container", container, running)
+        has_terminal = bool(enter.configuration(root, container)["process"].get("terminal"))
+        typing = typing and bool(names.policy(container).get("interactive"))
+        directory = log.need(f"{names.place(container)}/log", container)
+        watched.watch.add(directory, inotify.IN_MODIFY | inotify.IN_CREATE | inotify.IN_MOVED_TO)
+        with log.Reader(directory) as reader, foreground.Signals() as signals, _Input(io, typing, has_terminal) as ours:
+            for _ in reader.tail(0):
+                pass
+            if not _follow(watched, reader, signals, ours):
+                return 0
+        code = watched.code()
+    if code is None:
+        raise Error("the exit code is not known", container, "nobody was there when it ended")
+    return code
+
+
+def _follow(watched: ending.Ending, reader: log.Reader, signals: foreground.Signals, ours: _Input) -> bool:
+    """Until it has ended, or we leave it: False."""
+    shown = output.Shown()
+    while True:
+        over = watched.over
+        shown.write(reader.lines())
+        if over:
+            return True
+        ready = watched.turn({signals.fileno(): select.POLLIN, **ours.interests()})
+        if signals.fileno() in ready:
+            for number in signals.numbers():
+                if number == _SIGWINCH and ours.has_terminal:
+                    ours.resize()
+                elif watched.pidfd >= 0:
+                    _forward(watched.pidfd, number)
+        if not ours.turn(ready):
+            return False
+
+
+def _forward(pidfd: int, number: int) -> None:
+    try:
+        process.pidfd_send_signal(pidfd, number)
+    except OSError:
+        pass  # it has just ended
+
+
+class _Input:
+    """Our standard input on its way to the container; our terminal is raw while the `with` block lasts."""
+
+    def __init__(self, io: str, typing: bool, has_terminal: bool) -> None:
+        self._io = io
+        self._open = typing
+        self.has_terminal = has_terminal
+        self._fifo = -1
+        self._held = b""  # what the container does not take yet
+        self._key = b""  # the first of the keys
+        self._saved: Any = None
+
+    def __enter__(self) -> Self:
+        if self._open:
+            try:
+                self._fifo = os.open(f"{self._io}/stdin", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            except OSError:
+                self._open = False  # somebody has closed it
+        if self.has_terminal:
+            if self._open and terminal.is_terminal():
+                import termios
+
+                self._saved = termios.tcgetattr(0)
+                terminal.raw(termios, self._saved)
+            self.resize()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._saved is not None:
+            import termios
+
+            termios.tcsetattr(0, termios.TCSADRAIN, self._saved)
+        if self._fifo >= 0:
+            os.close(self._fifo)
+
+    def resize(self) -> None:
+        for fd in (0, 1, 2):
+            try:
+                rows, columns = tty.size(fd)
+            except OSError:
+                continue
+            return self._tell(b"resize %d %d\n" % (rows, columns))
+
+    def _tell(self, line: bytes) -> None:
+        try:
+            fd = os.open(f"{self._io}/ctl", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            try:
+                fs.write_all(fd, line)
+            finally:
+                os.close(fd)
+        except OSError:
+            pass  # nobody looks after it any more
+
+    def interests(self) -> dict[int, int]:
+        if self._held:
+            return {self._fifo: select.POLLOUT}
+        return {0: select.POLLIN} if self._open else {}
+
+    def turn(self, ready: dict[int, int]) -> bool:
+        """Move what is ready; False if the keys to leave were typed."""
+        if 0 in ready and self._open and not self._held:
+            try:
+                data = self._key + os.read(0, _CHUNK)
+            except OSError:
+                data = self._key
+            if data == self._key:
+                self._end()
+                return True
+            self._key = b""
+            if self._saved is not None:
+                data, found, _ = data.partition(KEYS)
+                if found:
+                    return False
+                if data.endswith(KEYS[:1]):
+                    self._key, data = KEYS[:1], data[:-1]
+            self._held = data
+        if self._held:
+            try:
+                self._held = self._held[os.write(self._fifo, self._held) :]
+            except BlockingIOError:
+                pass
+            except OSError:  # it does not read any more
+                self._held, self._open = b"", False
+        return True
+
+    def _end(self) -> None:
+        """Our input is at its end: so is the container's, if it is no terminal."""
+        self._open = False
+        self._tell(b"close\n")
+        os.close(self._fifo)
+        self._fifo = -1

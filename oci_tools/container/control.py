@@ -1,0 +1,60 @@
+"""The end of a container, seen from outside: `stop` and `rm`."""
+
+from __future__ import annotations
+
+import os
+
+from oci_tools.container import ending, names, place
+from oci_tools.container.options import STOP_SIGNAL
+from oci_tools.errors import Busy, Error
+from oci_tools.runtime import lifecycle, signals
+from oci_tools.runtime import state as states
+
+_GRACE = 10.0  # seconds in which a process that looks after a container should be done with its end
+
+
+def stop(root: str, container: str, signal: str | None, seconds: int) -> None:
+    """Ask it to end, kill it if it does not; of one that does not run it is no error."""
+    with ending.Ending(root, container) as watched:
+        if watched.pidfd < 0:
+            return
+        number = signals.number(signal or _stop_signal(root, container))
+        try:
+            paused = lifecycle.query(root, container)["status"] == "paused"
+            lifecycle.kill(root, container, number)
+            if paused:
+                lifecycle.freeze(root, container, False)
+            if not watched.ends(None if seconds < 0 else seconds):
+                lifecycle.kill(root, container, 9)
+        except Error:
+            if not watched.ends(0):
+                raise  # it has not just ended by itself
+        watched.code()
+
+
+def _stop_signal(root: str, container: str) -> str:
+    said = states.load(root, container).get("annotations") or {}
+    return str(said.get(STOP_SIGNAL) or "TERM")
+
+
+def remove(root: str, container: str, force: bool) -> None:
+    """Remove a container with all that it wrote."""
+    runs = os.path.isdir(states.directory(root, container))
+    if runs and not force:
+        current = lifecycle.query(root, container)["status"]
+        if current != "stopped":
+            raise Error("cannot remove container", container, f"it is {current}", "oci-run stop, or -f")
+    if runs:
+        lifecycle.delete(root, container, force=True)
+    if not os.path.isdir(names.place(container)):
+        return
+    try:
+        with place.Place.again(container, _GRACE) as held:
+            if os.path.isdir(states.directory(root, container)):
+                raise Error("cannot remove container", container, "it was started meanwhile")
+            held.remove()
+    except Busy:
+        raise Busy("cannot remove container", container, "another process looks after it") from None
+    except Error:
+        if os.path.isdir(names.place(container)):
+            raise  # else it has removed itself

@@ -1,0 +1,183 @@
+"""What containers are called: names of their own, and what a verb's word means; and what is written of them.
+
+    names/NAME              a link to ../containers/ID, made exclusively
+    names                   locked by whoever renames
+
+A word is a whole ID, a NAME, or the beginning of just one ID (contracts.md, "Names"), in this order; IDs
+are those of containers/ and those that the runtime knows, which has no names.
+"""
+
+from __future__ import annotations
+
+import os
+
+from oci_tools import document, fs
+from oci_tools.errors import Error, Usage
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+_NAME = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-")
+
+
+def directory() -> str:
+    """Where containers are."""
+    return f"{fs.root()}/containers"
+
+
+def place(container: str) -> str:
+    """The directory of a container, whether it exists or not."""
+    return f"{directory()}/{container}"
+
+
+def ids() -> list[str]:
+    """Every container that has a directory."""
+    return sorted(listed(directory()))
+
+
+def listed(path: str) -> list[str]:
+    try:
+        return os.listdir(path)
+    except FileNotFoundError:
+        return []
+
+
+# -- what a word means -------------------------------------------------------------------------
+
+
+def find(word: str, runtime: str) -> str | None:
+    """The ID of the container that a word means, None if there is none; an Error if there are several.
+
+    runtime  where the runtime keeps the state of its containers
+    """
+    if not _NAME.issuperset(word) or not word or word[0] == ".":
+        return None  # no path gets in here
+    if os.path.isdir(place(word)) or os.path.isdir(f"{runtime}/{word}"):
+        return word
+    try:
+        found = os.path.basename(os.readlink(_link(word)))
+        if os.path.isdir(place(found)):
+            return found
+    except OSError:
+        pass
+    known = {each for each in (*listed(directory()), *listed(runtime)) if each.startswith(word)}
+    if len(known) > 1:
+        raise Error("ambiguous container", word, f"{len(known)} ids begin so")
+    return known.pop() if known else None
+
+
+def need(word: str, runtime: str) -> str:
+    """The ID that a word means; an Error if there is none."""
+    found = find(word, runtime)
+    if found is None:
+        raise Error("no such container", word)
+    return found
+
+
+def known(word: str, runtime: str, verb: str) -> str:
+    """The ID that a word means to a verb of the runtime, which does not know it as one; the word if nobody does."""
+    found = find(word, runtime)
+    if found is None:
+        return word
+    if verb not in ("start", "state") and not os.path.isdir(f"{runtime}/{found}"):
+        hint = "oci-run rm removes it" if verb == "delete" else "oci-run start starts it"
+        raise Error(f"cannot {verb} container", word, "it is not running", hint)
+    return found
+
+
+# -- what is written of them --------------------------------------------------------------------
+
+
+def policy(container: str) -> dict[str, Any]:
+    """What is to be done with a container of people; empty for one that only the runtime knows."""
+    try:
+        with open(f"{place(container)}/policy.json", "rb", buffering=0) as file:
+            known: dict[str, Any] = document.loads(file.read(), f"{place(container)}/policy.json")
+        return known
+    except FileNotFoundError:
+        return {}
+
+
+def exit_code(container: str) -> int | None:
+    """The code that a container of people ended with, if that is known."""
+    try:
+        with open(f"{place(container)}/exit.json", "rb", buffering=0) as file:
+            code: int = document.loads(file.read())["code"]
+        return code
+    except FileNotFoundError:
+        return None
+
+
+def was_started(container: str) -> bool:
+    """Whether a container that is kept, or waited to be started, was started at all."""
+    return os.path.exists(f"{place(container)}/start.json")
+
+
+# -- names -----------------------------------------------------------------------------------
+
+
+def check(text: str) -> None:
+    """Refuse what no container can be called."""
+    if not is_name(text):
+        raise Usage("invalid container name", text, hint="two or more letters, digits, '_', '.' and '-'")
+
+
+def is_name(text: str) -> bool:
+    """Whether a container may be called so: as docker says, [a-zA-Z0-9][a-zA-Z0-9_.-]+."""
+    return 1 < len(text) <= 255 and text[0] not in "_.-" and _NAME.issuperset(text)
+
+
+def take(name: str, container: str) -> None:
+    """Give a container a name that no other has."""
+    fs.make_private(f"{fs.root()}/names")
+    for last in (False, True):
+        try:
+            return os.symlink(f"../containers/{container}", _link(name))
+        except FileExistsError:
+            if not last:
+                from oci_tools.container import place as places
+
+                places.sweep()
+                if not os.path.exists(_link(name)):
+                    _unlink(_link(name))
+    raise Error("container name is in use", name, f"by {os.path.basename(os.readlink(_link(name)))[:12]}")
+
+
+def give_back(name: str, container: str) -> None:
+    """Take a container's name from it, if it is its own."""
+    try:
+        if os.readlink(_link(name)) == f"../containers/{container}":
+            os.unlink(_link(name))
+    except OSError:
+        pass
+
+
+def rename(container: str, name: str) -> None:
+    """Call a container otherwise, whatever state it is in; killed in between it has both names."""
+    check(name)
+    with fs.Lock(fs.make_private(f"{fs.root()}/names")):
+        known = policy(container)
+        if not known:
+            raise Error("cannot rename container", container, "it was made by the runtime's own verbs")
+        if known["name"] == name:
+            return
+        take(name, container)
+        try:
+            fs.write(f"{place(container)}/policy.json", document.dumps({**known, "name": name}), 0o600)
+        except Error:
+            give_back(name, container)
+            raise
+        if known["name"]:
+            give_back(known["name"], container)
+
+
+def _link(name: str) -> str:
+    return f"{fs.root()}/names/{name}"
+
+
+def _unlink(path: str) -> None:
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass
