@@ -132,30 +132,38 @@ class Side:
         text = os.fsdecode(self.path if path is None else path)
         return text if self.word is None else f"{self.word}:{text}"
 
-    def _open(self, path: bytes) -> int:
-        """A directory."""
-        if self._opened is None:
-            return os.open(path or b".", _DIRECTORY)
-        return fs.open_beneath(*self._opened.at(path, False), _DIRECTORY)
+    def _open(self, base: int, path: bytes) -> int:
+        """A directory of ours, or beneath `base`."""
+        return os.open(path or b".", _DIRECTORY) if base < 0 else fs.open_beneath(base, path, _DIRECTORY)
 
-    def _find(self, follow: bool) -> tuple[int, bytes, bytes]:
-        """Where its path leads: the directory it is in, that one's path, and its name there, empty for the directory.
+    def _find(self, follow: bool, write: bool = False) -> tuple[int, int, bytes, bytes]:
+        """Where its path leads: the directory it is in, the root beneath which that is found (-1: ours) by which
+        path, and its name there, empty for the directory.
 
         A link that it is itself is followed if told.
         """
-        path = self.path
+        base, path, opened = -1, self.path, self._opened
+        if opened:
+            base, path = opened.at(path, write)
         for _ in range(_LINKS_MAX):
             head, slash, name = path.rpartition(b"/")
             if name in (b"", b".", b".."):
-                return self._open(path), path, b""
+                head, slash, name = path, b"", b""
             head = head or slash
-            at = self._open(head)
+            at = self._open(base, head)
+            if opened and base == opened.fd:  # a link may have led to where something would be mounted
+                base, path = opened.at(opened.real(at) + b"/" + name, write)
+                if base != opened.fd:
+                    os.close(at)
+                    continue
+            if not name:
+                return at, base, head, b""
             try:
                 target = os.readlink(name, dir_fd=at) if follow else b""
             except OSError:
                 target = b""
             if not target:
-                return at, head, name
+                return at, base, head, name
             os.close(at)
             path = target if target.startswith(b"/") else (head + b"/" if head else b"") + target
         raise OSError(40, os.strerror(40))
@@ -165,7 +173,7 @@ class Side:
     def pack(self, stream: Any, follow: bool, warn: Warn, head: Callable[[bytes], Any] | None = None) -> None:
         """Write an archive of what is there; `head` is told first what it is, and the top name is TOP then."""
         try:
-            at, _, name = self._find(follow)
+            at, _, _, name = self._find(follow)
             seen = os.lstat(name, dir_fd=at) if name else os.fstat(at)
             if name and stat.S_ISDIR(seen.st_mode):
                 at = os.open(name, _DIRECTORY | os.O_NOFOLLOW, dir_fd=at)
@@ -176,13 +184,13 @@ class Side:
             head(b"f" if not directory else b"d" if self.name() else b"c")
         top = _TOP if head else self.name() if directory else b""
         single = bool(self._opened and self._opened.single)
-        writer = _Under(stream, top)
+        writer = _Under(stream, top, directory)
         packing = diff.Packing(writer, single=single, warn=warn, live=True)
         if directory:
             packing.root(at)
             packing.tree(at, enters=_enters(at))
         else:
-            packing.put(Found(_TOP if head else self.name(), at, name, seen))
+            packing.put(Found(self.name(), at, name, seen))
         writer.close()
 
     # -- as a target ---------------------------------------------------------------------------
@@ -192,10 +200,10 @@ class Side:
         from oci_tools.container.extract import Extraction, Target
 
         try:
-            at, path, name = self._find(follow=True)
+            at, base, path, name = self._find(follow=True, write=True)
             kind = _kind(at, name)
             if kind == "d":
-                path = path + b"/" + name if name and path else path or name
+                path = b"/".join(part for part in (path, name) if part)
             os.close(at)
             if source is None:
                 if kind != "d":
@@ -207,10 +215,10 @@ class Side:
                 raise OSError(20, "a directory cannot take the place of a file")
             else:
                 rename = name
-            if self._opened is None:
-                target = Target(self._open(path), b"", True)
+            if base < 0:
+                target = Target(self._open(base, path), b"", True)
             else:
-                target = Target(*self._opened.at(path, True), False)
+                target = Target(base, path, False)
         except OSError as error:
             raise Error("cannot copy to", self.says(), error) from None
         Extraction(target, owner, rename, warn).run(stream)
@@ -244,15 +252,16 @@ def _enters(rootfd: int) -> Callable[[Found], bool]:
 
 
 class _Under(Writer):
-    """Puts everything below one top name; without one, as it is."""
+    """Puts everything below one top name, or calls the one thing so; without one, as it is."""
 
-    def __init__(self, stream: Any, top: bytes) -> None:
+    def __init__(self, stream: Any, top: bytes, directory: bool) -> None:
         super().__init__(stream)
         self._top = top
+        self._directory = directory
 
     def entry(self, kind: str, name: bytes, *fields: Any, **more: Any) -> None:
         if self._top:
-            name = self._top if name == b"." else self._top + b"/" + name
+            name = self._top + b"/" + name if self._directory and name != b"." else self._top
             if kind == "h":
                 more["link"] = self._top + b"/" + more["link"]
         super().entry(kind, name, *fields, **more)

@@ -20,7 +20,7 @@ from oci_tools import compress, fs
 from oci_tools.errors import Error, quote
 from oci_tools.layer.limits import Limits
 from oci_tools.layer.tree import clean
-from oci_tools.linux.openat2 import RESOLVE_BENEATH, RESOLVE_IN_ROOT, RESOLVE_NO_SYMLINKS, openat2
+from oci_tools.linux.openat2 import RESOLVE_BENEATH, RESOLVE_IN_ROOT, RESOLVE_NO_SYMLINKS, RESOLVE_NO_XDEV, openat2
 from oci_tools.tar import Entry, Reader
 
 TYPE_CHECKING = False
@@ -141,6 +141,8 @@ class Extraction:
         at, name = self._target.directory(parts[:-1]), parts[-1]
         if entry.type == "d":
             return self._directory(parts, at)
+        if not self._target.strange:
+            _refuse_mounted(at, name)
         if entry.type == "f":
             _file(reader, at, name, entry)
             return False
@@ -175,6 +177,18 @@ class Extraction:
             if not stat.S_ISDIR(os.stat(parts[-1], dir_fd=at, follow_symlinks=False).st_mode):
                 self._target.directory(parts)  # a link to a directory will do, where links are followed
             return False
+
+
+def _refuse_mounted(at: int, name: bytes) -> None:
+    """What is mounted in another mount namespace than ours does not keep its place from being taken: it goes."""
+    try:
+        os.close(openat2(at, name, os.O_PATH | os.O_NOFOLLOW, 0, RESOLVE_BENEATH | RESOLVE_NO_XDEV))
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        if error.errno == errno.EXDEV:
+            raise OSError(errno.EBUSY, "it is mounted there") from None
+        raise
 
 
 def _beside() -> bytes:

@@ -116,6 +116,13 @@ class Rootfs:
             return self._bound(mounted["source"], b"/".join(parts[len(there) :]))
         return self.fd, b"/" + path
 
+    def real(self, fd: int) -> bytes:
+        """The path of a directory in a resting one, links resolved; of a running one it is not wanted."""
+        if not self._mounted:
+            return b""
+        top, path = (os.readlink(b"/proc/self/fd/%d" % each) for each in (self.fd, fd))
+        return path.removeprefix(top.rstrip(b"/"))
+
     def _bound(self, source: str, rest: bytes) -> tuple[int, bytes]:
         directory = os.path.isdir(source)
         try:
