@@ -119,10 +119,8 @@ class Lock:
 
     def __enter__(self) -> Self:
         try:
-            if not self.make or os.path.isdir(self.path):
-                self.fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-            else:
-                self.fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            how = os.O_RDONLY if os.path.isdir(self.path) else os.O_RDWR | (os.O_CREAT if self.make else 0)
+            self.fd = os.open(self.path, how | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         except OSError as error:
             raise Error("cannot lock", self.path, error) from None
         try:

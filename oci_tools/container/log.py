@@ -70,9 +70,13 @@ class Writer:
         os.close(self._fd)
 
     def _open(self) -> None:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
         self._fd = os.open(self.path, flags, 0o600)
         self._size = os.fstat(self._fd).st_size
+        last = os.pread(self._fd, _CHUNK, max(0, self._size - _CHUNK))
+        if last and not last.endswith(b"\n"):  # whoever wrote it was killed in a line
+            self._size -= len(last) - last.rfind(b"\n") - 1
+            self._cut()
 
     def write(self, stream: bytes, data: bytes) -> None:
         """Bytes that have just come from b"stdout" or b"stderr"."""

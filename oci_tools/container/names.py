@@ -33,7 +33,7 @@ def place(container: str) -> str:
 
 def ids() -> list[str]:
     """Every container that has a directory."""
-    return sorted(listed(directory()))
+    return sorted(name for name in listed(directory()) if name[0] != ".")
 
 
 def listed(path: str) -> list[str]:
@@ -61,7 +61,7 @@ def find(word: str, runtime: str) -> str | None:
             return found
     except OSError:
         pass
-    known = {each for each in (*listed(directory()), *listed(runtime)) if each.startswith(word)}
+    known = {each for each in (*ids(), *listed(runtime)) if each.startswith(word)}
     if len(known) > 1:
         raise Error("ambiguous container", word, f"{len(known)} ids begin so")
     return known.pop() if known else None

@@ -10,13 +10,15 @@
         io/                 the streams of a detached container: keeper.py
         log/                what it wrote: log.py
         exit.json           {"version", "code", "finished"}, once it has ended and was kept or is waited for
+    containers/.ID/         the same while it is being removed
     names/NAME              names.py
 
 Who reads in it (`wait`, `logs`, `cp`) holds the directory itself with a shared lock: one that is to
 be removed when it ends gives them a moment to read what they came for.
 
 A container that is to be removed when it ends, and whose process was killed, is removed by a later
-one-shot: its lock is free, and the runtime does not know it as running.
+one-shot: its lock is free, and the runtime does not know it as running.  What is removed loses its place first:
+nobody finds half a container, or makes a file in a directory that is being emptied.
 """
 
 from __future__ import annotations
@@ -49,6 +51,7 @@ class Place:
         if name is not None:
             names.check(name)
         self._have(os.urandom(32).hex())
+        self.lock = fs.Lock(f"{self.path}/lock")
         self.keep = keep
         self.left = False
         self.policy = {
@@ -67,16 +70,17 @@ class Place:
         """The directory of a container that there is, to be held once nobody else does; never removed by an error."""
         made = cls.__new__(cls)
         made._have(container)
-        made.lock = fs.Lock(f"{made.path}/lock", timeout=timeout)
+        made.lock = fs.Lock(f"{made.path}/lock", timeout=timeout, make=False)
         made.fresh = False
         made.left = True
         return made
 
     def __enter__(self) -> Place:
+        if not self.fresh and self.lock.fd >= 0:
+            return self
         if self.fresh:
             fs.make_private(names.directory())
             os.mkdir(self.path, 0o700)
-            self.lock = fs.Lock(f"{self.path}/lock")
         self.lock.__enter__()
         try:
             if self.fresh:
@@ -172,11 +176,15 @@ def remove(container: str) -> None:
     """Remove a container's name, directory, and hold on layers."""
     from oci_tools import bundle as bundles
 
-    name = names.policy(container).get("name")
+    path, away = names.place(container), f"{names.directory()}/.{container}"
+    try:
+        os.rename(path, away)
+    except FileNotFoundError:
+        return  # somebody else did it
+    name = names.policy(f".{container}").get("name")
     if name:
         names.give_back(name, container)
-    path = names.place(container)
-    fs.remove_tree(path)
+    fs.remove_tree(away)
     bundles.release(f"{path}/bundle")
 
 
@@ -188,15 +196,21 @@ def sweep(runtime: str | None = None) -> None:
     for container in names.listed(names.directory()):
         path = names.place(container)
         try:
-            age = time.time() - os.stat(path).st_mtime
-            with fs.Lock(f"{path}/lock", timeout=0):
-                # One that was left half-made has no policy; it may be a moment old, and not yet locked.
-                known = os.path.exists(f"{path}/policy.json")
-                policy: dict[str, Any] = names.policy(container) if known else {"rm": age > HALF_MADE}
+            # One that was left half-made or half-removed has no lock or no policy; it may be a moment old.
+            old = time.time() - os.stat(path).st_mtime > HALF_MADE
+            if not os.path.exists(f"{path}/lock"):
+                if old:
+                    fs.remove_tree(path)
+                continue
+            with fs.Lock(f"{path}/lock", timeout=0, make=False):
+                if container[0] == ".":
+                    fs.remove_tree(path)
+                    continue
+                policy = names.policy(container) or {"rm": old}
                 if not policy.get("rm") or (policy.get("waits") and not names.was_started(container)):
                     continue
                 if os.path.exists(state.directory(root, container)):
-                    if lifecycle.query(root, container)["status"] == "running":
+                    if lifecycle.query(root, container)["status"] in ("running", "paused"):
                         continue
                     lifecycle.delete(root, container, force=True)
                 remove(container)

@@ -76,7 +76,7 @@ class Rootfs:
     def __enter__(self) -> Self:
         pid = self._running()
         if pid is None and self._container and names.policy(self._container):
-            self._held = fs.Lock(f"{names.place(self._container)}/lock", timeout=0)
+            self._held = fs.Lock(f"{names.place(self._container)}/lock", timeout=0, make=False)
             try:
                 self._held.__enter__()
             except Busy:

@@ -11,12 +11,13 @@ ended, unless it is to be kept.
 from __future__ import annotations
 
 import os
+import time
 
 from oci_tools import bundle as bundles
 from oci_tools import document, fs
 from oci_tools.container import ending, files, keeper, log, mounts, names, options, place, security
 from oci_tools.container.host import Host
-from oci_tools.errors import Error, Usage
+from oci_tools.errors import Busy, Error, Usage
 from oci_tools.runtime import check, launch, lifecycle, state
 from oci_tools.runtime import spec as specs
 
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
 
     Then = Callable[[Place, dict[str, Any], Args], Any]
     from oci_tools.runtime.user import Read
+
+
+_LOOK = 0.1  # seconds after which to look again whether somebody else has started it
 
 
 def one_shot(args: Args) -> int:
@@ -55,9 +59,7 @@ def again(root: str, container: str, attached: bool, interactive: bool) -> int:
 
     What is `interactive` gets our standard input.
     """
-    if names.exit_code(container) is None and ending.payload(root, container) >= 0:
-        raise Error("cannot start an already running container", container)
-    with place.Place.again(container) as held:
+    with _free(root, container) as held:
         if os.path.exists(state.directory(root, container)):
             if lifecycle.query(root, container)["status"] != "stopped":
                 raise Error("cannot start an already running container", container)
@@ -70,6 +72,22 @@ def again(root: str, container: str, attached: bool, interactive: bool) -> int:
         if not interactive:
             _no_input()
         return _stay(root, held, spec)
+
+
+def _free(root: str, container: str) -> Place:
+    """Hold a container that does not run: once who looks after its end is done with it."""
+    deadline = time.monotonic() + fs.LOCK_TIMEOUT
+    while True:
+        pidfd = ending.payload(root, container) if names.exit_code(container) is None else -1
+        if pidfd >= 0:
+            os.close(pidfd)
+            raise Error("cannot start an already running container", container)
+        last = time.monotonic() > deadline
+        try:
+            return place.Place.again(container, timeout=_LOOK).__enter__()
+        except Busy:
+            if last:
+                raise Busy("cannot start container", container, "another process uses it") from None
 
 
 def _bundle(word: str, args: Args, then: Then) -> Any:

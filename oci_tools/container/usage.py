@@ -29,7 +29,12 @@ _UNLIMITED = 1 << 62  # v1 says a number that no machine has
 def lines(root: str, containers: list[str], once: bool) -> Iterator[str]:
     """A line for each container, or each that runs, every second; as long as one of them runs."""
     for container in containers:
-        state.load(root, container)
+        pidfd = ending.payload(root, container)
+        if pidfd < 0:
+            raise Error("cannot measure container", container, "it is not running")
+        os.close(pidfd)
+        if launch.groups_of(state.load(root, container)) is None:
+            raise Error("cannot measure container", container, "it has no cgroup")
     before: dict[str, tuple[int, int]] = {}
     last = False
     while not last:
