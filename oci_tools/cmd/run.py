@@ -259,17 +259,15 @@ def _start(args: Args, root: str) -> int | None:
 
 @_verb
 def _state(args: Args, root: str) -> None:
-    import os
-
     from oci_tools import document
     from oci_tools.runtime import lifecycle
 
-    if not args.root and not os.path.isdir(os.path.join(root, args.id)):
+    if args.root:  # an engine's own
+        shown = lifecycle.query(root, args.id)
+    else:
         from oci_tools.container import listing
 
         shown = listing.state(root, args.id)
-    else:
-        shown = lifecycle.query(root, args.id)
     print(document.dumps(shown, indent=2).decode(), end="")
 
 

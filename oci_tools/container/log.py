@@ -88,12 +88,23 @@ class Writer:
         if rest:
             text += head + b"P " + rest + b"\n"
         try:
-            if self._size and self._size + len(text) > self._limit:
-                self._rotate()
+            while text and self._size + len(text) > self._limit:
+                text = self._fill(text)
             fs.write_all(self._fd, text)
             self._size += len(text)
         except OSError:
             self._cut()
+
+    def _fill(self, text: bytes) -> bytes:
+        """Write the lines for which the file has room, at least one if it is empty, and begin another; the rest."""
+        cut = text.rfind(b"\n", 0, max(0, self._limit - self._size)) + 1
+        if not cut and not self._size:
+            cut = text.find(b"\n") + 1
+        fs.write_all(self._fd, text[:cut])
+        self._size += cut
+        if cut < len(text):
+            self._rotate()
+        return text[cut:]
 
     def _cut(self) -> None:
         """There is no room: leave no half line."""
@@ -167,11 +178,15 @@ class Reader:
     def tail(self, count: int) -> Iterator[Line]:
         """The last `count` lines of what there is now; then `lines` goes on."""
         kept: list[list[Line]] = []  # the pieces of each line
+        begun: dict[bytes, list[Line]] = {}
         for line in self.lines():
-            if kept and not kept[-1][-1].text.endswith(b"\n"):
-                kept[-1].append(line)
+            if line.stream in begun:
+                begun[line.stream].append(line)
             else:
                 kept.append([line])
+                begun[line.stream] = kept[-1]
+            if line.text.endswith(b"\n"):
+                del begun[line.stream]
             if len(kept) > 2 * count + 64:
                 del kept[: -count or None]
         for pieces in kept[-count:] if count else ():

@@ -133,8 +133,8 @@ def kill(root: str, name: str, signum: int, everyone: bool = False, entered: int
     if current not in ("created", "running", "paused"):
         raise Error("cannot kill container", name, "container not running")
     _signal(known, signum)
-    if current == "paused" and signum == 9 and groups is not None:
-        groups.freeze(False)  # cgroup v1: a frozen process does not even die
+    if current == "paused" and signum == 9:
+        _thaw(groups)
 
 
 def delete(root: str, name: str, force: bool = False) -> Error | None:
@@ -226,9 +226,7 @@ def _end(known: dict[str, Any]) -> None:
     try:
         if process.start_time(known["pid"]) == known["startTime"]:
             process.pidfd_send_signal(pidfd, 9)
-            groups = groups_of(known)
-            if groups is not None and groups.frozen():
-                groups.freeze(False)
+            _thaw(groups_of(known))
             poll = select.poll()
             poll.register(pidfd, select.POLLIN)
             poll.poll(10_000)
@@ -236,6 +234,17 @@ def _end(known: dict[str, Any]) -> None:
         pass
     finally:
         os.close(pidfd)
+
+
+def _thaw(groups: Cgroup | None) -> None:
+    """Let what is killed die: cgroup v1 keeps what is frozen even from that."""
+    if groups is None or not groups.frozen():
+        return
+    try:
+        groups.freeze(False)
+    except (Error, OSError):
+        if groups.processes():
+            raise  # it was not just removed by who looks after the container
 
 
 def _remove(root: str, known: dict[str, Any]) -> Error | None:

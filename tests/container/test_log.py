@@ -110,3 +110,9 @@ def test_options():
     for bad in ("max-size=0", "max-file=0", "max-file=x", "x=1", "max-file=9999", "max-size=x"):
         with pytest.raises(Usage):
             log.options([bad])
+
+
+def test_a_line_longer_than_a_file(directory):
+    with log.Writer(directory, size=100, files=2) as writer, log.Reader(directory) as reader:
+        writer.write(b"stdout", b"x" * 500 + b"\n" + b"y" * 500)
+        assert told(reader) == [(b"stdout", b"x" * 500 + b"\n"), (b"stdout", b"y" * 500)]

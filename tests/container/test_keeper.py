@@ -1,0 +1,137 @@
+"""Detached containers: what looks after them, and what if that is killed."""
+
+import json
+import os
+import select
+import subprocess
+import time
+
+import pytest
+
+pytestmark = pytest.mark.root
+
+
+def place(tmp_path):
+    (found,) = (tmp_path / "root/containers").iterdir()
+    return found
+
+
+def gone(pid):
+    """Wait until a process that is not our child has ended."""
+    try:
+        pidfd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    select.select([pidfd], [], [])
+    os.close(pidfd)
+
+
+def keeper(tmp_path):
+    return int((place(tmp_path) / "lock").read_text())
+
+
+def pid(oci, name):
+    return json.loads(oci("run", "state", name).stdout)["pid"]
+
+
+def test_both_streams_are_kept_to_the_last_byte(run):
+    run("-d", "--name", "web", "busybox", "sh", "-c", "seq 20000; echo err >&2; printf end; exit 3")
+    assert run("wait", "web").stdout == "3\n"
+    told = run("logs", "web")
+    assert told.stdout == "".join(f"{n}\n" for n in range(1, 20001)) + "end" and told.stderr == "err\n"
+    run("rm", "web")
+
+
+def test_what_it_leaves_running_does_not_keep_it(run):
+    run("-d", "--name", "web", "busybox", "sh", "-c", "sleep 1000 & echo x")
+    assert run("wait", "web").stdout == "0\n" and run("logs", "web").stdout == "x\n"
+    run("rm", "web")
+
+
+def test_the_callers_pipes_are_let_go(run):
+    """`ID=$(oci-run -d ...)` returns at once: what it waits for is the end of a pipe."""
+    done = run("-d", "--name", "web", "busybox", "sleep", "1000")
+    assert len(done.stdout) == 65 and not done.stderr
+    run("rm", "-f", "web")
+
+
+def test_removed_with_its_end_and_waited_for(run, oci, tmp_path):
+    run("-d", "--rm", "--name", "web", "busybox", "sleep", "1000")
+    waiting = [oci.start("run", "wait", "web", stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    for process in waiting:  # they hold its directory once they wait
+        oci.shell(f"until ls -l /proc/{process.pid}/fd | grep -q '{place(tmp_path)}$'; do :; done")
+    run("stop", "-t", "0", "web")
+    assert [process.communicate()[0] for process in waiting] == ["137\n", "137\n"]
+    while os.listdir(tmp_path / "root/containers"):
+        time.sleep(0.01)  # its directory cannot be waited for once it has lost its place
+
+
+def test_cannot_start(run, tmp_path):
+    assert run("-d", "--name", "web", "busybox", "nope", code=127).stderr.startswith('oci-run: exec: "nope"')
+    assert os.listdir(tmp_path / "root/containers") == []
+    made = run("new", "--name", "web", "busybox", "nope").stdout.strip()
+    assert run("start", "web", code=1).stderr.startswith('oci-run: exec: "nope"')
+    assert run("wait", made).stdout == "127\n"
+    run("rm", "web")
+
+
+def test_killed(run, oci, tmp_path):
+    """Its container lives on and loses nothing that fits a pipe; its code is the kernel's to tell, or unknown."""
+    run("-d", "--name", "web", "busybox", "sh", "-c", "mkfifo /gate; echo before; read x </gate; echo after; exit 7")
+    oci.shell(f"until grep -q before {place(tmp_path)}/log/log; do :; done")
+    os.kill(keeper(tmp_path), 9)
+    gone(keeper(tmp_path))
+    assert json.loads(run("state", "web").stdout)["status"] == "running"
+    assert "already running" in run("start", "web", code=1).stderr
+    assert "it is running" in run("rm", "web", code=1).stderr
+    waiting = oci.start("run", "wait", "web", stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    first = pid(oci, "web")
+    run("exec", "web", "sh", "-c", "until [ -p /gate ]; do :; done; echo x >/gate")
+    gone(first)
+    said, error = waiting.communicate()
+    assert (said, waiting.returncode) in (("7\n", 0), ("", 1)) and (said or "not known" in error)
+    assert "not known" in run("wait", "web", code=1).stderr
+    assert run("logs", "web").stdout == "before\n"
+    run("start", "web")  # again, with a new one
+    assert json.loads(run("state", "web").stdout)["status"] == "running"
+    run("rm", "-f", "web")
+
+
+def test_killed_of_one_that_is_to_go(run, oci, tmp_path):
+    run("-d", "--rm", "busybox", "sleep", "1000")
+    container = place(tmp_path).name
+    os.kill(keeper(tmp_path), 9)
+    first = pid(oci, container)
+    run("busybox", "true")
+    assert place(tmp_path).name == container, "it still runs"
+    run("kill", container, "KILL")
+    gone(first)
+    run("busybox", "true")
+    assert os.listdir(tmp_path / "root/containers") == []
+
+
+def test_signals_are_not_the_keepers(run, tmp_path):
+    run("-d", "--name", "web", "busybox", "sleep", "1000")
+    for number in (1, 2, 3, 15):
+        os.kill(keeper(tmp_path), number)
+    assert json.loads(run("state", "web").stdout)["status"] == "running"
+    run("stop", "-t", "0", "web")
+    assert run("wait", "web").stdout == "137\n"
+    run("rm", "web")
+
+
+def test_the_log_is_bounded(run, tmp_path):
+    run("-d", "--name", "web", "--log-opt", "max-size=10k", "--log-opt", "max-file=3", "busybox", "seq", "100000")
+    assert run("wait", "web").stdout == "0\n"
+    files = sorted((place(tmp_path) / "log").iterdir())
+    assert [file.name for file in files] == ["log", "log.1", "log.2"]
+    assert sum(file.stat().st_size for file in files) <= 3 * 10240
+    assert run("logs", "-n", "1", "web").stdout == "100000\n"
+    assert "invalid value for --log-opt" in run("-d", "--log-opt", "x=1", "busybox", "true", code=2).stderr
+    run("rm", "web")
+
+
+def test_a_plain_user(plain_run):
+    plain_run("-d", "--name", "web", "busybox", "sh", "-c", "echo x; exit 4")
+    assert plain_run("wait", "web").stdout == "4\n" and plain_run("logs", "web").stdout == "x\n"
+    plain_run("rm", "web")
