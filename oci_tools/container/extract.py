@@ -111,8 +111,10 @@ class Extraction:
                 except OSError as error:
                     raise Error("cannot copy to", b"/".join(parts), error) from None
             for parts, entry in reversed(later):  # what is put into a directory changes its time
-                at = self._target.directory(parts[:-1])
-                _settle(at, parts[-1], entry)
+                try:
+                    _settle(self._target.directory(parts[:-1]), parts[-1], entry)
+                except OSError as error:  # somebody took it away meanwhile
+                    raise Error("cannot copy to", b"/".join(parts), error) from None
             reader.drain()
         finally:
             os.umask(umask)

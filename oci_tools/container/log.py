@@ -237,8 +237,10 @@ def since(text: str) -> bytes:
             return stamp(int(float(text) * 1_000_000_000))
         from datetime import datetime
 
-        when = datetime.fromisoformat(text)
-        return stamp(int(when.timestamp()) * 1_000_000_000 + when.microsecond * 1000)
+        whole, point, rest = text.partition(".")
+        digits = rest[: len(rest) - len(rest.lstrip("0123456789"))]  # datetime knows no nanoseconds
+        when = datetime.fromisoformat(whole + rest[len(digits) :] if digits else text)
+        return stamp(int(when.timestamp()) * 1_000_000_000 + int(digits[:9].ljust(9, "0")))
     except (ValueError, OverflowError):
         hint = "2026-01-02T03:04:05Z, seconds since 1970, or 10m for ten minutes ago"
         raise Usage("invalid time", text, hint=hint) from None

@@ -40,6 +40,7 @@ _KINDS = {
     stat.S_IFIFO: "p",
 }  # fmt: skip
 _GONE = (errno.ENOENT, errno.ESTALE, errno.ELOOP, errno.ENOTDIR)
+_MADE_UP = 16 << 20  # bytes
 HOST = (b"security.selinux", b"security.ima", b"security.evm", b"trusted.overlay.", b"user.overlay.")
 
 
@@ -227,8 +228,11 @@ class Packing:
                 raise OSError(errno.ESTALE, "it changed while it was read")
             if now.st_size != seen.st_size and not self._live:
                 raise Error("cannot pack", path, "it changed while it was read")
-            self.writer.entry("f", path, *whose, mtime, size=now.st_size, xattrs=xattrs)
-            left, short = now.st_size, False
+            early = b"" if now.st_size or not self._live else _made_up(fd)
+            size = now.st_size or len(early)
+            self.writer.entry("f", path, *whose, mtime, size=size, xattrs=xattrs)
+            self.writer.data(early)
+            left, short = size - len(early), False
             while left:
                 data = b"" if short else os.read(fd, min(left, 1 << 18))
                 if not data:
@@ -260,6 +264,17 @@ class Packing:
             if error.errno in _GONE:
                 raise
             raise Error("cannot read", path, error) from None
+
+
+def _made_up(fd: int) -> bytes:
+    """What can be read at once of a file that says that it is empty: those of procfs are not."""
+    found = b""
+    try:
+        while len(found) < _MADE_UP and (data := os.read(fd, 1 << 18)):
+            found += data
+    except BlockingIOError:
+        pass
+    return found
 
 
 def _xattrs(path: bytes, follow: bool) -> dict[bytes, bytes]:
