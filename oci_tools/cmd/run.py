@@ -101,9 +101,9 @@ def _command_of(one_shot: bool, people: bool) -> cli.Command:
     """The command's declaration; the runtime's verbs start without the many options of people's."""
     default, verbs = None, VERBS
     if people:
-        from oci_tools.container.verbs import declared
+        from oci_tools.container.verbs import declared, told
 
-        verbs = {**VERBS, **{verb: _command(verb, summary, usage, options, _people(action), stop=stop)
+        verbs = {**VERBS, **{verb: _command(verb, summary, usage, options, told(action), stop=stop)
                              for verb, summary, usage, options, action, stop in declared()}}  # fmt: skip
     if one_shot:
         from oci_tools.container.options import OPTIONS
@@ -156,28 +156,6 @@ def _find(args: Any, root: str, action: str) -> None:
         from oci_tools.container import names
 
         args.id = names.known(args.id, root, action[1:])
-
-
-def _people(action: Callable[[Args, str], Any]) -> Callable[[Args], int | None]:
-    """The function of one of people's verbs: what it gives is printed, line by line."""
-
-    def run(args: Args) -> int | None:
-        from oci_tools import fs
-        from oci_tools.errors import Error
-
-        done = action(args, args.root or f"{fs.run()}/runtime")
-        if done is None or isinstance(done, int):
-            return done
-        code = 0
-        for line in done:
-            if isinstance(line, Error):
-                cli.say("oci-run", str(line))
-                code = code or line.code
-            else:
-                print(line, flush=True)
-        return code
-
-    return run
 
 
 def _log(args: Args, text: str) -> None:
@@ -340,16 +318,9 @@ def _features(args: Args, root: str) -> None:
 @_verb
 def _list(args: Args, root: str) -> None:
     """One line for each container; without --root also those of people that do not run."""
-    from oci_tools import document
     from oci_tools.container import listing
 
-    found = listing.documents(root, people=not args.root)
-    if args.format == "json":
-        print(document.dumps(found).decode())
-    elif args.json:
-        print("".join(f"{document.dumps(each).decode()}\n" for each in found), end="")
-    else:
-        print("".join(f"{line}\n" for line in listing.lines(found, "id" if args.quiet else args.fields)), end="")
+    listing.show(args, root)
 
 
 def _one_shot(args: Args) -> int:

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
+    from oci_tools.cli import Args
+
 FIELDS = ("id", "status", "pid", "bundle", "created", "owner", "name", "image", "code")
 USUAL = "id,status,pid,bundle,created,name"
 
@@ -78,3 +80,16 @@ def lines(found: list[dict[str, Any]], fields: str | None) -> Iterator[str]:
             raise Usage("no such field", column, hint=f"one of {', '.join(FIELDS)}")
     for each in found:
         yield "\t".join(str(each.get("exitCode" if column == "code" else column, "")) for column in columns)
+
+
+def show(args: Args, root: str) -> None:
+    """Print them as `args` say; without --root also those of people that do not run."""
+    from oci_tools import document
+
+    found = documents(root, people=not args.root)
+    if args.format == "json":
+        print(document.dumps(found).decode())
+    elif args.json:
+        print("".join(f"{document.dumps(each).decode()}\n" for each in found), end="")
+    else:
+        print("".join(f"{line}\n" for line in lines(found, "id" if args.quiet else args.fields)), end="")

@@ -122,6 +122,27 @@ def _warn(text: str) -> None:
     cli.say("oci-run", f"warning: {text}")
 
 
+def told(action: Action) -> Callable[[Args], int | None]:
+    """The function of one of people's verbs: what it gives is printed, line by line."""
+
+    def run(args: Args) -> int | None:
+        from oci_tools import cli, fs
+
+        done = action(args, args.root or f"{fs.run()}/runtime")
+        if done is None or isinstance(done, int):
+            return done
+        code = 0
+        for line in done:
+            if isinstance(line, Error):
+                cli.say("oci-run", str(line))
+                code = code or line.code
+            else:
+                print(line, flush=True)
+        return code
+
+    return run
+
+
 # -- declarations ------------------------------------------------------------------------------
 
 
