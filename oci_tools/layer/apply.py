@@ -186,8 +186,7 @@ class _Unpacking:
                 self._entry(entry)
             except OSError as error:
                 raise Error("cannot unpack", entry.name or b".", error) from None
-        if b".wh..wh.plnk" in self._tree.root.kids:
-            self._tree.remove(self._tree.root, AUFS_LINKS)
+        self._tree.remove(self._tree.root, AUFS_LINKS)  # a file too, if somebody made it one
         for (node, name), target in self._later.items():
             if name not in node.kids and self._tree.has(node):
                 self._layer.links.append(([*clean(node.path()), name], target))

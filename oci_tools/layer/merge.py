@@ -178,8 +178,8 @@ def flatten(sources: Sequence[Source], path: str, owner: Owner, limits: Limits) 
                     whole.root.fd = os.dup(whole.root.fd)
                     _link(whole, layer)
                     continue
-                merge(whole, layer)
-                layer.tree.close()
+                with layer.tree:
+                    merge(whole, layer)
                 fs.remove_tree(places[at])
             assert whole is not None
             whole.settle(owner)
