@@ -12,7 +12,8 @@ from __future__ import annotations
 import os
 
 from oci_tools import bundle, fs
-from oci_tools.errors import Error, reason
+from oci_tools.layer import beside
+from oci_tools.errors import Error
 from oci_tools.layer import owner as owners
 from oci_tools.layer.owner import Owner
 
@@ -100,13 +101,19 @@ def _ranges(path: str, names: set[str]) -> list[tuple[int, int]]:
 # -- bundles --------------------------------------------------------------------------------------
 
 
-def unpack(image: Image, path: str, limits: Limits, warn: Warn, maps: Maps | None) -> str:
-    """`bundle.unpack` by the ownership that these maps, or without them this process, can give."""
+def unpack(
+    image: Image, path: str, limits: Limits, warn: Warn, maps: Maps | None, wait: Callable[[], None] | None = None
+) -> str:
+    """`bundle.unpack` by the ownership that these maps, or without them this process, can give.
+
+    `wait` is called when all is unpacked and the bundle not yet finished.
+    """
+    specify = _specify(maps, wait)
     if maps is None:
-        return bundle.unpack(image, path, owners.for_process(warn), limits)
+        return bundle.unpack(image, path, owners.for_process(warn), limits, specify)
 
     def work() -> str:
-        return bundle.unpack(image, path, Mapped(maps, warn), limits, _specify(maps), maps)
+        return bundle.unpack(image, path, Mapped(maps, warn), limits, specify, maps)
 
     return str(inside(maps, work))
 
@@ -122,8 +129,13 @@ def overlay(image: Image, path: str, limits: Limits, warn: Warn, maps: Maps | No
     return str(inside(maps, work))
 
 
-def _specify(maps: Maps) -> bundle.Specify:
-    return lambda image, rootfs: bundle.specification(image, rootfs, maps)
+def _specify(maps: Maps | None, wait: Callable[[], None] | None = None) -> bundle.Specify:
+    def specify(image: Image, rootfs: Any) -> dict[str, Any]:
+        if wait:
+            wait()
+        return bundle.specification(image, rootfs, maps)
+
+    return specify
 
 
 def maps_in(known: dict[str, Any]) -> Maps | None:
@@ -181,38 +193,24 @@ def inside(maps: Maps | None, work: Callable[[], Any]) -> Any:
         os.waitpid(pid, 0)
     if failure:
         raise failure
-    return _result(marshal.loads(data) if data else ("died",))
+    return beside.result(marshal.loads(data) if data else ("died",))
 
 
 def _work(ask: int, granted: int, work: Callable[[], Any]) -> tuple[Any, ...]:
     """In the new process: what there is to tell."""
-    from oci_tools.runtime import namespaces
 
-    try:
-        namespaces.unshare_user()
-        os.write(ask, b"1")
-        if not os.read(granted, 1):
-            return ("died",)
-        os.setresgid(0, 0, 0)
-        os.setresuid(0, 0, 0)
-        return ("done", work())
-    except Error as error:
-        subject = None if error.subject is None else str(Error("", error.subject))[2:-1]
-        cause = None if error.cause is None else reason(error.cause)
-        return ("error", error.what, subject, cause, error.hint, error.code)
-    except OSError as error:
-        return ("error", "cannot use a user namespace", None, reason(error), None, 1)
-    except BaseException:
-        import traceback
+    def as_root() -> Any:
+        from oci_tools.runtime import namespaces
 
-        return ("bug", traceback.format_exc())
+        try:
+            namespaces.unshare_user()
+            os.write(ask, b"1")
+            if not os.read(granted, 1):
+                raise Error("cannot use a user namespace", None, "its ids were not mapped")
+            os.setresgid(0, 0, 0)
+            os.setresuid(0, 0, 0)
+        except OSError as error:
+            raise Error("cannot use a user namespace", None, error) from None
+        return work()
 
-
-def _result(said: tuple[Any, ...]) -> Any:
-    if said[0] == "done":
-        return said[1]
-    if said[0] == "error":
-        raise Error(*said[1:])
-    if said[0] == "bug":
-        raise RuntimeError(said[1])
-    raise Error("cannot work as root of a user namespace", None, "the process was killed")
+    return beside.tell(as_root)

@@ -10,13 +10,15 @@ from oci_tools.registry.words import TRANSFER, changes, options
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
-    from oci_tools.image.layout import Descriptor, Layout
+    from oci_tools.image.layout import Descriptor
     from oci_tools.image.ref import Place, Ref
     from oci_tools.image.source import Source
-    from oci_tools.registry.credentials import Credential
+    from oci_tools.registry.arriving import Arriving
     from oci_tools.registry.copy import Options
+    from oci_tools.registry.credentials import Credential
     from oci_tools.registry.policy import Policy
 
 OPTIONS: tuple[cli.Option, ...] = (
@@ -124,12 +126,40 @@ def _layout(ref: Ref, chosen: Options, args: cli.Args) -> None:
     from oci_tools.registry import pull
 
     target = _target(args, str(ref))
+    if args.unpack:
+        print(_pull_and_unpack(ref, target, chosen, args))
+        return
     layout, found = pull.pull_to(ref, target, chosen, args.platform, args.all_platforms)
     with layout:
-        print(_unpack(layout, found, args.unpack) if args.unpack else layouts.handle(layout, found))
+        print(layouts.handle(layout, found))
 
 
-def _unpack(layout: Layout, descriptor: Descriptor, path: str) -> str:
+def _pull_and_unpack(ref: Ref, target: Place, chosen: Options, args: cli.Args) -> str:
+    """Both at once: the layers are unpacked while they come; the bundle's path."""
+    from contextlib import ExitStack
+
+    from oci_tools.layer.beside import Beside
+    from oci_tools.registry import pull
+
+    started: list[tuple[Arriving, Beside]] = []
+    with ExitStack() as until:
+
+        def along(coming: Arriving) -> None:
+            work = Beside(lambda: _unpack(coming, coming.descriptor, args.unpack, coming.wait))
+            started.append((coming, until.enter_context(work)))
+
+        layout, found = pull.pull_to(ref, target, chosen, args.platform, args.all_platforms, along)
+        with layout:
+            try:
+                if started:
+                    return str(started[0][1].result())
+            except Error:
+                if not started[0][0].anew:
+                    raise
+            return _unpack(layout, found, args.unpack)  # nothing had to come, or it began anew
+
+
+def _unpack(layout: Any, descriptor: Descriptor, path: str, wait: Callable[[], None] | None = None) -> str:
     from oci_tools import bundle
     from oci_tools.bundle import subordinate
     from oci_tools.layer.limits import Limits
@@ -138,7 +168,7 @@ def _unpack(layout: Layout, descriptor: Descriptor, path: str) -> str:
         cli.say("oci-pull", f"warning: {text}")
 
     image = bundle.Image(layout, descriptor)
-    return subordinate.unpack(image, path, Limits(), warn, subordinate.maps_of_user())
+    return subordinate.unpack(image, path, Limits(), warn, subordinate.maps_of_user(), wait)
 
 
 def _archive(ref: Ref, chosen: Options, args: cli.Args) -> None:

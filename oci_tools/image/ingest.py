@@ -17,6 +17,8 @@ from oci_tools.image import digest as digests
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from oci_tools.image.layout import Descriptor, Layout
 
 PARTIAL_AGE = 7 * 86400  # seconds for which a cut download may be resumed
@@ -37,8 +39,11 @@ class Ingest:
         self._fd = -1
         self._path = ""
         self.offset = 0  # bytes that are there
+        self.watch: Callable[[int], None] | None = None  # hears of each new `offset`; of -1 before it begins anew
 
     def __enter__(self) -> Ingest:
+        if self._fd >= 0:
+            return self  # it was begun by somebody who reads along
         self._layout.hold()
         sweep(self._layout)
         try:
@@ -80,6 +85,8 @@ class Ingest:
 
     def restart(self) -> None:
         """Forget what is there: the source cannot go on at `offset`."""
+        if self.watch:
+            self.watch(-1)
         os.ftruncate(self._fd, 0)
         os.lseek(self._fd, 0, os.SEEK_SET)
         self._hash = digests.new(self._algorithm)
@@ -96,6 +103,13 @@ class Ingest:
         except OSError as error:
             raise Error("cannot write blob in", self._layout.path, error) from None
         self._hash.update(data)
+        if self.watch:
+            self.watch(self.offset)
+
+    @property
+    def fd(self) -> int:
+        """The file, to read along with pread(2)."""
+        return self._fd
 
     def digest(self, algorithm: str = "") -> str:
         """The digest of what is there; of an algorithm other than before, by reading it again."""

@@ -27,9 +27,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any
 
+    from oci_tools.image.ingest import Ingest
     from oci_tools.image.layout import Descriptor, Layout
     from oci_tools.image.ref import Place, Ref
+    from oci_tools.registry.arriving import Arriving
     from oci_tools.registry.choose import Chosen
+
+    Along = Callable[[Arriving], None]
 
 WORTH = 1 << 20  # bytes of progress after which attempts are counted anew
 
@@ -41,9 +45,11 @@ def pull(
     options: Options,
     platforms: Sequence[str] = (),
     every: bool = False,
+    along: Along | None = None,
 ) -> Descriptor:
     """Bring an image into a layout under a name (None: without); the descriptor it has there.
 
+    `along` is called with what is on its way, if there is something to fetch (registry/arriving.py).
     Of an index, the image for this host is taken (the index itself is not kept), or the one
     for the platform given; for several platforms an index of those, for `every` all of it.
     """
@@ -53,36 +59,53 @@ def pull(
         layout.tag(name, present)
         return present
     chosen = choose(ref, options, platforms, every)
-    fetch_into(layout, name, chosen)
+    fetch_into(layout, name, chosen, along)
     return chosen.descriptor
 
 
 def pull_to(
-    ref: Ref, place: Place, options: Options, platforms: Sequence[str] = (), every: bool = False
-) -> tuple[Layout, Descriptor]:
+    ref: Ref, place: Place, options: Options, platforms: Sequence[str] = (), every: bool = False,
+    along: Along | None = None,
+) -> tuple[Layout, Descriptor]:  # fmt: skip
     """The same into a layout that may not exist yet: a failure leaves it so, unless a later run can go on."""
     name = place.name_for(ref)
     if os.path.exists(f"{place.path}/oci-layout"):
         layout = layouts.at(place, make=True)
-        return layout, pull(ref, layout, name, options, platforms, every)
+        return layout, pull(ref, layout, name, options, platforms, every, along)
     chosen = choose(ref, options, platforms, every)
     with Fresh(place) as layout:
-        fetch_into(layout, name, chosen)
+        fetch_into(layout, name, chosen, along)
     return layout, chosen.descriptor
 
 
-def fetch_into(layout: Layout, name: str | None, chosen: Chosen) -> None:
+def fetch_into(layout: Layout, name: str | None, chosen: Chosen, along: Along | None = None) -> None:
     """Bring what was chosen into a layout: blobs, then manifests, then the name."""
     layout.hold()
-    options = chosen.remote.options
     chosen.change(layout)
+    if along is None:
+        return _fetch(layout, name, chosen, {})
+    from oci_tools.registry.arriving import Arriving
+
+    with Arriving(chosen, layout) as arriving:
+        try:
+            along(arriving)  # it forks, so there are no threads yet
+            _fetch(layout, name, chosen, arriving.ingests)
+        except BaseException:
+            arriving.fail()
+            raise
+        arriving.done()
+
+
+def _fetch(layout: Layout, name: str | None, chosen: Chosen, begun: dict[str, Ingest]) -> None:
+    options = chosen.remote.options
     blobs = list(chosen.blobs.values())
     for descriptor in blobs:
         options.progress.tell(descriptor["digest"], "wait", 0, descriptor["size"])
     blobs.sort(key=lambda descriptor: -int(descriptor["size"]))
     large = [blob for blob in blobs if blob["size"] >= ranges.LEAST and not layout.has(blob)]
     width = ranges.width(options.jobs, len(large))
-    parallel(options.jobs, [_Fetch(chosen.remote, layout, blob, width).run for blob in blobs])
+    fetches = [_Fetch(chosen.remote, layout, blob, width, begun.get(blob["digest"])) for blob in blobs]
+    parallel(options.jobs, [fetch.run for fetch in fetches])
     for data, descriptor in chosen.documents:
         layout.put(data, descriptor["mediaType"], descriptor["digest"].partition(":")[0])
     layout.tag(name, chosen.descriptor)
@@ -109,7 +132,10 @@ def _present(ref: Ref, layout: Layout, name: str | None) -> Descriptor | None:
 class _Fetch:
     """One blob on its way from a repository into a layout."""
 
-    def __init__(self, remote: Remote, layout: Layout, descriptor: Descriptor, width: int) -> None:
+    def __init__(
+        self, remote: Remote, layout: Layout, descriptor: Descriptor, width: int, begun: Ingest | None
+    ) -> None:
+        self.begun = begun
         self.remote = remote
         self.layout = layout
         self.descriptor = descriptor
@@ -120,7 +146,7 @@ class _Fetch:
         size = self.descriptor["size"]
         if self.layout.has(self.descriptor):
             return self._tell("exists", size)
-        with self.layout.ingest(self.descriptor, resume=True) as ingest:
+        with self.begun or self.layout.ingest(self.descriptor, resume=True) as ingest:
             found = ingest.offset
             self._receive(ingest, stop)
             try:

@@ -28,13 +28,26 @@ def docker_registry(work: Path) -> Iterator[str]:
 
 
 @contextmanager
-def dockerd(work: Path) -> Iterator[str]:
-    """A docker daemon of our own, in a network namespace of its own; the address for `docker -H`."""
+def network() -> Iterator[None]:
+    """A network namespace with nothing but loopback, in which what is started here finds each other."""
+    before = os.open("/proc/self/ns/net", os.O_RDONLY)
+    try:
+        os.unshare(os.CLONE_NEWNET)
+        subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+        yield
+    finally:
+        os.setns(before, os.CLONE_NEWNET)
+        os.close(before)
+
+
+@contextmanager
+def dockerd(work: Path, alone: bool = True) -> Iterator[str]:
+    """A docker daemon of our own, in a network namespace of its own if `alone`; the address for `docker -H`."""
     if os.geteuid():
         raise Missing("root")
     address = f"unix://{work}/docker.sock"
     words = [
-        "unshare", "--net", "--mount", need("dockerd"), "-H", address, "--data-root", f"{work}/data",
+        "unshare", *(["--net"] if alone else []), "--mount", need("dockerd"), "-H", address, "--data-root", f"{work}/data",
         "--exec-root", f"{work}/exec", "-p", f"{work}/docker.pid", "--bridge", "none", "--iptables=false",
         "--ip6tables=false", "--cgroup-parent", f"/{work.name}", "--config-file", f"{work}/docker.json",
     ]  # fmt: skip
