@@ -1,0 +1,290 @@
+"""A Dockerfile's text as statements: directives, comments, continuations, here-documents.
+
+    # escape=`            directives, first of all: escape, syntax, check
+    # a comment           also between the lines of one statement, where empty lines count for nothing too
+    RUN <<EOF             a statement goes on behind the escape character at a line's end,
+    ...                   here-documents follow their statement
+    EOF
+
+What the words of a statement mean is in `instructions.py`.
+"""
+
+from __future__ import annotations
+
+import re
+
+from oci_tools.build import words
+from oci_tools.build.position import Wrong
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+LINE_MAX = 65535  # bytes of one line, as BuildKit has it
+_DIRECTIVE = re.compile(r"#\s*([a-zA-Z][a-zA-Z0-9]*)\s*=\s*(.+?)\s*$")
+_DIRECTIVES = ("escape", "syntax", "check")
+_HEREDOC = re.compile(r"(\d*)<<(-?)([^<]+)$")
+_SPACE = re.compile(r"[\t\v\f\r ]+")
+_WITH_HEREDOCS = ("ADD", "COPY", "RUN")
+
+
+class Heredoc:
+    """One here-document: `content` is its lines, of which `chomp` takes leading tabs."""
+
+    __slots__ = ("chomp", "content", "expand", "fd", "name")
+
+    def __init__(self, name: str, fd: int, expand: bool, chomp: bool) -> None:
+        self.name = name
+        self.fd = fd
+        self.expand = expand
+        self.chomp = chomp
+        self.content = ""
+
+    def chomped(self) -> str:
+        """The content as it is meant."""
+        return re.sub(r"(?m)^\t+", "", self.content) if self.chomp else self.content
+
+
+class Statement:
+    """One instruction in words.
+
+    word      the instruction as it is written; `name` in capitals
+    flags     its --flags, unquoted
+    rest      what follows them
+    text      all of it, in one line
+    start     its first and `end` its last line, here-documents included
+    comments  what the lines of comment right above say
+    empty     it has empty lines within
+    """
+
+    __slots__ = ("comments", "empty", "end", "flags", "heredocs", "name", "rest", "start", "text", "word")
+
+    def __init__(self, text: str, start: int, end: int, escape: str) -> None:
+        self.text = text
+        self.start = start
+        self.end = end
+        found = _SPACE.split(text.strip(), maxsplit=1)
+        self.word = found[0]
+        self.name = found[0].upper()
+        self.flags: list[str] = []
+        self.rest = ""
+        if len(found) > 1:
+            self.flags, self.rest = _flags(found[1])
+        self.heredocs: list[Heredoc] = []
+        self.comments: list[str] = []
+        self.empty = False
+
+    def wrong(self, message: str, text: str | None = None, hint: str | None = None) -> Wrong:
+        """An error here; `text` is what is pointed at."""
+        return Wrong(message, self.start, self.end, text, hint)
+
+
+class Source:
+    """A Dockerfile, read.
+
+    statements  in their order
+    escape      the escape character
+    directives  name -> (value, line)
+    lines       the text's lines
+    """
+
+    def __init__(self, data: bytes) -> None:
+        text = data.decode("utf-8", "surrogateescape")
+        text = text.removeprefix("\ufeff")
+        self.lines = [line.removesuffix("\r") for line in text.split("\n")]
+        if self.lines[-1] == "":
+            self.lines.pop()
+        self.escape = "\\"
+        self.directives: dict[str, tuple[str, int]] = {}
+        self.statements: list[Statement] = []
+        self._reading()
+        if not self.statements:
+            raise Wrong("file with no instructions", max(len(self.lines), 1))
+
+    def _reading(self) -> None:
+        head = True  # directives may still come
+        comments: list[str] = []
+        numbers = iter(range(len(self.lines)))
+        for number in numbers:
+            line = self._line(number)
+            if head:
+                head = self._directive(line, number + 1)
+            if line.startswith("#"):
+                said = line[1:].strip()
+                comments = [*comments, said] if said else []
+                continue
+            if not line:
+                continue
+            text, goes_on = self._cut(line)
+            empty = False
+            last = number
+            while goes_on and (following := next(numbers, None)) is not None:
+                last = following
+                line = self._line(following, strip=False)
+                bare = line.lstrip()
+                if bare.startswith("#"):
+                    continue
+                if not bare:
+                    empty = True
+                    continue
+                line, goes_on = self._cut(line)
+                text += line
+            if not text.strip():
+                if goes_on or last > number:
+                    raise Wrong("unknown instruction: " + words.quoted(text), number + 1)
+                continue
+            made = Statement(text, number + 1, last + 1, self.escape)
+            made.comments, made.empty, comments = comments, empty, []
+            self._heredocs(made, numbers)
+            self.statements.append(made)
+
+    def _line(self, number: int, strip: bool = True) -> str:
+        line = self.lines[number]
+        if len(line) > LINE_MAX // 4 and len(line.encode("utf-8", "surrogateescape")) > LINE_MAX - 1:
+            raise Wrong(f"dockerfile line greater than max allowed size of {LINE_MAX}", number + 1)
+        return line.lstrip() if strip else line
+
+    def _directive(self, line: str, number: int) -> bool:
+        """Read a line that may be a directive; whether more can come."""
+        found = _DIRECTIVE.match(line)
+        if not found or (name := found[1].lower()) not in _DIRECTIVES:
+            return False
+        if name in self.directives:
+            raise Wrong(f"only one {name} parser directive can be used", number)
+        self.directives[name] = (found[2], number)
+        if name == "escape":
+            if found[2] not in ("\\", "`"):
+                raise Wrong(f"invalid escape token '{found[2]}' does not match ` or \\", number, text=found[2])
+            self.escape = found[2]
+        return True
+
+    def _cut(self, line: str) -> tuple[str, bool]:
+        """A line without the escape character at its end; whether there was one."""
+        bare = line.rstrip(" \t")
+        if bare.endswith(self.escape) and not bare.endswith(self.escape * 2):
+            return bare[:-1], True
+        return line, False
+
+    # -- here-documents -----------------------------------------------------------------------
+
+    def _heredocs(self, made: Statement, numbers: Iterator[int]) -> None:
+        if "<<" not in made.text or not _may_have(made, self.escape):
+            return
+        for heredoc in heredocs_in(made.text, self.escape):
+            lines, ended = [], False
+            for number in numbers:
+                line = self.lines[number]
+                made.end = number + 1
+                if (line.lstrip("\t") if heredoc.chomp else line) == heredoc.name:
+                    ended = True
+                    break
+                lines.append(line + "\n")
+            if not ended:
+                raise made.wrong("unterminated heredoc", text="<<")
+            heredoc.content = "".join(lines)
+            made.heredocs.append(heredoc)
+
+
+def _may_have(made: Statement, escape: str) -> bool:
+    if made.name == "ONBUILD":
+        made = Statement(made.rest, made.start, made.end, escape) if made.rest else made
+    if made.name not in _WITH_HEREDOCS:
+        return False
+    from oci_tools.build.instructions import json_words
+
+    return json_words(made.rest, made) is None
+
+
+def heredocs_in(text: str, escape: str) -> list[Heredoc]:
+    """The here-documents that a line announces."""
+    try:
+        found = words.process(text, {}, escape, raw_quotes=True, raw_escapes=True, skip_unset=True).words
+    except Exception:
+        return []
+    return [heredoc for word in found if (heredoc := heredoc_of(word))]
+
+
+def heredoc_of(word: str) -> Heredoc | None:
+    """The here-document that a word announces."""
+    found = _HEREDOC.match(word)
+    if not found:
+        return None
+    rest = found[3]
+    try:
+        parts = words.process(rest, {}, raw_quotes=True, raw_escapes=True, skip_unset=True).words
+        name = words.process(rest, {}, skip_unset=True).text
+    except Exception:
+        return None
+    if len(parts) != 1 or not name:
+        return None
+    return Heredoc(name, int(found[1] or 0), name == parts[0], bool(found[2]))
+
+
+# -- flags ---------------------------------------------------------------------------------------
+
+
+def _flags(text: str) -> tuple[list[str], str]:
+    """The --flags at a statement's beginning, their quotes and backslashes read; and what follows them."""
+    if not text.lstrip().startswith("--"):
+        return [], text.strip()
+    found: list[str] = []
+    at = 0
+    while True:
+        while at < len(text) and text[at].isspace():
+            at += 1
+        if not text.startswith("--", at):
+            return found, text[at:].strip()
+        word, at = _flag(text, at)
+        if word == "--":
+            return found, text[at:].strip()
+        found.append(word)
+
+
+def _flag(text: str, at: int) -> tuple[str, int]:
+    """One flag from a place on, and the place behind it."""
+    out: list[str] = []
+    quote = ""
+    while at < len(text):
+        c = text[at]
+        at += 1
+        if quote and c == quote:
+            quote = ""
+        elif not quote and c in "'\"":
+            quote = c
+        elif c == "\\":
+            out.append(text[at : at + 1])
+            at += 1
+        elif not quote and c.isspace():
+            break
+        else:
+            out.append(c)
+    return "".join(out), at
+
+
+def parted(text: str, escape: str) -> list[str]:
+    """Words of ENV, LABEL and ARG: parted at spaces, with their quotes and escapes still on."""
+    out: list[str] = []
+    now: list[str] = []
+    quote, blank, at = "", False, 0
+    while at < len(text):
+        c = text[at]
+        at += 1
+        if not quote and c.isspace():
+            if now or blank:
+                out.append("".join(now))
+            now, blank = [], False
+            continue
+        if c == quote:
+            quote = ""
+        elif not quote and c in "'\"":
+            quote, blank = c, True
+        elif c == escape and quote != "'":
+            if at == len(text):
+                continue  # an escape at the very end is none
+            now.append(c)
+            c = text[at]
+            at += 1
+        now.append(c)
+    if now or blank:
+        out.append("".join(now))
+    return out

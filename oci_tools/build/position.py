@@ -1,0 +1,92 @@
+"""What is wrong in a Dockerfile, and where: FILE:LINE:COLUMN, and the text with a mark under it."""
+
+from __future__ import annotations
+
+from oci_tools.errors import Error, printable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+AROUND = 2  # lines that are shown before and behind
+WIDEST = 160  # columns of a line that is shown
+
+
+class Wrong(Error):
+    """An error at a place of the Dockerfile.
+
+    start, end   its lines, counted from 1
+    text         what is pointed at, found in these lines; None: the first word
+    file, lines  are put in by who knows them (`placed`)
+    """
+
+    def __init__(
+        self, message: str, start: int, end: int | None = None, text: str | None = None, hint: str | None = None
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.start = start
+        self.end = max(end or start, start)
+        self.text = text
+        self.file = ""
+        self.lines: list[str] = []
+        self.line, self.column = start, 1
+        self.width = 0
+
+    def placed(self, file: str, lines: list[str]) -> Wrong:
+        """The same, knowing its file."""
+        if not self.file:
+            self.file, self.lines = file, lines
+            self.line, self.column, self.width = self._find()
+        return self
+
+    def _find(self) -> tuple[int, int, int]:
+        for number in range(self.start, min(self.end, len(self.lines)) + 1):
+            line = self.lines[number - 1]
+            at = line.find(self.text) if self.text else len(line) - len(line.lstrip())
+            if at >= 0:
+                return number, at + 1, len(self.text or (line.split() or [""])[0])
+        line = self.lines[self.start - 1] if 0 < self.start <= len(self.lines) else ""
+        return self.start, len(line) - len(line.lstrip()) + 1, len((line.split() or [""])[0])
+
+    def __str__(self) -> str:
+        return f"{printable(self.file)}:{self.line}:{self.column}: {super().__str__()}"
+
+    def excerpt(self) -> str:
+        """The lines around, with a mark; empty if nobody knows them."""
+        if not 0 < self.line <= len(self.lines):
+            return ""
+        first, last = max(self.line - AROUND, 1), min(self.line + AROUND, len(self.lines))
+        wide = len(str(last))
+        shown = []
+        for number in range(first, last + 1):
+            line = printable(self.lines[number - 1].expandtabs(1)[:WIDEST])
+            shown.append(f"  {number:>{wide}} | {line}".rstrip())
+            if number == self.line and self.column <= WIDEST:
+                shown.append(f"  {'':>{wide}} | {' ' * (self.column - 1)}{'^' * max(self.width, 1)}"[: WIDEST + 8])
+        return "\n".join(shown) + "\n"
+
+
+def meant(word: str, known: Iterable[str]) -> str | None:
+    """The hint that names the one of some words that a person may have meant: less than half of its letters are other."""
+    best, least = None, 3
+    for one in sorted(known):
+        distance = _distance(word.lower(), one.lower(), least)
+        if distance < least and 0 < distance * 2 < len(one):
+            best, least = one, distance
+    return f"did you mean {best}?" if best else None
+
+
+def _distance(a: str, b: str, limit: int) -> int:
+    """Letters to change, add, take away or swap, to make one of the other; `limit` if it is as much or more."""
+    if abs(len(a) - len(b)) >= limit:
+        return limit
+    rows = [list(range(len(b) + 1))]
+    for i, x in enumerate(a, 1):
+        row = [i]
+        for j, y in enumerate(b, 1):
+            least = min(rows[-1][j] + 1, row[j - 1] + 1, rows[-1][j - 1] + (x != y))
+            if i > 1 and j > 1 and x == b[j - 2] and y == a[i - 2]:
+                least = min(least, rows[-2][j - 2] + 1)
+            row.append(least)
+        rows.append(row)
+    return rows[-1][-1]
