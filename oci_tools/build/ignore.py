@@ -116,7 +116,7 @@ class _Pattern:
     def __init__(self, text: str, exclusion: bool) -> None:
         self.text = text
         self.exclusion = exclusion
-        self._kind, self._rule = _compile(text)
+        self._kind, self._rule = compiled(text)
 
     def match(self, path: str) -> bool:
         if self._kind == "exact":
@@ -133,10 +133,12 @@ class _Pattern:
         """Whether it may match something in a directory, as far as its part before a wildcard tells."""
         first = next((n for n, c in enumerate(self.text) if c in "*?[\\"), len(self.text))
         fixed, inside = self.text[:first], directory + "/"
-        return inside.startswith(fixed) or fixed.startswith(inside) if first < len(self.text) else self.text.startswith(inside)
+        if first == len(self.text):
+            return self.text.startswith(inside)
+        return inside.startswith(fixed) or fixed.startswith(inside)
 
 
-def _compile(text: str) -> tuple[str, re.Pattern[str] | None]:
+def compiled(text: str) -> tuple[str, re.Pattern[str] | None]:
     """How to match a pattern: "exact", "prefix", "suffix", or a regular expression."""
     out: list[str] = []
     kind, at, number = "exact", 0, 0

@@ -68,7 +68,7 @@ def read(text: str, statement: Any, expand: Callable[[str], str] | None = None) 
         name, equals, value = field.partition("=")
         key = _ALIASES.get(name.lower(), name.lower())
         if not expand and (key != "from" or not equals):
-            continue
+            continue  # it may have variables
         if not expand and re.search(r"\$.", value):
             raise statement.wrong("'from' doesn't support variable expansion, define alias stage instead", field)
         if expand:

@@ -39,6 +39,11 @@ class Wrong(Error):
             self.line, self.column, self.width = self._find()
         return self
 
+    def with_code(self, code: int) -> Wrong:
+        """The same, with another exit code."""
+        self.code = code
+        return self
+
     def _find(self) -> tuple[int, int, int]:
         for number in range(self.start, min(self.end, len(self.lines)) + 1):
             line = self.lines[number - 1]
@@ -67,7 +72,7 @@ class Wrong(Error):
 
 
 def meant(word: str, known: Iterable[str]) -> str | None:
-    """The hint that names the one of some words that a person may have meant: less than half of its letters are other."""
+    """The hint that names the word that a person may have meant: less than half of its letters are other."""
     best, least = None, 3
     for one in sorted(known):
         distance = _distance(word.lower(), one.lower(), least)

@@ -99,6 +99,11 @@ class Packing:
     def changes(self, rootfd: int, changes: Iterable[tuple[bytes, bool]]) -> bool:
         """Write changes of a tree as `compare` gives them; False if there are none."""
         planned = plan(changes)
+        self.planned(rootfd, planned)
+        return bool(planned)
+
+    def planned(self, rootfd: int, planned: Iterable[tuple[bytes, bool]]) -> None:
+        """The same, of changes as `plan` gives them."""
         with Tree(rootfd) as tree:
             nodes: list[Dir] = [tree.root]
             for path, gone in planned:
@@ -114,7 +119,6 @@ class Packing:
                 else:
                     at = tree.fd(nodes[-1])
                     self.put(Found(path, at, parts[-1], os.lstat(parts[-1], dir_fd=at)))
-        return bool(planned)
 
     def root(self, rootfd: int) -> None:
         """Write what a tree's root itself is."""

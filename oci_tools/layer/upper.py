@@ -42,6 +42,7 @@ def compare(
     hidden = {os.fsencode(path) for path in chain.hidden} if chain else set()
     masked = Masks(masks)
     hiding: list[bytes] = []  # the directories, each in the one before, of which all that is below is hidden
+    fresh = b"\0"  # a directory that is new, and with it all that is in it
     with lookup.Stack(trees) as below:
         seen = os.fstat(upperfd)
         if known.get(b"", _owner(seen)) != _owner(seen):
@@ -52,8 +53,11 @@ def compare(
                 hiding.pop()
             if masked.has(path) or stat.S_ISSOCK(found.seen.st_mode):
                 continue
+            if path.startswith(fresh) and path not in places and not _is_whiteout(found):
+                yield path, False
+                continue
             under = below.look(path)
-            if stat.S_ISCHR(found.seen.st_mode) and found.seen.st_rdev == 0:
+            if _is_whiteout(found):
                 if under is not None and path not in hidden:
                     yield path, True
             elif not found.is_directory():
@@ -67,6 +71,7 @@ def compare(
                     yield from ((path + b"/" + name, True) for name in sorted(gone))
                 if under is None or not stat.S_ISDIR(under.st_mode):
                     if path not in places:
+                        fresh = path + b"/"
                         yield path, False
                 elif _owner(found.seen) != known.get(path, _owner(under)) or _xattrs(found) != below.xattrs(
                     path
@@ -80,6 +85,10 @@ def _owner(seen: os.stat_result) -> tuple[int, int, int]:
 
 def _where(found: Found) -> bytes:
     return b"/proc/self/fd/%d/%b" % (found.at, found.name)
+
+
+def _is_whiteout(found: Found) -> bool:
+    return stat.S_ISCHR(found.seen.st_mode) and found.seen.st_rdev == 0
 
 
 def _names(found: Found) -> list[bytes]:

@@ -1,0 +1,282 @@
+"""COPY and ADD: from the context, a stage, an image, a named context, here-documents; and for ADD by http and git."""
+
+from __future__ import annotations
+
+import os
+
+from oci_tools.build import copying, ignore, picking, remote
+from oci_tools.build.copying import Target
+from oci_tools.build.picking import Origin, Pick
+from oci_tools.errors import Error
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from oci_tools.build.instructions import Instruction
+    from oci_tools.build.progress import Step
+    from oci_tools.build.stages import Building
+    from oci_tools.bundle.step import Root
+
+    Put = Callable[[Target], None]
+
+FILE_MODE = 0o600  # of what comes by http
+LARGEST = 512  # bytes that tell an archive
+
+
+class Source:
+    """One thing to add: what stands for it in the cache's key, and how it is put into a root."""
+
+    def __init__(self, said: object, put: Put) -> None:
+        self.said = said
+        self.put = put
+
+
+class Adding:
+    """One COPY or ADD, its words with their variables."""
+
+    def __init__(self, stage: Building, one: Instruction) -> None:
+        self.stage = stage
+        self.one = one
+        expand = stage.expander(one)
+        flags = one.flags
+        self.sources = [expand(word) for word in one.sources]
+        self.contents = [(name, self._raw(text) if ex else text) for name, text, ex in one.contents]
+        self.dest = expand(one.dest)
+        self.chown = expand(flags["chown"]) if flags["chown"] is not None else ""
+        self.chmod = expand(flags["chmod"]) if flags["chmod"] is not None else ""
+        self.checksum = expand(flags["checksum"]) if flags.get("checksum") else None
+        self.parents = bool(flags.get("parents"))
+        self.link = bool(flags["link"])
+        self.patterns = [expand(word) for word in flags["exclude"]]
+        self.exclude = ignore.Patterns(self.patterns) if self.patterns else None
+        self.modes = copying.modes(self.chmod) if self.chmod else None
+        if self.chmod and self.modes is None:
+            raise one.wrong(f'invalid chmod parameter: "{self.chmod}"', self.chmod, "it is octal, or like u=rwX,go=rX")
+        if not self.dest:
+            raise one.wrong(f"{one.name} requires at least two arguments: the destination is empty")
+        self.path = self._path()
+        several = len(self.sources) + len(self.contents) > 1 or any(map(picking.is_wild, self.sources))
+        self.one_file = not several
+        if len(self.sources) + len(self.contents) > 1 and not self.path.endswith("/"):
+            what = "with more than one source file, the destination must be a directory and end with a /"
+            raise one.wrong(f"When using {one.name} {what}", one.dest)
+
+    def _raw(self, text: str) -> str:
+        return self.stage.scope.expand(self.one, text, self.stage.result.settings.env, raw=True)
+
+    def _path(self) -> str:
+        """The destination, absolute; with a slash at its end if it is a directory by what is written."""
+        settings = self.stage.result.settings
+        workdir = "/" if self.link and not self.dest.startswith("/") and not settings.workdir else settings.workdir
+        path = os.path.normpath(os.path.join("/", workdir, self.dest))
+        path = "/" + path.lstrip("/")
+        if self.dest in (".", "") or self.dest.endswith(("/", "/.", "/..")) or self.dest == "..":
+            return path.rstrip("/") + "/"
+        return path
+
+    # -- where from ----------------------------------------------------------------------------
+
+    def origin(self) -> tuple[Origin, str | None]:
+        """The tree that files come from, and what it is if that is known without looking into it."""
+        shared = self.stage.shared
+        name = self.one.flags.get("from")
+        if not name:
+            return shared.contexts.origin(), None
+        return origin_of(self.stage, self.one, name)
+
+    def all(self, origin: Origin | None, files: dict[str, str]) -> list[Source]:
+        """The sources, found."""
+        found = []
+        for word in self.sources:
+            if self.one.name == "ADD" and (repository := remote.git(word)):
+                found.append(self._git(repository))
+            elif self.one.name == "ADD" and remote.is_url(word):
+                found.append(self._http(word))
+            else:
+                if self.checksum:
+                    raise self.one.wrong("checksum can't be specified for non-HTTP(S) & non-Git sources", word)
+                assert origin is not None
+                found += self._local(origin, word, files)
+        for name, text in self.contents:
+            data = text.encode("utf-8", "surrogateescape")
+            found.append(Source(("text", name, data), self._writer(name, data, 0o644)))
+        return found
+
+    def _local(self, origin: Origin, word: str, files: dict[str, str]) -> list[Source]:
+        picks = picking.pick(origin, word, self.parents, self.exclude)
+        if len(picks) > 1 and not self.path.endswith("/") and not self.parents:
+            what = "with more than one source file, the destination must be a directory and end with a /"
+            raise self.one.wrong(f"When using {self.one.name} {what}", self.one.dest)
+        unpacking = self.one.name == "ADD" and self.one.flags["unpack"] is not False
+        found: list[Source] = []
+        for pick in picks:
+            said = picking.digest(origin, [pick], self.exclude, files)
+            if unpacking and not pick.is_directory() and _is_archive(origin, pick):
+                found.append(Source(("archive", said), self._unpacker(origin, pick)))
+            else:
+                found.append(Source(("files", said), self._copier(origin, pick)))
+        return found
+
+    def _copier(self, origin: Origin, pick: Pick) -> Put:
+        return lambda into: copying.copy(origin, [pick], self.path, into, self.exclude)
+
+    def _writer(self, name: str, data: bytes, mode: int) -> Put:
+        return lambda into: copying.write(name, data, self.path, into, mode)
+
+    def _unpacker(self, origin: Origin, pick: Pick) -> Put:
+        def put(into: Target) -> None:
+            fd = os.open(f"/proc/self/fd/{origin.fd}/{pick.path}", os.O_RDONLY | os.O_CLOEXEC)
+            self._unpack(fd, pick.name, into)
+
+        return put
+
+    def _unpack(self, fd: int, name: str, into: Target) -> None:
+        from oci_tools import compress
+
+        tree = self.stage.shared.place.fresh("archive")
+        with open(fd, "rb", buffering=0) as file:
+            remote.unpack(compress.read_pieces(file), tree, self.stage.shared.place.owner, name)
+        self._tree(tree, True, into)
+
+    def _tree(self, tree: str, owners: bool, into: Target) -> None:
+        """Put all of a directory there."""
+        fd = os.open(tree, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            whole = Origin(fd, owners=owners)
+            copying.copy(whole, picking.pick(whole, "/"), self.path.rstrip("/") + "/", into, self.exclude)
+        finally:
+            os.close(fd)
+
+    def _git(self, repository: remote.Git) -> Source:
+        keep = bool(self.one.flags["keep_git_dir"])
+        commit = remote.commit_of(repository)
+        if self.checksum and not commit.startswith(self.checksum):
+            said = self.one.flags["checksum"]
+            raise self.one.wrong(f"expected checksum to match {self.checksum}, got {commit}", said)
+
+        def put(into: Target) -> None:
+            tree = remote.check_out(repository, self.stage.shared.place.fresh("git"), keep)
+            self._tree(tree, False, into)
+
+        return Source(("git", commit, repository.directory, keep), put)
+
+    def _http(self, url: str) -> Source:
+        place = self.stage.shared.place
+        path = place.fresh("download")
+        digest, changed, name = remote.download(url, path, self.checksum)
+        if not name and self.path.endswith("/"):
+            raise self.one.wrong(f"cannot determine filename for source {url}", url)
+        time = changed if changed is not None else self.stage.options.epoch
+
+        def put(into: Target) -> None:
+            if self.one.flags["unpack"]:
+                return self._unpack(os.open(path, os.O_RDONLY | os.O_CLOEXEC), url, into)
+            with open(path, "rb") as file:
+                data = file.read()
+            dated = Target(into.fd, into.owner, into.mode, into.time, into.single)
+            if dated.time is None and time is not None:
+                dated.time = time * 1_000_000_000
+            copying.write(name, data, self.path, dated, FILE_MODE)
+
+        return Source(("http", digest, name, changed, bool(self.one.flags["unpack"])), put)
+
+    # -- the step --------------------------------------------------------------------------------
+
+    def parts(self) -> dict[str, Any]:
+        return {
+            "do": self.one.name, "dest": self.path, "chown": self.chown, "chmod": self.chmod, "link": self.link,
+            "parents": self.parents, "exclude": tuple(self.patterns),
+        }  # fmt: skip
+
+    def target(self, root: Root) -> Target:
+        owner = root.owner(self.chown) if self.chown else None
+        return Target(root.mount(), owner, self.modes, None, self.stage.single())
+
+    def text(self) -> str:
+        flags = [f"--from={self.one.flags['from']}"] if self.one.flags.get("from") else []
+        flags += [f"--{name}={value}" for name, value in (("chown", self.chown), ("chmod", self.chmod)) if value]
+        words = [*flags, *self.sources, *(f"<<{name}" for name, _ in self.contents), self.dest]
+        return f"{self.one.name} {' '.join(words)}"
+
+
+def add(stage: Building, one: Instruction) -> None:
+    """Do a COPY or an ADD."""
+    work = Adding(stage, one)
+    text = work.text()
+    found: list[Source] = []
+    origin, identity = work.origin() if work.sources else (None, None)
+
+    def content(files: dict[str, str]) -> dict[str, Any]:
+        found[:] = work.all(origin, files)
+        if origin is not None and identity is None and not one.flags.get("from"):
+            stage.shared.files.update(files)
+        return {"content": tuple(source.said for source in found)} | ({"files": _files(files)} if files else {})
+
+    def act(root: Root, step: Step) -> None:
+        into = work.target(root)
+        if work.link and work.chown and not _numeric(work.chown):
+            into.owner = stage.shared.place.view(stage.result.layers).owner(work.chown)
+        for source in found:
+            source.put(into)
+
+    quick = None
+    if identity is not None and not any(remote.git(word) or remote.is_url(word) for word in work.sources):
+        quick = {"from": identity, "sources": tuple(work.sources), "contents": tuple(work.contents)}
+    stage.step(one, text, work.parts(), act, said=text, content=content, quick=quick, alone=work.link)
+
+
+def _files(files: dict[str, str]) -> str:
+    from oci_tools.build import hashes
+
+    return hashes.digest_of(tuple(sorted(files.items())))
+
+
+def _numeric(text: str) -> bool:
+    return all(part.isdigit() for part in text.split(":"))
+
+
+def origin_of(stage: Building, one: Instruction, name: str) -> tuple[Origin, str | None]:
+    """The tree of a stage, an image or a named context, and what it is if that is known."""
+    from oci_tools.build.place import Layer
+
+    shared = stage.shared
+    if shared.contexts.is_tree(name.lower()):
+        return shared.contexts.origin(name.lower()), None
+    other = shared.graph.find(name, one)
+    if other is not None:
+        if other is stage.stage:
+            raise one.wrong(f"circular dependency detected on stage: {name}", name)
+        result = shared.result(other)
+        layers, identity = result.layers, result.identity()
+    elif name == "scratch":
+        raise one.wrong('"scratch" has no files to take', name)
+    else:
+        named = name.lower() in shared.contexts.named
+        try:
+            image = shared.contexts.image(name.lower() if named else name, stage.platform or None, shared.progress.say)
+        except Error as error:
+            raise one.wrong(f"{name}: {error}", name).with_code(error.code) from None
+        from oci_tools.build import hashes
+
+        layers = [Layer(layer, diff, image.layout) for layer, diff in zip(image.layers, image.diff_ids, strict=True)]
+        identity = hashes.digest_of(tuple(image.diff_ids))
+    return Origin(lambda: shared.place.view(layers).mount()), identity
+
+
+def _is_archive(origin: Origin, pick: Pick) -> bool:
+    from oci_tools import compress
+
+    try:
+        with open(f"/proc/self/fd/{origin.fd}/{pick.path}", "rb", buffering=0) as file:
+            if not os.path.isfile(f"/proc/self/fd/{file.fileno()}"):
+                return False
+            head = b""
+            for piece in remote.plain(compress.read_pieces(file), pick.path):
+                head += piece
+                if len(head) >= LARGEST:
+                    break
+            return remote.is_archive(head)
+    except (Error, OSError):
+        return False

@@ -1,0 +1,195 @@
+"""Options of the command line, in docker's words, as values."""
+
+from __future__ import annotations
+
+import os
+
+from oci_tools.errors import Error, Usage
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+LARGEST = 500 << 10  # bytes of a secret, as BuildKit has it
+_UNITS = {"": 0, "b": 0, "k": 10, "m": 20, "g": 30, "t": 40}
+_LIMITS = ("as", "core", "cpu", "data", "fsize", "locks", "memlock", "msgqueue", "nice", "nofile", "nproc", "rss",
+           "rtprio", "rttime", "sigpending", "stack")  # fmt: skip
+
+
+def arguments(words: list[str]) -> dict[str, str]:
+    """--build-arg NAME=VALUE; NAME alone is the variable of this name here, if there is one."""
+    found = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not name:
+            raise Usage("invalid build argument", word)
+        if equals:
+            found[name] = value
+        elif name in os.environ:
+            found[name] = os.environ[name]
+    return found
+
+
+def pairs(words: list[str], option: str) -> dict[str, str]:
+    found = {}
+    for word in words:
+        name, _, value = word.partition("=")
+        if not name:
+            raise Usage(f"invalid value for {option}", word)
+        found[name] = value
+    return found
+
+
+def named(words: list[str]) -> dict[str, str]:
+    """--build-context NAME=WHERE; names know no capitals."""
+    found = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not name or not value:
+            raise Usage("invalid value for --build-context", word, "it is not NAME=WHERE")
+        found[name.lower()] = value
+    return found
+
+
+def allowed(words: list[str]) -> set[str]:
+    found = {word for text in words for word in text.split(",")}
+    for word in sorted(found - {"network.host", "security.insecure"}):
+        raise Usage("invalid entitlement", word, hint="network.host, security.insecure")
+    return found
+
+
+def hosts(words: list[str]) -> list[str]:
+    """--add-host NAME:ADDRESS or NAME=ADDRESS."""
+    from _socket import AF_INET, AF_INET6, inet_pton
+
+    for word in words:
+        name, _, address = word.partition("=" if "=" in word.partition(":")[0] else ":")
+        address = address.removeprefix("[").removesuffix("]")
+        for family in (AF_INET, AF_INET6):
+            try:
+                inet_pton(family, address)
+                break
+            except (OSError, ValueError):
+                continue
+        else:
+            raise Usage("invalid value for --add-host", word, hint="NAME:ADDRESS")
+        if not name:
+            raise Usage("invalid value for --add-host", word, hint="NAME:ADDRESS")
+    return words
+
+
+def secrets(words: list[str]) -> dict[str, Callable[[], bytes]]:
+    """--secret id=NAME[,src=FILE|,env=NAME|,fd=N][,type=file|env]."""
+    found = {}
+    for word in words:
+        said = _fields(word, "--secret", {"source": "src"}, ("id", "src", "env", "fd", "type"))
+        name = said.get("id") or said.get("src") or said.get("env")
+        if not name:
+            raise Usage("invalid value for --secret", word, "it has no id")
+        found[os.path.basename(name) if "id" not in said else name] = _secret(name, said, word)
+    return found
+
+
+def _secret(name: str, said: dict[str, str], word: str) -> Callable[[], bytes]:
+    if "fd" in said:
+        if not said["fd"].isdigit():
+            raise Usage("invalid value for --secret", word, "fd is a number")
+        data = _all(int(said["fd"]), name)
+        return lambda: data
+    kind = said.get("type") or ("env" if "env" in said else "file" if "src" in said else "")
+    variable = said.get("env") or (said.get("src") if kind == "env" else None) or name
+    if kind == "env" or (not kind and variable in os.environ):
+        if variable not in os.environ:
+            raise Error(f"cannot use secret '{name}'", None, f"variable {variable} is not set")
+        value = os.fsencode(os.environ[variable])
+        return lambda: value
+    path = os.path.expanduser(said.get("src") or name)
+    if not os.path.exists(path):
+        raise Error(f"cannot use secret '{name}'", path, "no such file or directory")
+    return lambda: _file(path)
+
+
+def _file(path: str) -> bytes:
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise Error("cannot read secret", path, error) from None
+    return _all(fd, path)
+
+
+def _all(fd: int, name: str) -> bytes:
+    try:
+        with open(fd, "rb", buffering=0) as file:
+            parts, size = [], 0
+            while data := file.read(1 << 16):
+                parts.append(data)
+                size += len(data)
+                if size > LARGEST:
+                    raise Error("cannot use secret", name, f"larger than {LARGEST} bytes")
+    except OSError as error:
+        raise Error("cannot read secret", name, error) from None
+    return b"".join(parts)
+
+
+def _fields(word: str, option: str, aliases: dict[str, str], known: tuple[str, ...]) -> dict[str, str]:
+    import csv
+
+    found = {}
+    for field in next(csv.reader([word]), []):
+        key, equals, value = field.partition("=")
+        key = aliases.get(key.strip().lower(), key.strip().lower())
+        if not equals or key not in known:
+            raise Usage(f"invalid value for {option}", word, f"unexpected '{field}'")
+        found[key] = value
+    return found
+
+
+def agents(words: list[str]) -> dict[str, list[str]]:
+    """--ssh NAME[=SOCKET|KEY,...]."""
+    found = {}
+    for word in words:
+        name, _, paths = word.partition("=")
+        if not name:
+            raise Usage("invalid value for --ssh", word)
+        found[name] = [os.path.expanduser(path) for path in paths.split(",") if path]
+    return found
+
+
+def size(text: str, option: str) -> int:
+    """Bytes: 64m, 1g."""
+    body = text.lower().removesuffix("b") or text.lower()
+    unit = body[-1:] if body[-1:] in _UNITS else ""
+    number = body[: len(body) - len(unit)]
+    try:
+        found = int(float(number) * (1 << _UNITS[unit]))
+    except ValueError:
+        found = -1
+    if found < 0:
+        raise Usage(f"invalid value for {option}", text, "it is no size")
+    return found
+
+
+def limits(words: list[str]) -> list[dict[str, object]]:
+    """--ulimit NAME=SOFT[:HARD], -1 for none, as config.json has them."""
+    found: list[dict[str, object]] = []
+    for word in words:
+        name, _, values = word.partition("=")
+        soft, colon, hard = values.partition(":")
+        numbers = [soft, hard if colon else soft]
+        if name not in _LIMITS or not all(value == "-1" or value.isdigit() for value in numbers):
+            raise Usage("invalid value for --ulimit", word, hint="NAME=SOFT[:HARD]")
+        low, high = (((1 << 64) - 1) if value == "-1" else int(value) for value in numbers)
+        if low > high:
+            raise Usage("invalid value for --ulimit", word, "the soft limit is above the hard one")
+        found.append({"type": f"RLIMIT_{name.upper()}", "soft": low, "hard": high})
+    return found
+
+
+def epoch(given: dict[str, str]) -> int | None:
+    """SOURCE_DATE_EPOCH, of the environment or a build argument."""
+    text = given.get("SOURCE_DATE_EPOCH", os.environ.get("SOURCE_DATE_EPOCH", ""))
+    if not text:
+        return None
+    if not (text.isascii() and text.isdigit()):
+        raise Error("not a time", text, hint="SOURCE_DATE_EPOCH is seconds since 1970", code=2)
+    return int(text)

@@ -1,0 +1,136 @@
+"""One build for one platform: its stages, several at once where they do not need each other."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from oci_tools.build.graph import Graph
+from oci_tools.build.position import Wrong
+from oci_tools.build.scope import Scope
+from oci_tools.errors import Error
+from oci_tools.image import config as configs
+from oci_tools.image import manifest as manifests
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from oci_tools.build.cache import Cache
+    from oci_tools.build.contexts import Contexts
+    from oci_tools.build.dockerfile import Dockerfile, Stage
+    from oci_tools.build.options import Options
+    from oci_tools.build.place import Place
+    from oci_tools.build.progress import Progress
+    from oci_tools.build.running import Runner
+    from oci_tools.build.stages import Result
+
+
+class Canceled(Error):
+    """Another stage failed, or somebody wants no more."""
+
+    def __init__(self) -> None:
+        super().__init__("canceled")
+
+
+class Building:
+    """What the stages of a build share.
+
+    result   of a stage, built if it is not yet
+    """
+
+    def __init__(
+        self, dockerfile: Dockerfile, options: Options, platform: str | None, place: Place, contexts: Contexts,
+        cache: Cache, progress: Progress, runner: Runner,
+    ) -> None:  # fmt: skip
+        import threading
+
+        self.dockerfile = dockerfile
+        self.options = options
+        self.place = place
+        self.contexts = contexts
+        self.cache = cache
+        self.progress = progress
+        self.runner = runner
+        host = manifests.host_platform()
+        self.platform = manifests.parse_platform(platform) if platform else host
+        self.platform_name = manifests.platform_name(self.platform)
+        self.many = len(options.platforms) > 1
+        self.scope = Scope(dockerfile, options.arguments, self.platform, options.target or "default", host)
+        self.graph = Graph(dockerfile, options.target, self._base, lambda name: name.lower() in contexts.named)
+        self.created = configs.timestamp(options.epoch if options.epoch is not None else time.time())
+        self.dockerfile_key = f"{os.path.abspath(contexts.word)} {dockerfile.file}"
+        self.files: set[str] = set()  # of the context, that were used: for --depfile
+        self._locks = {stage.number: threading.RLock() for stage in dockerfile.stages}
+        self._results: dict[int, Result] = {}
+        self._failed: BaseException | None = None
+        self._condition = threading.Condition()
+
+    def _base(self, stage: Stage) -> str:
+        name = self.scope.expand(stage.start, stage.start.base, self.scope.globals)
+        if not name:
+            raise stage.start.wrong(f"base name ({stage.start.base}) should not be blank", stage.start.base)
+        return name
+
+    # -- stages ---------------------------------------------------------------------------------
+
+    def run(self) -> Result:
+        """Build the target."""
+        needed = self.graph.needed
+        workers = self.options.workers or len(os.sched_getaffinity(0))
+        if len(needed) == 1 or workers == 1:
+            return self.result(self.graph.target)
+        import threading
+
+        waiting = list(needed)
+        threads = [
+            threading.Thread(target=self._work, args=(waiting,), daemon=True) for _ in range(min(workers, len(needed)))
+        ]
+        for thread in threads:
+            thread.start()
+        try:
+            for thread in threads:
+                while thread.is_alive():
+                    thread.join(3600)
+        except BaseException as error:
+            self.cancel(error)
+            for thread in threads:
+                thread.join()
+            raise
+        if self._failed is not None:
+            raise self._failed
+        return self.result(self.graph.target)
+
+    def _work(self, waiting: list[Stage]) -> None:
+        while self._failed is None:
+            with self._condition:
+                if not waiting:
+                    return
+                stage = waiting.pop(0)
+            try:
+                self.result(stage)
+            except BaseException as error:
+                self.cancel(error)
+
+    def result(self, stage: Stage) -> Result:
+        """What a stage becomes."""
+        from oci_tools.build.stages import Building as One
+
+        with self._locks[stage.number]:
+            if stage.number not in self._results:
+                self.check()
+                try:
+                    self._results[stage.number] = One(self, stage).run()
+                except Wrong as error:
+                    raise error.placed(self.dockerfile.file, self.dockerfile.lines) from None
+            return self._results[stage.number]
+
+    def cancel(self, error: BaseException) -> None:
+        """The first failure counts; all others end what they do."""
+        with self._condition:
+            if self._failed is None or (isinstance(self._failed, Canceled) and not isinstance(error, Canceled)):
+                self._failed = error
+        self.runner.end_all()
+
+    def check(self) -> None:
+        """Go no further where another stage has failed."""
+        if self._failed is not None:
+            raise Canceled

@@ -1,0 +1,110 @@
+"""What was built already: results by what they were made of.
+
+    steps/HEX         {"version", "layer": descriptor or null, "diffId", "created"}: HEX is the digest of all that
+                      the step depends on; its file's time is when it was used last
+    steps/why-HEX     what a step of a Dockerfile depended on when it was built last, to tell what changed
+
+A key names its parent by the digests of its layers, files by content, and whatever else can make a difference; so a
+hit is right wherever it comes from, and what is done again with the same outcome is a hit for what follows.
+"""
+
+from __future__ import annotations
+
+import marshal
+import os
+
+from oci_tools import document, fs
+from oci_tools.build import hashes
+from oci_tools.errors import Error
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from oci_tools.build.place import Place
+
+    Parts = dict[str, Any]
+
+VERSION = 1
+_MANY = 12  # names of changed files that are said
+
+
+class Cache:
+    """The cache of one user; `refuse` says by name which stages do not look into it ("*": none does)."""
+
+    def __init__(self, place: Place, refuse: set[str]) -> None:
+        self._place = place
+        self._refuse = refuse
+        self.path = fs.make_private(f"{place.path}/steps")
+        self.used: dict[str, dict[str, Any]] = {}  # of this build: key -> record
+        self.misses = 0
+
+    @staticmethod
+    def key(parts: Parts) -> str:
+        """The key of a step: the digest of all that it depends on."""
+        return hashes.digest_of((VERSION, sorted(parts.items())))
+
+    def find(self, key: str, stage: str) -> dict[str, Any] | None:
+        """What a step gave, if it is known and its blob is here."""
+        if "*" in self._refuse or stage in self._refuse:
+            return None
+        path = f"{self.path}/{key}"
+        try:
+            with open(path, "rb") as file:
+                record: dict[str, Any] = document.loads(file.read())
+            if record["version"] != VERSION:
+                return None
+            if record["layer"] is not None and not self._place.layout.has(record["layer"]):
+                return None
+            os.utime(path)
+        except (OSError, Error, KeyError, TypeError):
+            return None
+        self.used[key] = record
+        return record
+
+    def put(self, key: str, layer: dict[str, Any] | None, diff_id: str | None, created: str) -> dict[str, Any]:
+        """Keep what a step gave."""
+        record = {"version": VERSION, "layer": layer, "diffId": diff_id, "created": created}
+        fs.write(f"{self.path}/{key}", document.dumps(record), 0o600, sync=False)
+        self.used[key] = record
+        self.misses += 1
+        return record
+
+    # -- why ------------------------------------------------------------------------------------
+
+    def changes(self, slot: str, parts: Parts, details: dict[str, str]) -> list[str]:
+        """What is other than when this step of this Dockerfile was built last, in words."""
+        try:
+            with open(f"{self.path}/why-{slot}", "rb") as file:
+                before, files = marshal.loads(file.read())
+        except (OSError, ValueError, EOFError, TypeError):
+            return ["it was never built before"]
+        said: list[str] = []
+        for name in sorted({*before, *parts}):
+            if before.get(name) != parts.get(name):
+                said += _difference(name, before.get(name), parts.get(name), files, details)
+        return said or ["its result is no longer in the cache"]
+
+    def remember(self, slot: str, parts: Parts, details: dict[str, str]) -> None:
+        fs.write(f"{self.path}/why-{slot}", marshal.dumps((parts, details)), 0o600, sync=False)
+
+
+def _difference(name: str, was: Any, now: Any, files: dict[str, str], details: dict[str, str]) -> list[str]:
+    if name == "parent":
+        return ["what it is built on changed"]
+    if name == "files" and files and details:
+        added = sorted(set(details) - set(files))
+        gone = sorted(set(files) - set(details))
+        other = sorted(path for path in set(files) & set(details) if files[path] != details[path])
+        said = [(f"'{path}' {what}") for what, paths in (("changed", other), ("is new", added), ("is gone", gone))
+                for path in paths]  # fmt: skip
+        return [*said[:_MANY], f"and {len(said) - _MANY} more files"] if len(said) > _MANY else said
+    if name == "env" and isinstance(was, tuple) and isinstance(now, tuple):
+        before, after = (dict(one.split("=", 1) for one in side) for side in (was, now))
+        names = [n for n in sorted({*before, *after}) if before.get(n) != after.get(n)]
+        return [f"variable {n} is {_shown(after.get(n))}, it was {_shown(before.get(n))}" for n in names]
+    return [f"{name} is {_shown(now)}, it was {_shown(was)}"]
+
+
+def _shown(value: Any) -> str:
+    return "not set" if value is None else document.shown(list(value) if isinstance(value, tuple) else value)

@@ -1,0 +1,72 @@
+"""Other commands of the house, called by their contract: words, descriptors, an exit code.
+
+A build is given `call(words, fds)` by who has a warm forker; without it the commands beside ours are executed.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from oci_tools.errors import Error
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    # words, descriptors of the child -> ours; the pid
+    Call = Callable[[Sequence[str], Mapping[int, int]], int]
+
+
+def execute(words: Sequence[str], fds: Mapping[int, int]) -> int:
+    """Start `oci-WORD WORDS...` with these descriptors, in a process group of its own; its pid.
+
+    A Ctrl-C of the terminal is then for us alone, who know what has to be ended and in which order.
+    """
+    program = f"{os.path.dirname(os.path.realpath(sys.argv[0]))}/oci-{words[0]}"
+    actions = [(os.POSIX_SPAWN_DUP2, ours, theirs) for theirs, ours in fds.items()]
+    try:
+        return os.posix_spawn(program, [program, *words[1:]], os.environ, file_actions=actions, setpgroup=0)
+    except OSError as error:
+        raise Error("cannot execute", program, error) from None
+
+
+def output(call: Call, words: Sequence[str]) -> str:
+    """What a command prints; an Error with its last line where it fails."""
+    null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+    reader, writer = os.pipe2(os.O_CLOEXEC)
+    error_reader, error_writer = os.pipe2(os.O_CLOEXEC)
+    try:
+        pid = call(words, {0: null, 1: writer, 2: error_writer})
+    finally:
+        for fd in (null, writer, error_writer):
+            os.close(fd)
+    said, wrong = drain([reader, error_reader], lambda at, data: None)
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    if code:
+        line = (wrong.decode("utf-8", "replace").strip().split("\n") or [""])[-1]
+        line = line.removeprefix(f"oci-{words[0]}: ") or f"oci-{words[0]} ended with code {code}"
+        raise Error(line, code=75 if code == 75 else 1)
+    return said.decode("utf-8", "surrogateescape")
+
+
+def drain(fds: Sequence[int], told: Callable[[int, bytes], None]) -> list[bytes]:
+    """Read descriptors to their ends, and close them; `told` hears each piece as it comes."""
+    import select
+
+    poll = select.poll()
+    for fd in fds:
+        poll.register(fd, select.POLLIN)
+    parts: dict[int, list[bytes]] = {fd: [] for fd in fds}
+    left = set(fds)
+    while left:
+        for fd, _ in poll.poll():
+            data = os.read(fd, 1 << 16)
+            if data:
+                parts[fd].append(data)
+                told(list(fds).index(fd), data)
+            else:
+                poll.unregister(fd)
+                left.discard(fd)
+                os.close(fd)
+    return [b"".join(parts[fd]) for fd in fds]

@@ -1,0 +1,280 @@
+"""Where a build's files and images come from: the context, named contexts, the store, a registry.
+
+    context   a directory; `-`, an archive or a Dockerfile on standard input; a git or http URL
+    named     --build-context NAME=that, or docker-image://REF, oci-layout://LAYOUT:TAG, IMAGE of a layout
+    image     a name in the default store, else of its registry; a layout by its path
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from oci_tools import compress
+from oci_tools.build import calling, hashes, ignore, remote
+from oci_tools.build.picking import Origin
+from oci_tools.bundle import Image
+from oci_tools.errors import Error, Usage
+from oci_tools.image import layout as layouts
+from oci_tools.image import ref as refs
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from oci_tools.build.place import Place
+    from oci_tools.image.layout import Layout
+
+DOCKERFILES = ("Dockerfile", "Containerfile", "dockerfile")
+LARGEST = 16 << 20  # bytes of a Dockerfile or ignore file
+
+
+class Contexts:
+    """The contexts of one build; trees are opened when they are asked for."""
+
+    def __init__(self, place: Place, word: str, named: dict[str, str], call: calling.Call, pull: bool) -> None:
+        import threading
+
+        self.place = place
+        self.word = word
+        self.named = named
+        self.dockerfile: bytes | None = None  # when it came instead of a context
+        self.directory: str | None = None
+        self.remote: str | None = None  # the commit or digest of a context that was fetched
+        self._call = call
+        self._pull = pull
+        self._pulled: set[tuple[str, str]] = set()
+        self._origins: dict[str, Origin] = {}
+        self._images: dict[tuple[str, str], Image] = {}
+        self._lock = threading.RLock()
+        self.patterns: list[str] = []
+        self.bases: dict[str, str] = {}  # images that were used: name -> handle, for --depfile
+
+    # -- the context --------------------------------------------------------------------------
+
+    def open(self) -> None:
+        """Have the context as a directory; one that turns out to be a Dockerfile is that."""
+        if self.word == "-":
+            self._take(_stdin(), "standard input")
+        elif repository := remote.git(self.word):
+            self.remote = remote.commit_of(repository)
+            self.directory = remote.check_out(repository, self.place.fresh("git"))
+        elif remote.is_url(self.word):
+            path = self.place.fresh("context")
+            self.remote = remote.download(self.word, path)[0]
+            with open(path, "rb", buffering=0) as file:
+                self._take(compress.read_pieces(file), self.word)
+        else:
+            if not os.path.isdir(self.word):
+                why = "not a directory" if os.path.exists(self.word) else "no such file or directory"
+                raise Error("cannot use context", self.word, why)
+            self.directory = os.path.abspath(self.word)
+
+    def _take(self, pieces: Iterator[bytes], subject: str) -> None:
+        found = remote.plain(pieces, subject)
+        head = b""
+        for piece in found:
+            head += piece
+            if len(head) >= 512:
+                break
+        if not head:
+            raise Error("cannot use context", subject, "it is empty")
+        if remote.is_archive(head):
+            path = self.place.fresh("context")
+            remote.unpack(_chain(head, found), path, self.place.owner, subject)
+            self.directory = path
+            return
+        data = head + b"".join(found)
+        if len(data) > LARGEST or b"\0" in data:
+            raise Error("cannot use context", subject, "it is neither an archive nor a Dockerfile")
+        self.dockerfile = data
+
+    def is_local(self) -> bool:
+        """Whether the context is a directory of the host, whose files a make can depend on."""
+        return self.directory is not None and self.directory == os.path.abspath(self.word)
+
+    def read(self, file: str | None) -> tuple[bytes, str]:
+        """The Dockerfile's text, and how it is called; finds the ignore file that goes with it."""
+        if self.dockerfile is not None and file in (None, "-"):
+            return self.dockerfile, "Dockerfile"
+        if file == "-":
+            if self.word == "-":
+                raise Usage("the context and the Dockerfile cannot both be standard input")
+            self._ignore(None)
+            return b"".join(_stdin()), "Dockerfile"
+        if file and remote.is_url(file):
+            path = self.place.fresh("dockerfile")
+            remote.download(file, path)
+            self._ignore(None)
+            return _read(path), file
+        path = self._find(file)
+        self._ignore(path)
+        return _read(path), os.path.relpath(path, self.directory) if file is None else file
+
+    def _find(self, file: str | None) -> str:
+        if file is not None and self.is_local():
+            inside = os.path.join(str(self.directory), file)
+            return file if os.path.exists(file) or not os.path.exists(inside) else inside
+        if self.directory is None:
+            raise Error("cannot read Dockerfile", file or "Dockerfile", "there is no context")
+        names = [file] if file is not None else DOCKERFILES
+        for name in names:
+            if os.path.exists(f"{self.directory}/{name}"):
+                return f"{self.directory}/{name}"
+        path = f"{self.word}/{names[0]}"
+        raise Error("cannot read Dockerfile", path, "no such file or directory", "-f names another")
+
+    def _ignore(self, dockerfile: str | None) -> None:
+        """Find the patterns of what is left out: those of the Dockerfile, else those of the context."""
+        places = [f"{dockerfile}.dockerignore"] if dockerfile else []
+        if self.directory is not None:
+            places += [f"{self.directory}/.dockerignore", f"{self.directory}/.containerignore"]
+        for path in places:
+            if os.path.isfile(path):
+                self.patterns = ignore.lines(_read(path))
+                try:
+                    ignore.Patterns(self.patterns)
+                except Error as error:
+                    raise Error("cannot use ignore file", path, str(error)) from None
+                return
+
+    # -- trees ---------------------------------------------------------------------------------
+
+    def origin(self, name: str = "") -> Origin:
+        """The context, or a named one that is a tree."""
+        with self._lock:
+            if name not in self._origins:
+                self._origins[name] = self._main() if not name else self._named(name, self.named[name])
+            return self._origins[name]
+
+    def _main(self) -> Origin:
+        if self.directory is None:
+            path = self.place.fresh("nothing")
+            os.mkdir(path, 0o700)
+            return self._tree(path, [], None)
+        keep = f"{self.place.path}/hashes" if self.is_local() else None
+        return self._tree(self.directory, self.patterns, keep)
+
+    def _named(self, name: str, word: str) -> Origin:
+        if repository := remote.git(word):
+            return self._tree(remote.check_out(repository, self.place.fresh("git")), [], None)
+        if remote.is_url(word):
+            path, tree = self.place.fresh("context"), self.place.fresh("context")
+            remote.download(word, path)
+            with open(path, "rb", buffering=0) as file:
+                remote.unpack(compress.read_pieces(file), tree, self.place.owner, word)
+            return self._tree(tree, [], None)
+        if not os.path.isdir(word):
+            raise Error(f"cannot use build context '{name}'", word, "no such directory")
+        patterns = []
+        if os.path.isfile(f"{word}/.dockerignore"):
+            patterns = ignore.lines(_read(f"{word}/.dockerignore"))
+        return self._tree(word, patterns, f"{self.place.path}/hashes")
+
+    def _tree(self, path: str, patterns: list[str], keep: str | None) -> Origin:
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError as error:
+            raise Error("cannot use context", path, error) from None
+        return Origin(fd, ignore.Patterns(patterns), hashes.Hashes(keep, path), owners=False)
+
+    def is_tree(self, name: str) -> bool:
+        """Whether a named context is a tree of files and no image."""
+        return name in self.named and image_of(self.named[name]) is None
+
+    def close(self) -> None:
+        for origin in self._origins.values():
+            origin.hashes.save()
+            os.close(origin.fd)
+        self._origins.clear()
+
+    # -- images --------------------------------------------------------------------------------
+
+    def image(self, name: str, platform: str | None, say: Callable[[str], None]) -> Image:
+        """An image by the name that a Dockerfile gives it."""
+        with self._lock:
+            if (name, platform or "") not in self._images:
+                self._images[name, platform or ""] = self._image(name, platform, say)
+            return self._images[name, platform or ""]
+
+    def _image(self, name: str, platform: str | None, say: Callable[[str], None]) -> Image:
+        word = name
+        if name in self.named:
+            word = image_of(self.named[name]) or ""
+            if not word:
+                raise Error(f"build context '{name}' is no image", self.named[name])
+        at = refs.locate(word)
+        if at.kind == "layout":
+            found = Image(layouts.at(at), layouts.at(at).find(at.name), platform, at.name)
+        elif at.kind in ("oci-archive", "docker-archive"):
+            raise Error("cannot build on an archive", word, hint="oci-image load puts it into the store")
+        else:
+            found = self._stored(word, at, platform, say)
+        self.bases[name] = f"{found.layout.path}@{found.descriptor['digest']}"
+        return found
+
+    def _stored(self, word: str, at: refs.Place, platform: str | None, say: Callable[[str], None]) -> Image:
+        ref = str(at.ref) if at.ref else word
+        key = (ref, platform or "")
+        if at.ref is not None and ((self._pull and key not in self._pulled) or at.kind == "registry"):
+            self._fetch(ref, platform, say)
+            self._pulled.add(key)
+        try:
+            return self._in_store(ref, platform)
+        except Error:
+            if at.ref is None or key in self._pulled:
+                raise
+        self._fetch(ref, platform, say)
+        return self._in_store(ref, platform)
+
+    def _in_store(self, ref: str, platform: str | None) -> Image:
+        layout: Layout = layouts.store()
+        found = Image(layout, layout.find(ref), platform, ref)
+        for part in (found.manifest["config"], *found.layers):
+            if not layout.has(part):
+                raise Error("missing blob", part["digest"])
+        return found
+
+    def _fetch(self, ref: str, platform: str | None, say: Callable[[str], None]) -> None:
+        say(f"pulling {ref}")
+        words = ["pull", "--progress", "none", *(["--platform", platform] if platform else []), ref]
+        calling.output(self._call, words)
+
+
+def image_of(word: str) -> str | None:
+    """The image that a named context means; None for a tree."""
+    if word.startswith("docker-image://"):
+        return word.removeprefix("docker-image://")
+    if word.startswith("oci-layout://"):
+        path = word.removeprefix("oci-layout://")
+        return path if path.startswith(("/", "./", "../")) else f"./{path}"
+    if word.startswith("oci:"):
+        return word
+    if word.startswith(("/", "./", "../")) and not os.path.isdir(word) and not remote.git(word):
+        return word
+    if os.path.isfile(f"{word}/oci-layout"):
+        return word if word.startswith(("/", "./", "../")) else f"./{word}"
+    return None
+
+
+def _stdin() -> Iterator[bytes]:
+    if sys.stdin is not None and sys.stdin.isatty():
+        raise Usage("standard input is a terminal", hint="a context or a Dockerfile is read from it")
+    while data := os.read(0, 1 << 18):
+        yield data
+
+
+def _chain(head: bytes, pieces: Iterator[bytes]) -> Iterator[bytes]:
+    yield head
+    yield from pieces
+
+
+def _read(path: str) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            data = file.read(LARGEST + 1)
+    except OSError as error:
+        raise Error("cannot read", path, error) from None
+    if len(data) > LARGEST:
+        raise Error("cannot read", path, f"larger than {LARGEST} bytes")
+    return data

@@ -1,0 +1,108 @@
+"""A whole build, from its options to what it prints."""
+
+from __future__ import annotations
+
+from oci_tools.build import output
+from oci_tools.build.building import Building
+from oci_tools.build.cache import Cache
+from oci_tools.build.contexts import Contexts
+from oci_tools.build.dockerfile import Dockerfile
+from oci_tools.build.place import Place
+from oci_tools.build.running import Runner
+from oci_tools.image import layout as layouts
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from oci_tools.build.options import Options
+    from oci_tools.build.output import Output
+    from oci_tools.build.progress import Progress
+    from oci_tools.build.stages import Result
+    from oci_tools.image.layout import Descriptor, Layout
+
+
+class Made:
+    """What a build made.
+
+    handles  of the image under each tag, the first one first
+    top      the descriptor of the image or index, in `layout`
+    images   the images of each platform
+    bases    the images it was built on: name -> handle; files: those of the context that were used
+    """
+
+    def __init__(self) -> None:
+        self.handles: list[str] = []
+        self.top: Descriptor = {}
+        self.layout: Layout
+        self.images: list[Descriptor] = []
+        self.configs: list[str] = []
+        self.bases: dict[str, str] = {}
+        self.files: set[str] = set()
+        self.context = ""
+        self.dockerfile = ""
+
+
+def build(
+    options: Options, tags: list[str], outputs: list[Output], progress: Progress, warn: Callable[[str], None]
+) -> Made:
+    """Build, and put the image under its tags and into the outputs."""
+    made = Made()
+    with Place(warn) as place:
+        contexts = Contexts(place, options.context, options.named, options.call, options.pull)
+        try:
+            contexts.open()
+            data, name = contexts.read(options.file)
+            dockerfile = Dockerfile(data, name)
+            cache = Cache(place, options.refuse)
+            runner = Runner(options.call, progress)
+            results = []
+            with dockerfile:
+                platforms: list[str | None] = [*options.platforms]
+                for platform in platforms or [None]:
+                    one = Building(dockerfile, options, platform, place, contexts, cache, progress, runner)
+                    results.append((one, _run(one)))
+            for unused in results[0][0].scope.unused():
+                warn(f"build argument '{unused}' was not used")
+            _put(made, results, options, tags, outputs, place)
+            made.bases, made.context = dict(contexts.bases), contexts.directory or ""
+            made.files = set().union(*(one.files for one, _ in results))
+            made.dockerfile = name
+        finally:
+            contexts.close()
+    return made
+
+
+def _run(one: Building) -> Result:
+    try:
+        return one.run()
+    except BaseException as error:
+        one.cancel(error)
+        raise
+
+
+def _put(
+    made: Made, results: list[tuple[Building, Result]], options: Options, tags: list[str], outputs: list[Output],
+    place: Place,
+) -> None:  # fmt: skip
+    created = results[0][0].created
+    finished = [output.squash(place, one, options, created) if options.squash else one for _, one in results]
+    words = [*tags, *(each.dest for each in outputs if each.kind == "image" and each.dest != "-")]
+    places = [output.at(word) for word in words]
+    if not places:
+        places = [(place.layout if outputs else layouts.store(), None)]
+    for layout, name in places:
+        images = [output.put(layout, each, options, created) for each in finished]
+        top = images[0] if len(images) == 1 else output.index(layout, images, options.annotations)
+        if layout is not place.layout:
+            layout.tag(name, top)
+        made.handles.append(layouts.handle(layout, top))
+        if not made.images:
+            made.layout, made.images, made.top = layout, images, top
+    for each in outputs:
+        if each.kind != "image":
+            where = output.write(each, made.layout, made.images, made.top, tags)
+            if where is not None and not tags:
+                made.handles = [where]
+            elif where is None:
+                made.handles = []

@@ -1,0 +1,40 @@
+"""How to build: what the command line says, understood."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from oci_tools.build.calling import Call
+
+
+class Options:
+    """The options of one build; `cmd/build.py` fills them in."""
+
+    def __init__(self, call: Call) -> None:
+        self.call = call
+        self.context = "."
+        self.file: str | None = None
+        self.arguments: dict[str, str] = {}
+        self.target: str | None = None
+        self.platforms: list[str] = []
+        self.named: dict[str, str] = {}
+        self.labels: dict[str, str] = {}
+        self.annotations: list[str] = []
+        self.pull = False
+        self.refuse: set[str] = set()  # stages that do not look into the cache, "*" for all
+        self.network = "default"
+        self.allow: set[str] = set()
+        self.hosts: list[str] = []
+        self.secrets: dict[str, Callable[[], bytes]] = {}
+        self.agents: dict[str, list[str]] = {}
+        self.shm_size: int | None = None
+        self.limits: list[dict[str, object]] = []
+        self.cgroup: str | None = None
+        self.epoch: int | None = None
+        self.compression = "gzip"
+        self.level: int | None = None
+        self.squash = False
+        self.why = False
+        self.workers = 0  # stages at once, 0: as there are processors

@@ -1,0 +1,280 @@
+"""What becomes of a build: an image in a layout, or in an archive, its files in a directory or a tar."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from oci_tools import document, fs
+from oci_tools.bundle import Image
+from oci_tools.errors import Error, Usage
+from oci_tools.image import config as configs
+from oci_tools.image import layout as layouts
+from oci_tools.image import manifest as manifests
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any
+
+    from oci_tools.build.options import Options
+    from oci_tools.build.place import Layer, Place
+    from oci_tools.build.stages import Result
+    from oci_tools.image.layout import Descriptor, Layout
+
+KINDS = ("image", "oci", "docker", "local", "tar")
+
+
+class Output:
+    """One `--output`: its kind, where it goes, and what else it says."""
+
+    def __init__(self, kind: str, dest: str, more: dict[str, str]) -> None:
+        self.kind = kind
+        self.dest = dest
+        self.more = more
+
+
+def parse(word: str) -> Output:
+    """type=KIND,dest=PATH,...; or DIR; or - for a tar on standard output."""
+    if "=" not in word:
+        return Output("tar", "-", {}) if word == "-" else Output("local", word, {})
+    import csv
+
+    fields = next(csv.reader([word]), [])
+    said = {key.strip().lower(): value for key, _, value in (field.partition("=") for field in fields)}
+    kind, dest = said.pop("type", ""), said.pop("dest", said.pop("destination", ""))
+    if kind not in KINDS:
+        raise Usage("unknown kind of output", kind or word, hint=f"type={'|'.join(KINDS)}")
+    if kind == "local" and not dest:
+        raise Usage("an output of type local needs dest=DIR", word)
+    if kind == "image":
+        dest = said.pop("name", dest)
+    return Output(kind, dest or "-", said)
+
+
+# -- an image -----------------------------------------------------------------------------------
+
+
+def put(layout: Layout, result: Result, options: Options, created: str) -> Descriptor:
+    """Have a result in a layout as an image, without a name yet."""
+    layers = [_have(layout, layer) for layer in result.layers]
+    config = configuration(result, options, created)
+    annotations = configs.annotated({}, options.annotations)
+    return configs.store(layout, config, layers, annotations)
+
+
+def configuration(result: Result, options: Options, created: str) -> dict[str, Any]:
+    """The configuration of a result."""
+    inner = {name: value for name, value in result.settings.inner.items() if value not in (None, {}, [])}
+    if options.labels:
+        inner["Labels"] = {**(inner.get("Labels") or {}), **options.labels}
+    last = result.history[-1].get("created") if result.history else None
+    made = {**result.document, "created": last or created, "config": inner}
+    if result.settings.author is not None:
+        made["author"] = result.settings.author
+    made["rootfs"] = {"type": "layers", "diff_ids": [layer.diff_id for layer in result.layers]}
+    made["history"] = result.history
+    return made
+
+
+def _have(layout: Layout, layer: Layer) -> Descriptor:
+    """Have a layer's blob in a layout; its descriptor in the specification's words."""
+    descriptor = {**layer.descriptor, "mediaType": _type(str(layer.descriptor.get("mediaType") or ""))}
+    layout.hold()
+    if not layout.has(descriptor) and not _linked(layout, layer):
+        with layer.layout.blob(layer.descriptor) as file, layout.ingest(layer.descriptor) as ingest:
+            while data := file.read(1 << 20):
+                ingest.write(data)
+            ingest.commit()
+    return descriptor
+
+
+def _linked(layout: Layout, layer: Layer) -> bool:
+    """One more name for a blob that lies in the same file system."""
+    target = layout.blob_path(layer.descriptor)
+    try:
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        os.link(layer.layout.blob_path(layer.descriptor), target)
+    except FileExistsError:
+        return False  # of another size, so a damaged one: it is written anew
+    except OSError as error:
+        if error.errno in (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EACCES, errno.ENOENT, errno.EOPNOTSUPP):
+            return False
+        raise Error("cannot write blob", target, error) from None
+    layout.fresh.add(os.path.dirname(target))
+    return True
+
+
+def _type(media_type: str) -> str:
+    """A layer's type in the specification's words, if it is docker's."""
+    foreign = manifests.DOCKER_FOREIGN.removesuffix(".gzip")
+    for theirs, ours in (
+        (manifests.DOCKER_LAYER, manifests.OCI_LAYER),
+        (foreign, "application/vnd.oci.image.layer.nondistributable.v1.tar"),
+    ):
+        if media_type.startswith(theirs):
+            rest = media_type.removeprefix(theirs)
+            return ours + rest.replace(".", "+")
+    return media_type
+
+
+def index(layout: Layout, images: Iterable[Descriptor], annotations: Iterable[str]) -> Descriptor:
+    """An index of images of several platforms."""
+    known = ("mediaType", "digest", "size", "platform", "annotations")
+    entries: list[Descriptor] = [{key: image[key] for key in known if key in image} for image in images]
+    made = manifests.new_index(entries, configs.annotated({}, annotations) or None)
+    return layout.put(document.dumps(made), layouts.INDEX)
+
+
+def squash(place: Place, result: Result, options: Options, created: str) -> Result:
+    """Make one layer of all that was built above the base."""
+    from oci_tools.build.place import Layer as Known
+    from oci_tools.bundle import rework
+    from oci_tools.bundle.pack import Options as Packing
+    from oci_tools.layer.limits import Limits
+
+    new = result.layers[result.base_layers :]
+    if len(new) < 2:
+        return result
+    packing = Packing()
+    packing.epoch, packing.compression, packing.level, packing.warn = (
+        options.epoch, options.compression, options.level, place.warn,
+    )  # fmt: skip
+    whole = Image(place.layout, put(place.layout, result, options, created))
+    below = Result_of(result, result.base_layers)
+    base = Image(place.layout, put(place.layout, below, options, created))
+    work = rework.Work(whole, base, packing, Limits())
+    work.squash()
+    made = Image(place.layout, work.done())
+    flat = result.copy()
+    flat.layers = [
+        Known(layer, diff, place.layout) for layer, diff in zip(made.layers, made.diff_ids, strict=True)
+    ]
+    for entry in flat.history[-(len(flat.history) - _entries_below(result)) :]:
+        entry["empty_layer"] = True
+    flat.history = [*flat.history, {"created": created, "comment": f"merge of {len(new)} layers"}]
+    return flat
+
+
+def Result_of(result: Result, count: int) -> Result:
+    """A result's first layers, with the history that tells of them."""
+    made = result.copy()
+    made.layers = result.layers[:count]
+    made.history = result.history[: _entries_below(result)]
+    return made
+
+
+def _entries_below(result: Result) -> int:
+    """How many entries of the history tell of the base."""
+    from oci_tools.build.stages import COMMENT
+
+    first = next((n for n, one in enumerate(result.history) if one.get("comment") == COMMENT), len(result.history))
+    return first
+
+
+# -- files -----------------------------------------------------------------------------------------
+
+
+def write(output: Output, layout: Layout, images: list[Descriptor], top: Descriptor, names: list[str]) -> str | None:
+    """Make an output that is no layout; where it is, None on standard output."""
+    if output.kind in ("oci", "docker"):
+        return _archive(output, layout, top, names)
+    paths = [""] if len(images) == 1 else [manifests.platform_name(one["platform"]).replace("/", "_") for one in images]
+    if output.kind == "local":
+        for image, path in zip(images, paths, strict=True):
+            _directory(layout, image, f"{output.dest}/{path}".rstrip("/"))
+        return os.path.abspath(output.dest)
+    if len(images) > 1:
+        raise Usage("a tar has one platform", output.dest)
+    return _tar(output, layout, images[0])
+
+
+def _archive(output: Output, layout: Layout, top: Descriptor, names: list[str]) -> str | None:
+    from oci_tools.image import archive, convert
+
+    view: Any = layout
+    if output.kind == "docker":
+        changed = convert.convert(layout.read, top, "docker", {})
+        view, top = convert.View(layout, changed), convert.renamed(top, changed[-1][1], "docker")
+    named: list[tuple[str | None, Descriptor]] = [(name, top) for name in names] or [(None, top)]
+    if output.dest == "-":
+        import sys
+
+        sys.stdout.flush()
+        with open(1, "wb", buffering=0, closefd=False) as stream:
+            archive.write(view, named, stream)
+        return None
+    archive.write_file(view, named, output.dest)
+    return os.path.abspath(output.dest)
+
+
+def _flat(layout: Layout, image: Descriptor) -> tuple[Any, Any]:
+    from oci_tools.bundle import flat
+    from oci_tools.layer.limits import Limits
+
+    whole = flat.Flat(Image(layout, image), Limits())
+    return whole, whole.find("/")
+
+
+def _tar(output: Output, layout: Layout, image: Descriptor) -> str | None:
+    whole, top = _flat(layout, image)
+    if output.dest == "-":
+        try:
+            for piece in whole.archive(top):
+                fs.write_all(1, piece)
+        except OSError as error:
+            if isinstance(error, BrokenPipeError):
+                raise
+            raise Error("cannot write standard output", None, error) from None
+        return None
+    beside = f"{output.dest}.{os.getpid()}.new"
+    try:
+        fd = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        try:
+            for piece in whole.archive(top):
+                fs.write_all(fd, piece)
+        finally:
+            os.close(fd)
+        os.rename(beside, output.dest)
+    except OSError as error:
+        try:
+            os.unlink(beside)
+        except OSError:
+            pass
+        raise Error("cannot write", output.dest, error) from None
+    return os.path.abspath(output.dest)
+
+
+def _directory(layout: Layout, image: Descriptor, path: str) -> None:
+    """Put an image's files into a directory, over what is there; all of them are ours."""
+    from oci_tools.build import copying, picking
+    from oci_tools.layer import merge, owner
+    from oci_tools.layer.limits import Limits
+
+    try:
+        os.makedirs(path, exist_ok=True)
+    except OSError as error:
+        raise Error("cannot make directory", path, error) from None
+    beside = f"{path}/.oci-build-{os.getpid()}.new"
+    try:
+        merge.flatten(Image(layout, image).sources(), beside, owner.for_process(), Limits())
+        source, target = (os.open(each, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC) for each in (beside, path))
+        try:
+            whole = picking.Origin(source, owners=False)
+            ids = (os.geteuid(), os.getegid())
+            copying.copy(whole, picking.pick(whole, "/"), "/", copying.Target(target, ids))
+        finally:
+            os.close(source)
+            os.close(target)
+    finally:
+        fs.remove_tree(beside)
+
+
+def at(word: str) -> tuple[Layout, str | None]:
+    """The layout that a tag is in, made if it is missing, and the name there."""
+    from oci_tools.image import ref as refs
+
+    place = refs.locate(word)
+    if place.kind not in ("layout", "store"):
+        raise Usage("not a place in a layout", word)
+    return layouts.at(place, make=True), place.name_for(place.ref or refs.Ref.parse("image"))

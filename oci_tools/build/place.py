@@ -1,0 +1,184 @@
+"""Where a build works: the cache's directory, the layers in it, the roots of steps.
+
+    $OCI_ROOT/cache/build/
+        images/      a layout with the blobs of layers that were built, for the next build
+        steps/       what was built: cache.py
+        hashes/      what files of contexts are: hashes.py
+        mounts/      `RUN --mount=type=cache`: a directory for each id
+        work/ID/     a build at work, under its lock; what a killed one left is removed by the next
+
+A stage's files are layers, each known by its diff id: in the layer store as trees where a step needs them,
+as blobs in layouts.
+"""
+
+from __future__ import annotations
+
+import os
+
+from oci_tools import fs
+from oci_tools.bundle import step
+from oci_tools.bundle.step import Root
+from oci_tools.errors import Busy, Error
+from oci_tools.image import layout as layouts
+from oci_tools.layer import stack
+from oci_tools.layer import store as stores
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Any
+
+    from oci_tools.image.layout import Descriptor, Layout
+
+EMPTY = "sha256:5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef"  # of an archive of nothing
+
+
+class Layer:
+    """One layer: its blob's descriptor, the layout that has it, its diff id."""
+
+    __slots__ = ("descriptor", "diff_id", "layout")
+
+    def __init__(self, descriptor: Descriptor, diff_id: str, layout: Layout) -> None:
+        self.descriptor = descriptor
+        self.diff_id = diff_id
+        self.layout = layout
+
+    def source(self) -> Any:
+        """For layer/apply.py."""
+        from oci_tools.layer.apply import Source
+
+        size = self.descriptor["size"]
+        return Source(lambda: self.layout.blob(self.descriptor), self.descriptor["digest"], size, self.diff_id)
+
+
+class Place:
+    """The places of one build, for a `with` block."""
+
+    def __init__(self, warn: Callable[[str], None]) -> None:
+        import threading
+
+        self.path = f"{fs.root()}/cache/build"
+        self.warn = warn
+        self._chains: dict[tuple[str, ...], stores.Chain] = {}
+        self._memory = ""
+        self._attached: dict[int, str] = {}
+        self._views: dict[tuple[str, ...], Root] = {}
+        self._lock = threading.RLock()  # one thread at a time unpacks, or makes names
+        self._numbers = iter(range(1 << 60))
+
+    def __enter__(self) -> Place:
+        from oci_tools.layer import owner
+
+        step.private()
+        fs.make_private(f"{self.path}/work")
+        self.owner = owner.for_process(self.warn)
+        self.store = stores.Store(self.owner.key)
+        self._held = self.store.lock()
+        self._held.__enter__()
+        try:
+            self._claim()
+            self.layout = layouts.Layout.create(f"{self.path}/images")
+        except BaseException:
+            self._held.__exit__()
+            raise
+        return self
+
+    def _claim(self) -> None:
+        with fs.Lock(f"{self.path}/work.lock"):  # so that nobody takes ours, made and not yet locked, for a dead one
+            _sweep(f"{self.path}/work")
+            self.work = f"{self.path}/work/{os.urandom(8).hex()}"
+            os.mkdir(self.work, 0o700)
+            self._mine = fs.Lock(self.work, timeout=0)
+            self._mine.__enter__()
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            self._detach()
+            for view in self._views.values():
+                view.__exit__()
+            fs.remove_tree(self.work)
+            self.layout.close()
+        finally:
+            self._mine.__exit__()
+            self._held.__exit__()
+
+    def fresh(self, name: str) -> str:
+        """A path for something that is gone with the build."""
+        with self._lock:
+            return f"{self.work}/{name}{next(self._numbers)}"
+
+    # -- what nobody else sees ------------------------------------------------------------------
+
+    def memory(self) -> str:
+        """A directory in memory, for secrets."""
+        with self._lock:
+            if not self._memory:
+                path = self.fresh("memory")
+                os.mkdir(path, 0o700)
+                step.mount_memory(path)
+                self._memory = path
+            return self._memory
+
+    def attached(self, fd: int, where: str) -> str:
+        """The path of a tree of which a descriptor is a mount."""
+        with self._lock:
+            if fd not in self._attached:
+                os.mkdir(where, 0o700)
+                step.attach(fd, where)
+                self._attached[fd] = where
+            return self._attached[fd]
+
+    def _detach(self) -> None:
+        for path in (*self._attached.values(), *([self._memory] if self._memory else [])):
+            step.detach(path)
+        self._attached, self._memory = {}, ""
+
+    # -- layers --------------------------------------------------------------------------------
+
+    def chain(self, layers: Sequence[Layer]) -> stores.Chain:
+        """What to stack for some layers; those that are not in the store are unpacked."""
+        key = tuple(layer.diff_id for layer in layers)
+        with self._lock:
+            if key not in self._chains:
+                self._chains[key] = self._stack(layers)
+            return self._chains[key]
+
+    def _stack(self, layers: Sequence[Layer]) -> stores.Chain:
+        from oci_tools.layer.limits import Limits
+
+        sources = [layer.source() for layer in layers]
+        if not sources:
+            self._have_empty()
+            return stores.Chain([EMPTY], [["", 0o755, os.geteuid(), os.getegid(), None, {}]], [])
+        return stack.build(self.store, sources, self.owner, Limits())
+
+    def _have_empty(self) -> None:
+        with self.store.new(EMPTY) as fresh:
+            if not self.store.has(EMPTY):
+                os.mkdir(fresh.place, 0o755)
+                known: dict[str, Any] = {"implied": [], "hollow": [], "whiteouts": [], "opaques": []}
+                fresh.commit({**known, "root": False, "links": False})
+
+    def view(self, layers: Sequence[Layer]) -> Root:
+        """A root over these layers to read in, until the build ends; what is written in it is lost."""
+        key = tuple(layer.diff_id for layer in layers)
+        with self._lock:
+            if key not in self._views:
+                made = self.root(layers)
+                made.__enter__()
+                self._views[key] = made
+            return self._views[key]
+
+    def root(self, layers: Sequence[Layer]) -> Root:
+        """A root over these layers, for a `with` block."""
+        return Root(self.fresh("root"), self.store, self.chain(layers))
+
+
+def _sweep(work: str) -> None:
+    """Remove what killed builds left."""
+    for name in os.listdir(work):
+        try:
+            with fs.Lock(f"{work}/{name}", timeout=0):
+                fs.remove_tree(f"{work}/{name}")
+        except (Busy, Error):
+            continue

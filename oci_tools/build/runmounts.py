@@ -1,0 +1,265 @@
+"""The mounts of one RUN: what each shows, where it lies on the host meanwhile, and what of it is in the key.
+
+    bind    a context, a stage or an image; what is written in it is lost
+    cache   a directory that stays from build to build; of sharing "locked" for one step at a time, of "private"
+            another one for each step at the same time
+    tmpfs   an empty directory in memory
+    secret  a file in memory, or a variable; nothing of it is in any key
+    ssh     the socket of an agent
+"""
+
+from __future__ import annotations
+
+import os
+import posixpath
+
+from oci_tools import fs
+from oci_tools.build import copying, hashes, picking
+from oci_tools.build.adding import origin_of
+from oci_tools.errors import Busy
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from oci_tools.build.instructions import Instruction
+    from oci_tools.build.mounts import Mount
+    from oci_tools.build.picking import Origin
+    from oci_tools.build.stages import Building
+    from oci_tools.bundle.step import Root
+
+FOREVER = 30 * 86400.0  # seconds that a step waits for a cache that another one has
+
+
+class Mounting:
+    """The mounts of one step, for a `with` block.
+
+    env  variables that come with them
+    """
+
+    def __init__(self, stage: Building, one: Instruction, wanted: list[Mount]) -> None:
+        self._stage = stage
+        self._one = one
+        self._locks: list[fs.Lock] = []
+        self._made: list[str] = []
+        self._agents: list[Any] = []
+        self._secret_env = any(mount.kind == "secret" and mount.env is not None for mount in wanted)
+        self.env: dict[str, str] = {}
+
+    def __enter__(self) -> Mounting:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for agent in self._agents:
+            agent.__exit__()
+        for lock in self._locks:
+            lock.__exit__()
+        for path in self._made:
+            fs.remove_tree(path)
+        self._locks, self._made, self._agents = [], [], []
+
+    # -- the key ------------------------------------------------------------------------------
+
+    def said(self, mount: Mount) -> tuple[object, ...]:
+        """What a key has of a mount."""
+        return (
+            mount.kind, mount.origin, mount.source, mount.target, mount.readonly, mount.id, mount.sharing, mount.mode,
+            mount.uid, mount.gid, mount.env, mount.size, mount.required,
+        )  # fmt: skip
+
+    def content(self, mount: Mount, files: dict[str, str]) -> str:
+        """What a key has of what a mount shows: only of files that come from elsewhere."""
+        if mount.kind not in ("bind", "cache") or (mount.kind == "cache" and not mount.origin):
+            return ""
+        origin, identity = self._origin(mount)
+        if identity is not None:
+            return identity
+        picks = picking.pick(origin, mount.source or "/")
+        found = picking.digest(origin, picks, None, files)
+        if not mount.origin:
+            self._stage.shared.files.update(files)
+        return found
+
+    def _origin(self, mount: Mount) -> tuple[Origin, str | None]:
+        if not mount.origin:
+            return self._stage.shared.contexts.origin(), None
+        return origin_of(self._stage, self._one, mount.origin)
+
+    # -- the mounts ---------------------------------------------------------------------------
+
+    def make(self, mount: Mount, root: Root) -> dict[str, Any] | None:
+        """The entry of config.json; None where there is nothing to mount."""
+        kind = mount.kind
+        if kind == "tmpfs":
+            options = ["nosuid", *([f"size={mount.size}"] if mount.size else []), *(["ro"] if mount.readonly else [])]
+            return {"destination": self._target(mount), "type": "tmpfs", "source": "tmpfs", "options": options}
+        if kind == "bind":
+            return self._bind(self._shown(mount), self._target(mount), mount.readonly)
+        if kind == "cache":
+            return self._bind(self._cache(mount, root), self._target(mount), mount.readonly)
+        return self._secret(mount, root) if kind == "secret" else self._ssh(mount, root)
+
+    def _target(self, mount: Mount) -> str:
+        """Where it goes, from the working directory."""
+        path = posixpath.normpath(posixpath.join("/", self._stage.result.settings.workdir, mount.target))
+        path = "/" + path.lstrip("/")
+        if path == "/":
+            raise self._one.wrong('invalid mount target "/"', mount.target)
+        return path
+
+    def _bind(self, source: str, target: str, readonly: bool) -> dict[str, Any]:
+        options = ["rbind", "rprivate", *(["ro"] if readonly else [])]
+        return {"destination": target, "type": "bind", "source": source, "options": options}
+
+    def _shown(self, mount: Mount) -> str:
+        """A path of the host that shows what a bind mount is of."""
+        origin, identity = self._origin(mount)
+        if identity is None and (origin.ignored is not None or not mount.readonly):
+            return self._copied(origin, mount)
+        pick = picking.pick(origin, mount.source or "/")[0]
+        if identity is None:
+            return f"{os.readlink(f'/proc/self/fd/{origin.fd}')}/{pick.path}".rstrip("/")
+        where = f"{self._stage.shared.place.fresh('shown')}"
+        root = self._stage.shared.place.attached(origin.fd, where)
+        return f"{root}/{pick.path}".rstrip("/")
+
+    def _copied(self, origin: Origin, mount: Mount) -> str:
+        """A copy of what is not left out."""
+        path = self._stage.shared.place.fresh("copy")
+        os.mkdir(path, 0o755)
+        self._made.append(path)
+        pick = picking.pick(origin, mount.source or "/")[0]
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            into = copying.Target(fd, (0, 0), single=self._stage.single())
+            copying.copy(origin, [pick], "/" if pick.is_directory() else f"/{pick.name}", into)
+        finally:
+            os.close(fd)
+        return path if pick.is_directory() else f"{path}/{pick.name}"
+
+    def _cache(self, mount: Mount, root: Root) -> str:
+        place = self._stage.shared.place
+        about = (mount.id or self._target(mount), mount.origin, mount.source if mount.origin else "")
+        name = hashes.digest_of(about)[:32]
+        directory = fs.make_private(f"{place.path}/mounts")
+        path = f"{directory}/{name}"
+        if mount.sharing == "locked":
+            self._lock(f"{path}.lock", FOREVER)
+        elif mount.sharing == "private":
+            number = 0
+            while not self._lock(f"{path}.lock", 0):
+                number += 1
+                path = f"{directory}/{name}-{number}"
+        if not os.path.isdir(path):
+            self._new_cache(path, mount)
+        os.utime(directory)
+        fs.write(f"{path}.json", _about(mount, self._target(mount)), 0o600, sync=False)
+        inside = mount.source if not mount.origin else ""
+        if inside.strip("/"):
+            path = os.path.normpath(f"{path}/{os.path.normpath('/' + inside)}")
+            os.makedirs(path, exist_ok=True)
+        return path
+
+    def _lock(self, path: str, timeout: float) -> bool:
+        lock = fs.Lock(path, timeout=timeout)
+        try:
+            lock.__enter__()
+        except Busy:
+            return False
+        self._locks.append(lock)
+        return True
+
+    def _new_cache(self, path: str, mount: Mount) -> None:
+        beside = f"{path}.{os.urandom(4).hex()}.new"
+        os.mkdir(beside, 0o755)
+        os.chmod(beside, 0o755 if mount.mode is None else mount.mode)
+        if not self._stage.single():
+            os.chown(beside, mount.uid or 0, mount.gid or 0)
+        if mount.origin:
+            origin, _ = self._origin(mount)
+            pick = picking.pick(origin, mount.source or "/")[0]
+            fd = os.open(beside, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                copying.copy(origin, [pick], "/", copying.Target(fd, None, single=self._stage.single()))
+            finally:
+                os.close(fd)
+        try:
+            os.rename(beside, path)
+        except OSError:  # another step has made it meanwhile
+            fs.remove_tree(beside)
+
+    # -- in memory -------------------------------------------------------------------------------
+
+    def hidden(self, name: str) -> str | None:
+        """Where a file that would tell a secret goes: in memory; None: nothing of the kind is in it."""
+        return f"{self._memory()}/{os.urandom(8).hex()}-{name}" if self._secret_env else None
+
+    def _memory(self) -> str:
+        return self._stage.shared.place.memory()
+
+    def _secret(self, mount: Mount, root: Root) -> dict[str, Any] | None:
+        name = mount.id or mount.source or posixpath.basename(mount.target)
+        load = self._stage.options.secrets.get(name)
+        if load is None:
+            if mount.required:
+                raise self._one.wrong(f"secret {name}: not found", name, f"--secret id={name},src=FILE")
+            return None
+        data = load()
+        if mount.env is not None:
+            self.env[mount.env or name] = data.decode("utf-8", "surrogateescape")
+            if not mount.target:
+                return None
+        path = self._write(data, 0o400 if mount.mode is None else mount.mode, mount)
+        target = mount.target or f"/run/secrets/{posixpath.basename(name)}"
+        return self._bind(path, self._absolute(target), False)
+
+    def _absolute(self, path: str) -> str:
+        return "/" + posixpath.normpath(posixpath.join("/", self._stage.result.settings.workdir, path)).lstrip("/")
+
+    def _write(self, data: bytes, mode: int, mount: Mount) -> str:
+        path = f"{self._memory()}/{os.urandom(8).hex()}"
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            fs.write_all(fd, data)
+            if not self._stage.single():
+                os.fchown(fd, mount.uid or 0, mount.gid or 0)
+            os.fchmod(fd, mode)
+        finally:
+            os.close(fd)
+        self._made.append(path)
+        return path
+
+    def script(self, name: str, text: str, directory: str) -> dict[str, Any]:
+        """A here-document that is a program of its own."""
+        path = f"{self._stage.shared.place.fresh('pipes')}"
+        os.mkdir(path, 0o755)
+        os.chmod(path, 0o755)
+        self._made.append(path)
+        with open(f"{path}/{name}", "w", encoding="utf-8", errors="surrogateescape") as file:
+            file.write(text)
+        os.chmod(f"{path}/{name}", 0o755)
+        return self._bind(path, directory, True)
+
+    def _ssh(self, mount: Mount, root: Root) -> dict[str, Any] | None:
+        from oci_tools.build.agent import Agent
+
+        name = mount.id or "default"
+        keys = self._stage.options.agents.get(name)
+        if keys is None:
+            if mount.required:
+                raise self._one.wrong(f"unset ssh forward key {name}", name, f"--ssh {name}")
+            return None
+        target = mount.target or f"/run/buildkit/ssh_agent.{len(self._agents)}"
+        path = f"{self._memory()}/{os.urandom(8).hex()}"
+        agent = Agent(path, keys, (mount.uid or 0, mount.gid or 0), 0o600 if mount.mode is None else mount.mode)
+        agent.__enter__()
+        self._agents.append(agent)
+        self.env["SSH_AUTH_SOCK"] = target
+        return self._bind(path, self._absolute(target), False)
+
+
+def _about(mount: Mount, target: str) -> bytes:
+    from oci_tools import document
+
+    return document.dumps({"id": mount.id or target, "target": target})
+

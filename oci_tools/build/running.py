@@ -1,0 +1,201 @@
+"""RUN: a process in the root of the stage, started by `oci-run`; its mounts, secrets and network.
+
+What is mounted for a step lies in the build's own mount namespace, which nobody else sees and which ends with the
+build, however it ends: trees of stages, and a tmpfs in which secrets and agents' sockets are.
+"""
+
+from __future__ import annotations
+
+import os
+
+from oci_tools.build import calling, mounts
+from oci_tools.build.lines import heredoc_of
+from oci_tools.build.runmounts import Mounting
+from oci_tools.build.stages import sorted_env
+from oci_tools.errors import Error
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from oci_tools.build.instructions import Instruction
+    from oci_tools.build.options import Options
+    from oci_tools.build.progress import Progress, Step
+    from oci_tools.build.stages import Building
+    from oci_tools.bundle.step import Root
+
+HOSTNAME = "buildkitsandbox"  # what builds have come to know
+HOSTS = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"
+PIPES = "/dev/pipes"
+
+
+class Runner:
+    """Starts processes of steps, and ends them all when the build is given up."""
+
+    def __init__(self, call: calling.Call, progress: Progress) -> None:
+        import threading
+
+        self._call = call
+        self._progress = progress
+        self._names: set[str] = set()
+        self._ended = False
+        self._lock = threading.Lock()
+
+    def run(self, bundle: str, step: Step) -> int:
+        """Run a bundle to its end, telling what it says; its exit code."""
+        name = f"build-{os.urandom(8).hex()}"
+        null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+        out, out_end = os.pipe2(os.O_CLOEXEC)
+        err, err_end = os.pipe2(os.O_CLOEXEC)
+        try:
+            with self._lock:
+                if self._ended:
+                    raise Error("canceled")
+                pid = self._call(["run", "run", "-b", bundle, name], {0: null, 1: out_end, 2: err_end})
+                self._names.add(name)
+        except BaseException:
+            os.close(out)
+            os.close(err)
+            raise
+        finally:
+            for fd in (null, out_end, err_end):
+                os.close(fd)
+        try:
+            calling.drain([out, err], lambda at, data: self._progress.log(step, at + 1, data))
+            return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        finally:
+            with self._lock:
+                self._names.discard(name)
+
+    def end_all(self) -> None:
+        """End every process that runs; none is started any more."""
+        with self._lock:
+            self._ended = True
+            for name in self._names:
+                try:
+                    null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+                    pid = self._call(["run", "delete", "--force", name], {0: null, 1: null, 2: null})
+                    os.close(null)
+                    os.waitpid(pid, 0)
+                except (Error, OSError):
+                    continue
+
+
+def run(stage: Building, one: Instruction) -> None:
+    """Do a RUN."""
+    settings, options = stage.result.settings, stage.options
+    expand = stage.expander(one)
+    args, script = _words(one)
+    words = settings.command(args, one.shell)
+    wanted = [mounts.read(text, one.statement, expand) for text in one.mounts]
+    _allowed(one, options)
+    network = one.flags["network"] or options.network
+    insecure = one.flags["security"] == "insecure"
+    mounting = Mounting(stage, one, wanted)
+    parts: dict[str, Any] = {
+        "do": "RUN", "args": tuple(words), "env": sorted_env(settings.env), "cwd": settings.workdir,
+        "user": settings.user, "network": network, "security": insecure, "script": script,
+        "hosts": tuple(options.hosts), "mounts": tuple(map(mounting.said, wanted)),
+        "limits": repr((options.shm_size, options.limits)),
+    }  # fmt: skip
+
+    def content(files: dict[str, str]) -> dict[str, Any]:
+        found = tuple(mounting.content(mount, files) for mount in wanted)
+        return {"mounted": found} if any(found) else {}
+
+    def act(root: Root, step: Step) -> None:
+        with mounting:
+            made = [mounting.make(mount, root) for mount in wanted]
+            placed = [each for each in made if each is not None] + _files(stage, root, network)
+            if script:
+                placed.append(mounting.script(script[0], script[1], PIPES))
+            _specify(stage, root, words, placed, network, insecure, mounting)
+            code = stage.shared.runner.run(root.path, step)
+        stage.shared.check()
+        if code:
+            stage.shared.progress.failed(step)
+            said = " ".join(words)
+            raise one.wrong(f'process "{said}" did not complete successfully: exit code: {code}')
+
+    title = f"RUN {' '.join(part for part in (*_flags(one), one.statement.rest) if part)}"
+    stage.step(one, title, parts, act, said=_said(stage, words), content=content)
+
+
+def _words(one: Instruction) -> tuple[list[str], tuple[str, str] | None]:
+    """The words of a RUN with its here-documents; of one that is a script its name and text too."""
+    if not one.files:
+        return one.args, None
+    first = one.files[0]
+    if heredoc_of(one.args[0]):
+        if first.content.startswith("#!"):
+            return [f"{PIPES}/{first.name}"], (first.name, first.chomped())
+        return [first.chomped()], None
+    return ["".join([one.args[0], *(f"\n{heredoc.content}{heredoc.name}" for heredoc in one.files)])], None
+
+
+def _flags(one: Instruction) -> list[str]:
+    return [flag for flag in one.statement.flags if not flag.startswith("--mount=type=secret")]
+
+
+def _allowed(one: Instruction, options: Options) -> None:
+    for flag, value, name in (("security", "insecure", "security.insecure"), ("network", "host", "network.host")):
+        if one.flags[flag] == value and name not in options.allow:
+            raise one.wrong(f"{name} is not allowed", f"--{flag}={value}", f"--allow {name}")
+
+
+def _said(stage: Building, words: list[str]) -> str:
+    """The history's text."""
+    args = [f"{name}={value}" for name, value in sorted(stage.result.args)]
+    return " ".join(["RUN", *([f"|{len(args)}", *args] if args else []), *words])
+
+
+def _specify(
+    stage: Building, root: Root, words: list[str], placed: list[dict[str, Any]], network: str, insecure: bool,
+    mounting: Mounting,
+) -> None:  # fmt: skip
+    settings, options = stage.result.settings, stage.options
+    env = {**stage.scope.proxies(), **settings.env, **mounting.env}
+    config: dict[str, Any] = {
+        "Entrypoint": words, "WorkingDir": settings.workdir, "Env": [f"{name}={value}" for name, value in env.items()],
+    }  # fmt: skip
+    if settings.user:
+        config["User"] = settings.user
+
+    def more(made: dict[str, Any]) -> None:
+        if not any(entry.startswith("HOME=") for entry in made["process"]["env"]):
+            made["process"]["env"].append(f"HOME={root.home(made['process']['user']['uid'])}")
+        if options.limits:
+            made["process"]["rlimits"] = options.limits
+        if options.cgroup:
+            made["linux"]["cgroupsPath"] = f"{options.cgroup.rstrip('/')}/{os.path.basename(root.path)}"
+        for mount in made["mounts"]:
+            if options.shm_size is not None and mount["destination"] == "/dev/shm":
+                kept = [option for option in mount["options"] if not option.startswith("size=")]
+                mount["options"] = [*kept, f"size={options.shm_size}"]
+
+    known = stage.result.document
+    document: dict[str, Any] = {key: known[key] for key in ("os", "architecture") if key in known}
+    document["config"] = config
+    root.specify(document, HOSTNAME, placed, network == "host", insecure, more, mounting.hidden("config.json"))
+
+
+def _files(stage: Building, root: Root, network: str) -> list[dict[str, Any]]:
+    """/etc/hosts and /etc/resolv.conf, bound over the image's."""
+    hosts = HOSTS + f"127.0.0.1\t{HOSTNAME}\n"
+    if network == "host":
+        try:
+            with open("/etc/hosts", encoding="utf-8", errors="surrogateescape") as file:
+                hosts = file.read()
+        except OSError:
+            pass
+    for word in stage.options.hosts:
+        name, _, address = word.partition("=" if "=" in word.partition(":")[0] else ":")
+        hosts += f"{address.removeprefix('[').removesuffix(']')}\t{name}\n"
+    texts = {"hosts": hosts}
+    if network != "none":
+        try:
+            with open("/etc/resolv.conf", encoding="utf-8", errors="surrogateescape") as file:
+                texts["resolv.conf"] = file.read()
+        except OSError:
+            pass
+    return [root.file(name, text, f"/etc/{name}") for name, text in texts.items()]

@@ -1,0 +1,204 @@
+"""What instructions change in an image's configuration: pure functions of it, image-spec config.md.
+
+Each gives the text for the history.  ARG, RUN, COPY, ADD and what WORKDIR does to files are `stages.py`'s.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+
+from oci_tools import document
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from oci_tools.build.instructions import Instruction
+
+    Expand = Callable[[str], str]
+
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+SHELL = ["/bin/sh", "-c"]
+_SIGNALS = frozenset(
+    "ABRT ALRM BUS CHLD CLD CONT FPE HUP ILL INT IO IOT KILL PIPE POLL PROF PWR QUIT SEGV STKFLT STOP SYS TERM TRAP"
+    " TSTP TTIN TTOU URG USR1 USR2 VTALRM WINCH XCPU XFSZ RTMIN RTMAX".split()
+)
+
+
+class Settings:
+    """The `config` member of a configuration, and what goes with it while a stage is built.
+
+    inner    the member
+    env      variables that RUN sees: NAME -> value
+    author   MAINTAINER
+    cmd      whether this stage said CMD
+    """
+
+    def __init__(self, inner: dict[str, Any], env: dict[str, str] | None = None) -> None:
+        self.inner = inner
+        self.cmd = False
+        self.author: str | None = None
+        self.env = dict(env or {})
+        if env is None:
+            for entry in inner.get("Env") or ():
+                name, _, value = entry.partition("=")
+                self.env[name] = value
+
+    def set_env(self, name: str, value: str) -> None:
+        """A variable of the image."""
+        entries = list(self.inner.get("Env") or ())
+        at = next((n for n, entry in enumerate(entries) if entry.partition("=")[0] == name), len(entries))
+        entries[at:] = [f"{name}={value}", *entries[at + 1 :]]
+        self.inner["Env"] = entries
+        self.env[name] = value
+
+    def ensure_path(self) -> None:
+        if "PATH" not in {entry.partition("=")[0] for entry in self.inner.get("Env") or ()}:
+            self.set_env("PATH", PATH)
+
+    @property
+    def user(self) -> str:
+        return self.inner.get("User") or ""
+
+    @property
+    def workdir(self) -> str:
+        return self.inner.get("WorkingDir") or "/"
+
+    def command(self, words: list[str], shell: bool) -> list[str]:
+        """The words that are executed."""
+        return [*(self.inner.get("Shell") or SHELL), *words] if shell else list(words)
+
+    def path(self, text: str) -> str:
+        """A path as seen from the working directory, clean."""
+        return posixpath.normpath(posixpath.join("/", self.workdir, text)).replace("//", "/")
+
+
+def apply(settings: Settings, instruction: Instruction, expand: Expand, many: Callable[[str], list[str]]) -> str:
+    """Do what an instruction says that only changes settings; the history's text."""
+    return _KINDS[instruction.name](settings, instruction, expand, many)
+
+
+def applies(name: str) -> bool:
+    return name in _KINDS
+
+
+def _env(settings: Settings, said: Instruction, expand: Expand, many: Any) -> str:
+    # Variables are what they were before the instruction, for all of it.
+    pairs = [(expand(name), expand(value)) for name, value in said.pairs]
+    for name, value in pairs:
+        if not name:
+            raise said.wrong("ENV names can not be blank")
+        settings.set_env(name, value)
+    return "ENV " + " ".join(f"{name}={value}" for name, value in pairs)
+
+
+def _label(settings: Settings, said: Instruction, expand: Expand, many: Any) -> str:
+    pairs = [(expand(name), expand(value)) for name, value in said.pairs]
+    settings.inner["Labels"] = {**(settings.inner.get("Labels") or {}), **dict(pairs)}
+    return "LABEL " + " ".join(f"{name}={value}" for name, value in pairs)
+
+
+def _maintainer(settings: Settings, said: Instruction, expand: Expand, many: Any) -> str:
+    settings.author = said.value
+    return f"MAINTAINER {said.value}"
+
+
+def _cmd(settings: Settings, said: Instruction, expand: Expand, many: Any) -> str:
+    settings.inner["Cmd"] = settings.command(said.args, said.shell and bool(said.args))
+    settings.cmd = True
+    return f"CMD {_json(settings.inner['Cmd'])}"
+
+
+def _entrypoint(settings: Settings, said: Instruction, expand: Expand, many: Any) -> str:
+    words = settings.command(said.args, said.shell and bool(said.args))
+    settings.inner["Entrypoint"] = words
+    if not words:
+        del settings.inner["Entrypoint"]
+    if not settings.cmd:  # what the base says was for its own entrypoint
+        settings.inner.pop("Cmd", None)
+    return f"ENTRYPOINT {_json(words)}"
+
+
+def _shell(settings: Settings, said: Instruction, expand: Expand, many: Any) -> str:
+    settings.inner["Shell"] = said.args
+    return f"SHELL {_json(said.args)}"
+
+
+def _healthcheck(settings: Settings, said: Instruction, expand: Expand, many: Any) -> str:
+    settings.inner["Healthcheck"] = said.health
+    return f"HEALTHCHECK {_json(said.health)}"
+
+
+def _onbuild(settings: Settings, said: Instruction, expand: Expand, many: Any) -> str:
+    settings.inner["OnBuild"] = [*(settings.inner.get("OnBuild") or []), said.trigger]
+    return f"ONBUILD {said.trigger}"
+
+
+def _user(settings: Settings, said: Instruction, expand: Expand, many: Any) -> str:
+    settings.inner["User"] = expand(said.value)
+    return f"USER {settings.inner['User']}"
+
+
+def _stopsignal(settings: Settings, said: Instruction, expand: Expand, many: Any) -> str:
+    signal = expand(said.value)
+    name = signal.upper().removeprefix("SIG")
+    number = int(signal) if signal.isascii() and signal.isdigit() else 0
+    offset = re.fullmatch(r"RTM(IN\+|AX-)(\d+)", name)
+    if not (0 < number < 65 or name in _SIGNALS or (offset and int(offset[2]) < 16)):
+        raise said.wrong(f"invalid signal: {signal}", said.value)
+    settings.inner["StopSignal"] = signal
+    return f"STOPSIGNAL {signal}"
+
+
+def _volume(settings: Settings, said: Instruction, expand: Expand, many: Any) -> str:
+    paths = [expand(path) for path in said.args]
+    if not all(paths):
+        raise said.wrong("VOLUME specified can not be an empty string")
+    settings.inner["Volumes"] = {**(settings.inner.get("Volumes") or {}), **{path: {} for path in paths}}
+    return f"VOLUME [{' '.join(paths)}]"
+
+
+def _expose(settings: Settings, said: Instruction, expand: Expand, many: Callable[[str], list[str]]) -> str:
+    known = dict(settings.inner.get("ExposedPorts") or {})
+    for word in said.args:
+        for text in many(word):
+            for port in ports(text, said):
+                known[port] = {}
+    settings.inner["ExposedPorts"] = known
+    return f"EXPOSE {_map(known)}"
+
+
+def ports(text: str, said: Instruction) -> list[str]:
+    """PORT[-PORT][/PROTOCOL] as members of ExposedPorts; docker's [[IP:]HOST:] before it means nothing."""
+    numbers, slash, protocol = text.partition("/")
+    protocol = protocol.lower() if slash else "tcp"
+    numbers = numbers.rpartition(":")[2]
+    first, dash, last = numbers.partition("-")
+    last = last if dash else first
+    if not numbers:
+        raise said.wrong(f"invalid port in EXPOSE: {text}", text)
+    for number in (first, last):
+        if not (number.isascii() and number.isdigit() and int(number) < 65536):
+            raise said.wrong(f"invalid containerPort: {numbers}", text)
+    if int(first) > int(last):
+        raise said.wrong(f"invalid containerPort: {numbers}: the range is backwards", text)
+    if protocol not in ("tcp", "udp", "sctp"):
+        raise said.wrong(f"invalid proto: {protocol}", text)
+    return [f"{number}/{protocol}" for number in range(int(first), int(last) + 1)]
+
+
+def _map(known: dict[str, Any]) -> str:
+    return "[" + " ".join(sorted(known)) + "]"
+
+
+def _json(value: Any) -> str:
+    return document.dumps(value).decode()
+
+
+_KINDS = {
+    "ENV": _env, "LABEL": _label, "MAINTAINER": _maintainer, "CMD": _cmd, "ENTRYPOINT": _entrypoint,
+    "SHELL": _shell, "HEALTHCHECK": _healthcheck, "ONBUILD": _onbuild, "USER": _user, "STOPSIGNAL": _stopsignal,
+    "VOLUME": _volume, "EXPOSE": _expose,
+}  # fmt: skip

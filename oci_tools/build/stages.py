@@ -1,0 +1,322 @@
+"""One stage: its base, and its instructions one after the other.
+
+What only changes the configuration is `settings.py`'s; what makes files is a step, that is: a key of all that it
+depends on, a look into the cache, else a root, the work on it, and a layer.
+"""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import stat
+
+from oci_tools.build import hashes, instructions, settings
+from oci_tools.build.lines import Source
+from oci_tools.build.place import Layer
+from oci_tools.build.position import Wrong
+from oci_tools.build.settings import Settings
+from oci_tools.errors import Error
+from oci_tools.image import manifest as manifests
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from typing import Any
+
+    from oci_tools.build import building
+    from oci_tools.build.dockerfile import Stage
+    from oci_tools.build.instructions import Instruction
+    from oci_tools.build.progress import Step
+    from oci_tools.bundle.step import Root
+
+    Act = Callable[[Root, Step], None]
+
+COMMENT = "oci-build.dockerfile.v0"
+
+
+class Result:
+    """What a stage is so far.
+
+    document  the configuration without what the stage says
+    settings  its `config`, and variables
+    layers    the lowest first
+    history   as config.md has it
+    args      ARGs with values, for the history of RUN
+    """
+
+    def __init__(self, document: dict[str, Any], inner: Settings, layers: list[Layer], history: list[Any]) -> None:
+        self.document = document
+        self.settings = inner
+        self.layers = layers
+        self.history = history
+        self.args: list[tuple[str, str]] = []
+        self.base_layers = len(layers)  # those that were not built here
+
+    def copy(self) -> Result:
+        inner = Settings(dict(self.settings.inner), self.settings.env)
+        made = Result(self.document, inner, [*self.layers], [*self.history])
+        made.settings.author = self.settings.author
+        made.args = [*self.args]
+        made.base_layers = self.base_layers
+        return made
+
+    def identity(self) -> str:
+        """What its files are: by the digests of its layers."""
+        return hashes.digest_of(tuple(layer.diff_id for layer in self.layers))
+
+
+class Building:
+    """A stage being built."""
+
+    def __init__(self, shared: building.Building, stage: Stage) -> None:
+        self.shared = shared
+        self.stage = stage
+        self.options = shared.options
+        self.scope = shared.scope
+        self.platform = shared.platform_name
+        self.count = 0
+        self.total = 1 + sum(_makes_files(one) for one in stage.instructions)
+        self.result: Result
+
+    def run(self) -> Result:
+        self.result = self._base()
+        self.result.settings.cmd = False
+        self.result.settings.ensure_path()
+        for trigger in self._triggers():
+            self._do(trigger)
+        for instruction in self.stage.instructions:
+            self.shared.check()
+            self._do(instruction)
+        return self.result
+
+    # -- the base ----------------------------------------------------------------------------
+
+    def _base(self) -> Result:
+        start = self.stage.start
+        name = self.shared.graph.bases[self.stage.number]
+        wanted = self.scope.expand(start, start.platform, self.scope.globals) if start.platform else self.platform
+        self.platform = wanted
+        below = self.shared.graph.base(self.stage)
+        if below is not None:
+            return self.shared.result(below).copy()
+        named = name.lower() in self.shared.contexts.named
+        if name == "scratch" and not named:
+            return self._scratch()
+        step = self.begin(f"FROM {name}")
+        try:
+            known = name.lower() if named else name
+            image = self.shared.contexts.image(known, wanted or None, self.shared.progress.say)
+        except Error as error:
+            self.shared.progress.end(step, "error", str(error))
+            raise start.wrong(f"{name}: {error}", start.base).with_code(error.code) from None
+        self.shared.progress.end(step, "done")
+        document = {key: value for key, value in image.config.items() if key not in ("config", "rootfs", "history")}
+        layers = [
+            Layer(layer, diff_id, image.layout) for layer, diff_id in zip(image.layers, image.diff_ids, strict=True)
+        ]
+        inner = Settings({key: value for key, value in (image.config.get("config") or {}).items() if value is not None})
+        history = list(image.config.get("history") or [])
+        missing = len(layers) - sum(not (isinstance(one, dict) and one.get("empty_layer")) for one in history)
+        created = image.config.get("created") or self.shared.created
+        history += [{"created": created, "comment": "unknown"}] * max(missing, 0)
+        return Result(document, inner, layers, history)
+
+    def _scratch(self) -> Result:
+        platform = manifests.parse_platform(self.platform) if self.platform else self.shared.platform
+        inner: dict[str, Any] = {"Env": [f"PATH={settings.PATH}"], "WorkingDir": "/"}
+        return Result(dict(platform), Settings(inner), [], [])
+
+    def _triggers(self) -> list[Instruction]:
+        """What the base image wants done first; ONBUILD is not inherited any further."""
+        texts = self.result.settings.inner.pop("OnBuild", None) or []
+        made = []
+        for text in texts:
+            for statement in Source(text.encode("utf-8", "surrogateescape")).statements:
+                start = self.stage.start.statement
+                statement.start, statement.end = start.start, start.end
+                try:
+                    one = instructions.read(statement, self.scope.escape)
+                except Wrong as error:
+                    raise start.wrong(f"ONBUILD {text}: {error.what}") from None
+                made.append(one)
+                self.total += _makes_files(one)
+        return made
+
+    # -- instructions -----------------------------------------------------------------------
+
+    def _do(self, one: Instruction) -> None:
+        if one.name == "ARG":
+            self._arg(one)
+        elif one.name == "RUN":
+            from oci_tools.build import running
+
+            running.run(self, one)
+        elif one.name in ("COPY", "ADD"):
+            from oci_tools.build import adding
+
+            adding.add(self, one)
+        elif one.name == "WORKDIR":
+            self._workdir(one)
+        else:
+            said = settings.apply(self.result.settings, one, self.expander(one), self._many(one))
+            self.history(said, None)
+
+    def expander(self, one: Instruction) -> Callable[[str], str]:
+        env = dict(self.result.settings.env)
+        return lambda text: self.scope.expand(one, text, env)
+
+    def _many(self, one: Instruction) -> Callable[[str], list[str]]:
+        return lambda text: self.scope.expand_words(one, text, self.result.settings.env)
+
+    def _arg(self, one: Instruction) -> None:
+        said = []
+        for name, default in one.pairs:
+            value = self.scope.argument(one, name, default, self.result.settings.env)
+            if value is not None:
+                self.result.settings.env[name] = value
+                self.result.args = [pair for pair in self.result.args if pair[0] != name] + [(name, value)]
+            said.append(name if value is None else f"{name}={value}")
+        self.history(f"ARG {' '.join(said)}", None)
+
+    def _workdir(self, one: Instruction) -> None:
+        inner = self.result.settings
+        path = self.expander(one)(one.value)
+        if not path:
+            raise one.wrong("WORKDIR requires exactly one argument")
+        path = posixpath.normpath(posixpath.join("/", inner.workdir, path))
+        path = "/" + path.lstrip("/")
+        inner.inner["WorkingDir"] = path
+        user = inner.user
+        parts = {"do": "WORKDIR", "path": path, "user": user}
+
+        def act(root: Root, step: Step) -> None:
+            from oci_tools.build.copying import Target
+            from oci_tools.layer import lookup
+
+            with lookup.Stack(root.trees()) as below:
+                seen = below.look(os.fsencode(path))
+            if seen is None or not stat.S_ISDIR(seen.st_mode):
+                into = Target(root.mount(), root.owner(user) if user else (0, 0), time=self.now(), single=self.single())
+                os.close(into.directory(path))
+
+        self.step(one, f"WORKDIR {path}", parts, act, said=f"WORKDIR {path}")
+
+    # -- steps ------------------------------------------------------------------------------
+
+    def begin(self, text: str) -> Step:
+        self.count += 1
+        name = self.stage.name or f"stage-{self.stage.number}"
+        if len(self.shared.dockerfile.stages) == 1:
+            name = ""
+        label = " ".join(part for part in (self.platform if self.shared.many else "", name) if part)
+        at = f"{self.count}/{max(self.total, self.count)}"
+        return self.shared.progress.begin(text, f"{label} {at}".strip(), self.count, self.total)
+
+    def now(self) -> int | None:
+        """Nanoseconds, of what is made by nobody else; None: as it comes."""
+        return None if self.options.epoch is None else self.options.epoch * 1_000_000_000
+
+    def single(self) -> bool:
+        return self.shared.place.owner.single
+
+    def step(
+        self,
+        one: Instruction,
+        text: str,
+        parts: dict[str, Any],
+        act: Act,
+        *,
+        said: str,
+        content: Callable[[dict[str, str]], dict[str, Any]] | None = None,
+        quick: dict[str, Any] | None = None,
+        alone: bool = False,
+    ) -> None:
+        """One step that makes files.
+
+        parts    what it depends on, besides what it is done to
+        content  more of that, which takes longer to find out; it fills in the digests of files
+        quick    what stands for the content, if it is known already: where a hit needs no look at it
+        alone    it depends on nothing below
+        """
+        step = self.begin(text)
+        try:
+            record = self._made(step, parts, act, content, quick, alone)
+        except Error as error:
+            why = error.what if isinstance(error, Wrong) else str(error)
+            self.shared.progress.end(step, "error", why)
+            if isinstance(error, Wrong):
+                raise
+            raise one.wrong(str(error)).with_code(error.code) from None
+        except BaseException:
+            self.shared.progress.end(step, "error", "canceled")
+            raise
+        if record["layer"] is not None:
+            self.result.layers.append(Layer(record["layer"], record["diffId"], self.shared.place.layout))
+        self.history(said, record["created"], record["layer"] is None)
+
+    def _made(
+        self, step: Step, parts: dict[str, Any], act: Act,
+        content: Callable[[dict[str, str]], dict[str, Any]] | None, quick: dict[str, Any] | None, alone: bool,
+    ) -> dict[str, Any]:  # fmt: skip
+        cache, progress, stage = self.shared.cache, self.shared.progress, self.stage.name or str(self.stage.number)
+        options = self.options
+        same = {
+            "parent": "" if alone else self.result.identity(), "platform": self.platform, "epoch": options.epoch,
+            "compression": f"{options.compression} {options.level}", **parts,
+        }  # fmt: skip
+        first = cache.key({**same, **quick}) if quick else ""
+        record = cache.find(first, stage) if quick else None
+        details: dict[str, str] = {}
+        if record is None:
+            whole = {**same, **(content(details) if content else {})}
+            key = cache.key(whole)
+            record = cache.find(key, stage)
+            if record is not None and quick:
+                cache.put(first, record["layer"], record["diffId"], record["created"])
+        if record is not None:
+            if options.why:
+                progress.say(f"{step.name()}: hit")
+            progress.end(step, "cached")
+            return record
+        slot = hashes.digest_of((self.shared.dockerfile_key, self.stage.number, self.platform, self.count))[:32]
+        if options.why:
+            why = ["the cache is not used"] if options.refuse & {"*", stage} else cache.changes(slot, whole, details)
+            progress.say(f"{step.name()}: miss: {'; '.join(why)}")
+        record = self._build(step, key, act, alone)
+        if quick:
+            cache.put(first, record["layer"], record["diffId"], record["created"])
+        cache.remember(slot, whole, details)
+        progress.end(step, "done")
+        return record
+
+    def _build(self, step: Step, key: str, act: Act, alone: bool) -> dict[str, Any]:
+        options, place = self.options, self.shared.place
+        with place.root([] if alone else self.result.layers) as root:
+            act(root, step)
+            media_type = manifests.layer_type(manifests.OCI_MANIFEST, options.compression)
+            packed = root.pack(place.layout, media_type, options.compression, options.level, options.epoch, place.warn)
+            if packed is not None:
+                root.keep(packed)
+        self.shared.check()
+        descriptor, diff_id = (packed.descriptor, packed.diff_id) if packed else (None, None)
+        return self.shared.cache.put(key, descriptor, diff_id, self.shared.created)
+
+    def history(self, said: str, created: str | None, empty: bool = True) -> None:
+        entry: dict[str, Any] = {"created": created, "created_by": said, "comment": COMMENT}
+        if self.options.epoch is not None:
+            entry["created"] = self.shared.created
+        elif created is None:  # what makes no files is as old as what is below, so that nothing new is nothing new
+            before = self.result.history[-1] if self.result.history else {}
+            entry["created"] = (before.get("created") if isinstance(before, dict) else None) or self.shared.created
+        if empty:
+            entry["empty_layer"] = True
+        self.result.history.append(entry)
+
+
+def _makes_files(one: Instruction) -> int:
+    return one.name in ("RUN", "COPY", "ADD", "WORKDIR")
+
+
+def sorted_env(env: dict[str, str], without: Iterable[str] = ()) -> tuple[str, ...]:
+    left_out = set(without)
+    return tuple(f"{name}={value}" for name, value in sorted(env.items()) if name not in left_out)

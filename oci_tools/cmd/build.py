@@ -1,0 +1,202 @@
+"""oci-build: a Dockerfile and a context become an image in a layout."""
+
+from __future__ import annotations
+
+import sys
+
+from oci_tools import cli
+from oci_tools.errors import Error, Usage
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from oci_tools.build.options import Options
+    from oci_tools.build.progress import Progress
+
+OPTIONS: tuple[cli.Option, ...] = (
+    ("-t --tag IMAGE", "list", (), "put the image there: ./layout:tag, or a name in the default store"),
+    ("-f --file FILE", "text", None, "the Dockerfile; - is standard input (CONTEXT/Dockerfile)"),
+    ("--target STAGE", "text", None, "build this stage, by name or number, and no more than it needs"),
+    ("--build-arg NAME[=VALUE]", "list", (), "the value of an ARG; without one, of the variable here"),
+    ("--build-context NAME=WHERE", "list", (), "a directory, git or http URL, docker-image://REF, oci-layout://PATH:TAG"),
+    ("-l --label NAME=VALUE", "list", (), "a label of the image"),
+    ("-a --annotation NAME=VALUE", "list", (), "an annotation of the manifest"),
+    ("--platform OS/ARCH[/VARIANT]", "list", (), "for this platform; several make an index"),
+    ("--pull", "flag", False, "ask registries for base images though they are in the store"),
+    ("--no-cache", "flag", False, "do everything anew"),
+    ("--no-cache-filter STAGE", "list", (), "do this stage anew"),
+    ("--network MODE", ("default", "none", "host"), "default", "the network of RUN"),
+    ("--allow WHAT", "list", (), "network.host, security.insecure: let RUN ask for it"),
+    ("--add-host NAME:ADDRESS", "list", (), "one more line of /etc/hosts in RUN"),
+    ("--secret id=NAME[,src=FILE|,env=NAME|,fd=N]", "list", (), "what RUN --mount=type=secret may have"),
+    ("--ssh NAME[=SOCKET|KEY,...]", "list", (), "the agent that RUN --mount=type=ssh may have"),
+    ("--shm-size SIZE", "text", None, "size of /dev/shm in RUN (64m)"),
+    ("--ulimit NAME=SOFT[:HARD]", "list", (), "resource limit of processes in RUN"),
+    ("--cgroup-parent PATH", "text", None, "cgroup to put RUN under"),
+    ("-o --output type=KIND,dest=PATH", "list", (), "oci, docker: an archive; local: files; tar; image"),
+    ("--squash", "flag", False, "make one layer of all that is built"),
+    ("--compression KIND", ("gzip", "zstd", "none"), "gzip", "of new layers"),
+    ("--level N", "int", None, "of the compression: gzip 1 to 9 (3), zstd 1 to 19 (3)"),
+    ("--check", "flag", False, "do not build: say what should be written otherwise"),
+    ("--why", "flag", False, "say of each step whether the cache had it, and if not what changed"),
+    ("--iidfile FILE", "text", None, "write the image's Id to FILE"),
+    ("--metadata-file FILE", "text", None, "write what was built to FILE, as JSON"),
+    ("--progress MODE", ("auto", "plain", "tty", "none", "json"), "auto", "how to tell of the work on stderr"),
+    ("-q --quiet", "flag", False, "as --progress none"),
+    ("--status-fd N", "int", None, "write the work's progress to descriptor N, JSON lines"),
+)
+
+
+def run(args: cli.Args) -> int | None:
+    from oci_tools.build.position import Wrong
+
+    _check(args)
+    try:
+        return _check_file(args) if args.check else _build(args)
+    except Wrong as error:
+        if sys.stderr is not None:
+            sys.stderr.write(error.excerpt())
+        raise
+
+
+def _check(args: cli.Args) -> None:
+    if args.file == "-" and args.context == "-":
+        raise Usage("the context and the Dockerfile cannot both be standard input")
+    if args.level is not None:
+        from oci_tools import compress
+
+        lowest, highest, _ = compress.LEVELS[args.compression]
+        if not lowest <= args.level <= highest:
+            raise Usage("unknown compression level", args.level, f"{args.compression} has {lowest} to {highest}")
+
+
+def _build(args: cli.Args) -> int | None:
+    from oci_tools.build import make, output
+    from oci_tools.build.progress import Progress
+
+    options = _options(args)
+    outputs = [output.parse(word) for word in args.output]
+    progress = Progress("none" if args.quiet else args.progress, args.status_fd)
+    with _Signals():
+        try:
+            made = make.build(options, args.tag, outputs, progress, _warner(progress))
+        except BaseException as error:
+            progress.result(exit=getattr(error, "code", 1) or 1)
+            raise
+    if args.iidfile:
+        _write(args.iidfile, _id(made).encode())
+    if args.metadata_file:
+        _write(args.metadata_file, _metadata(made, args.tag))
+    progress.result(image=made.handles[0] if made.handles else "", id=_id(made), exit=0)
+    for handle in made.handles[:1]:
+        sys.stdout.write(f"{handle}\n")
+    return None
+
+
+def _check_file(args: cli.Args) -> int:
+    raise Usage("not there yet")
+
+
+def _warner(progress: Progress) -> Callable[[str], None]:
+    def warn(text: str) -> None:
+        if progress.mode in ("plain", "tty", "json"):
+            progress.say(f"warning: {text}")
+        else:
+            cli.say("oci-build", f"warning: {text}")
+
+    return warn
+
+
+def _id(made: Any) -> str:
+    """The image's Id: the digest of its configuration; of an index its own."""
+    if len(made.images) > 1:
+        return str(made.top["digest"])
+    from oci_tools.image import manifest
+
+    return str(manifest.load(made.layout, made.images[0])["config"]["digest"])
+
+
+def _metadata(made: Any, tags: list[str]) -> bytes:
+    from oci_tools import document
+
+    said: dict[str, Any] = {
+        "containerimage.digest": made.top["digest"],
+        "containerimage.descriptor": made.top,
+        "containerimage.config.digest": _id(made),
+    }
+    if tags:
+        said["image.name"] = ",".join(tags)
+    return document.dumps(said, indent=2)
+
+
+def _write(path: str, data: bytes) -> None:
+    from oci_tools import fs
+
+    fs.write(path, data, sync=False)
+
+
+class _Signals:
+    """While the `with` block lasts, SIGTERM and SIGHUP end a build as Ctrl-C does."""
+
+    def __enter__(self) -> None:
+        import _signal
+
+        def end(number: int, _: object) -> None:
+            raise Error("ended by a signal", code=128 + number)
+
+        self._before = {number: _signal.signal(number, end) for number in (1, 15)}
+
+    def __exit__(self, *_: object) -> None:
+        import _signal
+
+        for number, handler in self._before.items():
+            _signal.signal(number, handler if handler is not None else _signal.SIG_DFL)
+
+
+# -- options --------------------------------------------------------------------------------------
+
+
+def _options(args: cli.Args) -> Options:
+    from oci_tools.build import asked, calling
+    from oci_tools.build.options import Options
+
+    options = Options(calling.execute)
+    options.context, options.file, options.target = args.context or ".", args.file, args.target
+    options.arguments = asked.arguments(args.build_arg)
+    options.named = asked.named(args.build_context)
+    options.labels = asked.pairs(args.label, "--label")
+    options.annotations = args.annotation
+    options.platforms = [word for text in args.platform for word in text.split(",")]
+    options.pull = args.pull
+    options.refuse = {name.lower() for text in args.no_cache_filter for name in text.split(",")}
+    if args.no_cache:
+        options.refuse.add("*")
+    options.network, options.allow = args.network, asked.allowed(args.allow)
+    if args.network == "host":
+        options.allow.add("network.host")
+    options.hosts = asked.hosts(args.add_host)
+    options.secrets = asked.secrets(args.secret)
+    options.agents = asked.agents(args.ssh)
+    options.shm_size = asked.size(args.shm_size, "--shm-size") if args.shm_size else None
+    options.limits = asked.limits(args.ulimit)
+    options.cgroup = args.cgroup_parent
+    options.epoch = asked.epoch(options.arguments)
+    options.compression, options.level = args.compression, args.level
+    options.squash, options.why = args.squash, args.why
+    return options
+
+
+COMMAND = cli.Command(
+    "oci-build",
+    "build an image from a Dockerfile and a context",
+    "[CONTEXT]",
+    OPTIONS,
+    run,
+    example="oci-build -t ./img:app .",
+)
+
+
+def main(words: list[str]) -> int:
+    return cli.main(COMMAND, words)
