@@ -183,6 +183,7 @@ def test_a_hot_module_loads_nothing_heavy(name: str) -> None:
 DOCUMENTS = "collections enum functools json re"
 LAYERS = "collections hashlib threading"
 NETWORK = f"{DOCUMENTS} {LAYERS} contextlib inspect logging pathlib random requests shutil socket ssl tempfile typing urllib.parse"
+BUILDING = f"{LAYERS} enum functools re"
 STARTS: dict[tuple[str, ...], tuple[str, int]] = {
     ("run", "state", "nope"): ("", 80),
     ("run", "list"): ("", 80),
@@ -196,6 +197,7 @@ STARTS: dict[tuple[str, ...], tuple[str, int]] = {
     ("pack", "./tree", "./img2:x"): (LAYERS, 112),
     ("pull", "127.0.0.1:1/x", "./none"): (NETWORK, 310),
     ("push", "./img", "127.0.0.1:1/x"): (NETWORK, 310),
+    ("build", "./context"): (BUILDING, 150),
     ("demo", "--setup"): ("collections contextlib enum functools pathlib random re shutil subprocess tempfile threading typing", 110),
 }  # fmt: skip
 
@@ -204,6 +206,8 @@ STARTS: dict[tuple[str, ...], tuple[str, int]] = {
 def test_start_up_budget(words: tuple[str, ...], oci: Any, busybox: Path, tmp_path: Path) -> None:
     shutil.copytree(busybox, tmp_path / "img")
     (tmp_path / "tree").mkdir()
+    (tmp_path / "context").mkdir()
+    (tmp_path / "context/Dockerfile").write_text("FROM scratch\nCOPY Dockerfile /\n")
     oci("unpack", "./img", "./b")
     name, *rest = words
     if name == "run" and "./img" in words:

@@ -80,7 +80,7 @@ class Cache:
         except (OSError, ValueError, EOFError, TypeError):
             return ["it was never built before"]
         said: list[str] = []
-        for name in sorted({*before, *parts}):
+        for name in sorted({*before, *parts} - ({"content", "mounted"} if files and details else set())):
             if before.get(name) != parts.get(name):
                 said += _difference(name, before.get(name), parts.get(name), files, details)
         return said or ["its result is no longer in the cache"]

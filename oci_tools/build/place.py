@@ -69,7 +69,7 @@ class Place:
     def __enter__(self) -> Place:
         from oci_tools.layer import owner
 
-        step.private()
+        step.apart.private()
         fs.make_private(f"{self.path}/work")
         self.owner = owner.for_process(self.warn)
         self.store = stores.Store(self.owner.key)
@@ -115,7 +115,7 @@ class Place:
             if not self._memory:
                 path = self.fresh("memory")
                 os.mkdir(path, 0o700)
-                step.mount_memory(path)
+                step.apart.mount_memory(path)
                 self._memory = path
             return self._memory
 
@@ -124,13 +124,13 @@ class Place:
         with self._lock:
             if fd not in self._attached:
                 os.mkdir(where, 0o700)
-                step.attach(fd, where)
+                step.apart.attach(fd, where)
                 self._attached[fd] = where
             return self._attached[fd]
 
     def _detach(self) -> None:
         for path in (*self._attached.values(), *([self._memory] if self._memory else [])):
-            step.detach(path)
+            step.apart.detach(path)
         self._attached, self._memory = {}, ""
 
     # -- layers --------------------------------------------------------------------------------

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
 
 from oci_tools import compress, fs
 from oci_tools.errors import Error, Usage
@@ -127,6 +126,8 @@ def _settle(top: str) -> None:
 
 
 def _git(words: list[str], cwd: str | None, repository: Git) -> str:
+    import subprocess
+
     env = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     env.update(
         GIT_TERMINAL_PROMPT="0", GIT_ALLOW_PROTOCOL="http:https:git:ssh", GIT_CONFIG_NOSYSTEM="1", LC_ALL="C.UTF-8",

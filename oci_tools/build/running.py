@@ -63,6 +63,10 @@ class Runner:
         try:
             calling.drain([out, err], lambda at, data: self._progress.log(step, at + 1, data))
             return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        except BaseException:  # somebody wants no more: it ends before what it runs in goes
+            self._end(name)
+            os.waitpid(pid, 0)
+            raise
         finally:
             with self._lock:
                 self._names.discard(name)
@@ -72,13 +76,16 @@ class Runner:
         with self._lock:
             self._ended = True
             for name in self._names:
-                try:
-                    null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
-                    pid = self._call(["run", "delete", "--force", name], {0: null, 1: null, 2: null})
-                    os.close(null)
-                    os.waitpid(pid, 0)
-                except (Error, OSError):
-                    continue
+                self._end(name)
+
+    def _end(self, name: str) -> None:
+        try:
+            null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+            pid = self._call(["run", "delete", "--force", name], {0: null, 1: null, 2: null})
+            os.close(null)
+            os.waitpid(pid, 0)
+        except (Error, OSError):
+            pass  # it has ended
 
 
 def run(stage: Building, one: Instruction) -> None:

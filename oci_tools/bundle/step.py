@@ -23,6 +23,7 @@ from oci_tools.layer import store as stores
 from oci_tools.layer.tree import clean
 from oci_tools.layer.walk import walk
 from oci_tools.layer.write import Archive
+from oci_tools.runtime import apart as apart
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -200,60 +201,10 @@ class Root:
             fresh.commit(said)
 
 
-# -- a mount namespace of our own ------------------------------------------------------------------
-
-
-def private() -> None:
-    """Have what is mounted from now on for this process and its children alone; for root, and before threads."""
-    if os.geteuid() != 0:
-        return
-    from oci_tools.linux import mount, process
-
-    try:
-        process.unshare(process.CLONE_NEWNS)
-        mount.mount_setattr(mount.AT_FDCWD, "/", mount.AT_RECURSIVE, 0, 0, propagation=mount.MS_PRIVATE)
-    except OSError as error:
-        raise Error("cannot have a mount namespace", None, error) from None
-
-
-def attach(fd: int, where: str) -> None:
-    """Mount a detached mount on a directory."""
-    from oci_tools.linux import mount
-
-    try:
-        tree = mount.open_tree(fd, "", mount.OPEN_TREE_CLONE | mount.AT_EMPTY_PATH)
-        mount.move_mount(tree, "", mount.AT_FDCWD, where, mount.MOVE_MOUNT_F_EMPTY_PATH)
-        os.close(tree)
-    except OSError as error:
-        raise Error("cannot mount", where, error) from None
-
-
-def detach(where: str) -> None:
-    from oci_tools.linux import mount
-
-    try:
-        mount.umount2(where, mount.MNT_DETACH | mount.UMOUNT_NOFOLLOW)
-    except OSError:
-        pass  # it is gone already
-
-
-def mount_memory(where: str) -> None:
-    """An empty directory in memory."""
-    from oci_tools.linux import mount
-
-    try:
-        flags = mount.MS_NOSUID | mount.MS_NODEV | mount.MS_NOEXEC
-        mount.mount("tmpfs", where, "tmpfs", flags, "mode=0700,size=64m")
-    except OSError as error:
-        raise Error("cannot mount", where, error) from None
-
-
 def _let_all(made: dict[str, Any]) -> None:
-    from oci_tools.linux import caps
     from oci_tools.runtime import spec
 
-    have = caps.bounding()
-    spec.set_capabilities(made, [name for number, name in enumerate(caps.NAMES) if have >> number & 1])
+    spec.set_capabilities(made, apart.capabilities())
     for name in ("maskedPaths", "readonlyPaths", "seccomp"):
         made["linux"].pop(name, None)
     for mount in made["mounts"]:

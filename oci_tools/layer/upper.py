@@ -73,9 +73,7 @@ def compare(
                     if path not in places:
                         fresh = path + b"/"
                         yield path, False
-                elif _owner(found.seen) != known.get(path, _owner(under)) or _xattrs(found) != below.xattrs(
-                    path
-                ):
+                elif _owner(found.seen) != known.get(path, _owner(under)) or _xattrs(found) != below.xattrs(path):
                     yield path, False
 
 

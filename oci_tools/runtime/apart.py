@@ -1,0 +1,51 @@
+"""A mount namespace of a command's own: what is mounted there nobody else sees, and it ends with the command."""
+
+from __future__ import annotations
+
+import os
+
+from oci_tools.errors import Error
+from oci_tools.linux import caps, mount, process
+
+
+def private() -> None:
+    """Have what is mounted from now on for this process and its children alone; for root, and before threads."""
+    if os.geteuid() != 0:
+        return
+    try:
+        process.unshare(process.CLONE_NEWNS)
+        mount.mount_setattr(mount.AT_FDCWD, "/", mount.AT_RECURSIVE, 0, 0, propagation=mount.MS_PRIVATE)
+    except OSError as error:
+        raise Error("cannot have a mount namespace", None, error) from None
+
+
+def attach(fd: int, where: str) -> None:
+    """Mount a detached mount on a directory."""
+    try:
+        tree = mount.open_tree(fd, "", mount.OPEN_TREE_CLONE | mount.AT_EMPTY_PATH)
+        mount.move_mount(tree, "", mount.AT_FDCWD, where, mount.MOVE_MOUNT_F_EMPTY_PATH)
+        os.close(tree)
+    except OSError as error:
+        raise Error("cannot mount", where, error) from None
+
+
+def detach(where: str) -> None:
+    try:
+        mount.umount2(where, mount.MNT_DETACH | mount.UMOUNT_NOFOLLOW)
+    except OSError:
+        pass  # it is gone already
+
+
+def mount_memory(where: str) -> None:
+    """An empty directory in memory."""
+    try:
+        flags = mount.MS_NOSUID | mount.MS_NODEV | mount.MS_NOEXEC
+        mount.mount("tmpfs", where, "tmpfs", flags, "mode=0700,size=64m")
+    except OSError as error:
+        raise Error("cannot mount", where, error) from None
+
+
+def capabilities() -> list[str]:
+    """All that this process could hand on: its bounding set."""
+    have = caps.bounding()
+    return [name for number, name in enumerate(caps.NAMES) if have >> number & 1]

@@ -1,0 +1,209 @@
+"""oci-build, by its words."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = [pytest.mark.root]
+
+
+def inspect(oci: Any, word: str) -> Any:
+    return json.loads(oci("image", "inspect", word).stdout)
+
+
+def inner(oci: Any, word: str) -> Any:
+    return inspect(oci, word)["config"]["config"]
+
+
+@pytest.fixture
+def built(oci: Any, busybox: Path, tmp_path: Path) -> Any:
+    """Build a Dockerfile, in which BASE is busybox, with files for its context; the process that did it."""
+
+    def build(dockerfile: str, *words: str, files: dict[str, str] | None = None, code: int = 0, **more: Any) -> Any:
+        context = tmp_path / "context"
+        context.mkdir(exist_ok=True)
+        for name, text in (files or {}).items():
+            (context / name).parent.mkdir(parents=True, exist_ok=True)
+            (context / name).write_text(text)
+        (context / "Dockerfile").write_text(dockerfile.replace("BASE", str(busybox)))
+        return oci("build", "-t", "./img:x", *words, "context", code=code, **more)
+
+    return build
+
+
+def cat(oci: Any, path: str, image: str = "./img:x") -> str:
+    done: str = oci("unpack", "--path", path, image, "-").stdout
+    return done
+
+
+def test_the_handle_is_printed_and_named(oci: Any, built: Any, tmp_path: Path) -> None:
+    handle = built("FROM BASE\nCMD [\"id\"]\n").stdout.strip()
+    assert handle.startswith(f"{tmp_path}/img@sha256:")
+    assert oci("image", "ls", "./img").stdout.split() == ["x", handle.partition("@")[2]]
+    assert "uid=0" in oci("run", handle).stdout
+
+
+def test_without_a_tag_the_image_is_in_the_store(oci: Any, busybox: Path, tmp_path: Path) -> None:
+    (tmp_path / "Dockerfile").write_text(f"FROM {busybox}\nLABEL a=b\n")
+    handle = oci("build").stdout.strip()
+    assert handle.startswith(f"{tmp_path}/root/images@sha256:")
+    assert inner(oci, handle)["Labels"] == {"a": "b"}
+
+
+def test_a_cached_build_is_the_same_image_and_runs_nothing(oci: Any, built: Any) -> None:
+    text = "FROM BASE\nARG A\nRUN date +%s%N > /when\nCOPY f /f\nENV B=c\nWORKDIR /w\n"
+    first = built(text, files={"f": "1"}).stdout
+    again = built(text, "--progress", "plain")
+    assert again.stdout == first
+    assert again.stderr.count("CACHED") == 3
+    assert built(text, "--no-cache").stdout != first
+    changed = built(text, "--why", "--progress", "plain", files={"f": "2"}).stderr
+    assert re.search(r"RUN date.*: hit", changed)
+    assert "COPY f /f: miss: 'f' changed" in changed
+    assert cat(oci, "/f") == "2"
+    with_arg = built(text, "--build-arg", "A=1", "--why", "--progress", "plain").stderr
+    assert "miss: variable A is \"1\", it was not set" in with_arg
+
+
+def test_a_step_that_fails(oci: Any, built: Any, tmp_path: Path) -> None:
+    done = built("FROM BASE\nRUN touch /good\nRUN echo said; echo wrong >&2; exit 3\n", code=1)
+    assert done.stdout == ""
+    lines = done.stderr.splitlines()
+    assert "said" in lines and "wrong" in lines
+    assert lines[-1] == (
+        "oci-build: Dockerfile:3:1: process \"/bin/sh -c echo said; echo wrong >&2; exit 3\" did not complete"
+        " successfully: exit code: 3"
+    )  # fmt: skip
+    assert "  3 | RUN echo said; echo wrong >&2; exit 3" in lines
+    assert not (tmp_path / "img").exists()
+    assert "CACHED" in built("FROM BASE\nRUN touch /good\n", "--progress", "plain").stderr
+
+
+def test_errors_point_at_the_text(built: Any) -> None:
+    done = built("FROM BASE\n\nCOPY --form=x a b\n", code=1)
+    assert done.stderr.splitlines()[-4:] == [
+        "  3 | COPY --form=x a b",
+        "    |      ^^^^^^",
+        "  4 |",
+        "oci-build: Dockerfile:3:6: unknown flag: --form (did you mean from?)",
+    ] or done.stderr.splitlines()[-3:] == [
+        "  3 | COPY --form=x a b",
+        "    |      ^^^^^^",
+        "oci-build: Dockerfile:3:6: unknown flag: --form (did you mean from?)",
+    ]
+
+
+def test_contexts(oci: Any, busybox: Path, tmp_path: Path) -> None:
+    text = f"FROM {busybox}\nCOPY f /f\n"
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c/f").write_text("content")
+    (tmp_path / "c/Dockerfile").write_text(text)
+    for packed in ("cat", "gzip", "bzip2", "xz", "zstd"):
+        oci.shell(f"tar -C c -c . | {packed} | oci-build -t ./img:x -")
+        assert cat(oci, "/f") == "content"
+    oci("build", "-t", "./img:y", "-f", "-", "c", input=f"FROM {busybox}\nCOPY f /g\n")
+    assert cat(oci, "/g", "./img:y") == "content"
+    oci("build", "-t", "./img:z", "-", input=f"FROM {busybox}\nRUN echo alone > /h\n")
+    assert cat(oci, "/h", "./img:z") == "alone\n"
+    assert "it is empty" in oci("build", "-", input="", code=1).stderr
+
+
+def test_named_contexts(oci: Any, built: Any, tmp_path: Path) -> None:
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more/f").write_text("named")
+    built("FROM scratch\nCOPY --from=Other f /\n", "--build-context", "other=more")
+    assert cat(oci, "/f") == "named"
+    built("FROM base\nCOPY f /g\n", "--build-context", f"base=oci-layout://{tmp_path}/img:x", files={"f": "2"})
+    assert cat(oci, "/f") == "named" and cat(oci, "/g") == "2"
+
+
+def test_outputs(oci: Any, built: Any, busybox: Path, tmp_path: Path) -> None:
+    text = "FROM scratch\nCOPY f /d/\n"
+    built(text, "-o", "out", files={"f": "1"})
+    assert (tmp_path / "out/d/f").read_text() == "1"
+    (tmp_path / "context/Dockerfile").write_text(text)
+    tar = oci.shell("oci-build -o - context | tar -t").stdout.split()
+    assert sorted(tar) == ["d/", "d/f"]
+    for kind in ("oci", "docker"):
+        done = oci("build", "-o", f"type={kind},dest={kind}.tar", "context")
+        assert done.stdout == f"{tmp_path}/{kind}.tar\n"
+        assert cat(oci, "/d/f", f"{kind}-archive:{kind}.tar") == "1"
+
+
+def test_records_of_a_build(oci: Any, built: Any, tmp_path: Path) -> None:
+    reader, writer = os.pipe()
+    with open(reader) as pipe:
+        done = built(
+            "FROM BASE\nRUN echo out\n", "--iidfile", "iid", "--metadata-file", "meta", "--status-fd", str(writer),
+            pass_fds=[writer],
+        )  # fmt: skip
+        os.close(writer)
+        lines = [json.loads(line) for line in pipe]
+    found = inspect(oci, "./img:x")
+    assert (tmp_path / "iid").read_text() == found["manifest"]["config"]["digest"]
+    assert json.loads((tmp_path / "meta").read_text())["containerimage.digest"] == done.stdout.strip().partition("@")[2]
+    assert {"op": "build", "id": "2", "stream": {"fd": 1, "data": "b3V0Cg=="}} in lines
+    assert [line["state"] for line in lines if line.get("id") == "2" and "state" in line] == ["running", "done"]
+    assert lines[-1]["image"] == done.stdout.strip() and lines[-1]["exit"] == 0
+
+
+def test_interrupted(oci: Any, busybox: Path, tmp_path: Path) -> None:
+    (tmp_path / "Dockerfile").write_text(f"FROM {busybox}\nRUN touch /one\nRUN echo started; sleep 1000\n")
+    process = oci.start("build", "--progress", "plain", "-t", "./img:x", ".", stderr=subprocess.PIPE, text=True)
+    for line in process.stderr:
+        if line.endswith(" started\n"):
+            break
+    process.send_signal(signal.SIGINT)
+    process.communicate()
+    assert process.returncode == 130
+    assert not list((tmp_path / "run/runtime").iterdir())
+    assert not list((tmp_path / "root/cache/build/work").iterdir())
+    (tmp_path / "Dockerfile").write_text(f"FROM {busybox}\nRUN touch /one\n")
+    assert "CACHED" in oci("build", "--progress", "plain", ".").stderr
+
+
+def test_secrets_are_nowhere(oci: Any, built: Any, tmp_path: Path) -> None:
+    text = (
+        "FROM BASE\nRUN --mount=type=secret,id=a,mode=0444 --mount=type=secret,id=b,env=B"
+        " cat /run/secrets/a; echo $B; stat -c %a /run/secrets/a\n"
+    )
+    (tmp_path / "file").write_text("from-a-file\n")
+    reader, writer = os.pipe()
+    os.write(writer, b"from-fd")
+    os.close(writer)
+    words = ("--secret", "id=a,src=file", "--secret", f"id=b,fd={reader}", "--progress", "plain")
+    said = built(text, *words, pass_fds=[reader]).stderr
+    os.close(reader)
+    assert [f"{part}" for part in ("from-a-file", "from-fd", "444") if f" {part}\n" not in said] == []
+    (tmp_path / "file").unlink()
+    grep = subprocess.run(["grep", "-rl", "from-a-file\\|from-fd", tmp_path], capture_output=True, text=True)
+    assert grep.stdout == ""
+    required = "FROM BASE\nRUN --mount=type=secret,id=c,required=true true\n"
+    assert "secret c: not found" in built(required, code=1).stderr
+    assert "exit code: 1" in built("FROM BASE\nRUN --mount=type=secret,id=c cat /run/secrets/c\n", code=1).stderr
+
+
+def test_bad_words(oci: Any, tmp_path: Path) -> None:
+    for words, said in {
+        ("-f", "-", "-"): "cannot both be standard input",
+        ("--secret", "src"): "unexpected 'src'",
+        ("--build-context", "a"): "it is not NAME=WHERE",
+        ("--allow", "x"): "invalid entitlement 'x'",
+        ("-o", "type=x"): "unknown kind of output 'x'",
+        ("--add-host", "a:b"): "invalid value for --add-host 'a:b'",
+        ("--shm-size", "a"): "it is no size",
+        ("--ulimit", "nofile=2:1"): "the soft limit is above the hard one",
+        ("--level", "99"): "unknown compression level '99'",
+    }.items():
+        done = oci("build", *words, code=2)
+        assert said in done.stderr and done.stderr.count("\n") == 1
+    assert oci("build", "nowhere", code=1).stderr == "oci-build: cannot use context 'nowhere': no such file or directory\n"
+    assert "cannot read Dockerfile './Dockerfile'" in oci("build", code=1).stderr
