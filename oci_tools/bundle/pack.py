@@ -41,9 +41,10 @@ class Options:
     level        of the compression, None for its default
     epoch        SOURCE_DATE_EPOCH: no time is later
     edit         changes a configuration
-    annotations  NAME=VALUE or NAME, of the manifest
+    annotate     changes a manifest's annotations
     history      whether to tell of the step
-    comment      what to tell
+    told         what to tell: created_by, comment, author
+    created      when it was made; None: `epoch`, else the newest time in the layer
     masks        paths to leave out
     volumes      whether to pack what is in the image's volumes
     warn         hears what is left out
@@ -54,9 +55,10 @@ class Options:
         self.level: int | None = None
         self.epoch: int | None = None
         self.edit: Callable[[dict[str, Any]], dict[str, Any]] = lambda config: config
-        self.annotations: list[str] = []
+        self.annotate: Callable[[dict[str, str]], dict[str, str]] = dict
         self.history = True
-        self.comment = ""
+        self.told = ("oci-pack", "", "")
+        self.created: str | None = None
         self.masks: list[bytes] = []
         self.volumes = False
         self.warn: Callable[[str], None] | None = None
@@ -65,7 +67,7 @@ class Options:
     def plain(self) -> Options:
         """The same for a layer that is not the last: nothing but the layer is changed yet."""
         made = Options()
-        made.__dict__.update(self.__dict__, edit=lambda config: config, annotations=[])
+        made.__dict__.update(self.__dict__, edit=lambda config: config, annotate=dict)
         return made
 
 
@@ -227,16 +229,16 @@ def _image(
 ) -> Descriptor:
     made, newest = _layer(layout, base, options, fill, os.geteuid() != 0 if single is None else single)
     config = options.edit(base.config)
-    annotations = configs.annotated(base.annotations, options.annotations)
+    annotations = options.annotate(base.annotations)
     if made is None and config == base.config and annotations == base.annotations and base.image:
         return base.image.descriptor
-    if options.epoch is not None:
-        created: str | None = configs.timestamp(options.epoch)
+    if options.created or options.epoch is not None:
+        created: str | None = options.created or configs.timestamp(options.epoch)
     else:
         created = None if newest is None else configs.timestamp(max(newest, 0) // 1_000_000_000)
     descriptor, diff_id = made or (None, None)
     if diff_id is not None or (options.history and config != base.config):
-        said = ("oci-pack", options.comment) if options.history else ("", "")
+        said = options.told if options.history else ()
         config = configs.with_layer(config, diff_id, created if options.history else None, *said)
     if created and not options.history:
         config = {**config, "created": created}

@@ -93,7 +93,7 @@ class Work:
         history[cut:] = [{**entry, "empty_layer": True} for entry in history[cut:] if isinstance(entry, dict)]
         rootfs = {**self._config["rootfs"], "diff_ids": configs.diff_ids(self._config)[: self._keep]}
         self._config = {**self._config, "rootfs": rootfs, "history": history}
-        self._config = configs.with_layer(self._config, made.diff_id, None, "oci-pack", self._options.comment)
+        self._config = configs.with_layer(self._config, made.diff_id, self._options.created, *self._options.told)
         self._told = True
 
     def rebase(self, new: bundle.Image) -> None:
@@ -119,10 +119,11 @@ class Work:
         """The image, with what the options change of its configuration; not yet named."""
         config = self._options.edit(self._config)
         said = self._image.manifest.get("annotations")
-        annotations = configs.annotated(said, self._options.annotations)
+        annotations = self._options.annotate(said or {})
         if config != self._config and self._options.history and not self._told:
-            created = None if self._options.epoch is None else configs.timestamp(self._options.epoch)
-            config = configs.with_layer(config, None, created, "oci-pack", self._options.comment)
+            epoch = self._options.epoch
+            created = self._options.created or (None if epoch is None else configs.timestamp(epoch))
+            config = configs.with_layer(config, None, created, *self._options.told)
         same = (config, self._layers, annotations) == (self._image.config, self._image.layers, said or {})
         if same:
             return self._image.descriptor

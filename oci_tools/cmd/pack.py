@@ -7,6 +7,7 @@ import sys
 
 from oci_tools import cli
 from oci_tools.errors import Error, Usage
+from oci_tools.image import config as configs
 from oci_tools.image import words
 
 TYPE_CHECKING = False
@@ -22,7 +23,6 @@ OPTIONS: tuple[cli.Option, ...] = (
     ("--level N", "int", None, "of the compression: gzip 1 to 9 (3), zstd 1 to 19 (3)"),
     ("--mask PATH", "list", (), "leave this path out, with all that is in it"),
     ("--volumes", "flag", False, "pack what is in the image's volumes too"),
-    ("--comment TEXT", "text", "", "what the history tells"),
     ("--limit NAME=N", "list", (), "change a limit of what an archive may ask for, as for oci-unpack"),
     ("--append", "flag", False, "put the layer on the image that IMAGE names now"),
     ("--split PATH", "list", (), "give this path of a directory a layer of its own, above the rest"),
@@ -146,8 +146,10 @@ def _options(args: cli.Args) -> pack.Options:
     options.compression, options.level = args.compression, args.level
     options.epoch = _epoch()
     options.edit = lambda config: words.edited(config, args)
-    options.annotations = args.annotation
-    options.history, options.comment = not args.no_history, args.comment
+    options.annotate = lambda annotations: words.annotated(annotations, args)
+    options.history = not args.no_history
+    options.told = (args.created_by or "oci-pack", args.comment, args.author or "")
+    options.created = configs.moment(args.created) if args.created else None
     options.masks = [os.fsencode(path) for path in args.mask]
     options.volumes = args.volumes
     options.warn = lambda text: cli.say("oci-pack", f"warning: {text}")

@@ -116,7 +116,7 @@ def edit(
 ) -> Config:
     """The configuration with some of what a container is made of changed.
 
-    members  of `config`: Entrypoint, Cmd, User, WorkingDir, StopSignal; None or "" takes one away
+    members  of `config`: Entrypoint, Cmd, User, Healthcheck...; None or what is empty takes one away
     env      NAME=VALUE sets a variable in its place or at the end, NAME alone takes it away;
     labels   likewise; `ports` and `volumes` are added, and taken away with a leading `-`
     A new Entrypoint takes the old Cmd away, which was written for the old one, as Docker does.
@@ -125,9 +125,9 @@ def edit(
     if "Entrypoint" in members and "Cmd" not in members:
         inner.pop("Cmd", None)
     for name, value in members.items():
-        inner[name] = value
-        if not value:
-            del inner[name]
+        inner.pop(name, None)
+        if value:
+            inner[name] = value
     variables = {entry.partition("=")[0]: entry for entry in inner.get("Env") or []}
     _change(variables, {word.partition("=")[0]: word if "=" in word else None for word in env})
     named = dict(inner.get("Labels") or {})
@@ -184,3 +184,18 @@ def now() -> str:
 def timestamp(seconds: float | None = None) -> str:
     """A time (default: now) as config.md wants it: RFC 3339, in UTC."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
+
+
+def moment(text: str) -> str:
+    """A time that somebody says, RFC 3339 or seconds since 1970, as config.md wants it."""
+    import datetime
+
+    if text.isascii() and text.isdigit():
+        return timestamp(int(text))
+    try:
+        found = datetime.datetime.fromisoformat(text)
+        if found.tzinfo is None or "T" not in text.upper():
+            raise ValueError
+    except ValueError:
+        raise Error("not a time", text, hint="as 2025-12-31T23:59:59Z, or seconds since 1970", code=2) from None
+    return found.astimezone(datetime.UTC).isoformat().replace("+00:00", "Z")

@@ -9,7 +9,7 @@ from oci_tools import cli
 from oci_tools.cmd.image.find import find, look_up, wait
 from oci_tools.cmd.image.rows import say
 from oci_tools.errors import Usage
-from oci_tools.image.words import CHANGES, edited
+from oci_tools.image.words import CHANGES, annotated, edited
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -75,9 +75,11 @@ def config(args: cli.Args) -> None:
         raise Usage("will not replace an index by one of its images", args.image, hint="--tag NAME")
     new = edited(before, args)
     if new != before and not args.no_history:
-        new = configs.with_layer(new, None, configs.now(), "oci-image config")
+        when = new["created"] if args.created else configs.now()
+        said = (args.created_by or "oci-image config", args.comment, args.author or "")
+        new = configs.with_layer(new, None, when, *said)
     layout.hold()
-    annotations = configs.annotated(old.get("annotations"), args.annotation)
+    annotations = annotated(old.get("annotations"), args)
     made = layout.put(document.dumps(new), old["config"].get("mediaType") or manifest.OCI_CONFIG)
     whole = {**old, "config": made, "annotations": annotations}
     if not annotations:
