@@ -2,8 +2,9 @@
 
 Reading is exact: every member's checksum and size is judged, an early end is an Error, and so
 is anything after the last member or frame that begins no other, zeros too: what other unpackers
-refuse, an image must not be able to smuggle past them.  Files are found by their content, never
-by a name or media type.
+refuse, an image must not be able to smuggle past them.  (ISA-L lets pass a table of distances that could
+not be, in a block without any; its bytes are judged by checksum and digest as all are.)  Files are
+found by their content, never by a name or media type.
 
 Writing gives the same bytes for the same input on every machine, whatever its processors:
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 
-from oci_tools import bundle, document
+from oci_tools import bundle, document, fs
 from oci_tools.errors import Error
 from oci_tools.image import config as configs
 from oci_tools.image import layout as layouts
@@ -128,11 +128,16 @@ def archive(stream: Any, layout: Layout, base: Base, options: Options, limits: L
     return _image(layout, base, options, fill)
 
 
-def changes(path: str, layout: Layout, options: Options) -> Descriptor:
-    """What changed in a bundle as a layer on its image, which gets into the layout if it is not there."""
+def changes(path: str, layout: Layout, options: Options, later: bool = False) -> Descriptor:
+    """What changed in a bundle as a layer on its image, which gets into the layout if it is not there.
+
+    With `later` a snapshot is taken before, for `refresh`: what changes meanwhile is a change then.
+    """
     from oci_tools.image import copy
 
     known = bundle.record(path)
+    if later:
+        _take(path)
     source, descriptor = parent(known, layout)
     copy.copy(source, descriptor, layout)
     base = Base(bundle.Image(layout, descriptor))
@@ -157,6 +162,40 @@ def changes(path: str, layout: Layout, options: Options) -> Descriptor:
 
     try:
         return _image(layout, base, options, fill, single=known["owner"].startswith("single"))
+    except BaseException:
+        fs.remove_tree(f"{path}/{_LATER}")
+        raise
+    finally:
+        os.close(rootfd)
+
+
+def refresh(path: str, layout: Layout, made: Descriptor, name: str | None) -> None:
+    """Let a bundle be of the image that was made of it: what is packed next is what changes from here on.
+
+    The record says which snapshot counts, so that killed at any time it is one or the other.
+    """
+    known = bundle.record(path)
+    fresh = {**known, **bundle.Image(layout, made, name=name).record()}
+    fresh["snapshot"] = f"{bundle.SNAPSHOT}.{made['digest'].partition(':')[2][:12]}"
+    try:
+        os.rename(f"{path}/{_LATER}", f"{path}/{fresh['snapshot']}")
+    except OSError as error:
+        raise Error("cannot write", f"{path}/{fresh['snapshot']}", error) from None
+    fs.write(f"{path}/{bundle.RECORD}", document.dumps(fresh) + b"\n")
+    if known["snapshot"] != fresh["snapshot"]:
+        os.unlink(f"{path}/{known['snapshot']}")
+
+
+_LATER = f"{bundle.SNAPSHOT}.new"
+
+
+def _take(path: str) -> None:
+    if bundle.overlay_of(path) is not None:
+        raise Error("cannot refresh", path, "its layers are in the store", "unpack the new image")
+    rootfd = _open(f"{path}/rootfs")
+    try:
+        fs.remove_tree(f"{path}/{_LATER}")
+        snapshot.take(rootfd, f"{path}/{_LATER}")
     finally:
         os.close(rootfd)
 

@@ -24,6 +24,7 @@ OPTIONS: tuple[cli.Option, ...] = (
     ("--mask PATH", "list", (), "leave this path out, with all that is in it"),
     ("--volumes", "flag", False, "pack what is in the image's volumes too"),
     ("--limit NAME=N", "list", (), "change a limit of what an archive may ask for, as for oci-unpack"),
+    ("--refresh", "flag", False, "the bundle is of the new image then: only what changes later is packed next"),
     ("--append", "flag", False, "put the layer on the image that IMAGE names now"),
     ("--split PATH", "list", (), "give this path of a directory a layer of its own, above the rest"),
     ("--squash", "flag", False, "TREE is an image: make one layer of those above --base"),
@@ -46,6 +47,8 @@ def run(args: cli.Args) -> None:
     with layouts.at(place, make=True) as layout:
         made = _pack(args, layout, name)
         layout.tag(name, made)
+        if args.refresh:
+            _refresh(args, layout, made, name)
         sys.stdout.write(f"{layouts.handle(layout, made)}\n")
 
 
@@ -55,6 +58,8 @@ def _pack(args: cli.Args, layout: Layout, name: str | None) -> Descriptor:
     from oci_tools.layer.limits import Limits
 
     options = _options(args)
+    if args.refresh and (args.tree == "-" or not bundle.is_bundle(args.tree)):
+        raise Usage("only a bundle can be refreshed", args.tree)
     if args.squash or args.flatten or args.rebase or args.strip or args.retime:
         return _rework(args, layout, options)
     if args.split and (args.tree == "-" or not os.path.isdir(args.tree) or bundle.is_bundle(args.tree)):
@@ -64,7 +69,7 @@ def _pack(args: cli.Args, layout: Layout, name: str | None) -> Descriptor:
             if args.base or args.platform or args.append:
                 raise Usage("a bundle has its own base", args.tree)
             maps = subordinate.maps_in(bundle.record(args.tree))
-            made: Descriptor = subordinate.inside(maps, lambda: pack.changes(args.tree, layout, options))
+            made: Descriptor = subordinate.inside(maps, lambda: pack.changes(args.tree, layout, options, args.refresh))
             return made
         _leave_out(args.tree, layout, options)
         return pack.tree(args.tree, layout, _base(args, layout, name), options, list(map(os.fsencode, args.split)))
@@ -74,6 +79,14 @@ def _pack(args: cli.Args, layout: Layout, name: str | None) -> Descriptor:
         raise Error("cannot open", args.tree, error) from None
     with open(fd, "rb", buffering=0, closefd=fd != 0) as stream:
         return pack.archive(stream, layout, _base(args, layout, name), options, Limits.parse(args.limit))
+
+
+def _refresh(args: cli.Args, layout: Layout, made: Descriptor, name: str | None) -> None:
+    from oci_tools import bundle
+    from oci_tools.bundle import pack, subordinate
+
+    maps = subordinate.maps_in(bundle.record(args.tree))
+    subordinate.inside(maps, lambda: pack.refresh(args.tree, layout, made, name))
 
 
 def _leave_out(tree: str, layout: Layout, options: pack.Options) -> None:

@@ -22,6 +22,7 @@ OPTIONS: tuple[cli.Option, ...] = (
     ("--umount", "flag", False, "undo --mount of the bundle IMAGE"),
     ("--path PATH", "text", None, "only this file or directory of the image, no bundle: BUNDLE is its new place"),
     ("--layers", "flag", False, "no bundle: each layer in a directory of its own in BUNDLE, for overlayfs"),
+    ("--keep-dirlinks", "flag", False, "a directory where there is a link to one is unpacked there"),
     ("--single-id", "flag", False, "a plain user: own everything, though there are subordinate ids"),
     ("--platform OS/ARCH[/VARIANT]", "text", None, "platform to take of an image of several"),
     ("--limit NAME=N", "list", (), "change a limit: entries, size, path, header, xattrs"),
@@ -53,6 +54,7 @@ def _unpack(args: cli.Args) -> None:
     from oci_tools.layer.limits import Limits
 
     limits = Limits.parse(args.limit)
+    limits.keep_links = args.keep_dirlinks
     with Source(args.image) as source:
         image = bundle.Image(source.layout, source.descriptor, args.platform, source.name)
         made = _make(args, image, limits)
@@ -65,6 +67,9 @@ def _check(args: cli.Args) -> None:
         raise Usage("missing argument 'BUNDLE'", hint="see --help")
     if (args.path is not None) + args.layers + (args.overlay or args.mount) > 1:
         raise Usage("--path, --layers and --overlay are different things to make")
+    other = args.bundle == "-" or args.path is not None or args.layers or args.overlay or args.mount
+    if args.keep_dirlinks and other:
+        raise Usage("--keep-dirlinks is for a bundle that has its own files")
     if args.bundle == "-" and (args.layers or args.overlay or args.mount):
         raise Usage("directories cannot be written to standard output")
     if args.bundle == "-" and args.path is None and os.isatty(1):

@@ -111,7 +111,7 @@ def unpack(source: Source, rootfd: int, owner: Owner, limits: Limits, threads: b
     try:
         with source.open() as stream, layer.tree, _pipe(source, stream, threads) as pieces:
             reader = Reader(pieces, limits, source)
-            _Unpacking(layer, reader, owner).run()
+            _Unpacking(layer, reader, owner, limits.keep_links).run()
             reader.drain()
     finally:
         os.umask(umask)
@@ -170,7 +170,8 @@ def verified(
 class _Unpacking:
     """The work on one layer."""
 
-    def __init__(self, layer: Layer, reader: Reader, owner: Owner) -> None:
+    def __init__(self, layer: Layer, reader: Reader, owner: Owner, keep_links: bool) -> None:
+        self._keep_links = keep_links
         self._layer = layer
         self._tree = layer.tree
         self._reader = reader
@@ -206,6 +207,8 @@ class _Unpacking:
             self._later.pop((node, name), None)
         if entry.type == "d":
             kid = node.kids.get(name)
+            if kid is None and self._keep_links:
+                kid = self._tree.leads_to(node, name)
             if kid is None:
                 self._tree.make(node, name, _meta(entry))
             else:

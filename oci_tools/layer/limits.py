@@ -19,11 +19,14 @@ class Limits:
     path     bytes of a path or of a link's target
     header   bytes of one extended header, in which attributes and long names are
     xattrs   extended attributes of one file
+
+    And what is no limit: with `keep_links` an entry for a directory where there is a link to one is about that.
     """
 
-    __slots__ = ("entries", "header", "path", "size", "xattrs")
+    __slots__ = ("entries", "header", "keep_links", "path", "size", "xattrs")
 
     def __init__(self) -> None:
+        self.keep_links = False
         self.entries = 10_000_000
         self.size = 1 << 40
         self.path = 4096
@@ -34,11 +37,12 @@ class Limits:
     def parse(cls, words: Iterable[str]) -> Limits:
         """The defaults with some `NAME=N` changed; N may end in K, M, G or T."""
         limits = cls()
+        names = [name for name in cls.__slots__ if name != "keep_links"]
         for word in words:
             name, _, text = word.partition("=")
             unit = text[-1:].upper() if text[-1:].upper() in _UNITS else ""
             digits = text[: len(text) - len(unit)]
-            if name not in cls.__slots__ or not (digits.isascii() and digits.isdigit()):
-                raise Usage("not a limit", word, hint=f"NAME=N with one of {', '.join(cls.__slots__)}")
+            if name not in names or not (digits.isascii() and digits.isdigit()):
+                raise Usage("not a limit", word, hint=f"NAME=N with one of {', '.join(names)}")
             setattr(limits, name, int(digits) * _UNITS[unit])
         return limits

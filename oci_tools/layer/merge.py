@@ -7,7 +7,8 @@ a file or a directory with all that is in it.  In order:
     2  whiteouts and opaque directories remove, from below only
     3  directory meets directory: attributes are the upper's (if the layer says them), content is both's
        otherwise the upper replaces the lower
-    4  a directory that is only implied follows a link that is there, as the names in it meant to
+    4  a directory that is only implied follows a link that is there, as the names in it meant to; with
+       `keep_links` one that a layer describes does too, where the link leads to a directory
 
 `flatten` unpacks layers and merges them, in several processes where there are processors.
 """
@@ -32,29 +33,40 @@ if TYPE_CHECKING:
     from oci_tools.layer.owner import Owner
 
 
-def merge(lower: Tree, layer: Layer) -> None:
+def merge(lower: Tree, layer: Layer, keep_links: bool = False) -> None:
     """Put a layer over a tree, in the same file system; the layer's own tree is used up."""
     upper = layer.tree
     _link(lower, layer)
     for parts in layer.whiteouts:
-        node = _below(lower, upper, parts[:-1])
+        node = _below(lower, upper, parts[:-1], keep_links)
         if node is not None:
             lower.remove(node, parts[-1])
     for parts in layer.opaques:
-        node = _below(lower, upper, parts)
+        node = _below(lower, upper, parts, keep_links)
         if node is not None:
             for name in os.listdir(b"/proc/self/fd/%d" % lower.fd(node)):
                 lower.remove(node, name)
-    through: list[tuple[Dir, Dir]] = []
+    through = _Through(keep_links)
     _merge_all(lower, upper, [(upper.root, lower.root)], through)
     while through:  # what goes through links, once all that has its place is there
         kid, parent = through.pop(0)
         _merge_all(lower, upper, [(kid, _again(lower, parent, [kid.name]))], through)
 
 
-def _merge_all(
-    lower: Tree, upper: Tree, waiting: list[tuple[Dir, Dir]], through: list[tuple[Dir, Dir]]
-) -> None:
+class _Through(list[tuple["Dir", "Dir"]]):
+    """Directories of a layer that go through links of lower ones, and those that have the links."""
+
+    def __init__(self, keep_links: bool) -> None:
+        super().__init__()
+        self._keep = keep_links
+
+    def wants(self, lower: Tree, below: Dir, kid: Dir) -> bool:
+        if not _is_link(lower, below, kid.name):
+            return False
+        return kid.meta is None or (self._keep and lower.leads_to(below, kid.name) is not None)
+
+
+def _merge_all(lower: Tree, upper: Tree, waiting: list[tuple[Dir, Dir]], through: _Through) -> None:
     while waiting:
         above, below = waiting.pop()
         below = _again(lower, below, [])
@@ -73,7 +85,7 @@ def _again(lower: Tree, node: Dir, more: list[bytes]) -> Dir:
     return found
 
 
-def _below(lower: Tree, upper: Tree, parts: list[bytes]) -> Dir | None:
+def _below(lower: Tree, upper: Tree, parts: list[bytes], keep_links: bool) -> Dir | None:
     """The lower directory that a mark in an upper layer is about, None if there is none.
 
     It goes through lower links as names do, but not through what the layer replaces anyhow.
@@ -85,7 +97,7 @@ def _below(lower: Tree, upper: Tree, parts: list[bytes]) -> Dir | None:
         kid = above.kids.get(part) if above else None
         if kid is None and above is not None and upper.has_name(above, part):
             return None
-        if kid is not None and kid.meta is not None:
+        if kid is not None and kid.meta is not None and not (keep_links and lower.leads_to(below, part)):
             below = below.kids.get(part)
         else:
             try:
@@ -113,7 +125,7 @@ def _link(lower: Tree, layer: Layer) -> None:
 
 
 def _merge_directory(
-    lower: Tree, below: Dir, upper: Tree, above: Dir, through: list[tuple[Dir, Dir]]
+    lower: Tree, below: Dir, upper: Tree, above: Dir, through: _Through
 ) -> list[tuple[Dir, Dir]]:
     """Move a directory's content; the pairs of directories that both have are given back."""
     both = []
@@ -122,7 +134,7 @@ def _merge_directory(
         twin = below.kids.get(name)
         if kid is not None and twin is not None:
             both.append((kid, twin))
-        elif kid is not None and kid.meta is None and _is_link(lower, below, name):
+        elif kid is not None and through.wants(lower, below, kid):
             through.append((kid, below))
         else:
             _move(lower, below, upper, above, name)
@@ -179,7 +191,7 @@ def flatten(sources: Sequence[Source], path: str, owner: Owner, limits: Limits) 
                     _link(whole, layer)
                     continue
                 with layer.tree:
-                    merge(whole, layer)
+                    merge(whole, layer, limits.keep_links)
                 fs.remove_tree(places[at])
             assert whole is not None
             whole.settle(owner)

@@ -156,6 +156,13 @@ class Tree:
             node = node.kids.get(part) if node else None
         return node
 
+    def leads_to(self, node: Dir, name: bytes) -> Dir | None:
+        """The directory that a name leads to; None if it is not there, none, or goes in circles."""
+        try:
+            return self.find([name], start=node)
+        except Error:
+            return None
+
     def _link(self, node: Dir, name: bytes) -> bytes | None:
         """Where a name points if it is a link; None if it is a file or nothing."""
         try:

@@ -140,6 +140,33 @@ def test_a_bundles_changes(oci: Any, tree: Path, tmp_path: Path) -> None:
     assert inspect(oci, "./img:z")["manifest"]["layers"] == found["manifest"]["layers"][:1]
 
 
+def test_refreshed_a_bundle_is_of_the_new_image(oci: Any, tree: Path, tmp_path: Path) -> None:
+    oci("pack", "tree", "./img:x")
+    oci("unpack", "./img:x", "b")
+    for at in range(3):
+        (tmp_path / f"b/rootfs/{at}").touch()
+        handle = oci("pack", "--refresh", "b", "./img:x").stdout
+        assert len(inspect(oci, "./img:x")["manifest"]["layers"]) == at + 2
+        assert oci("pack", "b", "./img:same").stdout == handle, "nothing has changed since"
+    (tmp_path / "b/rootfs/1").unlink()
+    oci("pack", "--refresh", "b", "./img:x")
+    assert sorted(os.listdir(tmp_path / "b"))[0] == ".oci-unpack.json" and len(os.listdir(tmp_path / "b")) == 4
+    oci("unpack", "./img:x", "again")
+    assert sorted(os.listdir(tmp_path / "again/rootfs")) == ["0", "2", "etc"]
+    assert json.loads((tmp_path / "b/.oci-unpack.json").read_text())["name"] == "x"
+
+
+def test_what_cannot_be_refreshed(oci: Any, tree: Path, tmp_path: Path) -> None:
+    oci("pack", "tree", "./img:x")
+    assert "only a bundle can be refreshed" in oci("pack", "--refresh", "tree", "./img:y", code=2).stderr
+    oci("unpack", "--overlay", "./img:x", "o")
+    assert "its layers are in the store" in oci("pack", "--refresh", "o", "./img:y", code=1).stderr
+    oci("unpack", "./img:x", "b")
+    (tmp_path / "b/rootfs/.wh.a").touch()
+    oci("pack", "--refresh", "b", "./img:y", code=1)
+    assert sorted(os.listdir(tmp_path / "b")) == [".oci-unpack.json", ".oci-unpack.snapshot", "config.json", "rootfs"]
+
+
 def test_levels_and_compressions(oci: Any, tree: Path) -> None:
     (tree / "big").write_bytes(b"".join(b"line %d\n" % at for at in range(50_000)))
     sizes = {}

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.layer import listing
+from tests.layer import listing, make
 
 
 @pytest.fixture
@@ -218,3 +218,15 @@ def test_a_full_disk(size: str, overlay: list[str], oci: Any, tmp_path: Path) ->
             assert size == "2m"
     finally:
         subprocess.run(["umount", tmp_path / "full"], check=True)
+
+
+def test_keep_dirlinks(oci: Any, tmp_path: Path) -> None:
+    for at, entries in enumerate((["d/", "d/a", "l>d"], ["l/", "l/b"])):
+        (tmp_path / f"{at}.tar").write_bytes(make.archive(*entries))
+        oci("pack", *(["--append"] if at else []), f"{at}.tar", "./img:x")
+    oci("unpack", "--keep-dirlinks", "./img:x", "kept")
+    oci("unpack", "./img:x", "replaced")
+    assert sorted(os.listdir(tmp_path / "kept/rootfs/d")) == ["a", "b"] and (tmp_path / "kept/rootfs/l").is_symlink()
+    assert os.listdir(tmp_path / "replaced/rootfs/l") == ["b"] and not (tmp_path / "replaced/rootfs/l").is_symlink()
+    for word in ("--overlay", "--layers", "--path=/"):
+        assert "a bundle that has its own files" in oci("unpack", "--keep-dirlinks", word, "./img:x", "z", code=2).stderr

@@ -262,6 +262,9 @@ def expand(data: bytes) -> None:
         try:
             plain: bytes | None = gzip.decompress(data)
         except (OSError, EOFError, zlib.error) as error:
+            # ISA-L builds no table of what is not used, so it does not see that it could not be built.
+            if "invalid distances set" in str(error) or "invalid literal/lengths set" in str(error):
+                return
             raise AssertionError(f"only we take it: {error}") from error
         assert plain == whole[0]
 

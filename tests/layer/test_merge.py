@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from oci_tools.errors import Error
+from oci_tools.layer.limits import Limits
 from oci_tools.layer import merge
 from tests.layer import listing, make
 
@@ -236,3 +237,33 @@ def test_no_descriptor_is_left_open(tmp_path: Path) -> None:
         with pytest.raises(Error):
             make.unpack(tmp_path / "u", *layers)
     assert set(os.listdir("/proc/self/fd")) <= set(before)
+
+
+# -- --keep-dirlinks --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("layers", "expect"),
+    [
+        ([["d/", "d/a", "l>d", "m>l"], ["l/", "l/b", "m/", "m/c"]], ["d d", "d/a f", "d/b f", "d/c f", "l l", "m l"]),
+        ([["d/", "l>d", "x>y", "y>x"], ["x/", "x/b"]], ["d d", "l l", "x d", "x/b f", "y l"]),
+        ([["l>nowhere"], ["l/", "l/b"]], ["l d", "l/b f"]),
+        ([["f", "l>f"], ["l/", "l/b"]], ["f f", "l d", "l/b f"]),
+        ([["d/", "d/a", "d/b", "l>d"], ["l/", "l/.wh.a"]], ["d d", "d/b f", "l l"]),
+        ([["d/", "d/a", "d/b", "l>d"], ["l/", "l/.wh..wh..opq", "l/c"]], ["d d", "d/c f", "l l"]),
+        ([["d/", "l>d", "l/", "l/b"]], ["d d", "d/b f", "l l"]),
+        ([["d/", "l>/../../d"], ["l/", "l/b"]], ["d d", "d/b f", "l l"]),
+    ],
+)
+def test_links_to_directories_are_kept(layers: list[list[str]], expect: list[str], tmp_path: Path) -> None:
+    limits = Limits()
+    limits.keep_links = True
+    make.unpack(tmp_path / "t", *layers, limits=limits)
+    assert [f"{line.path} {line.kind}" for line in listing.lines(tmp_path / "t")] == expect
+
+
+def test_a_kept_links_directory_has_the_attributes(tmp_path: Path) -> None:
+    limits = Limits()
+    limits.keep_links = True
+    make.unpack(tmp_path / "t", ["d/", "l>d"], [{"kind": "d", "name": "l", "mode": 0o711, "mtime": 5}], limits=limits)
+    assert (oct((tmp_path / "t/d").stat().st_mode), (tmp_path / "t/d").stat().st_mtime_ns) == ("0o40711", 5)
