@@ -330,7 +330,6 @@ def test_a_page_is_well_formed(path: Path) -> None:
 LONG: dict[str, int] = {
     "compress.py": 420,
     "image/files.py": 500,
-    "registry/client.py": 460,
     "runtime/cgroup.py": 430,
     "runtime/child.py": 520,
     "runtime/launch.py": 420,

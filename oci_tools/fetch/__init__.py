@@ -20,6 +20,7 @@ from oci_tools import __version__
 from oci_tools.errors import Error
 from oci_tools.fetch import lean
 from oci_tools.fetch.failures import Lost as Lost
+from oci_tools.fetch.failures import NoTls as NoTls
 from oci_tools.fetch.failures import error_of
 
 TYPE_CHECKING = False
@@ -130,13 +131,16 @@ class Client:
         certs: Callable[[str], list[str]] | None = None,
         retries: int = RETRIES,
         delay: float = 0.5,
+        timeout: float = READ_TIMEOUT,
         connections: int = 10,
     ) -> None:
         """verify: check certificates; certs: HOST[:PORT] -> directories with its own *.crt,
-        and *.cert with *.key (containers-certs.d(5)); delay: seconds before the first retry."""
+        and *.cert with *.key (containers-certs.d(5)); delay: seconds before the first retry;
+        timeout: seconds for which a server may be silent."""
         self.verify = verify
         self.retries = retries
         self.delay = delay
+        self.timeout = timeout
         self._certs = certs
         self._connections = connections
         self._session: Any = None
@@ -214,7 +218,7 @@ class Client:
             settings = session.merge_environment_settings(url, proxies or {}, True, None, None)
             # not session.send, which looks at cookies, and at where a redirect leads before we are asked
             response = session.get_adapter(url).send(
-                lean.prepared(method, url, headers, body), timeout=(CONNECT_TIMEOUT, READ_TIMEOUT), **settings
+                lean.prepared(method, url, headers, body), timeout=(CONNECT_TIMEOUT, self.timeout), **settings
             )
         except Error:
             raise

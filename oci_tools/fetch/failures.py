@@ -13,6 +13,10 @@ class Lost(Busy):
     """The connection could not be made or was cut; trying again may help."""
 
 
+class NoTls(Error):
+    """Who answers does not speak TLS, or not as we do."""
+
+
 def error_of(error: BaseException, host: str) -> Error:
     """What an exception means, for who speaks to a host; Lost where trying again may help."""
     import http.client
@@ -28,7 +32,7 @@ def error_of(error: BaseException, host: str) -> Error:
         if isinstance(cause, (TimeoutError, ConnectionError)):  # http.client's RemoteDisconnected is one
             return Lost("cannot reach", host, cause if cause.strerror else _plain(cause))
         if isinstance(cause, ssl.SSLError):
-            return Error(
+            return NoTls(
                 "cannot speak tls with", host, (cause.reason or str(cause)).lower().replace("_", " ")
             )
         if isinstance(cause, http.client.IncompleteRead):

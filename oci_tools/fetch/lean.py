@@ -63,8 +63,44 @@ def _import() -> ModuleType:
         import requests
     finally:
         _forget(ours)
+    _whole_heads()
     module: ModuleType = requests
     return module
+
+
+def _whole_heads() -> None:
+    """Let an answer whose head is cut be a cut: http.client takes the end of what comes for the end of the head.
+
+    What it would lack then is the length, or the half of a number: of a HEAD a status is left that says "it is here".
+    """
+    import http.client
+
+    from urllib3.connection import HTTPConnection
+
+    class Head:
+        def __init__(self, file: Any) -> None:
+            self._file = file
+            self._begun = False
+
+        def readline(self, limit: int = -1) -> bytes:
+            line: bytes = self._file.readline(limit)
+            if not line.endswith(b"\n") and len(line) != limit and (line or self._begun):
+                raise ConnectionResetError
+            self._begun = True
+            return line
+
+        def close(self) -> None:
+            self._file.close()
+
+    class Whole(http.client.HTTPResponse):
+        def begin(self) -> None:
+            file, self.fp = self.fp, Head(self.fp)  # type: ignore[assignment]
+            try:
+                super().begin()
+            finally:
+                self.fp = file if isinstance(self.fp, Head) else self.fp
+
+    HTTPConnection.response_class = Whole
 
 
 def _forget(ours: dict[str, Any]) -> None:

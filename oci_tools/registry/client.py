@@ -19,7 +19,6 @@ from oci_tools.registry.auth import Auth
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from io import FileIO
     from typing import Any
 
     from oci_tools.image.layout import Descriptor
@@ -30,7 +29,6 @@ VAGUE = ("", "application/json", "application/octet-stream", "text/plain", "text
 MAX_ERROR = 1 << 16  # bytes of an error's text
 MAX_LIST = 4 << 20  # bytes of a page of tags
 MAX_PAGES = 100_000
-SINGLE = 16 << 20  # bytes up to which a blob is sent in one PUT, which cannot be resumed
 
 
 class Missing(Error):
@@ -84,20 +82,22 @@ class Registry:
             order = [secure, plain]
         else:
             return secure
-        failure: Error | None = None
+        failures: list[Error] = []
         for base in order:
             try:
                 answer = self.client.request("GET", f"{base}/v2/", retries=0)
             except Error as error:
-                # what tls says tells more than that it does not speak plain http
-                failure = error if failure is None or not isinstance(error, fetch.Lost) else failure
+                failures.append(error)
                 continue
             with answer:
                 if answer.status != 400:  # what a server says to http on its https port
                     self.auth.noted(answer.header("WWW-Authenticate"))
                     answer.done()
                     return base
-        raise failure or Error("cannot speak to", self.api_host, "it does not answer as a registry")
+        if not failures:
+            raise Error("cannot speak to", self.api_host, "it does not answer as a registry")
+        # a bad certificate tells more than that plain http is not spoken there, a cut more than that tls is not
+        raise max(failures, key=lambda e: 0 if isinstance(e, fetch.NoTls) else 1 if isinstance(e, fetch.Lost) else 2)
 
     def request(
         self,
@@ -138,12 +138,12 @@ class Registry:
             self.told(self.host, self.rate_limit, answer.header("RateLimit-Limit"))
         return answer
 
-    def fail(self, answer: fetch.Answer, what: str, subject: object) -> Error:
-        """The Error that an answer means; its body is read for the registry's words."""
+    def fail(self, answer: fetch.Answer, what: str, subject: object, kind: type[Error] = Error) -> Error:
+        """The Error that an answer means, of a kind if nothing closer fits; with the words in its body."""
         status, said = answer.status, _said(answer)
         answer.close()
         if status == 404:
-            return Missing(what, subject, said or "not found")
+            return (Missing if kind is Error else kind)(what, subject, said or "not found")
         if status == 401:
             hint = None if self.auth.known("") else f"log in with oci-pull --login {self.host}"
             return Error(what, subject, said or "authentication required", hint)
@@ -153,7 +153,7 @@ class Registry:
             if status == 429 and self.rate_limit:
                 hint = f"pulls left: {self.rate_limit}"
             return Busy(what, subject, f"{self.host} answers {status}{f', {said}' if said else ''}", hint)
-        return Error(what, subject, f"{self.host} answers {status}{f', {said}' if said else ''}")
+        return kind(what, subject, f"{self.host} answers {status}{f', {said}' if said else ''}")
 
     # -- reading ------------------------------------------------------------------------
 
@@ -291,122 +291,6 @@ class Registry:
                 )
             answer.done()
         return answer
-
-    def upload(
-        self,
-        repository: str,
-        descriptor: Descriptor,
-        file: FileIO,
-        source: str = "",
-        chunk: int = 0,
-        told: Callable[[int, bytes], None] | None = None,
-    ) -> str:
-        """Bring a blob into a repository: "mounted" from another or "sent".
-
-        source: a repository of this registry that has it; chunk: bytes sent at most in one
-        request, 0 for all; told: of offset and bytes of each block before it
-        is sent; an Error out of it ends the upload.
-        """
-        location, least = self._begin(repository, descriptor, source)
-        if not location:
-            return "mounted"
-        chunk = max(chunk, least) if chunk else 0
-        attempt = 0
-        offset = 0
-        while True:
-            try:
-                self._send(repository, descriptor, file, location, offset, chunk, told)
-                return "sent"
-            except Busy:
-                if attempt >= self.client.retries:
-                    raise
-            self.client.pause(attempt)
-            attempt += 1
-            location, offset = self._resume(repository, location, descriptor)
-            if not location:
-                location, _ = self._begin(repository, descriptor, source)
-                if not location:
-                    return "mounted"
-
-    def _begin(self, repository: str, descriptor: Descriptor, source: str) -> tuple[str, int]:
-        """Open an upload: (its URL, the least size of chunks); ("", 0) when the blob was mounted instead.
-
-        A mount is always asked for: without `from` a registry may know a place itself, and one
-        that does not answers with an upload as if nothing had been said (distribution-spec).
-        """
-        digest = descriptor["digest"]
-        path = f"/v2/{repository}/blobs/uploads/?mount={digest}" + (f"&from={source}" if source else "")
-        if not digest.startswith("sha256:"):
-            path += f"&digest-algorithm={digest.partition(':')[0]}"
-        with self.request("POST", path, repository, "pull,push", body=b"", also=source) as answer:
-            if answer.status == 201:
-                answer.done()
-                return "", 0
-            if answer.status in (401, 403) and source:
-                return self._begin(repository, descriptor, "")
-            if answer.status != 202:
-                raise self.fail(answer, "cannot push to", self._name(repository))
-            answer.done()
-            least = answer.header("OCI-Chunk-Min-Length")
-            return self._location(answer), int(least) if least.isascii() and least.isdigit() else 0
-
-    def _location(self, answer: fetch.Answer) -> str:
-        location = answer.header("Location")
-        if not location:
-            raise Error("cannot push to", self.host, "it opens an upload but does not say where")
-        url = fetch.resolve(answer.url, location)
-        if not url:
-            raise Error("cannot push to", self.host, f"it names '{location}' as the place")
-        if url.startswith("http://") and self.base().startswith("https://"):
-            # a registry behind a proxy that does tls and does not say so: never send it in the clear
-            url = "https://" + url[7:]
-        return url
-
-    def _send(
-        self, repository: str, descriptor: Descriptor, file: FileIO, location: str, offset: int, chunk: int,
-        told: Callable[[int, bytes], None] | None,
-    ) -> None:  # fmt: skip
-        """Send what is missing of a blob and close the upload."""
-        size, digest = descriptor["size"], descriptor["digest"]
-        headers = {"Content-Type": "application/octet-stream"}
-        if offset or chunk or size > SINGLE:
-            while offset < size:
-                count = min(chunk or size, size - offset)
-                where = {"Content-Range": f"{offset}-{offset + count - 1}"}
-                body = fetch.Body(file, count, offset, told)
-                answer = self.request(
-                    "PATCH", location, repository, "pull,push", {**headers, **where}, body, retries=0
-                )
-                with answer:
-                    if answer.status == 416:
-                        raise Busy("cannot push blob", digest, "the registry expects another part")
-                    if answer.status not in (200, 202, 204):
-                        raise self.fail(answer, "cannot push blob", digest)
-                    answer.done()
-                    location = self._location(answer)
-                offset += count
-        last = fetch.Body(file, size - offset, offset, told) if offset < size else b""
-        mark = "&" if "?" in location else "?"
-        url = f"{location}{mark}digest={digest}"
-        with self.request("PUT", url, repository, "pull,push", headers, last, retries=0) as answer:
-            if answer.status not in (200, 201, 202, 204):
-                raise self.fail(answer, "cannot push blob", digest)
-            answer.done()
-
-    def _resume(self, repository: str, location: str, descriptor: Descriptor) -> tuple[str, int]:
-        """After a cut: (where to go on, the bytes that the registry has); ("", 0) to begin again."""
-        try:
-            with self.request("GET", location, repository, "pull,push") as answer:
-                answer.done()
-                said = answer.header("Range").removeprefix("bytes=")
-                end = said.partition("-")[2]
-                if answer.status in (200, 204) and said.startswith("0-") and end.isascii() and end.isdigit():
-                    offset = int(end) + 1 if int(end) else 0  # "0-0" says nothing or one byte: send it again
-                    if offset <= descriptor["size"]:
-                        return (self._location(answer) if answer.header("Location") else location), offset
-        except Error:
-            pass
-        return "", 0
 
     def delete(self, repository: str, reference: str) -> None:
         """Delete a manifest or tag."""

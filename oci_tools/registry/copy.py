@@ -40,6 +40,7 @@ class Options:
         jobs: int = JOBS,
         retries: int = fetch.RETRIES,
         delay: float = 0.5,
+        timeout: float = fetch.READ_TIMEOUT,
         chunk: int = 0,
         foreign: bool = False,
         referrers: bool = False,
@@ -69,6 +70,7 @@ class Options:
             certs=lambda host: hosts.cert_directories(host, cert_dir),
             retries=retries,
             delay=delay,
+            timeout=timeout,
             connections=self.jobs + 1,
         )
 

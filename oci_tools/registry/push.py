@@ -17,6 +17,7 @@ from oci_tools.image import layout as layouts
 from oci_tools.image import manifest as manifests
 from oci_tools.registry.client import Missing, Registry, fallback_tag
 from oci_tools.registry.copy import Options, Remote, Stopped, is_document, parallel
+from oci_tools.registry.upload import upload
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -187,7 +188,7 @@ class _Send:
                 state = "exists"
             else:
                 chunk = self.remote.options.chunk
-                state = registry.upload(repository, self.descriptor, file, self.source, chunk, self._block)
+                state = upload(registry, repository, self.descriptor, file, self.source, chunk, self._block)
         self.progress.tell(digest, "done" if state == "sent" else state, size, size)
 
     def _block(self, at: int, data: bytes) -> None:

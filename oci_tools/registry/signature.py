@@ -23,6 +23,7 @@ from oci_tools.image import digest as digests
 from oci_tools.image import manifest as manifests
 from oci_tools.registry import keys
 from oci_tools.registry.client import Missing
+from oci_tools.registry.upload import upload
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -156,5 +157,5 @@ def _put(remote: Remote, data: bytes, media_type: str) -> Descriptor:
     if not registry.has_blob(repository, descriptor):
         with TemporaryFile(buffering=0) as file:
             file.write(data)
-            registry.upload(repository, descriptor, file)
+            upload(registry, repository, descriptor, file)
     return descriptor

@@ -22,6 +22,7 @@ TRANSFER: tuple[tuple[str, Any, Any, str], ...] = (
     ("-j --jobs N", "int", 6, "blobs moved at the same time"),
     ("--retries N", "int", 5, "how often a failure that may pass is tried again"),
     ("--retry-delay MS", "int", 500, "milliseconds before the first retry; they double"),
+    ("--timeout SECONDS", "int", 60, "how long a registry may be silent"),
     ("--lock-timeout SECONDS", "int", 60, "how long to wait for another's change"),
     ("--progress HOW", MODES, "auto", "progress on standard error; auto: if it is a terminal"),
     ("--status-fd N", "int", None, "write progress as JSON lines to this descriptor"),
@@ -43,6 +44,7 @@ def options(args: Any, op: str, **more: Any) -> Options:
         jobs=args.jobs,
         retries=args.retries,
         delay=args.retry_delay / 1000,
+        timeout=float(args.timeout),
         progress=Progress(op, args.progress, args.status_fd),
         **more,
     )

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import base64
 import json
+import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import bcrypt
+import pytest
 
 from tests.peers import INDEX, digest
 from tests.registry.test_operate import start
@@ -129,3 +131,51 @@ def test_a_thousand_tags_are_a_page(registry: Any) -> None:
         query = "&".join(f"tag=t{n}" for n in range(at, at + 50))
         assert ask("PUT", f"/v2/app/manifests/{image['digest']}?{query}", data, Content_Type=image["mediaType"]).status == 201
     assert page(ask, "/?repository=app").rows[-1] == ["and more"]
+
+
+# -- in a browser ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def browser(tmp_path: Path) -> Any:
+    """What headless Chromium makes of a URL: the document as it is after scripts, if any, have run."""
+    words = ["chromium-headless-shell", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}/chromium"]
+    env = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}
+
+    def seen(url: str, *more: str) -> str:
+        done = subprocess.run([*words, *more, url], capture_output=True, text=True, env=env, check=True)
+        assert "Refused to" not in done.stderr, "our own policy forbids something of our own"
+        return done.stdout
+
+    return seen
+
+
+@pytest.mark.needs("chromium-headless-shell")
+def test_a_browser_shows_it(registry: Any, browser: Any, tmp_path: Path) -> None:
+    ask = Client(registry.host)
+    image = ask.image("team/app", "1.0", b"x" * 1500)
+    about = ask.image("team/app", "", b"sbom", subject=image, artifactType="application/sbom")
+    url = f"http://{registry.host}"
+    tags = Page(browser(f"{url}/", "--dump-dom")).links["team/app"]
+    shown = Page(browser(url + tags, "--dump-dom"))
+    assert ["1.0", "image", "linux", "1.5 kB", image["digest"]] in shown.rows
+    one = Page(browser(url + shown.links["1.0"], "--dump-dom"))
+    assert ["1", digest(b"x" * 1500), "application/vnd.oci.image.layer.v1.tar", "1.5 kB"] in one.rows
+    assert [about["digest"], "application/sbom", f"{about['size']} B"] in one.rows
+    picture = tmp_path / "page.png"
+    browser(url + shown.links["1.0"], "--window-size=900,600", f"--screenshot={picture}")
+    data = picture.read_bytes()
+    assert data.startswith(b"\x89PNG") and data[16:24] == (900).to_bytes(4, "big") + (600).to_bytes(4, "big")
+
+
+@pytest.mark.needs("chromium-headless-shell")
+def test_a_browser_runs_nothing_of_an_image(registry: Any, browser: Any) -> None:
+    ask = Client(registry.host)
+    evil = "<script>document.title='taken'</script><img src=x onerror=\"document.title='taken'\"><b>bold</b>"
+    notes = {evil: evil, "link": "javascript:document.title='taken'", "\"'><svg onload=document.title='taken'>": "&amp;"}
+    data = json.dumps({"schemaVersion": 2, "annotations": notes, "artifactType": evil, "layers": [{"mediaType": evil}]})
+    assert ask("PUT", "/v2/x/manifests/t", data, Content_Type="application/x-else").status == 201
+    text = browser(f"http://{registry.host}/?repository=x&image=t", "--dump-dom")
+    found = Page(text)  # no element of the image's own, no attribute that acts
+    assert not found.tags & {"script", "img", "svg", "b"} and "<title>x:t</title>" in text
+    assert [evil, evil] in found.rows and ["link", notes["link"]] in found.rows and notes["link"] not in found.links.values()

@@ -44,8 +44,11 @@ class Layout:
         self.entries.append({**found, "annotations": {"org.opencontainers.image.ref.name": name}})
         self.write()
 
+    def config(self, layers: tuple[bytes, ...]) -> Any:
+        return b'{"os":"linux","architecture":"amd64"}'
+
     def image(self, name: str, *layers: bytes, algorithm: str = "sha256", **more: Any) -> dict[str, Any]:
-        config = self.put(b'{"os":"linux","architecture":"amd64"}', CONFIG, algorithm)
+        config = self.put(self.config(layers), CONFIG, algorithm)
         found = [self.put(layer, LAYER, algorithm) for layer in layers]
         made = self.put(
             {"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": found, **more},
@@ -55,6 +58,14 @@ class Layout:
         if name:
             self.tag(name, made)
         return made
+
+
+class Sound(Layout):
+    """One whose images `oci-image fsck` finds nothing wrong with."""
+
+    def config(self, layers: tuple[bytes, ...]) -> Any:
+        diff_ids = [digest(layer) for layer in layers]
+        return {"os": "linux", "architecture": "amd64", "rootfs": {"type": "layers", "diff_ids": diff_ids}}
 
 
 @pytest.fixture
