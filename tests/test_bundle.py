@@ -260,12 +260,12 @@ def test_a_change_is_a_layer_on_the_same_ones(shape: str, layout: layouts.Layout
         new = tmp_path / "b/upper/new"
     new.write_text("new")
     os.utime(new, (1_700_000_000, 1_700_000_000))
-    two = change(path, layout, comment="why")
+    two = change(path, layout, told=("oci-pack", "why", ""))
     assert two.layers[:-1] == one.layers and two.diff_ids[:-1] == one.diff_ids
     assert two.config["created"] == "2023-11-14T22:13:20Z"
     assert two.config["history"][-1] == {"created": two.config["created"], "created_by": "oci-pack", "comment": "why"}
     assert two.config["config"] == one.config["config"]
-    assert change(path, layout, comment="why").descriptor == two.descriptor, "the same bytes every time"
+    assert change(path, layout, told=("oci-pack", "why", "")).descriptor == two.descriptor, "the same bytes every time"
     again = unpack(two, tmp_path / "again")
     assert (Path(again) / "rootfs/new").read_text() == "new"
 

@@ -13,6 +13,7 @@ its root, and no link of procfs leads out, however the container changes its fil
 from __future__ import annotations
 
 import os
+import time
 
 from oci_tools import bundle as bundles
 from oci_tools import document, fs
@@ -26,6 +27,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Self
 
+_LOOK = 0.1  # seconds after which to look again whether it runs
 _DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 
 
@@ -74,14 +76,7 @@ class Rootfs:
         self.single = os.geteuid() != 0
 
     def __enter__(self) -> Self:
-        pid = self._running()
-        if pid is None and self._container and names.policy(self._container):
-            self._held = fs.Lock(f"{names.place(self._container)}/lock", timeout=0, make=False)
-            try:
-                self._held.__enter__()
-            except Busy:
-                self._held = None
-                raise Busy("cannot use container", self._container, "it is being started or has just ended") from None
+        pid = self._settled()
         try:
             self.fd = self._of_process(*pid) if pid else self._of_bundle()
         except OSError as error:
@@ -135,6 +130,24 @@ class Rootfs:
     def _release(self) -> None:
         if self._held:
             self._held.__exit__()
+
+    def _settled(self) -> tuple[int, int] | None:
+        """What `_running` says of one that runs; one that rests is held from here on.
+
+        One that has just ended is still somebody's for a moment, and so is one that is being started.
+        """
+        deadline = time.monotonic() + fs.LOCK_TIMEOUT
+        while True:
+            pid = self._running()
+            if pid or not self._container or not names.policy(self._container):
+                return pid
+            held = fs.Lock(f"{names.place(self._container)}/lock", timeout=_LOOK, make=False)
+            try:
+                self._held = held.__enter__()
+                return None
+            except Busy:
+                if time.monotonic() > deadline:
+                    raise Busy("cannot use container", self._container, "another process uses it") from None
 
     def _running(self) -> tuple[int, int] | None:
         """The pid of the first process of the container, or of one that runs in the bundle, and a pidfd."""
