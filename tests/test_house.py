@@ -42,6 +42,7 @@ MAY_IMPORT = {
     "http": "errors fs",
     "cli_click": "errors cli",
     "cli": "errors fs cli_click",
+    "rows": "errors cli document",
     "environment": "errors fs",
     "image": "errors fs document compress schema tar",
     "layer": "errors fs document linux compress tar",

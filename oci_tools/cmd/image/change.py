@@ -7,7 +7,7 @@ import sys
 
 from oci_tools import cli
 from oci_tools.cmd.image.find import find, look_up, wait
-from oci_tools.cmd.image.rows import say
+from oci_tools.rows import say
 from oci_tools.errors import Usage
 from oci_tools.image.words import CHANGES, annotated, edited
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from oci_tools import cli
 from oci_tools.cmd.image.find import Anywhere, find, wait
-from oci_tools.cmd.image.rows import say
+from oci_tools.rows import say
 from oci_tools.errors import Error, Usage
 
 TYPE_CHECKING = False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from oci_tools import cli
-from oci_tools.cmd.image import rows
+from oci_tools import rows
 from oci_tools.cmd.image.find import wait, whole
 from oci_tools.errors import Usage
 

@@ -6,7 +6,7 @@ import sys
 
 from oci_tools import cli
 from oci_tools.cmd.image.find import Anywhere, find, wait, whole
-from oci_tools.cmd.image.rows import say
+from oci_tools.rows import say
 from oci_tools.errors import Usage
 
 TYPE_CHECKING = False

@@ -6,7 +6,7 @@ import os
 import sys
 
 from oci_tools import cli
-from oci_tools.cmd.image import rows
+from oci_tools import rows
 from oci_tools.cmd.image.find import Anywhere, find, whole
 from oci_tools.errors import Usage
 
