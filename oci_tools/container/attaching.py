@@ -10,8 +10,8 @@ import os
 import select
 
 from oci_tools import fs
-from oci_tools.container import ending, log, names, output
-from oci_tools.errors import Error
+from oci_tools.container import ending, log, names, output, place
+from oci_tools.errors import Error, Usage
 from oci_tools.linux import inotify, process, tty
 from oci_tools.runtime import enter, foreground, terminal
 
@@ -19,38 +19,69 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Self
 
-KEYS = b"\x10\x11"  # ctrl-p ctrl-q
 _SIGWINCH = 28
 _CHUNK = 1 << 16
 
 
-def attach(root: str, container: str, typing: bool) -> int:
-    """Until the container has ended: its exit code; 0 once the keys are typed."""
+def attach(root: str, container: str, typing: bool, leave: bytes, proxy: bool = True) -> int:
+    """Until the container has ended: its exit code; 0 once the keys `leave` are typed.
+
+    proxy  whether signals to us are passed on
+    """
     with ending.Ending(root, container) as watched:
-        io = f"{names.place(container)}/io"
-        if watched.pidfd < 0 or watched.keeper < 0 or not os.path.isdir(io):
+        if watched.pidfd < 0 or watched.keeper < 0 or not os.path.isdir(f"{names.place(container)}/io"):
             running = "it runs in the foreground of another process" if watched.pidfd >= 0 else "it is not running"
             raise Error("cannot attach to container", container, running)
-        has_terminal = bool(enter.configuration(root, container)["process"].get("terminal"))
         typing = typing and bool(names.policy(container).get("interactive"))
-        directory = log.need(f"{names.place(container)}/log", container)
-        watched.watch.add(directory, inotify.IN_MODIFY | inotify.IN_CREATE | inotify.IN_MOVED_TO)
-        with log.Reader(directory) as reader, foreground.Signals() as signals, _Input(io, typing, has_terminal) as ours:
+        return stay(watched, typing, leave, proxy=proxy)
+
+
+def stay(watched: ending.Ending, typing: bool, leave: bytes, whole: bool = False, proxy: bool = True) -> int:
+    """Be with a container that was detached; `whole`: with what it has written before, too."""
+    root, container = watched.runtime, watched.id
+    has_terminal = bool(_specification(root, container)["process"].get("terminal"))
+    directory = log.need(f"{names.place(container)}/log", container)
+    watched.watch.add(directory, inotify.IN_MODIFY | inotify.IN_CREATE | inotify.IN_MOVED_TO)
+    ours = _Input(f"{names.place(container)}/io", typing, has_terminal, leave)
+    with log.Reader(directory) as reader, foreground.Signals(proxy) as signals, ours:
+        if not whole:
             for _ in reader.tail(0):
                 pass
-            if not _follow(watched, reader, signals, ours):
-                return 0
-        code = watched.code()
+        if not _follow(watched, reader, signals, ours):
+            return 0
+    code = watched.code()
+    watched.release()
     if code is None:
         raise Error("the exit code is not known", container, "nobody was there when it ended")
     return code
+
+
+def _specification(root: str, container: str) -> dict[str, Any]:
+    """As it was started: the runtime's, or if it has ended already, what it was to be started with."""
+    try:
+        return enter.configuration(root, container)
+    except Error:
+        return place.Place.again(container).spec()
+
+
+def keys(text: str) -> bytes:
+    """What is typed to leave a terminal: `a`, `ctrl-X` with X a letter or one of @[\\]^_, with commas between."""
+    found = b""
+    for word in text.split(",") if text else []:
+        key = word[5:].upper() if word.startswith("ctrl-") else word
+        control = key != word
+        good = len(key) == 1 and key.isascii() and (not control or "@" <= key <= "_")
+        if not good:
+            raise Usage("invalid value for --detach-keys", text, hint="like ctrl-p,ctrl-q")
+        found += bytes([ord(key) & 31 if control else ord(key)])
+    return found
 
 
 def _follow(watched: ending.Ending, reader: log.Reader, signals: foreground.Signals, ours: _Input) -> bool:
     """Until it has ended, or we leave it: False."""
     shown = output.Shown()
     while True:
-        over = watched.over
+        over = watched.told or watched.over
         shown.write(reader.lines())
         if over:
             return True
@@ -75,13 +106,14 @@ def _forward(pidfd: int, number: int) -> None:
 class _Input:
     """Our standard input on its way to the container; our terminal is raw while the `with` block lasts."""
 
-    def __init__(self, io: str, typing: bool, has_terminal: bool) -> None:
+    def __init__(self, io: str, typing: bool, has_terminal: bool, leave: bytes) -> None:
         self._io = io
         self._open = typing
         self.has_terminal = has_terminal
         self._fifo = -1
         self._held = b""  # what the container does not take yet
-        self._key = b""  # the first of the keys
+        self._leave = leave
+        self._key = b""  # those of the keys that were typed already
         self._saved: Any = None
 
     def __enter__(self) -> Self:
@@ -142,11 +174,12 @@ class _Input:
                 return True
             self._key = b""
             if self._saved is not None:
-                data, found, _ = data.partition(KEYS)
+                data, found, _ = data.partition(self._leave) if self._leave else (data, b"", b"")
                 if found:
                     return False
-                if data.endswith(KEYS[:1]):
-                    self._key, data = KEYS[:1], data[:-1]
+                typed = next((n for n in range(len(self._leave) - 1, 0, -1) if data.endswith(self._leave[:n])), 0)
+                if typed:
+                    self._key, data = data[-typed:], data[:-typed]
             self._held = data
         if self._held:
             try:

@@ -10,11 +10,17 @@ from oci_tools.errors import Busy, Error
 from oci_tools.runtime import lifecycle, signals
 from oci_tools.runtime import state as states
 
+STOP_SECONDS = 10
 _GRACE = 10.0  # seconds in which a process that looks after a container should be done with its end
 
 
-def stop(root: str, container: str, signal: str | None, seconds: int) -> None:
-    """Ask it to end, kill it if it does not; of one that does not run it is no error."""
+def stop(root: str, container: str, signal: str | None, seconds: int | None) -> None:
+    """Ask it to end, kill it if it does not; of one that does not run it is no error.
+
+    seconds  how long to wait; None: as its --stop-timeout says, or STOP_SECONDS
+    """
+    if seconds is None:
+        seconds = int(names.policy(container).get("stopTimeout", STOP_SECONDS))
     with ending.Ending(root, container) as watched:
         if watched.pidfd < 0:
             return
@@ -35,6 +41,14 @@ def stop(root: str, container: str, signal: str | None, seconds: int) -> None:
 def _stop_signal(root: str, container: str) -> str:
     said = states.load(root, container).get("annotations") or {}
     return str(said.get(STOP_SIGNAL) or "TERM")
+
+
+def replace(root: str, name: str) -> None:
+    """Remove the container that has a name, if there is one."""
+    names.check(name)
+    found = names.find(name, root)
+    if found is not None and names.policy(found).get("name") == name:
+        remove(root, found, force=True)
 
 
 def remove(root: str, container: str, force: bool) -> None:

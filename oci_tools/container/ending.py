@@ -37,7 +37,7 @@ class Ending:
         self.path = names.place(container)
         self.runtime = runtime
         self.pidfd = self.keeper = -1
-        self._told: int | None = None  # what the kernel says how it ended
+        self._seen: int | None = None  # what the kernel says how it ended
 
     def __enter__(self) -> Self:
         self.watch = inotify.Watch()
@@ -46,7 +46,7 @@ class Ending:
             self.watch.add(self.path, _NEWS)
             # Whoever removes it has it alone, and is not waited for.
             self._held = fs.Lock(self.path, shared=True, timeout=0, make=False).__enter__()
-        self._look()
+        self.look()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -57,7 +57,7 @@ class Ending:
         if self._held:
             self._held.__exit__()
 
-    def _look(self) -> None:
+    def look(self) -> None:
         """Who is there now?"""
         if self.keeper < 0:
             self.keeper = place.keeper(self.id)
@@ -70,6 +70,11 @@ class Ending:
         waits = names.policy(self.id).get("waits") and not names.was_started(self.id)
         return self.keeper < 0 and self.pidfd < 0 and not waits
 
+    @property
+    def told(self) -> bool:
+        """Whether its end is written down, and what it wrote before; its keeper may wait until we have read it."""
+        return self._held is not None and names.exit_code(self.id) is not None
+
     def code(self) -> int | None:
         """Wait for the end; the exit code, None if nobody knows it."""
         while True:
@@ -77,8 +82,19 @@ class Ending:
             if code is not None:
                 return code
             if self.over:
-                return self._told
+                return self._seen
             self.turn({})
+
+    def release(self) -> None:
+        """What is to be removed at its end may be: wait until it is."""
+        removed = names.policy(self.id).get("rm")
+        if self._held:
+            self._held.__exit__()
+            self._held = None
+        if self.keeper >= 0 and removed:
+            poll = select.poll()
+            poll.register(self.keeper, select.POLLIN)
+            poll.poll()
 
     def ends(self, timeout: float | None) -> bool:
         """Wait until its first process has ended; False if it has not in so many seconds."""
@@ -101,13 +117,13 @@ class Ending:
             self.watch.drain()
         if self.pidfd in ready:
             if self.keeper < 0:
-                self._told = _code(self.pidfd)
+                self._seen = _code(self.pidfd)
             os.close(self.pidfd)
             self.pidfd = -1
         if self.keeper in ready:
             os.close(self.keeper)
             self.keeper = -1
-        self._look()
+        self.look()
         return ready
 
 

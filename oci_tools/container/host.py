@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import stat
 
+from oci_tools import fs
 from oci_tools.errors import Error
 from oci_tools.linux import caps
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from typing import Any
 
     from oci_tools.runtime.user import Read
 
@@ -31,10 +33,15 @@ class Device:
 
 
 class Host:
-    """The host as it is; `rootfs` is where the image's users are looked up."""
+    """The host as it is.
 
-    def __init__(self, rootfs: int | str | Read | None = None) -> None:
+    rootfs  where the image's users are looked up
+    states  where the runtime keeps the state of containers
+    """
+
+    def __init__(self, rootfs: int | str | Read | None = None, states: str | None = None) -> None:
         self.rootfs = rootfs
+        self.states = states or f"{fs.run()}/runtime"
         self.environ: Mapping[str, str] = os.environ
         self.rootless = os.geteuid() != 0
 
@@ -54,6 +61,62 @@ class Host:
 
     def exists(self, path: str) -> bool:
         return os.path.exists(path)
+
+    def listed(self, path: str) -> list[str]:
+        """The names in a directory; none if there is none."""
+        try:
+            return os.listdir(path)
+        except OSError:
+            return []
+
+    def is_file(self, path: str) -> bool:
+        return os.path.isfile(path)
+
+    def real(self, path: str) -> str:
+        return os.path.realpath(path)
+
+    def namespace(self, word: str, kind: str) -> str:
+        """The path of a namespace of a running container."""
+        from oci_tools.runtime.namespaces import FILES
+
+        return f"/proc/{self._pid(word)}/ns/{FILES[kind]}"
+
+    def root_of(self, word: str) -> str:
+        """The path of a running container's root."""
+        return f"/proc/{self._pid(word)}/root"
+
+    def _pid(self, word: str) -> int:
+        """The pid of the first process of a container that runs."""
+        from oci_tools.container import names
+        from oci_tools.runtime import state
+
+        container = names.need(word, self.states)
+        known = state.load(self.states, container) if os.path.isdir(f"{self.states}/{container}") else None
+        if known is None or state.status(self.states, known) not in ("created", "running"):
+            raise Error("cannot join container", word, "container not running")
+        return int(known["pid"])
+
+    def mounts_of(self, word: str) -> list[dict[str, Any]]:
+        """The mounts of a container that people made."""
+        from oci_tools import document
+        from oci_tools.container import names
+
+        container = names.need(word, self.states)
+        for path in (f"{names.place(container)}/config.json", f"{names.place(container)}/bundle/config.json"):
+            if os.path.exists(path):
+                # Files of its own, like /etc/hosts, are not what others mean.
+                found = document.load(path).get("mounts") or []
+                return [each for each in found if not each.get("source", "").startswith(f"{names.place(container)}/")]
+        raise Error("cannot take volumes from", word, "the runtime's own verbs made it")
+
+    def init(self) -> str:
+        """A file with our init, to be bound into containers."""
+        from oci_tools.container import init
+
+        return init.file()
+
+    def selinux(self) -> bool:
+        return os.path.exists("/sys/fs/selinux/enforce")
 
     def hostname(self) -> str:
         return os.uname().nodename

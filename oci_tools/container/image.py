@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from oci_tools.runtime.user import Read
 
 
-def bring(word: str, when: str, platform: str | None = None) -> str:
+def bring(word: str, when: str, platform: str | None = None, quiet: bool = True) -> str:
     """Have the image that a word means in the store, asking its registry when it says; the word to find it by.
 
-    when  "always", "missing" or "never"
+    when  "always", "missing", "never", or "newer": as always, but the one that is there will do if that fails
     """
     if word == "-":
         return word
@@ -31,11 +31,16 @@ def bring(word: str, when: str, platform: str | None = None) -> str:
     if place.kind not in ("store", "registry") or place.ref is None:
         return word
     name = str(place.ref)
-    if when != "always" and _is_there(name):
+    there = when != "always" and _is_there(name)
+    if there and when != "newer":
         return name
     if when == "never":
         raise Error("no such image", word)
-    _pull(place.ref, platform)
+    try:
+        _pull(place.ref, platform, quiet)
+    except Error:
+        if not there:
+            raise
     return name
 
 
@@ -47,7 +52,7 @@ def _is_there(name: str) -> bool:
         return False
 
 
-def _pull(ref: refs.Ref, platform: str | None) -> None:
+def _pull(ref: refs.Ref, platform: str | None, quiet: bool) -> None:
     """Pull into the store, in a process of its own: it has threads, and what forks containers may not."""
     reader, writer = os.pipe2(os.O_CLOEXEC)
     pid = os.fork()
@@ -55,7 +60,7 @@ def _pull(ref: refs.Ref, platform: str | None) -> None:
         code = 70
         try:
             os.close(reader)
-            code = _pull_here(ref, platform, writer)
+            code = _pull_here(ref, platform, quiet, writer)
         finally:
             os._exit(code)
     os.close(writer)
@@ -68,13 +73,13 @@ def _pull(ref: refs.Ref, platform: str | None) -> None:
         )
 
 
-def _pull_here(ref: refs.Ref, platform: str | None, errors: int) -> int:
+def _pull_here(ref: refs.Ref, platform: str | None, quiet: bool, errors: int) -> int:
     from oci_tools.registry.copy import Options
     from oci_tools.registry.progress import Progress
     from oci_tools.registry.pull import pull
 
     try:
-        progress = Progress("pull")
+        progress = Progress("pull", "none" if quiet else "auto")
         with layouts.store() as layout, Options(progress=progress) as options, progress:
             pull(ref, layout, str(ref), options, [platform] if platform else ())
         return 0

@@ -62,7 +62,8 @@ def _stay(root: str, held: Place, spec: dict[str, Any], writer: int) -> None:
         _close_but(held.lock.fd, writer)
         held.begins()
         streams = _Streams(held, bool(spec["process"].get("terminal")))
-        made = lifecycle.begin(root, held.id, held.bundle, spec, launch.Options(detach=True))
+        options = launch.Options(detach=True, pid_file=held.policy.get("pidfile"))
+        made = lifecycle.begin(root, held.id, held.bundle, spec, options)
         for number in (_HUP, _INT, _QUIT, _TERM):  # the container hears of these itself
             _signal.signal(number, _signal.SIG_IGN)
         streams.let_go()

@@ -15,6 +15,16 @@ if TYPE_CHECKING:
 
 PERIOD = 100_000  # microseconds in which --cpus counts
 UNLIMITED = (1 << 64) - 1
+# option, least value, member of linux.resources.cpu
+CPU = (
+    ("shares", 2, "shares"), ("period", 1000, "period"), ("quota", 1000, "quota"),
+    ("rt_period", 1, "realtimePeriod"), ("rt_runtime", 1, "realtimeRuntime"),
+)  # fmt: skip
+# option, member of linux.resources.blockIO, whether its value is a size
+THROTTLES = (
+    ("device_read_bps", "throttleReadBpsDevice", True), ("device_write_bps", "throttleWriteBpsDevice", True),
+    ("device_read_iops", "throttleReadIOPSDevice", False), ("device_write_iops", "throttleWriteIOPSDevice", False),
+)  # fmt: skip
 # What belongs to an ipc namespace, and may be set where the container has its own (moby, ValidateSysctl).
 IPC_SYSCTLS = frozenset(
     "kernel." + name
@@ -32,6 +42,10 @@ def apply(spec: dict[str, Any], args: Args, host: Host) -> None:
         if not 10 <= args.blkio_weight <= 1000:
             raise Usage("invalid value for --blkio-weight", args.blkio_weight, hint="10 to 1000")
         _resource(spec, "blockIO")["weight"] = args.blkio_weight
+    _disks(spec, args, host)
+    for word in args.cgroup_conf:
+        name, value = units.pair(word, "--cgroup-conf")
+        _resource(spec, "unified")[name] = value
     if args.oom_score_adj is not None:
         if not -1000 <= args.oom_score_adj <= 1000:
             raise Usage("invalid value for --oom-score-adj", args.oom_score_adj, hint="-1000 to 1000")
@@ -85,18 +99,49 @@ def _cpu(spec: dict[str, Any], args: Args, host: Host) -> None:
                 "invalid value for --cpus", args.cpus, f"there are {host.cpus()}", f"0.01 to {host.cpus()}"
             )
         _resource(spec, "cpu").update(quota=share * PERIOD // 1000, period=PERIOD)
-    for name, low in (("shares", 2), ("period", 1000), ("quota", 1000)):
+    for name, low, member in CPU:
         value = getattr(args, f"cpu_{name}")
         if value:
             if value < low and not (name == "quota" and value < 0):
-                raise Usage(f"invalid value for --cpu-{name}", value, hint=f"at least {low}")
-            _resource(spec, "cpu")[name] = value
+                raise Usage(f"invalid value for --cpu-{name.replace('_', '-')}", value, hint=f"at least {low}")
+            _resource(spec, "cpu")[member] = value
+    if args.cpu_rt_period and args.cpu_rt_runtime and args.cpu_rt_runtime > args.cpu_rt_period:
+        raise Usage("invalid value for --cpu-rt-runtime", args.cpu_rt_runtime, "it is more than --cpu-rt-period")
     for name in ("cpus", "mems"):
         value = getattr(args, f"cpuset_{name}")
         if value:
             if value.strip("0123456789,-"):
                 raise Usage(f"invalid value for --cpuset-{name}", value, hint="a list like 0-3,7")
             _resource(spec, "cpu")[name] = value
+
+
+def _disks(spec: dict[str, Any], args: Args, host: Host) -> None:
+    """Weights and limits of single disks."""
+    for word in args.blkio_weight_device:
+        disk, text = _disk(word, "--blkio-weight-device", host)
+        weight = int(text) if text.isascii() and text.isdigit() and len(text) < 5 else 0
+        if not 10 <= weight <= 1000:
+            raise Usage("invalid value for --blkio-weight-device", word, hint="PATH:N, N from 10 to 1000")
+        _resource(spec, "blockIO").setdefault("weightDevice", []).append({**disk, "weight": weight})
+    for name, member, sized in THROTTLES:
+        option = f"--{name.replace('_', '-')}"
+        for word in getattr(args, name):
+            disk, text = _disk(word, option, host)
+            if not sized and not (text.isascii() and text.isdigit() and len(text) < 20):
+                raise Usage(f"invalid value for {option}", word, hint="PATH:N")
+            rate = units.size(text, option) if sized else int(text)
+            _resource(spec, "blockIO").setdefault(member, []).append({**disk, "rate": rate})
+
+
+def _disk(word: str, option: str, host: Host) -> tuple[dict[str, int], str]:
+    """The device of PATH:VALUE by its numbers, and the value."""
+    path, colon, text = word.rpartition(":")
+    if not colon or not path.startswith("/dev/"):
+        raise Usage(f"invalid value for {option}", word, hint="PATH:VALUE, with the path of a disk in /dev")
+    found = host.devices(path)
+    if len(found) != 1 or found[0].kind != "b":
+        raise Error("cannot use device", path, "not a block device")
+    return {"major": found[0].major, "minor": found[0].minor}, text
 
 
 def _ulimit(spec: dict[str, Any], word: str) -> None:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     Mount = dict[str, Any]
 
 PROPAGATION = ("private", "rprivate", "shared", "rshared", "slave", "rslave")
+LOCALTIME, INIT = "/etc/localtime", "/sbin/oci-init"  # where process.py binds these
 TMPFS_FLAGS = frozenset(
     "ro rw exec noexec suid nosuid dev nodev sync async atime noatime diratime nodiratime relatime norelatime"
     " strictatime nostrictatime".split()
@@ -35,6 +36,9 @@ def apply(spec: dict[str, Any], args: Args, host: Host) -> list[str]:
     wanted = [volume(word, host, missing) for word in args.volume]
     wanted += [mount(word, host) for word in args.mount]
     wanted += [tmpfs(word) for word in args.tmpfs]
+    said = {each["destination"] for each in wanted}
+    others = [each for word in args.volumes_from for each in volumes_from(word, host)]
+    wanted += {each["destination"]: each for each in others if each["destination"] not in said}.values()
     places = [each["destination"] for each in wanted]
     for at, path in enumerate(places):
         if path in places[:at]:
@@ -104,6 +108,29 @@ def volume(word: str, host: Host, missing: list[str]) -> Mount:
     if not host.exists(source):
         missing.append(source)
     return bind(source, _destination(parts[1], word), readonly, propagation)
+
+
+def volumes_from(word: str, host: Host) -> list[Mount]:
+    """--volumes-from ID[:ro|rw|z]: what another container has bound in, where it has it, but for its own files."""
+    name, _, text = word.partition(":")
+    options = set(text.split(",")) - {""}
+    unknown = options - {"ro", "rw", "z", "Z"}
+    if unknown or {"ro", "rw"} <= options or not name:
+        raise Usage("invalid value for --volumes-from", word, hint="ID[:ro]")
+    found = []
+    for each in host.mounts_of(name):
+        if not {"bind", "rbind"}.intersection(each.get("options", ())) or not _is_data(each["destination"]):
+            continue
+        kept = [option for option in each["options"] if option not in ("ro", "rro")]
+        readonly = "ro" in options or ("rw" not in options and "ro" in each["options"])
+        found.append({**each, "options": kept + (["ro", "rro"] if readonly else [])})
+    return found
+
+
+def _is_data(destination: str) -> bool:
+    """Not what every container has its own of."""
+    top = normal(destination)
+    return top not in (LOCALTIME, INIT) and not top.startswith(("/proc/", "/sys/", "/dev/"))
 
 
 _ALIASES = {

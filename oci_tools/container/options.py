@@ -1,16 +1,15 @@
 """The options of a container, docker's words, and what they make of a specification.
 
-`OPTIONS` declares them once (`cli.py` says how); `apply` is their meaning, as data: it changes
-a config.json and asks the world only through `host.py`.  The parts are in `mounts.py`,
-`limits.py` and `security.py`.  What `start.py` itself does (--name, --rm, --pull, -i, -d) is not here.
+`OPTIONS` declares them once (`cli.py` says how): RUNNING, which `start.py` heeds, and SPECIFYING, whose meaning
+is `apply`, as data: it changes a config.json and asks the world only through `host.py`, so that `oci-spec` has
+the same options.  The parts are in `mounts.py`, `namespaces.py`, `limits.py` and `security.py`.
 """
 
 from __future__ import annotations
 
-from oci_tools.container import limits, mounts, security, units
-from oci_tools.errors import Error, Usage
-from oci_tools.runtime import spec as specs
-from oci_tools.runtime import user as users
+from oci_tools.container import limits, mounts, namespaces, process, security, units
+from oci_tools.errors import Usage
+from oci_tools.runtime import signals
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,34 +18,64 @@ if TYPE_CHECKING:
     from oci_tools.cli import Args, Option
     from oci_tools.container.host import Host
 
-OPTIONS: tuple[Option, ...] = (
+# What is not of the specification: whether and how it is run, and what becomes of it.
+RUNNING: tuple[Option, ...] = (
     ("-i --interactive", "flag", False, "give the payload our standard input, not an empty one"),
-    ("-t --tty", "flag", False, "give it a terminal"),
     ("-d --detach", "flag", False, "do not wait for it, and print its id"),
+    ("-a --attach STREAM", "list", (), "only these of stdin, stdout, stderr are ours; the others are empty or lost"),
+    ("--sig-proxy", "flag", True, "pass signals on to it: the default; --sig-proxy=false: they end only ourselves"),
+    ("--detach-keys KEYS", "text", None, "with -t: leave it alone when these are typed, like ctrl-p,ctrl-q"),
+    ("--preserve-fds N", "int", 0, "leave N descriptors from 3 on open for the payload"),
     ("--rm", "flag", None, "remove it when it ends: the default, save with -d; --rm=false keeps it"),
     ("--name NAME", "text", None, "a name for it besides its id"),
-    ("--pull WHEN", ("always", "missing", "never"), "missing", "when to ask the registry for the image"),
+    ("--replace", "flag", False, "first remove the container that has the name"),
+    ("--cidfile FILE", "text", None, "write its id to FILE, which must not be there"),
+    ("--pidfile FILE", "text", None, "write the pid of its first process to FILE"),
+    ("-l --label NAME[=VALUE]", "list", (), "a label of the container"),
+    ("--label-file FILE", "list", (), "labels in FILE, NAME=VALUE lines"),
+    ("--pull WHEN", ("always", "missing", "never", "newer"), "missing", "when to ask the registry for the image"),
+    ("-q --quiet", "flag", False, "pull it without showing how far it is"),
     ("--platform OS/ARCH[/VARIANT]", "text", None, "platform to take of an image of several"),
-    ("-e --env NAME[=VALUE]", "list", (), "set a variable; without a value, to what it is here"),
-    ("--env-file FILE", "list", (), "set the variables in FILE, NAME=VALUE lines"),
-    ("-w --workdir DIR", "text", None, "working directory inside"),
-    ("-u --user USER[:GROUP]", "text", None, "run as this user of the image, by name or number"),
-    ("--group-add GROUP", "list", (), "one more group of the user"),
-    ("--entrypoint WORD", "text", None, "run WORD in place of the image's entrypoint"),
-    ("-h --hostname NAME", "text", None, "the container's host name"),
-    ("--domainname NAME", "text", None, "its NIS domain name"),
-    ("--network --net MODE", "text", "none", "none: only a loopback device; host: the host's network"),
+    ("--rootfs", "flag", False, "the operand is the directory of a root file system"),
     ("--dns ADDRESS", "list", (), "name server"),
     ("--dns-search DOMAIN", "list", (), "search domain"),
     ("--dns-option OPTION", "list", (), "option of the resolver"),
     ("--add-host NAME:ADDRESS", "list", (), "one more line of /etc/hosts"),
-    ("--pid MODE", ("private", "host"), "private", "host: see the host's processes"),
-    ("--ipc MODE", ("private", "shareable", "host", "none"), "private", "host: its message queues; none: no /dev/shm"),
-    ("--uts MODE", ("private", "host"), "private", "host: its host name"),
-    ("--cgroupns MODE", ("private", "host"), "private", "host: its view of cgroups"),
+    ("--no-hosts", "flag", False, "leave the image's /etc/hosts as it is"),
+    ("--no-hostname", "flag", False, "leave the image's /etc/hostname as it is"),
+    ("--stop-timeout SECONDS", "int", None, "how long 'stop' waits before it kills; -1: for ever"),
+    ("--log-opt NAME=VALUE", "list", (), "of -d: max-size=SIZE of one file of the log (16m), max-file=N (4)"),
+)  # fmt: skip
+
+# What config.json says.
+SPECIFYING: tuple[Option, ...] = (
+    ("-t --tty", "flag", False, "give it a terminal"),
+    ("-e --env NAME[=VALUE]", "list", (), "set a variable; without a value, to what it is here; NAME*: all such"),
+    ("--env-file FILE", "list", (), "set the variables in FILE, NAME=VALUE lines"),
+    ("--env-host", "flag", False, "set all variables that are set here, unless the image or an option says otherwise"),
+    ("--unsetenv NAME", "list", (), "take a variable away that the image sets"),
+    ("--unsetenv-all", "flag", False, "take all variables away that the image sets"),
+    ("-w --workdir DIR", "text", None, "working directory inside"),
+    ("-u --user USER[:GROUP]", "text", None, "run as this user of the image, by name or number"),
+    ("--group-add GROUP", "list", (), "one more group of the user; keep-groups: those of the caller"),
+    ("--umask MODE", "text", None, "what new files lack of permissions (0022)"),
+    ("--tz ZONE", "text", None, "time zone of the host's zoneinfo, or local"),
+    ("--entrypoint WORD", "text", None, "run WORD in place of the image's entrypoint"),
+    ("--init", "flag", False, "put a small init before it, which passes signals on and reaps orphans"),
+    ("-h --hostname NAME", "text", None, "the container's host name"),
+    ("--domainname NAME", "text", None, "its NIS domain name"),
+    ("--expose PORT[/PROTOCOL]", "list", (), "a port, or ports like 80-90, that it listens on"),
+    ("--network --net MODE", "text", "none", "none: only a loopback device; host: the host's network"),
+    ("--pid MODE", "text", "private", "private; host: see the host's processes; container:ID: another's; ns:PATH"),
+    ("--ipc MODE", "text", "private",
+     "private, shareable; host: the host's queues and shared memory; container:ID: another's; ns:PATH; "
+     "none: no /dev/shm"),
+    ("--uts MODE", "text", "private", "private; host: its host name; container:ID: another's; ns:PATH"),
+    ("--cgroupns MODE", "text", "private", "private; host: its view of cgroups; container:ID: another's; ns:PATH"),
     ("--userns MODE", ("", "host"), "", "host: no user namespace; that is all there is for root yet"),
     ("-v --volume HOST-DIR:DIR[:OPTIONS]", "list", (), "show a directory or file of the host inside"),
     ("--mount KEY=VALUE,...", "list", (), "the same in more words: type=bind|tmpfs, source=, target=, readonly"),
+    ("--volumes-from ID[:OPTIONS]", "list", (), "what another container has of volumes and directories of the host"),
     ("--tmpfs DIR[:OPTIONS]", "list", (), "an empty directory in memory"),
     ("--read-only", "flag", False, "make the root file system read-only"),
     ("--shm-size SIZE", "text", None, "size of /dev/shm (64m)"),
@@ -60,135 +89,79 @@ OPTIONS: tuple[Option, ...] = (
     ("-c --cpu-shares N", "int", None, "weight when processors are short (1024)"),
     ("--cpu-period N", "int", None, "microseconds in which the quota counts"),
     ("--cpu-quota N", "int", None, "microseconds of each period that it may use"),
+    ("--cpu-rt-period N", "int", None, "microseconds in which the next counts"),
+    ("--cpu-rt-runtime N", "int", None, "microseconds of each such period for real-time processes"),
     ("--cpuset-cpus LIST", "text", None, "the processors it may use, like 0-3,7"),
     ("--cpuset-mems LIST", "text", None, "the memory nodes it may use"),
     ("--pids-limit N", "int", None, "how many processes it may have; -1: no limit"),
     ("--blkio-weight N", "int", None, "weight of its disk accesses, 10 to 1000"),
+    ("--blkio-weight-device PATH:N", "list", (), "the same for one disk"),
+    ("--device-read-bps PATH:SIZE", "list", (), "how many bytes a second it may read from a disk"),
+    ("--device-write-bps PATH:SIZE", "list", (), "how many it may write"),
+    ("--device-read-iops PATH:N", "list", (), "how often a second it may read from a disk"),
+    ("--device-write-iops PATH:N", "list", (), "how often it may write"),
     ("--cgroup-parent PATH", "text", None, "cgroup to be put under"),
+    ("--cgroup-conf NAME=VALUE", "list", (), "write VALUE to the file NAME of its cgroup, of version 2"),
     ("--ulimit NAME=SOFT[:HARD]", "list", (), "resource limit of each process; -1: none"),
     ("--sysctl NAME=VALUE", "list", (), "kernel parameter of the container's own namespaces"),
     ("--cap-add NAME", "list", (), "give a capability; ALL: all"),
     ("--cap-drop NAME", "list", (), "take a capability; ALL: all"),
-    ("--security-opt OPTION", "list", (), "no-new-privileges[=false], seccomp=FILE|unconfined, systempaths=unconfined"),
+    ("--security-opt OPTION", "list", (),
+     "no-new-privileges[=false], seccomp=FILE|builtin|unconfined, apparmor=PROFILE|unconfined, label=..., "
+     "systempaths=unconfined, mask=PATHS, unmask=PATHS|ALL, proc-opts=OPTIONS, writable-cgroups"),
     ("--privileged", "flag", False, "all capabilities, all devices, nothing masked"),
-    ("--device PATH[:PATH][:rwm]", "list", (), "let it use a device of the host"),
+    ("--device PATH[:PATH][:rwm]", "list", (), "let it use a device of the host; or VENDOR/CLASS=NAME, a CDI device"),
+    ("--gpus WHICH", "text", None, "GPUs by their CDI devices: all, a number of them, or device=NAME,..."),
     ("--device-cgroup-rule RULE", "list", (), "allow devices by number: 'c 1:3 rwm'"),
     ("--stop-signal SIGNAL", "text", None, "the signal that asks the payload to end"),
-    ("--log-opt NAME=VALUE", "list", (), "of -d: max-size=SIZE of one file of the log (16m), max-file=N (4)"),
     ("--annotation NAME=VALUE", "list", (), "annotation of the specification"),
 )  # fmt: skip
 
+OPTIONS = RUNNING + SPECIFYING
+
 STOP_SIGNAL = "org.opencontainers.image.stopSignal"
+EXPOSED = "org.opencontainers.image.exposedPorts"
 
 
 def apply(spec: dict[str, Any], args: Args, host: Host) -> list[str]:
     """Change `spec` as `args` say; the directories of the host that must be made first are returned."""
     spec.setdefault("linux", {})
     spec.setdefault("mounts", [])
-    _process(spec, args, host)
-    _namespaces(spec, args, host)
+    process.apply(spec, args, host)
+    namespaces.apply(spec, args, host)
     security.apply(spec, args, host)
     limits.apply(spec, args, host)
+    _annotations(spec, args)
     if args.shm_size:
         _shm_size(spec, units.size(args.shm_size, "--shm-size"))
+    missing = mounts.apply(spec, args, host)
+    if args.init:
+        process.begin_with_init(spec, host)
+    return missing
+
+
+def _annotations(spec: dict[str, Any], args: Args) -> None:
     annotations = spec.setdefault("annotations", {})
     for word in args.annotation:
         name, value = units.pair(word, "--annotation")
         annotations[name] = value
     if args.stop_signal:
+        signals.number(args.stop_signal)
         annotations[STOP_SIGNAL] = args.stop_signal
-    return mounts.apply(spec, args, host)
+    if args.expose:
+        ports = annotations.get(EXPOSED, "").split(",") + [each for word in args.expose for each in _ports(word)]
+        annotations[EXPOSED] = ",".join(dict.fromkeys(port for port in ports if port))
 
 
-def command(args: Args, entrypoint: list[str], default: list[str]) -> list[str]:
-    """The payload's words: a new entrypoint also takes away the image's own words (moby, as people know it)."""
-    words: list[str] = args.cmd
-    if args.entrypoint is not None:
-        return ([args.entrypoint] if args.entrypoint else []) + words
-    return entrypoint + (words or default)
-
-
-def _process(spec: dict[str, Any], args: Args, host: Host) -> None:
-    process = spec["process"]
-    if args.tty:
-        process["terminal"] = True
-        process["env"] = specs.environment(["TERM=xterm"], process.get("env", []))
-    process["env"] = specs.environment(process.get("env", []), variables(args, host))
-    if args.workdir is not None:
-        if not args.workdir.startswith("/"):
-            raise Usage("invalid working directory", args.workdir, "it must be absolute")
-        process["cwd"] = specs.directory(args.workdir)
-    if args.user is not None:
-        specs.set_user(spec, users.resolve(args.user, host.rootfs))
-    if args.group_add:
-        user = process.setdefault("user", {})
-        known = user.setdefault("additionalGids", [])
-        for word in args.group_add:
-            gid = users.group(word, host.rootfs)
-            if gid not in known:
-                known.append(gid)
-
-
-def variables(args: Args, host: Host) -> list[str]:
-    """The variables of --env-file and, over them, --env."""
-    found: list[str] = []
-    for path in args.env_file:
-        for number, line in enumerate(host.text(path).removeprefix("\ufeff").split("\n"), 1):
-            line = line.rstrip("\r").lstrip()
-            if line and not line.startswith("#"):
-                if any(c.isspace() for c in line.partition("=")[0]):
-                    raise Error(f"invalid variable in '{path}', line {number}", line, "its name has a space")
-                found += _variable(line, host)
-    for word in args.env:
-        found += _variable(word, host)
-    return found
-
-
-def _variable(word: str, host: Host) -> list[str]:
-    """NAME=VALUE, or NAME alone: its value here, if it has one."""
-    name, equals, _ = word.partition("=")
-    if not name:
-        raise Usage("invalid environment variable", word)
-    if equals:
-        return [word]
-    return [f"{name}={host.environ[name]}"] if name in host.environ else []
-
-
-# -- namespaces --------------------------------------------------------------------------------
-
-
-def _namespaces(spec: dict[str, Any], args: Args, host: Host) -> None:
-    if args.network not in ("none", "host"):
-        raise Error("cannot use network", args.network, "there are only none and host yet")
-    if args.network == "host":
-        _leave(spec, "network")
-    if args.uts == "host":
-        if args.hostname or args.domainname:
-            raise Usage("--hostname and --domainname exclude --uts host")
-        _leave(spec, "uts")
-        spec.pop("hostname", None)
-    if args.hostname:
-        spec["hostname"] = args.hostname
-    if args.domainname:
-        spec["domainname"] = args.domainname
-    if args.pid == "host":
-        _leave(spec, "pid")
-    if args.cgroupns == "host":
-        _leave(spec, "cgroup")
-    if args.ipc == "host":
-        _leave(spec, "ipc")
-        mounts.place(
-            spec,
-            [mounts.bind(path, path, False) for path in ("/dev/shm", "/dev/mqueue") if host.exists(path)],
-        )
-    elif args.ipc == "none":
-        spec["mounts"] = [each for each in spec["mounts"] if mounts.normal(each["destination"]) != "/dev/shm"]
-
-
-def _leave(spec: dict[str, Any], kind: str) -> None:
-    """Stay in the host's namespace of a kind."""
-    spaces = spec["linux"].get("namespaces", [])
-    spec["linux"]["namespaces"] = [each for each in spaces if each["type"] != kind]
+def _ports(word: str) -> list[str]:
+    """80, 80/udp, 80-82: as an image's ExposedPorts has them."""
+    text, slash, protocol = word.partition("/")
+    first, dash, last = text.partition("-")
+    numbers = [first, last] if dash else [first, first]
+    good = all(each.isascii() and each.isdigit() and 0 < int(each[:6]) < 65536 for each in numbers)
+    if not good or int(numbers[0]) > int(numbers[1]) or (slash and protocol not in ("tcp", "udp", "sctp")):
+        raise Usage("invalid port", word, hint="PORT[-PORT][/tcp|udp|sctp]")
+    return [f"{port}/{protocol or 'tcp'}" for port in range(int(numbers[0]), int(numbers[1]) + 1)]
 
 
 def _shm_size(spec: dict[str, Any], size: int) -> None:

@@ -2,7 +2,8 @@
 
     containers/ID/          mode 0700; ID is 64 hex digits
         lock                held by the process that looks after the container, which writes its pid in it
-        policy.json         {"version", "created", "image", "name", "rm", "waits", "interactive", "log"}
+        policy.json         {"version", "created", "image", "name", "rm", "labels", "waits", "interactive", "log",
+                            "stopTimeout", "pidfile"}
         bundle/             config.json, rootfs, and of an overlay upper and work; or a link to a bundle
         config.json         how the bundle of somebody else is run, if the container is kept
         hosts hostname resolv.conf
@@ -114,6 +115,11 @@ class Place:
         finally:
             os.close(fd)
         return path
+
+    def note(self, **more: Any) -> None:
+        """Have policy.json say more; who reads it meanwhile sees the old or the new."""
+        self.policy.update(more)
+        fs.write(f"{self.path}/policy.json", document.dumps(self.policy), 0o600, sync=False)
 
     def spec(self) -> dict[str, Any]:
         """The specification that it is started with again."""

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from oci_tools import document
+from oci_tools.container import cdi, units
 from oci_tools.errors import Usage
 from oci_tools.linux import caps
 from oci_tools.runtime import spec as specs
+
+LABEL = ("user", "role", "type", "level")
+DEFAULT_LABEL = "system_u:system_r:container_t:s0"
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,8 +26,14 @@ def apply(spec: dict[str, Any], args: Args, host: Host) -> None:
     _capabilities(spec, args, host)
     for word in args.security_opt:
         _option(spec, word, host)
+    qualified = [word for word in args.device if cdi.is_qualified(word)]
     for word in args.device:
-        _device(spec, word, host)
+        if word not in qualified:
+            _device(spec, word, host)
+    if args.gpus is not None:
+        qualified += cdi.gpus(args.gpus, host)
+    if qualified:
+        cdi.inject(spec, qualified, host)
     for word in args.device_cgroup_rule:
         _rules(spec).append(_rule(word))
     if args.read_only:
@@ -90,8 +100,12 @@ def _option(spec: dict[str, Any], word: str, host: Host) -> None:
     key, separator, value = word.partition("=")
     if not separator:
         key, separator, value = word.partition(":")  # docker's older form
-    if key == "no-new-privileges" and (value or "true") in ("true", "false"):
-        spec["process"]["noNewPrivileges"] = (value or "true") == "true"
+    if key in ("no-new-privileges", "writable-cgroups") and (value or "true") in ("true", "false"):
+        wanted = (value or "true") == "true"
+        if key == "no-new-privileges":
+            spec["process"]["noNewPrivileges"] = wanted
+        else:
+            _cgroups(spec, wanted)
     elif key == "seccomp" and value:
         _seccomp(spec, value, host)
     elif word == "systempaths=unconfined":
@@ -101,10 +115,54 @@ def _option(spec: dict[str, Any], word: str, host: Host) -> None:
         spec["process"].pop("apparmorProfile", None)
         if value != "unconfined":
             spec["process"]["apparmorProfile"] = value
-    elif word == "label=disable":
-        spec["process"].pop("selinuxLabel", None)
+    elif key == "label" and value:
+        _label(spec, value, word, host)
+    elif key in ("mask", "unmask") and value:
+        _masks(spec, value.split(":"), word, masked=key == "mask")
+    elif key == "proc-opts" and value:
+        for mount in spec["mounts"]:
+            if mount.get("type") == "proc":
+                mount["options"] = [*mount.get("options", ()), *value.split(",")]
     else:
         raise Usage("invalid value for --security-opt", word)
+
+
+def _cgroups(spec: dict[str, Any], writable: bool) -> None:
+    for mount in spec["mounts"]:
+        if mount.get("type") == "cgroup":
+            kept = [option for option in mount.get("options", ()) if option not in ("ro", "rw")]
+            mount["options"] = ["rw" if writable else "ro", *kept]
+
+
+def _masks(spec: dict[str, Any], paths: list[str], word: str, masked: bool) -> None:
+    """Paths that are hidden, or patterns of those that are not to be hidden or read-only; ALL: none is (podman)."""
+    linux = spec["linux"]
+    if any(not path.startswith("/") for path in paths) and (masked or paths != ["ALL"]):
+        raise Usage("invalid value for --security-opt", word, "paths must be absolute")
+    if masked:
+        linux["maskedPaths"] = [*dict.fromkeys([*linux.get("maskedPaths", ()), *paths])]
+        return
+    for name in ("maskedPaths", "readonlyPaths"):
+        if name in linux:
+            linux[name] = [each for each in linux[name] if paths != ["ALL"] and not _covers(paths, each)]
+
+
+def _covers(patterns: list[str], path: str) -> bool:
+    return any(units.matches(pattern.rstrip("/") or "/", path) for pattern in patterns)
+
+
+def _label(spec: dict[str, Any], value: str, word: str, host: Host) -> None:
+    """SELinux: `disable`, or one part of the label user:role:type:level; where there is no SELinux, nothing."""
+    if value == "disable":
+        spec["process"].pop("selinuxLabel", None)
+        return
+    part, colon, text = value.partition(":")
+    if part not in LABEL or not colon or not text:
+        raise Usage("invalid value for --security-opt", word, hint="label=disable or label=user|role|type|level:VALUE")
+    if host.selinux():
+        parts = (spec["process"].get("selinuxLabel") or DEFAULT_LABEL).split(":", 3)
+        parts[LABEL.index(part)] = text
+        spec["process"]["selinuxLabel"] = ":".join(parts)
 
 
 def _seccomp(spec: dict[str, Any], value: str, host: Host) -> None:

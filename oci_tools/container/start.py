@@ -15,7 +15,8 @@ import time
 
 from oci_tools import bundle as bundles
 from oci_tools import document, fs
-from oci_tools.container import ending, files, keeper, log, mounts, names, options, place, security
+from oci_tools.container import control, ending, files, keeper, labels, log, mounts, names, options, place, security
+from oci_tools.container import process as processes
 from oci_tools.container.host import Host
 from oci_tools.errors import Busy, Error, Usage
 from oci_tools.runtime import check, launch, lifecycle, state
@@ -41,7 +42,7 @@ def one_shot(args: Args) -> int:
     _check(args)
     word = _word(args)
     try:
-        code: int = (_bundle if is_bundle(word) else _image)(word, args, _run)
+        code: int = _maker(word, args)(word, args, _run)
         return code
     finally:
         place.sweep(_states(args))
@@ -49,9 +50,19 @@ def one_shot(args: Args) -> int:
 
 def new(args: Args) -> str:
     """Make a container of an image or bundle without starting it; its ID."""
+    _check(args)
     word = _word(args)
-    made: str = (_bundle if is_bundle(word) else _image)(word, args, _leave)
+    made: str = _maker(word, args)(word, args, _leave)
     return made
+
+
+def _maker(word: str, args: Args) -> Callable[[str, Args, Then], Any]:
+    """What makes a container of such a word."""
+    if args.replace and args.name:
+        control.replace(_states(args), args.name)
+    if args.rootfs:
+        return _rootfs
+    return _bundle if is_bundle(word) else _image
 
 
 def again(root: str, container: str, attached: bool, interactive: bool) -> int:
@@ -70,7 +81,7 @@ def again(root: str, container: str, attached: bool, interactive: bool) -> int:
             return 0
         held.left = held.keep
         if not interactive:
-            _no_input()
+            _nothing(0)
         return _stay(root, held, spec)
 
 
@@ -98,24 +109,52 @@ def _bundle(word: str, args: Args, then: Then) -> Any:
         return then(held, spec, args)
 
 
+def _rootfs(word: str, args: Args, then: Then) -> Any:
+    """A container whose root is a directory as it lies there."""
+    path = os.path.abspath(word)
+    if not os.path.isdir(path):
+        raise Error("cannot use rootfs", word, "no such directory")
+    with place.Place(word, args.name, _keeps(args), _more(args, then)) as held:
+        host = Host(path, _states(args))
+        spec = _finished(from_image({"config": {}}, held.id, args, host), held, args, host)
+        security.filter_by_default(spec, args, host)
+        spec["root"]["path"] = path
+        os.mkdir(held.bundle, 0o700)
+        _add_files(spec, held, args, host)
+        held.write("bundle/config.json", document.dumps(spec))
+        return then(held, spec, args)
+
+
 def _image(word: str, args: Args, then: Then) -> Any:
     from oci_tools.container import image as images
     from oci_tools.image.source import Source
 
-    word = images.bring(word, args.pull, args.platform)
+    word = images.bring(word, args.pull, args.platform, args.quiet)
     with place.Place(word, args.name, _keeps(args), _more(args, then)) as held:
         with Source(word) as source:
             found = bundles.Image(source.layout, source.descriptor, args.platform, source.name)
             spec = _of_image(found, held, args)
+        known = labels.of_image(found.config)
+        if known:
+            held.note(labels={**known, **held.policy.get("labels", {})})
         return then(held, spec, args)
 
 
 def _more(args: Args, then: Then) -> dict[str, Any]:
-    """What policy.json says of a container that outlives this process."""
-    if then is not _leave and not args.detach:
-        return {}
-    waits = {"waits": True} if then is _leave else {}
-    return {**waits, "interactive": args.interactive, "log": log.options(args.log_opt)}
+    """What policy.json says of a container beside what every one has."""
+    host = Host()
+    more: dict[str, Any] = {}
+    if args.label or args.label_file:
+        more["labels"] = labels.said(args, host)
+    if args.stop_timeout is not None:
+        more["stopTimeout"] = args.stop_timeout
+    if args.pidfile:
+        more["pidfile"] = host.absolute(args.pidfile)
+    if then is _leave:
+        more["waits"] = True
+    if _detached(args) or args.detach_keys is not None:  # it outlives this process
+        more.update(interactive="stdin" in _streams(args), log=log.options(args.log_opt))
+    return more
 
 
 def is_bundle(word: str) -> bool:
@@ -126,10 +165,28 @@ def is_bundle(word: str) -> bool:
 
 
 def _check(args: Args) -> None:
-    if args.interactive and args.tty and not args.detach and not os.isatty(0):
+    if args.interactive and args.tty and not _detached(args) and not os.isatty(0):
         raise Error("cannot use -i with -t", None, "standard input is not a terminal")
     if args.interactive and args.image == "-":
         raise Usage("-i and - both want standard input")
+    for word in args.attach:
+        if word.lower() not in ("stdin", "stdout", "stderr"):
+            raise Usage("invalid value for --attach", word, hint="stdin, stdout or stderr")
+    if _detached(args) and (args.attach or args.preserve_fds):
+        raise Usage(f"{'--attach' if args.attach else '--preserve-fds'} excludes --detach")
+    if args.cidfile and os.path.lexists(args.cidfile):
+        raise Error("cannot write container id", args.cidfile, "file exists", "of another container?")
+
+
+def _detached(args: Args) -> bool:
+    """Whether it is not to be waited for; `new` has no word for it."""
+    return bool(getattr(args, "detach", True))
+
+
+def _streams(args: Args) -> set[str]:
+    """The streams that are ours."""
+    attached = {word.lower() for word in args.attach} or {"stdout", "stderr"}
+    return attached | {"stdin"} if args.interactive else attached
 
 
 def _word(args: Args) -> str:
@@ -145,7 +202,7 @@ def _word(args: Args) -> str:
 
 
 def _keeps(args: Args) -> bool:
-    return bool(getattr(args, "detach", True)) if args.rm is None else not args.rm
+    return _detached(args) if args.rm is None else not args.rm
 
 
 # -- the plan --------------------------------------------------------------------------------
@@ -157,9 +214,9 @@ def _of_bundle(bundle: str, held: Place, args: Args) -> dict[str, Any]:
 
     spec = specs.load(bundle)
     os.symlink(bundle, held.bundle)
-    host = Host(users_of(bundle, spec))
+    host = Host(users_of(bundle, spec), _states(args))
     if args.cmd or args.entrypoint is not None:
-        spec["process"]["args"] = options.command(args, [], spec["process"]["args"])
+        spec["process"]["args"] = processes.command(args, [], spec["process"]["args"])
     return _finished(spec, held, args, host)
 
 
@@ -168,7 +225,7 @@ def _of_image(image: bundles.Image, held: Place, args: Args) -> dict[str, Any]:
     made: list[dict[str, Any]] = []
 
     def specify(image: bundles.Image, users: Read) -> dict[str, Any]:
-        host = Host(users)
+        host = Host(users, _states(args))
         spec = _finished(from_image(image.config, held.id, args, host), held, args, host)
         security.filter_by_default(spec, args, host)
         _add_files(spec, held, args, host)
@@ -195,7 +252,7 @@ def from_image(config: dict[str, Any], name: str, args: Args, host: Host) -> dic
     if args.user is not None:
         config["config"] = {name: value for name, value in said.items() if name != "User"}
     spec = specs.from_image(config, host.rootfs, base)
-    words = options.command(args, said.get("Entrypoint", []), said.get("Cmd", []))
+    words = processes.command(args, said.get("Entrypoint", []), said.get("Cmd", []))
     if not words:
         raise Error("no command specified", hint="the image has none of its own")
     spec["process"]["args"] = words
@@ -236,8 +293,9 @@ def _add_files(spec: dict[str, Any], held: Place, args: Args, host: Host) -> Non
     """hosts, hostname and resolv.conf, bound over the image's unless a mount is there."""
     taken = {mounts.normal(each["destination"]) for each in spec["mounts"]}
     readonly = bool(spec["root"].get("readonly"))
+    left = {name for name, wanted in (("hosts", args.no_hosts), ("hostname", args.no_hostname)) if wanted}
     for name, text in files.texts(spec, args, host).items():
-        if f"/etc/{name}" not in taken:
+        if f"/etc/{name}" not in taken and name not in left:
             path = held.write(name, text.encode("utf-8", "surrogateescape"), 0o644)
             spec["mounts"].append(mounts.bind(path, f"/etc/{name}", readonly, flat=True))
 
@@ -247,24 +305,50 @@ def _add_files(spec: dict[str, Any], held: Place, args: Args, host: Host) -> Non
 
 def _run(held: Place, spec: dict[str, Any], args: Args) -> int:
     root = _states(args)
+    _write_id(args.cidfile, held.id)
     if args.detach:
         keeper.start(root, held, spec)
         print(held.id)
         return 0
-    if not args.interactive:
-        _no_input()
-    return _stay(root, held, spec)
+    if args.detach_keys is not None:
+        return _attached(root, held, spec, args)
+    for fd, name in enumerate(("stdin", "stdout", "stderr")):
+        if name not in _streams(args) and not (fd and spec["process"].get("terminal")):
+            _nothing(fd)
+    return _stay(root, held, spec, preserve_fds=args.preserve_fds, proxy=args.sig_proxy)
 
 
 def _leave(held: Place, spec: dict[str, Any], args: Args) -> str:
+    _write_id(args.cidfile, held.id)
     held.left = True
     return held.id
 
 
-def _stay(root: str, held: Place, spec: dict[str, Any]) -> int:
+def _attached(root: str, held: Place, spec: dict[str, Any], args: Args) -> int:
+    """Run it as if detached, and stay with it until it ends or the keys are typed: it must not be ours then."""
+    from oci_tools.container import attaching
+
+    keys = attaching.keys(args.detach_keys)
+    with ending.Ending(root, held.id) as watched:
+        os.makedirs(f"{held.path}/log", 0o700, exist_ok=True)  # to be followed from its first line
+        keeper.start(root, held, spec)
+        watched.look()
+        return attaching.stay(watched, bool(held.policy["interactive"]), keys, whole=True)
+
+
+def _write_id(path: str | None, container: str) -> None:
+    if path:
+        try:
+            with open(path, "x", encoding="ascii") as file:
+                file.write(container)
+        except OSError as error:
+            raise Error("cannot write container id", path, error) from None
+
+
+def _stay(root: str, held: Place, spec: dict[str, Any], **more: Any) -> int:
     """Run it in the foreground."""
     held.begins()
-    code = lifecycle.run(root, held.id, held.bundle, spec, launch.Options())
+    code = lifecycle.run(root, held.id, held.bundle, spec, launch.Options(pid_file=held.policy.get("pidfile"), **more))
     held.ended(code)
     return code
 
@@ -274,9 +358,9 @@ def _states(args: Args) -> str:
     return str(args.root or f"{fs.run()}/runtime")
 
 
-def _no_input() -> None:
-    """Without -i the payload reads an empty standard input."""
-    fd = os.open("/dev/null", os.O_RDONLY)
-    if fd:
-        os.dup2(fd, 0)
+def _nothing(stream: int) -> None:
+    """Have a stream that is not to be ours empty, or lost."""
+    fd = os.open("/dev/null", os.O_RDWR)
+    if fd != stream:
+        os.dup2(fd, stream)
         os.close(fd)

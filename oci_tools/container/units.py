@@ -41,3 +41,18 @@ def pair(text: str, option: str) -> tuple[str, str]:
     if not name or not equals:
         raise Usage(f"invalid value for {option}", text, hint="NAME=VALUE")
     return name, value
+
+
+def matches(pattern: str, path: str) -> bool:
+    """Whether a path is what a pattern with `*` and `?` describes, neither of which stands for a slash."""
+    wanted, parts = pattern.split("/"), path.split("/")
+    return len(wanted) == len(parts) and all(map(_part_matches, wanted, parts))
+
+
+def _part_matches(pattern: str, text: str) -> bool:
+    head, star, rest = pattern.partition("*")
+    if len(text) < len(head) or any(c not in ("?", t) for c, t in zip(head, text, strict=False)):
+        return False
+    if not star:
+        return len(text) == len(head)
+    return any(_part_matches(rest, text[at:]) for at in range(len(head), len(text) + 1))

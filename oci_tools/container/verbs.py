@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     Action = Callable[[Args, str], Any]
     Verb = tuple[str, str, str, tuple[Option, ...], Action, bool]
 
-STOP_SECONDS = 10
-
 
 # -- life ------------------------------------------------------------------------------------
 
@@ -86,7 +84,8 @@ def logs(args: Args, root: str) -> int:
 def attach(args: Args, root: str) -> int:
     from oci_tools.container import attaching
 
-    return attaching.attach(root, names.need(args.id, root), not args.no_stdin)
+    keys = attaching.keys(args.detach_keys)
+    return attaching.attach(root, names.need(args.id, root), not args.no_stdin, keys, args.sig_proxy)
 
 
 def stats(args: Args, root: str) -> Iterator[str]:
@@ -156,7 +155,8 @@ def declared() -> list[Verb]:
          new_options, new, True),
         ("stop", "ask containers to end, and kill those that do not", "ID...",
          (("-s --signal SIGNAL", "text", None, "ask with this signal, not the one that the image says (TERM)"),
-          ("-t --time SECONDS", "int", STOP_SECONDS, "how long to wait before killing; -1: never kill")), stop, False),
+          ("-t --time SECONDS", "int", None, "how long to wait until killing, not its --stop-timeout (10); -1: for ever")),
+         stop, False),
         ("wait", "wait until containers have ended, and print their exit codes", "ID...", (), wait, False),
         ("logs", "print what a detached container wrote", "ID",
          (("-f --follow", "flag", False, "go on until it ends"),
@@ -165,7 +165,10 @@ def declared() -> list[Verb]:
           ("--until TIME", "text", None, "only what came before"),
           ("-t --timestamps", "flag", False, "say when each line was written")), logs, False),
         ("attach", "be the terminal, or the input and output, of a detached container", "ID",
-         (("--no-stdin", "flag", False, "only watch"),), attach, False),
+         (("--no-stdin", "flag", False, "only watch"),
+          ("--sig-proxy", "flag", True, "pass signals on: the default; --sig-proxy=false: they end only ourselves"),
+          ("--detach-keys KEYS", "text", "ctrl-p,ctrl-q", "with a terminal: leave it alone when these are typed")),
+         attach, False),
         ("stats", "print what containers use: id, name, cpu %, memory, its limit, processes, bytes received and sent,"
          " read and written", "[ID...]",
          (("--no-stream", "flag", False, "only once"),), stats, False),

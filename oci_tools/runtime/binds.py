@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import os
 
+from oci_tools import fs
 from oci_tools.errors import Error
-from oci_tools.linux import mount
-from oci_tools.runtime import namespaces
+from oci_tools.linux import mount, process
+from oci_tools.runtime import namespaces, sync
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,16 +30,59 @@ def clone_sources(setup: child.Setup) -> dict[int, int]:
     for number, step in enumerate(setup.mounts):
         if step.idmap is not None and not step.bind:
             raise Error("cannot map the ids of", step.destination, "not supported for new file systems")
-        if not step.bind or not (everything or step.idmap is not None):
+        if not step.bind or not (everything or step.idmap is not None or of_another(step.source)):
             continue
         flags = mount.OPEN_TREE_CLONE | (mount.AT_RECURSIVE if step.recursive else 0)
         try:
-            trees[number] = mount.open_tree(mount.AT_FDCWD, step.source, flags)
+            trees[number] = _clone(step.source, flags)
             if step.idmap is not None:
                 _map_mount(trees[number], step, setup.namespaces.maps)
         except OSError as error:
             raise Error(f"cannot mount '{step.source}' on", step.destination, error) from None
     return trees
+
+
+def of_another(source: str) -> tuple[int, str] | None:
+    """The process through which a bind's source is seen, `/proc/PID/root/PATH`, and the path."""
+    parts = source.split("/", 4)
+    seen = len(parts) == 5 and parts[:2] == ["", "proc"] and parts[3] == "root"
+    return (int(parts[2]), parts[4]) if seen and parts[2].isdecimal() else None
+
+
+def _clone(source: str, flags: int) -> int:
+    """A source as a mount that nobody else has.
+
+    Of a mount of another mount namespace only who is in there can make one: a child of ours, which does that
+    and nothing else.  The path is resolved beneath that root, whatever links are in it.
+    """
+    other = of_another(source)
+    if other is None:
+        return mount.open_tree(mount.AT_FDCWD, source, flags)
+    pidfd = os.pidfd_open(other[0])
+    kept, given = sync.pair()
+    child = os.fork()
+    if child == 0:
+        try:
+            process.prctl(process.PR_SET_DUMPABLE, 0)
+            process.setns(pidfd, process.CLONE_NEWNS)
+            top = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            there = fs.open_beneath(top, other[1], os.O_PATH)
+            given.send("tree", [mount.open_tree(there, "", flags | mount.AT_EMPTY_PATH)])
+        except OSError as error:
+            given.send("failed", errno=error.errno)
+        finally:
+            os._exit(0)
+    given.close()
+    os.close(pidfd)
+    try:
+        message, fds = kept.receive()
+    finally:
+        kept.close()
+        os.waitpid(child, 0)
+    if not fds:
+        number = (message or {}).get("errno") or 3  # ESRCH: it ended
+        raise OSError(number, os.strerror(number))
+    return fds[0]
 
 
 def _map_mount(tree: int, step: Any, container: dict[str, Any]) -> None:

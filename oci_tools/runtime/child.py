@@ -51,6 +51,7 @@ class Entry:
         self.hooks: list[dict[str, Any]] = []
         self.listener: Any = None
         self.preserve = 0
+        self.keep_groups = False
 
 
 class Setup:
@@ -76,6 +77,8 @@ class Setup:
         self.no_pivot = False
         self.preserve = 0  # how many descriptors from 3 on the payload keeps
         self.hooks = hooks.listed(spec, "startContainer")
+        # crun's annotation: the groups of whoever started us stay, which lets a plain user in where they let it in.
+        self.keep_groups = (spec.get("annotations") or {}).get("run.oci.keep_original_groups") in ("1", "true")
 
 
 def main(setup: Setup, channel: Channel) -> None:
@@ -193,7 +196,7 @@ def _set_up(setup: Setup, channel: Channel) -> None:
     spaces.enter()
     os.setsid()
     if spaces.has("user"):
-        _become_root()
+        _become_root(setup.keep_groups)
         process.prctl(process.PR_SET_PDEATHSIG, 9)  # setuid(2) has cleared it
     spaces.make_cgroup()
     _join_keyring(setup)
@@ -246,7 +249,7 @@ def _payload(
     elif setup.seccomp:
         _filter(setup, channel)  # wants the privileges that are dropped next; what follows must be allowed
     setup.caps.drop_bounding()
-    _take_user(wanted["user"])
+    _take_user(wanted["user"], setup.keep_groups)
     setup.caps.take()
     process.prctl(process.PR_SET_DUMPABLE, 0)  # setuid(2) may have raised it
     if not entered:
@@ -284,10 +287,11 @@ def _join_cgroups(setup: Setup | Entry) -> None:
         os.close(fd)
 
 
-def _become_root() -> None:
+def _become_root(keep_groups: bool = False) -> None:
     """Root of the user namespace, so that what is made now belongs to it."""
     try:
-        os.setgroups([])
+        if not keep_groups:
+            os.setgroups([])
     except PermissionError:
         pass  # setgroups is denied in a plain user's namespace
     os.setresgid(0, 0, 0)
@@ -418,7 +422,7 @@ def _reopen_null(fd: int) -> None:
     os.close(inner)
 
 
-def _take_user(wanted: dict[str, Any]) -> None:
+def _take_user(wanted: dict[str, Any], keep_groups: bool) -> None:
     """The payload's ids; capabilities survive to be set exactly."""
     uid, gid = wanted["uid"], wanted["gid"]
     mask = wanted.get("umask")
@@ -426,7 +430,8 @@ def _take_user(wanted: dict[str, Any]) -> None:
     try:
         keep_over_setuid(True)
         try:
-            os.setgroups(wanted.get("additionalGids") or [])
+            if not keep_groups:
+                os.setgroups(wanted.get("additionalGids") or [])
         except PermissionError:
             if wanted.get("additionalGids") and wanted["additionalGids"] != [gid]:
                 raise  # asked for and not to be had; else the user namespace has none to drop

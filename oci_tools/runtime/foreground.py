@@ -23,20 +23,28 @@ if TYPE_CHECKING:
 _KEPT = {4, 7, 8, 11, 9, 19, 13, 17, 20, 21, 22, 23, 32, 33}
 #        ILL BUS FPE SEGV KILL STOP PIPE CHLD TSTP TTIN TTOU URG, libc's own
 _SIGXFSZ, _SIGWINCH = 25, 28
+_ENDING = (1, 2, 15)  # HUP, INT, TERM
 
 
 class Signals:
     """While the `with` block lasts, signals to us are the container's: kept until `wait` passes them on.
 
     To be entered before the payload starts, or one that comes right after would end us alone.
-    What our caller has us ignore (nohup(1), a shell's background) stays ignored.
+    What our caller has us ignore (nohup(1), a shell's background) stays ignored.  Where they are not to be
+    forwarded, they end us and not the container.
     """
+
+    def __init__(self, forward: bool = True) -> None:
+        self._forward = forward
 
     def __enter__(self) -> Signals:
         self.reader, self.writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self.before: dict[int, Any] = {}
         for number in range(1, 65):
-            if number not in _KEPT and (number == _SIGXFSZ or _signal.getsignal(number) != _signal.SIG_IGN):
+            if not self._forward and number != _SIGWINCH:
+                if number in _ENDING:  # as if we had never asked for it
+                    self.before[number] = _signal.signal(number, _signal.SIG_DFL)
+            elif number not in _KEPT and (number == _SIGXFSZ or _signal.getsignal(number) != _signal.SIG_IGN):
                 self.before[number] = _signal.signal(number, lambda *_: None)
         _signal.set_wakeup_fd(self.writer, warn_on_full_buffer=False)
         return self

@@ -36,6 +36,7 @@ class Options:
     no_new_keyring = False
     detach = False
     keep = False
+    proxy = True  # signals that reach us in the foreground are the container's
 
     @staticmethod
     def warn(error: Error | None) -> None:
@@ -186,7 +187,8 @@ def make_groups(made: Container, spec: dict[str, Any]) -> Cgroup | None:
 
 
 def _clone_sources(setup: child.Setup) -> dict[int, int]:
-    if not any(step.idmap is not None or (step.bind and setup.namespaces.has("user")) for step in setup.mounts):
+    user = setup.namespaces.has("user")
+    if not any(each.idmap is not None or (each.bind and (user or each.source[:6] == "/proc/")) for each in setup.mounts):
         return {}
     from oci_tools.runtime import binds
 

@@ -50,7 +50,7 @@ def run(root: str, name: str, bundle: str, spec: dict[str, Any], options: Option
             if made.notify:
                 made.notify.wait(made.state["pid"])
             return 0
-        with foreground.Signals() as signals:
+        with foreground.Signals(options.proxy) as signals:
             launch.start(made.channel)
             _poststart(made.state, root)
             code = foreground.wait(made.pidfd, made.state["pid"], made.master, signals, made.notify)

@@ -7,7 +7,7 @@ import pytest
 
 from oci_tools import cli
 from oci_tools.container import host as hosts
-from oci_tools.container import mounts, options, security, units
+from oci_tools.container import mounts, options, process, security, units
 from oci_tools.errors import Error, Usage
 from oci_tools.linux import caps
 from oci_tools.runtime import check, spec
@@ -26,6 +26,8 @@ class Fake(hosts.Host):
         self.rootless = False
         self.files = files
         self.there = {"/data", "/dev/shm", "/dev/mqueue"}
+        self.enforces = False
+        self.mounted = []
 
     def text(self, path):
         return self.files[path]
@@ -36,6 +38,30 @@ class Fake(hosts.Host):
     def exists(self, path):
         return path in self.there
 
+    def is_file(self, path):
+        return path in self.files
+
+    def real(self, path):
+        return path
+
+    def listed(self, path):
+        return [name.removeprefix(f"{path}/") for name in self.files if name.startswith(f"{path}/")]
+
+    def namespace(self, word, kind):
+        return f"/proc/{word}/ns/{kind}"
+
+    def root_of(self, word):
+        return f"/proc/{word}/root"
+
+    def mounts_of(self, word):
+        return self.mounted
+
+    def init(self):
+        return "/host/init"
+
+    def selinux(self):
+        return self.enforces
+
     def cpus(self):
         return 4
 
@@ -44,7 +70,8 @@ class Fake(hosts.Host):
 
     def devices(self, path):
         found = []
-        for name, kind, minor in (("/dev/fuse", "c", 229), ("/dev/snd/a", "c", 1), ("/dev/snd/b", "b", 2)):
+        every = (("/dev/fuse", "c", 229), ("/dev/snd/a", "c", 1), ("/dev/snd/b", "b", 2), ("/dev/sda", "b", 8))
+        for name, kind, minor in every:
             if name == path or name.startswith(f"{path}/"):
                 device = hosts.Device.__new__(hosts.Device)
                 device.__dict__.update(path=name, kind=kind, major=10, minor=minor, mode=0o660, uid=0, gid=7)
@@ -100,6 +127,16 @@ def test_environment_from_files():
     assert text == "invalid variable in 'one', line 2 'B C=1': its name has a space"
 
 
+def test_variables_of_the_host_and_of_the_image():
+    host = Fake()
+    host.environ = {"PATH": "/host", "LC_A": "1", "LC_B": "2", "X": "3"}
+    made = applied("-e", "LC_*", host=host)
+    assert made["process"]["env"] == [spec.PATH, "LC_A=1", "LC_B=2"]
+    assert applied("--env-host", "-e", "X=4", host=host)["process"]["env"] == ["LC_A=1", "LC_B=2", spec.PATH, "X=4"]
+    assert applied("--unsetenv", "PATH", "-e", "A=1")["process"]["env"] == ["A=1"]
+    assert applied("--unsetenv-all", "-t")["process"]["env"] == ["TERM=xterm"]
+
+
 @pytest.mark.parametrize("word", ["", "=x"])
 def test_a_variable_without_name(word):
     assert refused("-e", word, kind=Usage) == f"invalid environment variable '{word}'"
@@ -132,6 +169,45 @@ def test_groups():
     assert "unable to find group 'none'" in refused("--group-add", "none")
 
 
+def test_the_callers_groups():
+    assert applied("--group-add", "keep-groups")["annotations"] == {"run.oci.keep_original_groups": "1"}
+    assert "excludes" in refused("--group-add", "keep-groups", "--group-add", "7", kind=Usage)
+
+
+def test_umask_and_time_zone():
+    assert applied("--umask", "0027")["process"]["user"]["umask"] == 0o27
+    for word in ("", "8", "01000", "-1"):
+        assert "invalid value for --umask" in refused("--umask", word, kind=Usage)
+    host = Fake(**{"/usr/share/zoneinfo/Asia/Tokyo": ""})
+    (zone,) = mount_at(applied("--tz", "Asia/Tokyo", host=host), "/etc/localtime")
+    assert zone["source"] == "/usr/share/zoneinfo/Asia/Tokyo" and "ro" in zone["options"]
+    for word in ("Nowhere", "../../etc/passwd", "Asia/../Asia/Tokyo", "/x"):
+        assert "no such time zone" in refused("--tz", word, host=host)
+
+
+def test_init():
+    made = applied("--init", "-v", "/data:/sbin")
+    assert made["process"]["args"][:3] == ["/sbin/oci-init", "--", "sh"]
+    assert [each["destination"] for each in made["mounts"][-2:]] == ["/sbin", "/sbin/oci-init"]
+    assert "ro" in made["mounts"][-1]["options"]
+
+
+def test_exposed_ports():
+    name = options.EXPOSED
+    assert applied("--expose", "80", "--expose", "53/udp", "--expose", "90-92")["annotations"][name] == (
+        "80/tcp,53/udp,90/tcp,91/tcp,92/tcp"
+    )
+    base = {**spec.default(), "annotations": {name: "80/tcp"}}
+    assert applied("--expose", "80", "--expose", "81", base=base)["annotations"][name] == "80/tcp,81/tcp"
+    for word in ("", "0", "65536", "a", "2-1", "80/icmp", "80/", "1-", "999999999"):
+        assert "invalid port" in refused("--expose", word, kind=Usage)
+
+
+def test_stop_signal():
+    assert applied("--stop-signal", "SIGINT")["annotations"][options.STOP_SIGNAL] == "SIGINT"
+    assert refused("--stop-signal", "SIGNOPE") == "unknown signal 'SIGNOPE'"
+
+
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
@@ -141,15 +217,15 @@ def test_groups():
 )
 def test_command(words, expected):
     args = cli.Args(cli.read(COMMAND, ["image", *words]))
-    assert options.command(args, ["/e"], ["c"]) == expected
+    assert process.command(args, ["/e"], ["c"]) == expected
 
 
 def test_a_new_entrypoint_takes_the_images_words_away():
     for words, expected in (([], ["/x"]), (["a"], ["/x", "a"])):
         args = cli.Args(cli.read(COMMAND, ["--entrypoint", "/x", "image", *words]))
-        assert options.command(args, ["/e"], ["c"]) == expected
+        assert process.command(args, ["/e"], ["c"]) == expected
     args = cli.Args(cli.read(COMMAND, ["--entrypoint=", "image", "a"]))
-    assert options.command(args, ["/e"], ["c"]) == ["a"]
+    assert process.command(args, ["/e"], ["c"]) == ["a"]
 
 
 # -- namespaces --------------------------------------------------------------------------------
@@ -181,7 +257,24 @@ def test_ipc():
     assert not mount_at(applied("--ipc", "none"), "/dev/shm")
 
 
+def test_namespaces_of_others():
+    def joined(*words):
+        return {each["type"]: each.get("path") for each in applied(*words)["linux"]["namespaces"]}
+
+    assert joined("--pid", "container:web")["pid"] == "/proc/web/ns/pid"
+    assert joined("--uts", "ns:/run/ns/x")["uts"] == "/run/ns/x"
+    assert joined("--cgroupns", "ns:x")["cgroup"] == "/cwd/x"
+    made = applied("--ipc", "container:web")
+    assert {"type": "ipc", "path": "/proc/web/ns/ipc"} in made["linux"]["namespaces"]
+    assert mount_at(made, "/dev/shm") == [bound("/proc/web/root/dev/shm", "/dev/shm", "rprivate")]
+    for option in ("--pid", "--ipc", "--uts", "--cgroupns"):
+        for word in ("odd", "container:", "container", "ns:", ""):
+            assert f"invalid value for {option} '{word}'" in refused(option, word, kind=Usage)
+
+
 def test_names():
+    for word in ("", "a b", "a\n1.2.3.4 b"):
+        assert "invalid value for --hostname" in refused("-h", word, kind=Usage)
     assert applied("-h", "box")["hostname"] == "box"
     assert applied("--domainname", "nis")["domainname"] == "nis"
     assert (
@@ -314,6 +407,26 @@ def test_propagation_into_the_container_needs_the_root_to_let_it_through():
     assert applied("-v", "/data:/x:shared", "-v", "/data:/y:slave")["linux"]["rootfsPropagation"] == "rshared"
 
 
+def test_volumes_of_another_container():
+    host = Fake()
+    host.mounted = [
+        *spec.default()["mounts"],
+        bound("/data", "/x", "rprivate"),
+        bound("/data", "/y", "rprivate", "ro", "rro"),
+        bound("/data", "/z", "rprivate"),
+        bound("/data", "/dev/shm", "rprivate"),
+        bound("/host/init", "/sbin/oci-init", "ro"),
+    ]
+    made = applied("--volumes-from", "web", "-v", "/other:/z", host=host)["mounts"][-3:]
+    assert made == [bound("/other", "/z", "rprivate"), *host.mounted[-5:-3]]
+    made = applied("--volumes-from", "web:ro", host=host)
+    assert [mount_at(made, path)[0]["options"][-2:] for path in ("/x", "/y")] == [["ro", "rro"]] * 2
+    made = applied("--volumes-from", "web:rw,z", "--volumes-from", "db", host=host)
+    assert mount_at(made, "/y") == [host.mounted[-4]], "the later of two"
+    for word in (":ro", "web:odd", "web:ro,rw"):
+        assert "invalid value for --volumes-from" in refused("--volumes-from", word, kind=Usage)
+
+
 def test_shm_size():
     assert mount_at(applied("--shm-size", "1g"), "/dev/shm")[0]["options"][-1] == f"size={1 << 30}"
 
@@ -352,6 +465,30 @@ def test_other_limits():
     assert resources("--pids-limit", "0")["pids"] == {"limit": -1}
     assert resources("--blkio-weight", "100")["blockIO"] == {"weight": 100}
     assert applied("--oom-score-adj", "-5")["process"]["oomScoreAdj"] == -5
+
+
+def test_disks():
+    sda = {"major": 10, "minor": 8}
+    found = resources(
+        "--blkio-weight-device", "/dev/sda:200", "--device-read-bps", "/dev/sda:1mb", "--device-write-bps",
+        "/dev/sda:2k", "--device-read-iops", "/dev/sda:30", "--device-write-iops", "/dev/sda:40",
+    )["blockIO"]  # fmt: skip
+    assert found == {
+        "weightDevice": [{**sda, "weight": 200}],
+        "throttleReadBpsDevice": [{**sda, "rate": 1 << 20}],
+        "throttleWriteBpsDevice": [{**sda, "rate": 2048}],
+        "throttleReadIOPSDevice": [{**sda, "rate": 30}],
+        "throttleWriteIOPSDevice": [{**sda, "rate": 40}],
+    }
+
+
+def test_real_time_and_files_of_the_cgroup():
+    assert resources("--cpu-rt-period=1000", "--cpu-rt-runtime=500")["cpu"] == {
+        "realtimePeriod": 1000, "realtimeRuntime": 500,
+    }  # fmt: skip
+    assert resources("--cgroup-conf", "memory.high=1000", "--cgroup-conf=pids.max=5")["unified"] == {
+        "memory.high": "1000", "pids.max": "5",
+    }  # fmt: skip
 
 
 def test_ulimits():
@@ -405,6 +542,14 @@ def test_sysctls():
         ("--sysctl a", "invalid value for --sysctl 'a'"),
         ("--shm-size x", "invalid size for --shm-size 'x'"),
         ("--annotation a", "invalid value for --annotation 'a'"),
+        ("--cpu-rt-period=1 --cpu-rt-runtime=2", "invalid value for --cpu-rt-runtime '2': it is more"),
+        ("--blkio-weight-device /dev/sda:5", "invalid value for --blkio-weight-device '/dev/sda:5'"),
+        ("--blkio-weight-device sda:50", "invalid value for --blkio-weight-device 'sda:50'"),
+        ("--device-read-bps /dev/sda", "invalid value for --device-read-bps '/dev/sda'"),
+        ("--device-read-bps /dev/sda:x", "invalid size for --device-read-bps 'x'"),
+        ("--device-read-iops /dev/sda:1k", "invalid value for --device-read-iops '/dev/sda:1k'"),
+        ("--device-read-iops /dev/fuse:1", "cannot use device '/dev/fuse': not a block device"),
+        ("--cgroup-conf x", "invalid value for --cgroup-conf 'x'"),
     ],
 )
 def test_bad_limits(words, message):
@@ -450,6 +595,50 @@ def test_capabilities():
     assert set(made) == {"bounding"}, "a plain user gets none at once"
 
 
+def test_masks():
+    def paths(*words):
+        linux = applied(*[part for word in words for part in ("--security-opt", word)])["linux"]
+        return linux["maskedPaths"], linux["readonlyPaths"]
+
+    masked, readonly = paths()
+    assert paths("mask=/x:/proc/keys") == ([*masked, "/x"], readonly)
+    assert paths("unmask=ALL") == ([], [])
+    assert paths("unmask=/proc/keys:/proc/irq/") == (
+        [path for path in masked if path != "/proc/keys"], [path for path in readonly if path != "/proc/irq"],
+    )  # fmt: skip
+    assert paths("unmask=/proc/*")[0] == [path for path in masked if path.startswith("/sys")]
+    assert paths("unmask=/proc/k??s", "mask=/proc/keys")[0][-1] == "/proc/keys"
+
+
+def test_options_of_proc_and_of_cgroups():
+    made = applied("--security-opt", "proc-opts=hidepid=2,subset=pid", "--security-opt", "writable-cgroups")
+    assert mount_at(made, "/proc")[0]["options"][-2:] == ["hidepid=2", "subset=pid"]
+    assert mount_at(made, "/sys/fs/cgroup")[0]["options"][0] == "rw"
+    made = applied("--security-opt", "writable-cgroups=false")
+    assert mount_at(made, "/sys/fs/cgroup")[0]["options"].count("ro") == 1
+
+
+def test_labels_of_selinux():
+    host = Fake()
+    assert "selinuxLabel" not in applied("--security-opt", "label=level:s0:c1,c2", host=host)["process"]
+    host.enforces = True
+    made = applied("--security-opt", "label=type:my_t", "--security-opt", "label=level:s0:c1,c2", host=host)
+    assert made["process"]["selinuxLabel"] == "system_u:system_r:my_t:s0:c1,c2"
+    made = applied("--security-opt", "label=type:my_t", "--security-opt", "label=disable", host=host)
+    assert "selinuxLabel" not in made["process"]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "path", "fits"),
+    [
+        ("/a", "/a", True), ("/a", "/ab", False), ("/a*", "/ab", True), ("/a*", "/ab/c", False), ("/*/c", "/ab/c", True),
+        ("/?b", "/ab", True), ("/??", "/a", False), ("/*b*", "/abc", True), ("/*", "/", True), ("/a**z", "/az", True),
+    ],
+)  # fmt: skip
+def test_patterns(pattern, path, fits):
+    assert units.matches(pattern, path) is fits
+
+
 def test_security_options():
     assert applied("--security-opt", "no-new-privileges=false")["process"]["noNewPrivileges"] is False
     assert applied("--security-opt", "no-new-privileges")["process"]["noNewPrivileges"] is True
@@ -457,8 +646,8 @@ def test_security_options():
     assert applied("--security-opt", "apparmor=mine")["process"]["apparmorProfile"] == "mine"
     made = applied("--security-opt", "systempaths=unconfined")["linux"]
     assert "maskedPaths" not in made and "readonlyPaths" not in made
-    for word in ("x", "no-new-privileges=x", "seccomp", "seccomp=", "label=type:x"):
-        assert refused("--security-opt", word, kind=Usage) == f"invalid value for --security-opt '{word}'"
+    for word in ("x", "no-new-privileges=x", "seccomp", "seccomp=", "label=type", "label=x:y", "mask=x", "unmask=x"):
+        assert refused("--security-opt", word, kind=Usage).startswith(f"invalid value for --security-opt '{word}'")
 
 
 def seccomp_of(*words, **more):
@@ -490,7 +679,9 @@ def test_privileged():
     assert made["process"]["noNewPrivileges"] is False
     assert "maskedPaths" not in made["linux"] and "readonlyPaths" not in made["linux"]
     assert made["linux"]["resources"]["devices"] == [{"allow": True, "access": "rwm"}]
-    assert [each["path"] for each in made["linux"]["devices"]] == ["/dev/fuse", "/dev/snd/a", "/dev/snd/b"]
+    assert [each["path"] for each in made["linux"]["devices"]] == [
+        "/dev/fuse", "/dev/snd/a", "/dev/snd/b", "/dev/sda",
+    ]  # fmt: skip
     for path in ("/sys", "/sys/fs/cgroup"):
         assert "rw" in mount_at(made, path)[0]["options"] and "ro" not in mount_at(made, path)[0]["options"]
     assert (

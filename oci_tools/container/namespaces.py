@@ -1,0 +1,90 @@
+"""Which namespaces a container has of its own, which are the host's or another's: --pid, --ipc, --uts, --cgroupns.
+
+A word is `private`, `host`, `container:ID` (the namespace that another, running one has), or `ns:PATH`.
+--userns is `userns.py`'s.
+"""
+
+from __future__ import annotations
+
+from oci_tools.container import mounts
+from oci_tools.errors import Error, Usage
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from oci_tools.cli import Args
+    from oci_tools.container.host import Host
+
+SHM, QUEUES = "/dev/shm", "/dev/mqueue"
+
+
+def apply(spec: dict[str, Any], args: Args, host: Host) -> None:
+    """Put the namespaces that `args` ask for in place."""
+    if args.network not in ("none", "host"):
+        raise Error("cannot use network", args.network, "there are only none and host yet")
+    if args.network == "host":
+        leave(spec, "network")
+    _names(spec, args)
+    _take(spec, "pid", args.pid, "--pid", host)
+    _take(spec, "cgroup", args.cgroupns, "--cgroupns", host)
+    _take(spec, "uts", args.uts, "--uts", host)
+    _ipc(spec, args.ipc, host)
+
+
+def _names(spec: dict[str, Any], args: Args) -> None:
+    if args.uts != "private":
+        if args.hostname or args.domainname:
+            raise Usage(f"--hostname and --domainname exclude --uts {args.uts}")
+        spec.pop("hostname", None)
+    if args.hostname is not None:
+        _check_name(args.hostname, "--hostname")
+        spec["hostname"] = args.hostname
+    if args.domainname is not None:
+        _check_name(args.domainname, "--domainname")
+        spec["domainname"] = args.domainname
+
+
+def _check_name(name: str, option: str) -> None:
+    """A host name is also a line of /etc/hosts and /etc/hostname."""
+    if not name or any(c.isspace() or not c.isprintable() for c in name):
+        raise Usage(f"invalid value for {option}", name)
+
+
+def _take(spec: dict[str, Any], kind: str, mode: str, option: str, host: Host) -> None:
+    """The namespace of one kind as a word says; a new one only where the specification had it already."""
+    if mode == "private":
+        return
+    leave(spec, kind)
+    if mode != "host":
+        spec["linux"].setdefault("namespaces", []).append({"type": kind, "path": path_of(mode, kind, option, host)})
+
+
+def path_of(mode: str, kind: str, option: str, host: Host) -> str:
+    """The namespace that `container:ID` or `ns:PATH` names, as a path to be joined."""
+    how, colon, what = mode.partition(":")
+    if not colon or not what or how not in ("container", "ns"):
+        raise Usage(f"invalid value for {option}", mode, hint="private, host, container:ID or ns:PATH")
+    return host.namespace(what, kind) if how == "container" else host.absolute(what)
+
+
+def _ipc(spec: dict[str, Any], mode: str, host: Host) -> None:
+    """Queues and shared memory belong together: who has the one of somebody sees the other of that one."""
+    if mode in ("private", "shareable"):
+        return
+    if mode == "none":
+        spec["mounts"] = [each for each in spec["mounts"] if mounts.normal(each["destination"]) != SHM]
+        return
+    _take(spec, "ipc", mode, "--ipc", host)
+    if mode == "host":
+        mounts.place(spec, [mounts.bind(path, path, False) for path in (SHM, QUEUES) if host.exists(path)])
+    elif mode.startswith("container:"):
+        # Memory that is shared by name is a file system, which the other mounts in its own mount namespace.
+        root = host.root_of(mode.partition(":")[2])
+        mounts.place(spec, [mounts.bind(f"{root}{SHM}", SHM, False)])
+
+
+def leave(spec: dict[str, Any], kind: str) -> None:
+    """Stay in the host's namespace of a kind."""
+    spaces = spec["linux"].get("namespaces", [])
+    spec["linux"]["namespaces"] = [each for each in spaces if each["type"] != kind]
