@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from oci_tools.container import limits, mounts, namespaces, process, security, units
 from oci_tools.errors import Usage
-from oci_tools.runtime import signals
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -146,6 +145,8 @@ def _annotations(spec: dict[str, Any], args: Args) -> None:
         name, value = units.pair(word, "--annotation")
         annotations[name] = value
     if args.stop_signal:
+        from oci_tools.runtime import signals
+
         signals.number(args.stop_signal)
         annotations[STOP_SIGNAL] = args.stop_signal
     if args.expose:

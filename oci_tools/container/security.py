@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from oci_tools import document
-from oci_tools.container import cdi, units
+from oci_tools.container import units
 from oci_tools.errors import Usage
 from oci_tools.linux import caps
 from oci_tools.runtime import spec as specs
@@ -26,14 +26,14 @@ def apply(spec: dict[str, Any], args: Args, host: Host) -> None:
     _capabilities(spec, args, host)
     for word in args.security_opt:
         _option(spec, word, host)
-    qualified = [word for word in args.device if cdi.is_qualified(word)]
+    qualified = [word for word in args.device if "=" in word and _is_of_vendor(word)]
     for word in args.device:
         if word not in qualified:
             _device(spec, word, host)
-    if args.gpus is not None:
-        qualified += cdi.gpus(args.gpus, host)
-    if qualified:
-        cdi.inject(spec, qualified, host)
+    if args.gpus is not None or qualified:
+        from oci_tools.container import cdi
+
+        cdi.inject(spec, qualified + (cdi.gpus(args.gpus, host) if args.gpus is not None else []), host)
     for word in args.device_cgroup_rule:
         _rules(spec).append(_rule(word))
     if args.read_only:
@@ -188,6 +188,12 @@ def _seccomp(spec: dict[str, Any], value: str, host: Host) -> None:
 def _rules(spec: dict[str, Any]) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = spec["linux"].setdefault("resources", {}).setdefault("devices", [])
     return found
+
+
+def _is_of_vendor(word: str) -> bool:
+    from oci_tools.container import cdi
+
+    return cdi.is_qualified(word)
 
 
 def _device(spec: dict[str, Any], word: str, host: Host) -> None:

@@ -15,7 +15,7 @@ import time
 
 from oci_tools import bundle as bundles
 from oci_tools import document, fs
-from oci_tools.container import control, ending, files, keeper, labels, log, mounts, names, options, place, security
+from oci_tools.container import files, mounts, names, options, place, security
 from oci_tools.container import process as processes
 from oci_tools.container.host import Host
 from oci_tools.errors import Busy, Error, Usage
@@ -59,6 +59,8 @@ def new(args: Args) -> str:
 def _maker(word: str, args: Args) -> Callable[[str, Args, Then], Any]:
     """What makes a container of such a word."""
     if args.replace and args.name:
+        from oci_tools.container import control
+
         control.replace(_states(args), args.name)
     if args.rootfs:
         return _rootfs
@@ -77,6 +79,8 @@ def again(root: str, container: str, attached: bool, interactive: bool) -> int:
             lifecycle.delete(root, container, force=True)
         spec = held.spec()
         if not attached:
+            from oci_tools.container import keeper
+
             keeper.start(root, held, spec)
             return 0
         held.left = held.keep
@@ -87,6 +91,8 @@ def again(root: str, container: str, attached: bool, interactive: bool) -> int:
 
 def _free(root: str, container: str) -> Place:
     """Hold a container that does not run: once who looks after its end is done with it."""
+    from oci_tools.container import ending
+
     deadline = time.monotonic() + fs.LOCK_TIMEOUT
     while True:
         pidfd = ending.payload(root, container) if names.exit_code(container) is None else -1
@@ -134,9 +140,10 @@ def _image(word: str, args: Args, then: Then) -> Any:
         with Source(word) as source:
             found = bundles.Image(source.layout, source.descriptor, args.platform, source.name)
             spec = _of_image(found, held, args)
-        known = labels.of_image(found.config)
-        if known:
-            held.note(labels={**known, **held.policy.get("labels", {})})
+        if (found.config.get("config") or {}).get("Labels"):
+            from oci_tools.container import labels
+
+            held.note(labels={**labels.of_image(found.config), **held.policy.get("labels", {})})
         return then(held, spec, args)
 
 
@@ -145,6 +152,8 @@ def _more(args: Args, then: Then) -> dict[str, Any]:
     host = Host()
     more: dict[str, Any] = {}
     if args.label or args.label_file:
+        from oci_tools.container import labels
+
         more["labels"] = labels.said(args, host)
     if args.stop_timeout is not None:
         more["stopTimeout"] = args.stop_timeout
@@ -153,6 +162,8 @@ def _more(args: Args, then: Then) -> dict[str, Any]:
     if then is _leave:
         more["waits"] = True
     if _detached(args) or args.detach_keys is not None:  # it outlives this process
+        from oci_tools.container import log
+
         more.update(interactive="stdin" in _streams(args), log=log.options(args.log_opt))
     return more
 
@@ -307,6 +318,8 @@ def _run(held: Place, spec: dict[str, Any], args: Args) -> int:
     root = _states(args)
     _write_id(args.cidfile, held.id)
     if args.detach:
+        from oci_tools.container import keeper
+
         keeper.start(root, held, spec)
         print(held.id)
         return 0
@@ -326,7 +339,7 @@ def _leave(held: Place, spec: dict[str, Any], args: Args) -> str:
 
 def _attached(root: str, held: Place, spec: dict[str, Any], args: Args) -> int:
     """Run it as if detached, and stay with it until it ends or the keys are typed: it must not be ours then."""
-    from oci_tools.container import attaching
+    from oci_tools.container import attaching, ending, keeper
 
     keys = attaching.keys(args.detach_keys)
     with ending.Ending(root, held.id) as watched:

@@ -155,7 +155,7 @@ def declared() -> list[Verb]:
          new_options, new, True),
         ("stop", "ask containers to end, and kill those that do not", "ID...",
          (("-s --signal SIGNAL", "text", None, "ask with this signal, not the one that the image says (TERM)"),
-          ("-t --time SECONDS", "int", None, "how long to wait until killing, not its --stop-timeout (10); -1: for ever")),
+          ("-t --time SECONDS", "int", None, "how long to wait, not its --stop-timeout (10), before killing")),
          stop, False),
         ("wait", "wait until containers have ended, and print their exit codes", "ID...", (), wait, False),
         ("logs", "print what a detached container wrote", "ID",

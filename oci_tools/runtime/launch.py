@@ -187,8 +187,9 @@ def make_groups(made: Container, spec: dict[str, Any]) -> Cgroup | None:
 
 
 def _clone_sources(setup: child.Setup) -> dict[int, int]:
-    user = setup.namespaces.has("user")
-    if not any(each.idmap is not None or (each.bind and (user or each.source[:6] == "/proc/")) for each in setup.mounts):
+    all_of_them = setup.namespaces.has("user")
+    special = [step for step in setup.mounts if step.bind and (all_of_them or step.source[:6] == "/proc/")]
+    if not special and all(step.idmap is None for step in setup.mounts):
         return {}
     from oci_tools.runtime import binds
 
