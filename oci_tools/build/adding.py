@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 
-from oci_tools.build import copying, ignore, picking, remote
+from oci_tools.build import chmod, copying, ignore, picking, remote
 from oci_tools.build.copying import Target
 from oci_tools.build.picking import Origin, Pick
+from oci_tools.build.position import Wrong
 from oci_tools.errors import Error
 
 TYPE_CHECKING = False
@@ -51,7 +52,7 @@ class Adding:
         self.link = bool(flags["link"])
         self.patterns = [expand(word) for word in flags["exclude"]]
         self.exclude = ignore.Patterns(self.patterns) if self.patterns else None
-        self.modes = copying.modes(self.chmod) if self.chmod else None
+        self.modes = chmod.modes(self.chmod) if self.chmod else None
         if self.chmod and self.modes is None:
             raise one.wrong(f'invalid chmod parameter: "{self.chmod}"', self.chmod, "it is octal, or like u=rwX,go=rX")
         if not self.dest:
@@ -98,7 +99,12 @@ class Adding:
                 if self.checksum:
                     raise self.one.wrong("checksum can't be specified for non-HTTP(S) & non-Git sources", word)
                 assert origin is not None
-                found += self._local(origin, word, files)
+                try:
+                    found += self._local(origin, word, files)
+                except Wrong:
+                    raise
+                except Error as error:
+                    raise self.one.wrong(str(error), word).with_code(error.code) from None
         for name, text in self.contents:
             data = text.encode("utf-8", "surrogateescape")
             found.append(Source(("text", name, data), self._writer(name, data, 0o644)))
@@ -141,11 +147,15 @@ class Adding:
         self._tree(tree, True, into)
 
     def _tree(self, tree: str, owners: bool, into: Target) -> None:
-        """Put all of a directory there."""
+        """Put all of a directory there; of an archive as it has it, --chown is for what is made on the way."""
         fd = os.open(tree, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             whole = Origin(fd, owners=owners)
-            copying.copy(whole, picking.pick(whole, "/"), self.path.rstrip("/") + "/", into, self.exclude)
+            path = self.path.rstrip("/") + "/"
+            if owners:
+                os.close(into.directory(path))
+                into = Target(into.fd, None, None, into.time, into.single)
+            copying.copy(whole, picking.pick(whole, "/"), path, into, self.exclude)
         finally:
             os.close(fd)
 
@@ -191,7 +201,10 @@ class Adding:
         }  # fmt: skip
 
     def target(self, root: Root) -> Target:
-        owner = root.owner(self.chown) if self.chown else None
+        names = root  # what is linked lies on nothing; who is who, the image below knows
+        if self.link and not _numeric(self.chown):
+            names = self.stage.shared.place.view(self.stage.result.layers)
+        owner = names.owner(self.chown) if self.chown else None
         return Target(root.mount(), owner, self.modes, None, self.stage.single())
 
     def text(self) -> str:
@@ -216,8 +229,6 @@ def add(stage: Building, one: Instruction) -> None:
 
     def act(root: Root, step: Step) -> None:
         into = work.target(root)
-        if work.link and work.chown and not _numeric(work.chown):
-            into.owner = stage.shared.place.view(stage.result.layers).owner(work.chown)
         for source in found:
             source.put(into)
 

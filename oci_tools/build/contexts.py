@@ -39,6 +39,7 @@ class Contexts:
         self.word = word
         self.named = named
         self.dockerfile: bytes | None = None  # when it came instead of a context
+        self._unpacked = False  # from an archive, whose files keep their owners
         self.directory: str | None = None
         self.remote: str | None = None  # the commit or digest of a context that was fetched
         self._call = call
@@ -82,7 +83,7 @@ class Contexts:
         if remote.is_archive(head):
             path = self.place.fresh("context")
             remote.unpack(_chain(head, found), path, self.place.owner, subject)
-            self.directory = path
+            self.directory, self._unpacked = path, True
             return
         data = head + b"".join(found)
         if len(data) > LARGEST or b"\0" in data:
@@ -153,7 +154,7 @@ class Contexts:
             os.mkdir(path, 0o700)
             return self._tree(path, [], None)
         keep = f"{self.place.path}/hashes" if self.is_local() else None
-        return self._tree(self.directory, self.patterns, keep)
+        return self._tree(self.directory, self.patterns, keep, self._unpacked)
 
     def _named(self, name: str, word: str) -> Origin:
         if repository := remote.git(word):
@@ -163,7 +164,7 @@ class Contexts:
             remote.download(word, path)
             with open(path, "rb", buffering=0) as file:
                 remote.unpack(compress.read_pieces(file), tree, self.place.owner, word)
-            return self._tree(tree, [], None)
+            return self._tree(tree, [], None, owners=True)
         if not os.path.isdir(word):
             raise Error(f"cannot use build context '{name}'", word, "no such directory")
         patterns = []
@@ -171,12 +172,12 @@ class Contexts:
             patterns = ignore.lines(_read(f"{word}/.dockerignore"))
         return self._tree(word, patterns, f"{self.place.path}/hashes")
 
-    def _tree(self, path: str, patterns: list[str], keep: str | None) -> Origin:
+    def _tree(self, path: str, patterns: list[str], keep: str | None, owners: bool = False) -> Origin:
         try:
             fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as error:
             raise Error("cannot use context", path, error) from None
-        return Origin(fd, ignore.Patterns(patterns), hashes.Hashes(keep, path), owners=False)
+        return Origin(fd, ignore.Patterns(patterns), hashes.Hashes(keep, path), owners)
 
     def is_tree(self, name: str) -> bool:
         """Whether a named context is a tree of files and no image."""

@@ -11,7 +11,6 @@ destination's path are followed beneath the root; those that are copied are not.
 from __future__ import annotations
 
 import os
-import re
 import stat
 
 from oci_tools import fs
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 PIECE = 1 << 30
+LINKS = 40  # as many as the kernel follows
 
 
 class Target:
@@ -88,11 +88,11 @@ class Target:
 
             if owner != (0, 0):
                 os.setxattr(file, owners.REMEMBER, owners.remember(*owner))
-        elif owner != (os.geteuid(), os.getegid()):
+        else:  # whatever it is: a directory may have given it a group
             os.chown(file, *owner)
 
     def chown_link(self, name: bytes, at: int, owner: tuple[int, int]) -> None:
-        if not self.single and owner != (os.geteuid(), os.getegid()):
+        if not self.single:
             os.chown(name, *owner, dir_fd=at, follow_symlinks=False)
 
     def is_directory(self, path: str) -> bool:
@@ -103,17 +103,20 @@ class Target:
             return False
 
     def path_of(self, path: str) -> str:
-        """Where a path leads whose last name may be a link."""
-        try:
-            fd = fs.open_beneath(self.fd, path.strip("/") or ".", os.O_PATH | os.O_CLOEXEC)
-        except OSError:
-            return path
-        try:
-            real = os.readlink(f"/proc/self/fd/{fd}")
-            top = os.readlink(f"/proc/self/fd/{self.fd}").rstrip("/")
-            return real[len(top) :] or "/" if real.startswith(top) else path
-        finally:
-            os.close(fd)
+        """Where a path leads whose last name may be a link, be there anything or not."""
+        for _ in range(LINKS):
+            try:
+                fd = fs.open_beneath(self.fd, path.strip("/") or ".", os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+            except OSError:
+                return path
+            try:
+                if not stat.S_ISLNK(os.fstat(fd).st_mode):
+                    return path
+                target = os.readlink("", dir_fd=fd).rstrip("/")
+            finally:
+                os.close(fd)
+            path = os.path.join(os.path.dirname(path), target)  # with its `..`: the kernel knows where that leads
+        raise Error("cannot write", path, "too many links")
 
 
 def copy(origin: Origin, picks: Iterable[Pick], dest: str, into: Target, exclude: Patterns | None = None) -> None:
@@ -177,7 +180,7 @@ class _Copy:
     def content(self, one: Pick, dest: str, exclude: Patterns | None) -> None:
         """What is in a directory."""
         top = self._into.directory(dest)
-        self._fill(one, top, exclude, own=False)
+        self._fill(one, top, exclude)
 
     def with_parents(self, one: Pick, dest: str, exclude: Patterns | None) -> None:
         """A pick with the directories that it is in."""
@@ -196,16 +199,17 @@ class _Copy:
             finally:
                 os.close(fd)
         if one.is_directory():
-            self._fill(one, at, exclude, own=True)
+            self._fill(one, at, exclude)
         else:
             self.one(one, at, os.fsencode(parts[-1]))
 
-    def _fill(self, one: Pick, top: int, exclude: Patterns | None, own: bool) -> None:
-        """Put a directory's content into an open one, which is closed."""
+    def _fill(self, one: Pick, top: int, exclude: Patterns | None) -> None:
+        """Put a directory's content into an open one, which is closed; it gets the directory's time, and only that."""
         levels: list[tuple[bytes, int, Item | None]] = [(b"", top, None)]
         try:
             for item in items(self._origin, one, exclude):
                 if not item.to:
+                    levels[0] = (b"", top, item)
                     continue
                 parent, _, name = item.to.rpartition(b"/")
                 while levels[-1][0] != parent:
@@ -347,52 +351,3 @@ def _make_room(at: int, name: bytes) -> None:
         pass
     except (IsADirectoryError, PermissionError):
         raise Error(f"cannot replace to directory {os.fsdecode(name)} with file") from None
-
-
-def modes(text: str) -> Callable[[int, bool], int] | None:
-    """What --chmod says, as a function of a mode and whether it is a directory's: octal, or u+rwX,g=...
-
-    None for what is no mode.
-    """
-    if re.fullmatch(r"[0-7]{1,5}", text) and int(text, 8) <= 0o7777:
-        fixed = int(text, 8)
-        return lambda mode, is_directory: fixed
-    clauses = [re.fullmatch(r"([ugoa]*)((?:[-+=](?:[rwxXst]*|[ugo]))+)", clause) for clause in text.split(",")]
-    if not all(clauses):
-        return None
-    changes = [(found[1] or "a", *change) for found in clauses if found
-               for change in re.findall(r"([-+=])([rwxXst]*|[ugo])", found[2])]  # fmt: skip
-
-    def change(mode: int, is_directory: bool) -> int:
-        for who, sign, what in changes:
-            mode = _changed(mode, who, sign, what, is_directory)
-        return mode
-
-    return change
-
-
-_SHIFT = {"u": 6, "g": 3, "o": 0}
-
-
-def _changed(mode: int, who: str, sign: str, what: str, is_directory: bool) -> int:
-    """chmod(1), one clause."""
-    mask = bits = 0
-    for one in "ugo" if "a" in who else dict.fromkeys(who):
-        shift = _SHIFT[one]
-        mask |= 7 << shift | {"u": 0o4000, "g": 0o2000, "o": 0}[one]
-        if what in _SHIFT:
-            bits |= (mode >> _SHIFT[what] & 7) << shift
-            continue
-        for letter in what:
-            if letter in "rwx" or (letter == "X" and (is_directory or mode & 0o111)):
-                bits |= {"r": 4, "w": 2, "x": 1, "X": 1}[letter] << shift
-            elif letter == "s":
-                bits |= {"u": 0o4000, "g": 0o2000, "o": 0}[one]
-    if "t" in what and ("a" in who or "o" in who):
-        bits |= 0o1000
-    if sign == "+":
-        return mode | bits
-    if sign == "-":
-        return mode & ~bits
-    keep = ~mask if not is_directory else ~(mask & 0o777)
-    return mode & keep | bits

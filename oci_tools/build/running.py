@@ -152,7 +152,7 @@ def _allowed(one: Instruction, options: Options) -> None:
 
 def _said(stage: Building, words: list[str]) -> str:
     """The history's text."""
-    args = [f"{name}={value}" for name, value in sorted(stage.result.args)]
+    args = [f"{name}={stage.result.settings.env.get(name, '')}" for name in stage.result.args]
     return " ".join(["RUN", *([f"|{len(args)}", *args] if args else []), *words])
 
 

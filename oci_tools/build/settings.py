@@ -76,7 +76,7 @@ class Settings:
 
 
 def apply(settings: Settings, instruction: Instruction, expand: Expand, many: Callable[[str], list[str]]) -> str:
-    """Do what an instruction says that only changes settings; the history's text."""
+    """Do what an instruction says that only changes settings; the history's text, "" where it has none."""
     return _KINDS[instruction.name](settings, instruction, expand, many)
 
 
@@ -108,7 +108,7 @@ def _maintainer(settings: Settings, said: Instruction, expand: Expand, many: Any
 def _cmd(settings: Settings, said: Instruction, expand: Expand, many: Any) -> str:
     settings.inner["Cmd"] = settings.command(said.args, said.shell and bool(said.args))
     settings.cmd = True
-    return f"CMD {_json(settings.inner['Cmd'])}"
+    return f"CMD {_words(settings.inner['Cmd'])}"
 
 
 def _entrypoint(settings: Settings, said: Instruction, expand: Expand, many: Any) -> str:
@@ -118,12 +118,12 @@ def _entrypoint(settings: Settings, said: Instruction, expand: Expand, many: Any
         del settings.inner["Entrypoint"]
     if not settings.cmd:  # what the base says was for its own entrypoint
         settings.inner.pop("Cmd", None)
-    return f"ENTRYPOINT {_json(words)}"
+    return f"ENTRYPOINT {_words(words)}"
 
 
 def _shell(settings: Settings, said: Instruction, expand: Expand, many: Any) -> str:
     settings.inner["Shell"] = said.args
-    return f"SHELL {_json(said.args)}"
+    return f"SHELL [{' '.join(said.args)}]"
 
 
 def _healthcheck(settings: Settings, said: Instruction, expand: Expand, many: Any) -> str:
@@ -133,7 +133,7 @@ def _healthcheck(settings: Settings, said: Instruction, expand: Expand, many: An
 
 def _onbuild(settings: Settings, said: Instruction, expand: Expand, many: Any) -> str:
     settings.inner["OnBuild"] = [*(settings.inner.get("OnBuild") or []), said.trigger]
-    return f"ONBUILD {said.trigger}"
+    return ""
 
 
 def _user(settings: Settings, said: Instruction, expand: Expand, many: Any) -> str:
@@ -191,6 +191,10 @@ def ports(text: str, said: Instruction) -> list[str]:
 
 def _map(known: dict[str, Any]) -> str:
     return "[" + " ".join(sorted(known)) + "]"
+
+
+def _words(words: list[str]) -> str:
+    return f"[{' '.join(map(_json, words))}]"
 
 
 def _json(value: Any) -> str:

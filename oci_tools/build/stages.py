@@ -41,7 +41,7 @@ class Result:
     settings  its `config`, and variables
     layers    the lowest first
     history   as config.md has it
-    args      ARGs with values, for the history of RUN
+    args      the names of ARGs of the stage, for the history of RUN
     """
 
     def __init__(self, document: dict[str, Any], inner: Settings, layers: list[Layer], history: list[Any]) -> None:
@@ -49,14 +49,13 @@ class Result:
         self.settings = inner
         self.layers = layers
         self.history = history
-        self.args: list[tuple[str, str]] = []
+        self.args: dict[str, None] = {}
         self.base_layers = len(layers)  # those that were not built here
 
     def copy(self) -> Result:
         inner = Settings(dict(self.settings.inner), self.settings.env)
         made = Result(self.document, inner, [*self.layers], [*self.history])
         made.settings.author = self.settings.author
-        made.args = [*self.args]
         made.base_layers = self.base_layers
         return made
 
@@ -159,7 +158,8 @@ class Building:
             self._workdir(one)
         else:
             said = settings.apply(self.result.settings, one, self.expander(one), self._many(one))
-            self.history(said, None)
+            if said:
+                self.history(said, None)
 
     def expander(self, one: Instruction) -> Callable[[str], str]:
         env = dict(self.result.settings.env)
@@ -174,7 +174,7 @@ class Building:
             value = self.scope.argument(one, name, default, self.result.settings.env)
             if value is not None:
                 self.result.settings.env[name] = value
-                self.result.args = [pair for pair in self.result.args if pair[0] != name] + [(name, value)]
+            self.result.args[name] = None
             said.append(name if value is None else f"{name}={value}")
         self.history(f"ARG {' '.join(said)}", None)
 

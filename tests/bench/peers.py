@@ -59,7 +59,8 @@ def dockerd(work: Path, alone: bool = True) -> Iterator[str]:
             yield address
     finally:
         for cgroup in [*Path("/sys/fs/cgroup").glob(f"*/{work.name}"), *Path("/sys/fs/cgroup").glob(work.name)]:
-            cgroup.rmdir()
+            for directory, _, _ in os.walk(cgroup, topdown=False):  # BuildKit leaves one in it
+                os.rmdir(directory)
 
 
 @contextmanager
