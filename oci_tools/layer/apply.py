@@ -320,7 +320,9 @@ class _Unpacking:
         kind = {"c": stat.S_IFCHR, "b": stat.S_IFBLK, "p": stat.S_IFIFO}[entry.type]
         at = self._tree.fd(node)
         if self._owner.stacked and entry.type == "c" and entry.device == (0, 0):
-            self._owner.warn("whiteouts", "a device 0:0 is left out: overlayfs takes it for a whiteout")
+            self._owner.warn("whiteouts", "a device 0:0 only hides what is below: it is overlayfs's whiteout")
+            self._clear(node, name)
+            self._layer.whiteouts.append([*clean(node.path()), name])
             return
         device = 0 if entry.type == "p" else os.makedev(*entry.device)
         try:

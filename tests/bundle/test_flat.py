@@ -23,7 +23,7 @@ from oci_tools.image import manifest
 from oci_tools.image.layout import Layout
 from oci_tools.layer import merge, owner
 from oci_tools.layer.limits import Limits
-from tests.layer import listing, make
+from tests.layer import invented, listing, make
 from tests.layer.test_tricky import LAYERS, cases
 
 NAMES = st.sampled_from(["a", "b", "a/b", "a/c", "b/a", "a/b/c", "l", "l/a"])
@@ -85,6 +85,13 @@ def test_a_tricky_layer(case: str, tmp_path: Path) -> None:
     except Error:
         return
     both(made, tmp_path)
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("case", [*invented.AGREED, *invented.OURS])
+def test_an_invented_layer(case: str, tmp_path: Path) -> None:
+    with Layout.create(f"{tmp_path}/img") as layout:
+        both(image(layout, *invented.archives({**invented.AGREED, **invented.OURS}[case])), tmp_path)
 
 
 @pytest.mark.root

@@ -22,7 +22,7 @@ from oci_tools.errors import Busy, Error
 from oci_tools.layer import lookup, owner, stack, store
 from oci_tools.layer.limits import Limits
 from oci_tools.linux import mount
-from tests.layer import listing, make
+from tests.layer import invented, listing, make
 from tests.layer.test_merge import ENTRIES, LAYERS, LOWER, PATHS, entries, expected, seen
 from tests.layer.test_tricky import LAYERS as SHARED
 from tests.layer.test_tricky import cases, refused
@@ -127,6 +127,19 @@ STACKS: list[list[list[Any]]] = [
     [LOWER, LOWER, ["top"], LOWER],
     [["a"], [{"kind": "c", "name": "zero", "device": (0, 0)}, "b"]],
 ]
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("case", [*invented.AGREED, *invented.OURS])
+def test_invented_layers_stacked(case: str, kept: store.Store, tmp_path: Path, overlayfs: None) -> None:
+    layers = invented.archives({**invented.AGREED, **invented.OURS}[case])
+    try:
+        make.unpack(tmp_path / "t", *layers)
+    except Error:
+        with pytest.raises(Error):
+            ensure(kept, *layers)
+    else:
+        compared(kept, tmp_path, layers)
 
 
 @pytest.mark.root

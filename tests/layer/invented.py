@@ -1,0 +1,123 @@
+"""Layers of our own that unpackers find tricky, beside ../shared/layers: for each room's tests the same.
+
+Each is a list of layers, each layer a list of entries as `make.archive` takes them, or an archive's bytes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.layer.make import T
+from tests.test_tar import member, pax
+
+CAP2 = bytes.fromhex("0100000200040000000000000000000000000000")
+CAP3 = bytes.fromhex("010000030004000000000000000000000000000000000000")
+
+
+def d(name: str, **more: Any) -> dict[str, Any]:
+    return {"kind": "d", "name": name, **more}
+
+
+def f(name: str | bytes, data: bytes = b"x", **more: Any) -> dict[str, Any]:
+    return {"name": name, "data": data, **more}
+
+
+def one(data: bytes, *records: tuple[str, str]) -> list[bytes]:
+    return [(pax(*records) if records else b"") + data + bytes(1024)]
+
+
+# umoci makes the same of these
+AGREED: dict[str, list[Any]] = {
+    "opaque over a link to a directory": [["r/", "r/a", "l>r"], ["l/.wh..wh..opq", "l/b"]],
+    "opaque in a directory that replaces a link": [["r/", "r/a", "l>r"], ["l/", "l/.wh..wh..opq", "l/b"]],
+    "whiteout of a link to a directory": [["r/", "r/a", "l>r"], [".wh.l"]],
+    "whiteout through a link": [["r/", "r/a", "r/b", "l>r"], ["l/.wh.a"]],
+    "whiteout after its directory": [["d/", "d/a", "d/b"], ["d/", "d/c", ".wh.d"]],
+    "whiteout, then a file for the directory": [["d/", "d/a"], [".wh.d", "d"]],
+    "whiteout after the same file": [["f"], [("f", b"new"), ".wh.f"]],
+    "directory over a link": [["r/", "r/a", "l>r"], ["l/", "l/b"]],
+    "directory over a link to nowhere": [["l>nowhere"], ["l/", "l/b"]],
+    "a name through a link to nowhere": [["l>nowhere"], ["l/b"]],
+    "file over directory": [["d/", "d/a", "d/e/", "d/e/f"], [("d", b"file")]],
+    "link over directory": [["d/", "d/a"], ["d>x"]],
+    "hard link into a lower layer": [["a"], ["b=a"]],
+    "that is then replaced": [["a"], ["b=a", ("a", b"new")]],
+    "that was replaced before": [["a"], [("a", b"new"), "b=a"]],
+    "hard link to a lower link": [["t", "l>t"], ["h=l"]],
+    "hard link to a directory": [["d/", "h=d"]],
+    "hard link through a lower link": [["d/", "d/f", "l>d"], ["h=l/f"]],
+    "hard link to what a later whiteout takes": [["a"], ["b=a", ".wh.a"]],
+    "hard link to nothing": [["a=missing"]],
+    "hard links in a chain": [["a"], ["b=a", "c=b", "d/", "d/e=c"]],
+    "hard link to a name that is then another file": [["a", "b=a", ("a", b"2nd")]],
+    "hard link over a file": [["a", "b"], ["b=a"]],
+    "hard link with dots": [["d/", "d/f", "d/h=d/../d/f"]],
+    "a directory twice": [[d("d", mode=0o700, uid=1), "d/a", d("d", uid=2)]],
+    "a name of every type": [["x", "x/", "x/y", "x>z"]],
+    "file, directory, file": [["x", "x/", "x/y", ("x", b"end")]],
+    "into a read-only directory": [[d("d", mode=0o555), "d/a"], ["d/b"]],
+    "sticky and set-id bits": [[d("d", mode=0o3777, gid=5), f("d/s", mode=0o6755, uid=3, gid=4)]],
+    "set-user-ID and a capability": [[f("f", mode=0o4755, uid=7, xattrs={b"security.capability": CAP2})]],
+    "a capability of a namespace": [[f("f", mode=0o755, xattrs={b"security.capability": CAP3})]],
+    "attributes of a directory are taken away": [[d("d", xattrs={b"user.a": b"1"}), "d/x"], [d("d"), "d/y"]],
+    "and replaced": [[d("d", xattrs={b"user.a": b"1"})], [d("d", xattrs={b"user.b": b"2"})]],
+    "an attribute with zero bytes": [[f("f", xattrs={b"user.e": b"a\0b\n=x"})]],
+    "a label of SELinux": [[f("f", xattrs={b"security.selinux": b"system_u:object_r:x:s0\0"})]],
+    "an attribute of a link": [[{"kind": "l", "name": "l", "link": "x", "xattrs": {b"trusted.t": b"1"}}]],
+    "fifo and devices": [[
+        {"kind": "p", "name": "p", "mode": 0o622}, {"kind": "c", "name": "c", "mode": 0o666, "device": (1, 3)},
+        {"kind": "b", "name": "b", "mode": 0o660, "device": (7, 300), "gid": 6},
+    ]],
+    "parts of seconds": [[f("f", mtime=T + 123456789), d("d", mtime=5), {"kind": "l", "name": "l", "link": "f", "mtime": 7_000_000_001}]],
+    "before 1970": [[f("f", mtime=-1_500_000_000), f("g", mtime=-5_000_000_000_000_000)]],
+    "whiteout in an implied directory": [[d("d", mode=0o711, uid=9), "d/a", "d/b"], ["d/.wh.a"]],
+    "whiteout in a missing directory": [["x"], ["d/e/.wh.a", "y"]],
+    "opaque in a missing directory": [["x"], ["d/.wh..wh..opq", "y"]],
+    "opaque, a directory in it again": [["d/", "d/e/", "d/e/a", "d/f"], ["d/", "d/.wh..wh..opq", "d/e/", "d/e/b"]],
+    "opaque on a file": [["d"], ["d/.wh..wh..opq"]],
+    "opaque between layers": [["d/", "d/a"], ["d/b"], ["d/.wh..wh..opq", "d/c"], ["d/d"]],
+    "removed, and there again": [["d/", "d/a"], [".wh.d"], ["d/", "d/b"]],
+    "removed, and only implied again": [[d("d", mode=0o700, uid=5), "d/a"], [".wh.d"], ["d/b"]],
+    "removed twice": [["a"], [".wh.a"], [".wh.a"]],
+    "opaque and whiteout": [["d/", "d/a", "d/b"], ["d/.wh..wh..opq", "d/.wh.a", "d/c"]],
+    "implied over described": [[d("d", mode=0o711, uid=9, gid=8), "d/a"], ["d/b"]],
+    "slashes and dots": [[f("./a//b/./c"), "d//"]],
+    "absolute, and above the root": [[f("/a"), f("./b"), f("../c"), f("d/../../e")]],
+    "a link to itself as a directory": [["l>l"], ["l/x"]],
+    "an absolute link on the way": [["a/", "a/b>/c", "c/"], ["a/b/f"]],
+    "a link on the way that leaves": [["a/", "a/b>../../../c", "c/"], ["a/b/f"]],
+    "a link on the way, then a file": [["l>d", "d/", "l/x", ("l", b"now a file")]],
+    "long names": [[("d/" * 120 + "f", b"z"), ("n" * 255, b"z"), {"kind": "l", "name": "l", "link": "t" * 3000}]],
+    "names in no encoding": [[f(b"caf\xc3\xa9"), f(b"caf\xe9"), f(b"\xff\xfe"), f(b"a\nb")]],
+    "large owners": [[f("f", uid=0xFFFFFFFE, gid=3_000_000)]],
+    "letters of both cases": [["A/", "A/x", "a/", "a/x"]],
+    "a layer of nothing": [["a"], [], ["b"]],
+    "30 layers": [["d/", f"d/{at}"] for at in range(30)],
+    "pax path": [one(member(b"ignored", b"x"), ("path", "real"))],
+    "pax path of nothing": [one(member(b"kept", b"x"), ("path", ""))],
+    "pax owners": [one(member(b"u", b"x"), ("uid", "3000000"), ("gid", "4000000"), ("uname", "bob"))],
+    "pax attributes of libarchive": [one(member(b"u", b"x"), ("LIBARCHIVE.xattr.user.a", "MQ=="))],
+    "pax flags and numbers": [one(member(b"u", b"x"), ("SCHILY.fflags", "immutable"), ("SCHILY.dev", "5"), ("SCHILY.ino", "6"))],
+    "pax time in tenths of nanoseconds": [one(member(b"u", b"x"), ("mtime", "1600000000.1234567891"))],
+    "pax other times": [one(member(b"u", b"x"), ("atime", "1500000000.5"), ("ctime", "1.5"))],
+    "one block of zeros": [[member(b"u", b"x") + bytes(512)]],
+    "a megabyte of zeros": [one(member(b"u", b"x") + bytes(1 << 20))],
+}  # fmt: skip
+
+# Here we do something else than umoci, and say so in oci-unpack(1).
+OURS: dict[str, list[Any]] = {
+    "whiteout after a name in it, which is only implied": [[d("d", mode=0o700), "d/a"], ["d/b", ".wh.d"]],
+    "a name in a file": [["f", "f/g"]],
+    "a name in a lower file": [["f"], ["f/b"]],
+    "hard link to what a whiteout before it takes": [["a"], [".wh.a", "b=a"]],
+    "hard link to itself": [["a", "a=a"]],
+    "an attribute without a value": [[f("f", xattrs={b"user.e": b""})]],
+    "marks of overlayfs": [[d("d"), "d/a"], [d("d", xattrs={b"trusted.overlay.opaque": b"y"}), "d/b"]],
+    "a global pax header": [one(pax(("comment", "0123"), kind=b"g") + member(b"a", b"x"))],
+    "what AUFS left": [[d(".wh..wh.plnk"), f(".wh..wh.plnk/12.34"), "x=.wh..wh.plnk/12.34", f(".wh..wh.aufs"), d(".wh..wh.orph")]],
+}
+
+
+def archives(layers: list[Any]) -> list[Any]:
+    """Layers as the tests' makers take them: an archive's bytes, or entries."""
+    return [layer[0] if layer and isinstance(layer[0], bytes) else layer for layer in layers]
