@@ -8,11 +8,14 @@ found by their content, never by a name or media type.
 
 Writing gives the same bytes for the same input on every machine, whatever its processors:
 
-    gzip   one member without name or time; deflate in blocks of 32 KiB, a megabyte by one
-           engine, which begins with the 32 KiB before it; levels 1 to 3 are ISA-L's, 4 to 9 zlib's
+    gzip   a member without name or time for every MiB; libdeflate's levels (ISA-L's bytes depend on
+           what the processor can do, zlib's on which zlib the system has)
     zstd   one frame with checksum, in jobs of the library's own size
 
-Only this module imports isal and zstandard.
+What these bytes are has a name, the compatibility level (COMPATIBILITY): it changes when they do.  Another
+version of a library may make others; `is_compatible` tries it.
+
+Only this module imports deflate, isal and zstandard.
 """
 
 from __future__ import annotations
@@ -27,12 +30,12 @@ if TYPE_CHECKING:
     from typing import Any
 
 PIECE = 256 << 10  # bytes: of one read, and at most of one piece of plain output
-BLOCK = 32 << 10  # bytes of input in one deflate block: ISA-L compresses such the best
-WINDOW = 32 << 10
+MEMBER = 1 << 20  # plain bytes in one gzip member that we write
 BLOCK_MAX = 128 << 10  # bytes of output of one zstd block
 ZSTD_WINDOW = 128 << 20  # bytes: what the zstd tool takes without being asked to
 
-LEVELS = {"none": (0, 0, 0), "gzip": (1, 9, 3), "zstd": (1, 19, 3)}  # lowest, highest, default
+LEVELS = {"none": (0, 0, 0), "gzip": (1, 9, 2), "zstd": (1, 19, 3)}  # lowest, highest, default
+COMPATIBILITY = 1  # SUMS below are what it says
 
 _MAGIC = (
     (b"\x1f\x8b", "gzip"),
@@ -41,7 +44,6 @@ _MAGIC = (
     (b"BZh", "bzip2"),
     (b"\x04\x22\x4d\x18", "lz4"),
 )
-_GZIP_HEADER = b"\x1f\x8b\x08\0\0\0\0\0\0\xff"  # deflate, no flags, no time, unknown system
 
 
 def kind(head: bytes) -> str:
@@ -280,9 +282,7 @@ class _Zstd(_Plain):
 
 
 class _Gzip(_Plain):
-    """Blocks are deflated in turn by `threads` threads and written in their order."""
-
-    GROUP = 32  # blocks in one task: a megabyte, so that making an engine costs little
+    """Members are made in turn by `threads` threads and written in their order."""
 
     def __init__(self, stream: Any, level: int, threads: int) -> None:
         import queue
@@ -292,34 +292,26 @@ class _Gzip(_Plain):
         self._level = level
         self._parts: list[memoryview] = []
         self._size = 0
-        self._window = b""
-        self._crc = self._count = 0
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._waiting: list[_Job] = []
         self._workers = [threading.Thread(target=self._work, daemon=True) for _ in range(threads)]
         for worker in self._workers:
             worker.start()
-        stream.write(_GZIP_HEADER)
 
     def write(self, data: bytes) -> None:
-        from isal import isal_zlib
-
-        self._crc = isal_zlib.crc32(data, self._crc)
-        self._count += len(data)
-        view, size = memoryview(data), BLOCK * self.GROUP
-        while self._size + len(view) > size:  # what stays is never nothing: the last task has something to do
-            cut = size - self._size
+        view = memoryview(data)
+        while self._size + len(view) > MEMBER:
+            cut = MEMBER - self._size
             self._parts.append(view[:cut])
-            self._give(False)
+            self._give()
             view = view[cut:]
         self._parts.append(view)
         self._size += len(view)
 
     def close(self) -> None:
-        self._give(True)
+        self._give()  # of nothing there is one empty member
         while self._waiting:
             self._take()
-        self._stream.write(self._crc.to_bytes(4, "little") + (self._count & 0xFFFFFFFF).to_bytes(4, "little"))
 
     def __exit__(self, *_: object) -> None:
         for _worker in self._workers:
@@ -327,11 +319,9 @@ class _Gzip(_Plain):
         for worker in self._workers:
             worker.join()
 
-    def _give(self, last: bool) -> None:
-        data = b"".join(self._parts)
+    def _give(self) -> None:
+        job = _Job(b"".join(self._parts))
         self._parts, self._size = [], 0
-        job = _Job(self._window, data, last)
-        self._window = data[-WINDOW:]
         self._waiting.append(job)
         self._jobs.put(job)
         while len(self._waiting) > 4 * len(self._workers) + 1:
@@ -345,9 +335,11 @@ class _Gzip(_Plain):
         self._stream.write(job.result)
 
     def _work(self) -> None:
+        import deflate
+
         while (job := self._jobs.get()) is not None:
             try:
-                job.result = _deflate(job.window, job.data, job.last, self._level)
+                job.result = deflate.gzip_compress(job.data, self._level)
             except BaseException as error:
                 job.error = error
             job.data = b""
@@ -355,34 +347,51 @@ class _Gzip(_Plain):
 
 
 class _Job:
-    """Some blocks to deflate: the window before them, their bytes, whether they are the last."""
+    """Bytes that become a member."""
 
-    def __init__(self, window: bytes, data: bytes, last: bool) -> None:
+    def __init__(self, data: bytes) -> None:
         import threading
 
-        self.window = window
         self.data = data
-        self.last = last
-        self.result = b""
+        self.result: bytes | bytearray = b""
         self.error: BaseException | None = None
         self.done = threading.Semaphore(0)
 
 
-def _deflate(window: bytes, data: bytes, last: bool, level: int) -> bytes:
-    """Raw deflate of blocks, each flushed to a byte boundary, so that the parts can be joined."""
+# CRC-32 of what becomes of `_sample`, for every level from the lowest: compatibility level 1.
+SUMS = {
+    "gzip": (
+        0x96e5fa26, 0x755cf0d2, 0x0a4505c5, 0x0d960c90, 0xb6d5b483, 0x9db1fa41, 0x24965f11, 0xa989af5c, 0xa989af5c,
+    ),
+    "zstd": (
+        0xbfb176f3, 0xaddc54c0, 0x3cc63c7a, 0x51374e58, 0x1989b88e, 0x6fbad27c, 0xb1728d4f, 0x432db50b, 0xe3c00c90,
+        0xe3c00c90, 0xe3c00c90, 0xe3c00c90, 0x0904ba23, 0x0904ba23, 0x0904ba23, 0x712e0ad9, 0xffb98c88, 0x9b296b05,
+        0x574a7fe1,
+    ),
+}  # fmt: skip
+
+
+def is_compatible(name: str, level: int | None = None) -> bool:
+    """Whether the libraries here make what COMPATIBILITY says; tells it by an example."""
+    lowest, _, default = LEVELS[name]
+    level = default if level is None else level
+    return name == "none" or _sum(name, level) == SUMS[name][level - lowest]
+
+
+def _sum(name: str, level: int) -> int:
+    import io
     import zlib
 
-    from isal import isal_zlib
+    found = io.BytesIO()
+    with writer(found, name, level, 1) as stream:
+        stream.write(_sample())
+        stream.close()
+    return zlib.crc32(found.getvalue())
 
-    more: dict[str, Any] = {"zdict": window} if window else {}
-    engine = (isal_zlib if level <= 3 else zlib).compressobj(level, zlib.DEFLATED, -15, 9, 0, **more)
-    parts = []
-    view = memoryview(data)
-    for at in range(0, len(data) or 1, BLOCK):
-        final = last and at + BLOCK >= len(data)
-        parts.append(engine.compress(view[at : at + BLOCK]))
-        parts.append(engine.flush(zlib.Z_FINISH if final else zlib.Z_SYNC_FLUSH))
-    return b"".join(parts)
+
+def _sample() -> bytes:
+    """Bytes that repeat themselves here and there."""
+    return b"".join(b"%d %x\n" % (n, n * n * 2654435761 & 0xFFFFF) for n in range(4000))
 
 
 def _lower(error: Exception) -> str:

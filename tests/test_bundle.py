@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from oci_tools import bundle, fs
+from oci_tools import bundle, compress, fs
 from oci_tools.bundle import pack
 from oci_tools.errors import Busy, Error
 from oci_tools.image import layout as layouts
@@ -286,6 +286,22 @@ def test_compression_is_the_last_layers(layout: layouts.Layout, tmp_path: Path) 
     assert two.layers[-1]["mediaType"].endswith("+zstd")
     (Path(unpack(two, tmp_path / "c")) / "rootfs/newer").write_text("newer")
     assert change(f"{tmp_path}/c", layout).layers[-1]["mediaType"].endswith("+zstd")
+
+
+def test_other_bytes_than_the_compatibility_level_says(
+    layout: layouts.Layout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = unpack(image(layout, ["a"]), tmp_path / "b")
+    (tmp_path / "b/rootfs/new").write_text("new")
+    monkeypatch.setattr(compress, "SUMS", {"gzip": (0,) * 9})
+    told: list[str] = []
+    change(path, layout, warn=told.append)
+    assert told == ["the gzip library here makes other bytes than compatibility level 1"]
+    before = sorted(os.listdir(f"{layout.path}/blobs/sha256"))
+    with pytest.raises(Error, match="cannot pack: the gzip library here makes other bytes"):
+        change(path, layout, strict=True)
+    assert sorted(os.listdir(f"{layout.path}/blobs/sha256")) == before
+    change(path, layout, strict=True, compression="none")
 
 
 def test_the_parent_is_copied_into_another_layout(layout: layouts.Layout, tmp_path: Path) -> None:

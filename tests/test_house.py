@@ -50,7 +50,7 @@ MAY_IMPORT = {
     "registry": "errors fs document image compress fetch http schema",
     "net": "errors fs document linux schema",
     "runtime": "errors fs document linux schema",
-    "bundle": "errors fs document image layer runtime",
+    "bundle": "errors fs document compress image layer runtime",
     "build": "errors fs document image layer bundle fetch compress",
     # `cli`: what people say to a container is declared in its form.
     "container": "errors fs document cli linux tar compress image layer bundle registry net volume runtime",
@@ -63,6 +63,7 @@ PACKAGES = {
     "jsonschema": "schema",
     "pyroute2": "net",
     "magic": "image",
+    "deflate": "compress",
     "isal": "compress",
     "zstandard": "compress",
     "h11": "http",

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 
-from oci_tools import bundle, document, fs
+from oci_tools import bundle, compress, document, fs
 from oci_tools.errors import Error
 from oci_tools.image import config as configs
 from oci_tools.image import layout as layouts
@@ -39,6 +39,7 @@ class Options:
 
     compression  "gzip", "zstd", "none"; None: as the layer below, else gzip
     level        of the compression, None for its default
+    strict       whether bytes that are not those of the compatibility level are an Error, not a warning
     epoch        SOURCE_DATE_EPOCH: no time is later
     edit         changes a configuration
     annotate     changes a manifest's annotations
@@ -53,6 +54,7 @@ class Options:
     def __init__(self) -> None:
         self.compression: str | None = None
         self.level: int | None = None
+        self.strict = False
         self.epoch: int | None = None
         self.edit: Callable[[dict[str, Any]], dict[str, Any]] = lambda config: config
         self.annotate: Callable[[dict[str, str]], dict[str, str]] = dict
@@ -63,11 +65,22 @@ class Options:
         self.volumes = False
         self.warn: Callable[[str], None] | None = None
 
-
     def plain(self) -> Options:
         """The same for a layer that is not the last: nothing but the layer is changed yet."""
         made = Options()
         made.__dict__.update(self.__dict__, edit=lambda config: config, annotate=dict)
+        return made
+
+    def archive(self, stream: Any, kind: str) -> Archive:
+        """A layer's archive, of this compression, into a stream."""
+        made = Archive(stream, kind, self.level)
+        if not compress.is_compatible(kind, self.level):
+            what = f"the {kind} library here makes other bytes than compatibility level {compress.COMPATIBILITY}"
+            if self.strict:
+                made.__exit__()
+                raise Error("cannot pack", None, what)
+            if self.warn:
+                self.warn(what)
         return made
 
 
@@ -290,7 +303,7 @@ def _layer(
 ) -> tuple[tuple[Descriptor, str] | None, int | None]:
     """Write a layer: its descriptor and diff id, None if it would be empty; and the newest time in it."""
     kind = options.compression or base.compression()
-    with layout.ingest() as ingest, Archive(ingest, kind, options.level) as made:
+    with layout.ingest() as ingest, options.archive(ingest, kind) as made:
         packing = diff.Packing(made, options.epoch, single, options.warn)
         if not fill(packing):
             return None, None

@@ -19,7 +19,6 @@ from oci_tools.errors import Error
 from oci_tools.image import config as configs
 from oci_tools.image import manifest as manifests
 from oci_tools.layer import diff
-from oci_tools.layer.write import Archive
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -50,7 +49,7 @@ class Work:
         sources = self._image.sources()
         for at in range(self._keep, len(self._layers)):
             kind = _compression(self._layers[at])
-            with self._layout.ingest() as ingest, Archive(ingest, kind, self._options.level) as made:
+            with self._layout.ingest() as ingest, self._options.archive(ingest, kind) as made:
                 packing = diff.Packing(made, self._options.epoch, False, self._options.warn)
                 with sources[at].open() as stream:
                     packing.archive(stream, self._limits, strip)
@@ -81,7 +80,7 @@ class Work:
         manifest = {**self._image.manifest, "layers": self._layers, "config": self._stored()["config"]}
         image = bundle.Image(self._layout, self._put(manifest))
         kind = self._options.compression or _compression(self._layers[-1])
-        with self._layout.ingest() as ingest, Archive(ingest, kind, self._options.level) as made:
+        with self._layout.ingest() as ingest, self._options.archive(ingest, kind) as made:
             packing = diff.Packing(made, self._options.epoch, False, self._options.warn)
             pieces = flat.Flat(image, self._limits, self._keep).changes()
             packing.archive(flat.Stream(pieces), self._limits, self._options.masks)

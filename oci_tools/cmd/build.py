@@ -38,7 +38,7 @@ OPTIONS: tuple[cli.Option, ...] = (
     ("-o --output type=KIND,dest=PATH", "list", (), "oci, docker: an archive; local: files; tar; image"),
     ("--squash", "flag", False, "make one layer of all that is built"),
     ("--compression KIND", ("gzip", "zstd", "none"), "gzip", "of new layers"),
-    ("--level N", "int", None, "of the compression: gzip 1 to 9 (3), zstd 1 to 19 (3)"),
+    ("--level N", "int", None, "of the compression: gzip 1 to 9 (2), zstd 1 to 19 (3)"),
     ("--check", "flag", False, "do not build: say what should be written otherwise"),
     ("--why", "flag", False, "say of each step whether the cache had it, and if not what changed"),
     ("--iidfile FILE", "text", None, "write the image's Id to FILE"),

@@ -62,6 +62,7 @@ def test_the_same_every_time_and_everywhere(oci: Any, tree: Path, tmp_path: Path
     if done.returncode == 0:
         subprocess.run(["rm", "-r", "/two"], check=True)
     assert done.stdout.decode().partition("@")[2] == one
+    assert oci("pack", "tree", "./three:x", "--compatibility", "1").stdout.partition("@")[2] == one
 
 
 def test_source_date_epoch(oci: Any, tree: Path, tmp_path: Path) -> None:
@@ -186,6 +187,7 @@ def test_levels_and_compressions(oci: Any, tree: Path) -> None:
         (["nothing", "./img:x"], "cannot open 'nothing': no such file or directory", 1),
         (["tree", "docker://x"], "not a place in a layout", 2),
         (["tree", "./img:x", "--level", "10"], "unknown compression level '10'", 1),
+        (["tree", "./img:x", "--compatibility", "2"], "no such compatibility level '2'", 2),
         (["tree", "./img:x", "--base", "./none:x"], "cannot open image layout", 1),
         (["tree", "./img:x", "--base", "-"], "cannot come from standard input", 2),
         (["tree", "./img:x", "--cmd", "[1]"], "not a list of words", 2),
