@@ -62,6 +62,7 @@ PACKAGES = {
     "requests": "fetch",
     "jsonschema": "schema",
     "pyroute2": "net",
+    "dnslib": "net",
     "magic": "image",
     "deflate": "compress",
     "isal": "compress",
@@ -149,7 +150,7 @@ def test_every_dependency_is_used_and_has_its_reason() -> None:
 # -- what a start may load ----------------------------------------------------------------
 
 # Modules that the hot rooms may not load when they are imported: what each costs is in house.md.
-HOT = ("errors", "fs", "document", "cli", "linux", "runtime", "container", "image", "layer", "bundle")
+HOT = ("errors", "fs", "document", "cli", "linux", "runtime", "container", "image", "layer", "bundle", "net")
 HEAVY = frozenset(
     "argparse asyncio click collections contextlib ctypes dataclasses enum functools gettext hashlib importlib.metadata "
     "inspect json jsonschema logging magic pathlib pyroute2 random re requests shutil socket ssl subprocess tarfile "
@@ -201,6 +202,7 @@ STARTS: dict[tuple[str, ...], tuple[str, int]] = {
     ("pull", "127.0.0.1:1/x", "./none"): (NETWORK, 310),
     ("push", "./img", "127.0.0.1:1/x"): (NETWORK, 310),
     ("build", "./context"): (BUILDING, 150),
+    ("net", "ls"): ("", 75),
     ("demo", "--setup"): ("collections contextlib enum functools pathlib random re shutil subprocess tempfile threading typing", 110),
 }  # fmt: skip
 

@@ -131,3 +131,11 @@ def sethostname(name: str) -> None:
 def setdomainname(name: str) -> None:
     data = os.fsencode(name)
     libc.call("setdomainname", data, len(data), subject=name)
+
+
+def namespace_type(fd: int) -> int:
+    """The CLONE_NEW... flag of the namespace that a descriptor stands for, 0 if it stands for none (ioctl_ns(2))."""
+    try:
+        return fcntl.ioctl(fd, NS_GET_NSTYPE)
+    except OSError:
+        return 0

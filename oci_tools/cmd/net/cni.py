@@ -1,0 +1,213 @@
+"""oci-net as a CNI plugin: containerd, Kubernetes and others get our bridge (CNI specification 1.1, section 2).
+
+The question is in the environment, the network's configuration on standard input, the answer on standard output, an
+error too.  The members are those of our plugin in a conflist; without "bridge" or ranges they are chosen once and kept
+in the store under the network's name.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from oci_tools import document
+from oci_tools.errors import Busy, Error, Usage
+from oci_tools.net import attach as attaching
+from oci_tools.net import bridge, conflist, detach, namespace, nft, place, ports, record, store
+from oci_tools.net.conflist import Network
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+VERSIONS = ("0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0")
+# Codes of the specification, "Error", and one of ours for all else.
+INCOMPATIBLE, ENVIRONMENT, DECODING, CONFIGURATION, LATER, UNAVAILABLE, FAILED = 1, 4, 6, 7, 11, 50, 100
+_MOST = 1 << 20
+_NEEDED = {
+    "ADD": ("CNI_CONTAINERID", "CNI_NETNS", "CNI_IFNAME"),
+    "CHECK": ("CNI_CONTAINERID", "CNI_NETNS", "CNI_IFNAME"),
+    "DEL": ("CNI_CONTAINERID", "CNI_IFNAME"),
+}
+
+
+class _Refusal(Error):
+    """An error with the specification's number."""
+
+    def __init__(self, number: int, what: str, subject: object = None, cause: Any = None) -> None:
+        super().__init__(what, subject, cause)
+        self.number = number
+
+
+def main() -> int:
+    conf: dict[str, Any] = {}
+    try:
+        command = os.environ["CNI_COMMAND"]
+        conf = _configuration()
+        _answer(command, conf)
+        return 0
+    except Error as error:
+        number = getattr(error, "number", LATER if isinstance(error, Busy) else FAILED)
+        if isinstance(error, Usage) and number == FAILED:
+            number = CONFIGURATION
+        _say({"cniVersion": conf.get("cniVersion", VERSIONS[-1]), "code": number, "msg": str(error)})
+        return 1
+
+
+def _configuration() -> dict[str, Any]:
+    try:
+        conf = document.loads(sys.stdin.buffer.read(_MOST) or b"{}", "the network configuration")
+    except Error as error:
+        raise _Refusal(DECODING, str(error)) from None
+    if not isinstance(conf, dict):
+        raise _Refusal(DECODING, "the network configuration is no object")
+    return conf
+
+
+def _answer(command: str, conf: dict[str, Any]) -> None:
+    if command == "VERSION":
+        return _say({"cniVersion": VERSIONS[-1], "supportedVersions": list(VERSIONS)})
+    version = conf.get("cniVersion", "0.2.0")
+    if version not in VERSIONS:
+        raise _Refusal(INCOMPATIBLE, "incompatible CNI version", version)
+    for name in _NEEDED.get(command, ()):
+        if not os.environ.get(name):
+            raise _Refusal(ENVIRONMENT, "missing environment variable", name)
+    actions = {"ADD": _add, "DEL": _del, "CHECK": _check, "GC": _gc, "STATUS": _status}
+    if command not in actions:
+        raise _Refusal(ENVIRONMENT, "unknown CNI_COMMAND", command)
+    with place.Change():
+        return actions[command](_network(conf), conf)
+
+
+def _network(conf: dict[str, Any]) -> Network:
+    """The network of a configuration; what it does not say is in the store, or gets there now."""
+    name = conf.get("name")
+    if not isinstance(name, str) or not conflist.is_name(name):
+        raise _Refusal(CONFIGURATION, "invalid network name", name)
+    plugin = {name: value for name, value in conf.items() if name not in ("name", "cniVersion", "prevResult")}
+    plugin["type"] = conflist.PLUGIN
+    if plugin.get("driver", "bridge") == "bridge" and not (plugin.get("ipam") or {}).get("ranges"):
+        kept = _kept(name, plugin)
+        plugin = {**plugin, "bridge": plugin.get("bridge") or kept.bridge, "ipam": kept.plugin["ipam"]}
+    plugin = {"bridge": place.bridge(name), "resolver": False, **plugin}  # who calls us has his own
+    try:
+        made = {"cniVersion": conf["cniVersion"], "name": name, "plugins": [plugin]}
+        return Network(made, "the network configuration")
+    except Error as error:
+        raise _Refusal(CONFIGURATION, str(error)) from None
+
+
+def _kept(name: str, plugin: dict[str, Any]) -> Network:
+    if name == conflist.DEFAULT or os.path.exists(store.path(name)):
+        return store.load(name)
+    from oci_tools.net import subnets
+
+    members = {"bridge": plugin.get("bridge") or place.bridge(name), "resolver": False}
+    pools = conflist.pools([str(subnets.choose(store.taken(), subnets.host()))], [], [])
+    return store.create(conflist.new(name, "bridge", pools, members, store.own({}, {})))
+
+
+# -- the questions -----------------------------------------------------------------------
+
+
+def _key() -> str:
+    """What an attachment is called here: an identifier may have several links on one network."""
+    container, interface = os.environ["CNI_CONTAINERID"], os.environ["CNI_IFNAME"]
+    key = container if interface == "eth0" else f"{container}.{interface}"
+    if not record.is_id(key):
+        raise _Refusal(ENVIRONMENT, "invalid CNI_CONTAINERID", container)
+    return key
+
+
+def _args() -> dict[str, str]:
+    pairs = (each.partition("=") for each in os.environ.get("CNI_ARGS", "").split(";"))
+    return {name: value for name, _, value in pairs}
+
+
+def _add(network: Network, conf: dict[str, Any]) -> None:
+    runtime, args = conf.get("runtimeConfig") or {}, _args()
+    ips = runtime.get("ips") or ([args["IP"]] if args.get("IP") else [])
+    mapped = [_mapping(each) for each in runtime.get("portMappings") or []]
+    wanted = attaching.Wanted(
+        _key(), namespace=os.environ["CNI_NETNS"], name=args.get("K8S_POD_NAME", ""),
+        addresses=[each.partition("/")[0] for each in ips], mac=runtime.get("mac") or args.get("MAC") or None,
+        aliases=(runtime.get("aliases") or {}).get(network.name, []), interface=os.environ["CNI_IFNAME"],
+        ports=[each for each in mapped if each["hostPort"]],
+    )  # fmt: skip
+    made = attaching.attach(network, wanted)
+    _say(_result(network, made, conf["cniVersion"]))
+
+
+def _mapping(each: dict[str, Any]) -> dict[str, Any]:
+    host = each.get("hostIP") or ""
+    return {
+        "hostIP": "" if host in ports.ANY else host, "hostPort": int(each.get("hostPort") or 0),
+        "containerPort": int(each["containerPort"]), "protocol": str(each.get("protocol") or "tcp").lower(),
+    }  # fmt: skip
+
+
+def _result(network: Network, made: dict[str, Any], version: str) -> dict[str, Any]:
+    """What was made ("Success"); before 1.0 an address says its version."""
+    sandbox = {"name": made["interface"], "mac": made["mac"], "sandbox": made["namespace"]}
+    links = [{"name": network.bridge}, {"name": made["host"]}, sandbox] if made["host"] else [sandbox]
+    ips = []
+    for each, pool in zip(made["addresses"], network.pools, strict=True):
+        one = {"address": each, "gateway": pool.gateway_text, "interface": len(links) - 1}
+        ips.append(one if version[0] == "1" else {"version": str(pool.version), **one})
+    routes: list[dict[str, str]] = list(network.routes)
+    if attaching.has_default(network):
+        anywhere = {4: "0.0.0.0/0", 6: "::/0"}
+        routes += [{"dst": anywhere[pool.version], "gw": pool.gateway_text} for pool in network.pools]
+    servers = [pool.gateway_text for pool in network.pools] if network.resolves else network.servers
+    return {
+        "cniVersion": version, "interfaces": links, "ips": ips, "routes": routes,
+        "dns": {"nameservers": servers} if servers else {},
+    }  # fmt: skip
+
+
+def _del(network: Network, conf: dict[str, Any]) -> None:
+    detach.clear(network.name, _key())
+
+
+def _check(network: Network, conf: dict[str, Any]) -> None:
+    known = record.read(network.name, _key())
+    if known is None:
+        raise _Refusal(FAILED, "container is not attached to the network", network.name)
+    fd = namespace.open_path(os.environ["CNI_NETNS"])
+    try:
+        with bridge.inside(fd) as there:
+            link = there.link(known["interface"])
+            if link is None or not link.up:
+                raise _Refusal(FAILED, "interface is missing or down", known["interface"])
+            have = {one.attributes.get(2) or one.attributes.get(1) for one in there.addresses(link.index)}
+    finally:
+        os.close(fd)
+    from oci_tools.net import address
+
+    for each in known["addresses"]:
+        if address.packed(each.partition("/")[0]) not in have:
+            raise _Refusal(FAILED, "address is missing", each)
+    if network.driver == "bridge" and not nft.has_chain(f"to-{network.bridge}"):
+        raise _Refusal(FAILED, "the firewall lacks the network's rules", network.name)
+
+
+def _gc(network: Network, conf: dict[str, Any]) -> None:
+    """Clear what no valid attachment is."""
+    valid = set()
+    for each in conf.get("cni.dev/valid-attachments") or []:
+        interface = each.get("ifname")
+        valid.add(each["containerID"] if interface == "eth0" else f"{each['containerID']}.{interface}")
+    for container in record.containers(network.name):
+        if container not in valid:
+            detach.clear(network.name, container)
+
+
+def _status(network: Network, conf: dict[str, Any]) -> None:
+    if not nft.is_there():
+        raise _Refusal(UNAVAILABLE, 'exec: "nft": executable file not found in $PATH')
+    nft.has_chain("admin")  # raises what the kernel says against it
+
+
+def _say(answer: dict[str, Any]) -> None:
+    sys.stdout.buffer.write(document.dumps(answer) + b"\n")

@@ -1,0 +1,136 @@
+"""oci-net attach, detach, publish: containers on networks."""
+
+from __future__ import annotations
+
+import os
+import sys
+from binascii import crc32
+
+from oci_tools import cli, document
+from oci_tools.errors import Error
+from oci_tools.net import attach as attaching
+from oci_tools.net import detach as detaching
+from oci_tools.net import place, ports, publishing, record, store
+from oci_tools.rows import say
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    pass
+
+_MOST = 1 << 22
+
+
+class _Target:
+    """What the second operand means: an id of its own, where its namespace is, what it is called."""
+
+    def __init__(self, container: str, namespace: str, name: str) -> None:
+        self.id = container
+        self.namespace = namespace
+        self.name = name
+
+
+def attach(args: cli.Args) -> None:
+    wanted_ports = [mapping for word in args.publish for mapping in ports.parse(word)]
+    target = _target(args.container_netns)
+    if not target.namespace:
+        raise Error("container is not running", target.name or target.id)
+    wanted = attaching.Wanted(
+        target.id, namespace=target.namespace, name=args.name or target.name, addresses=[*args.ip, *args.ip6],
+        mac=args.mac, aliases=args.alias, interface=args.ifname, ports=wanted_ports, priority=args.priority,
+    )  # fmt: skip
+    with place.Change():
+        made = attaching.attach(store.load(store.find(args.network)), wanted)
+    if args.json:
+        say(document.dumps(made).decode())
+    elif args.container_netns not in (None, "-"):  # a hook's output is nobody's
+        say("\t".join([made["interface"], *made["addresses"]]))
+
+
+def detach(args: cli.Args) -> None:
+    target = _target(args.container_netns, dead=True)
+    with place.Change():
+        network = store.find(args.network)
+        if args.force and record.read(network, target.id) is None:
+            return
+        detaching.detach(network, target.id)
+
+
+def publish(args: cli.Args) -> None:
+    wanted = [mapping for word in args.port for mapping in ports.parse(word)]
+    with place.Change():
+        for mapping in publishing.add(_known(args.container), wanted):
+            say(ports.shown(mapping))
+
+
+def withdraw(args: cli.Args) -> None:
+    wanted = [mapping for word in args.port for mapping in ports.parse(word)]
+    with place.Change():
+        publishing.remove(_known(args.container), wanted)
+
+
+def _known(word: str) -> str:
+    return _target(word, dead=True).id
+
+
+def _target(word: str | None, dead: bool = False) -> _Target:
+    """A container by state on stdin, a namespace by its path, or a container by ID, prefix or NAME."""
+    if word in (None, "-"):
+        return _from_state(dead)
+    assert word is not None
+    if "/" in word:
+        path = os.path.abspath(word)
+        name = os.path.basename(path)
+        return _Target(f"{_plain(name)}-{crc32(os.fsencode(path)):08x}", path, _plain(name))
+    return _of_container(word, dead)
+
+
+def _plain(name: str) -> str:
+    kept = "".join(c if record.is_id(f"x{c}") else "-" for c in name)[:40]
+    return kept.lstrip(".") or "netns"
+
+
+def _from_state(dead: bool) -> _Target:
+    """The state of a container, as hooks get it (runtime-spec, "State")."""
+    state = document.loads(sys.stdin.buffer.read(_MOST), "the container's state")
+    if not isinstance(state, dict) or not isinstance(state.get("id"), str):
+        raise document.wrong("the container's state", ".id", "missing")
+    if not record.is_id(state["id"]):
+        raise Error("cannot use container id", state["id"])
+    pid = state.get("pid")
+    alive = isinstance(pid, int) and pid > 0
+    if not alive and not dead:
+        raise document.wrong("the container's state", ".pid", "missing")
+    return _Target(state["id"], f"/proc/{pid}/ns/net" if alive else "", _name(state["id"]))
+
+
+def _of_container(word: str, dead: bool) -> _Target:
+    from oci_tools import fs
+    from oci_tools.container import ending, names
+
+    runtime = f"{fs.run()}/runtime"
+    found = names.find(word, runtime)
+    if found is None:
+        if dead and record.is_id(word) and record.of_container(word):
+            return _Target(word, "", "")
+        raise Error("no such container", word)
+    if os.path.exists(place.namespace(found)):
+        return _Target(found, place.namespace(found), _name(found))
+    pidfd = ending.payload(runtime, found)
+    if pidfd < 0:
+        return _Target(found, "", _name(found))
+    os.close(pidfd)
+    from oci_tools.runtime import state
+
+    return _Target(found, f"/proc/{state.load(runtime, found)['pid']}/ns/net", _name(found))
+
+
+def _name(container: str) -> str:
+    """What people call a container."""
+    from oci_tools.container import names
+
+    try:
+        return str(names.policy(container).get("name") or "")
+    except Error:
+        return ""
+
+

@@ -1,0 +1,304 @@
+"""A network as a document: a CNI network configuration list, and how people's options make one.
+
+CNI specification 1.0, "Section 1: Network configuration format".  The networks that we make have one plugin, ours,
+whose words are those of the reference plugins `bridge` and `macvlan` where they have one; plugins of others may
+follow it or stand in its place.  oci-net-conflist(5) describes the members.  Pure: nothing here asks the world.
+"""
+
+from __future__ import annotations
+
+from oci_tools import document as documents
+from oci_tools.errors import Error, Usage
+from oci_tools.net import address
+from oci_tools.net.address import Subnet
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+PLUGIN, KEY = "oci-net", "io.oci-tools"
+DRIVERS = ("bridge", "macvlan", "ipvlan", "none")
+DEFAULT = "bridge"
+RESERVED = ("none", "host", "container", "default", "private", "pasta", "slirp4netns", "ns")
+_NAME = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-")
+# The members of our plugin that are not lists or objects, and their types.
+_PLAIN = {
+    "driver": str, "bridge": str, "master": str, "mode": str, "hostIP": str, "mtu": int, "metric": int, "vlan": int,
+    "internal": bool, "isolate": bool, "ipMasq": bool, "icc": bool, "defaultRoute": bool, "resolver": bool,
+}  # fmt: skip
+_WORDS = {str: "a string", int: "an integer", bool: "true or false", list: "an array", dict: "an object"}
+# Docker's options of a bridge, and podman's, by the member that they are.
+OPTIONS = {
+    "com.docker.network.bridge.name": "bridge",
+    "com.docker.network.bridge.enable_icc": "icc",
+    "com.docker.network.bridge.enable_ip_masquerade": "ipMasq",
+    "com.docker.network.bridge.host_binding_ipv4": "hostIP",
+    "com.docker.network.driver.mtu": "mtu",
+    "mtu": "mtu", "isolate": "isolate", "metric": "metric", "vlan": "vlan", "parent": "master", "mode": "mode",
+    "macvlan_mode": "mode", "ipvlan_mode": "mode", "bridge_name": "bridge",
+}  # fmt: skip
+_NEGATED = {"no_default_route": "defaultRoute"}
+_MODES = {"macvlan": ("bridge", "private", "vepa", "passthru"), "ipvlan": ("l2", "l3", "l3s")}
+_BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
+
+
+def is_name(text: str) -> bool:
+    """Whether a network may be called so (CNI: ^[a-zA-Z0-9][a-zA-Z0-9_.-]*$)."""
+    return 0 < len(text) <= 128 and _NAME.issuperset(text) and text[0] not in "_.-"
+
+
+def check_name(text: str) -> None:
+    """Refuse what no network can be called."""
+    if not is_name(text):
+        raise Usage("invalid network name", text, hint="letters, digits, '_', '.' and '-'")
+
+
+def is_interface(text: str) -> bool:
+    """Whether a link may be called so: dev_valid_name() of the kernel."""
+    fits = 0 < len(text.encode("utf-8", "surrogateescape")) <= 15 and text not in (".", "..")
+    return fits and text.isprintable() and not set(text) & set("/: ")
+
+
+def check_interface(text: str, what: str = "invalid interface name") -> str:
+    if not is_interface(text):
+        raise Usage(what, text, hint="at most 15 bytes, without '/', ':' and spaces")
+    return text
+
+
+class Network:
+    """What is read out of a document; the document itself is `document`, as it was found."""
+
+    def __init__(self, document: dict[str, Any], subject: str) -> None:
+        check(document, subject)
+        self.document = document
+        self.name: str = document["name"]
+        self.plugins: list[dict[str, Any]] = document["plugins"]
+        self.plugin = self.plugins[0]
+        self.ours = self.plugin["type"] == PLUGIN
+        self.driver: str = self.plugin.get("driver", "bridge") if self.ours else self.plugin["type"]
+        own = document.get(KEY, {})
+        self.id: str = own.get("id", "")
+        self.labels: dict[str, str] = own.get("labels", {})
+        self.options: dict[str, str] = own.get("options", {})
+        self.created: int = own.get("created", 0)
+        self.bridge: str = self.plugin.get("bridge", "")
+        self.internal: bool = self.plugin.get("internal", False)
+        self.pools = [Pool(one) for ranges in self.plugin.get("ipam", {}).get("ranges", ()) for one in ranges[:1]]
+
+    def get(self, name: str, default: Any) -> Any:
+        """A member of our plugin."""
+        return self.plugin.get(name, default)
+
+    @property
+    def servers(self) -> list[str]:
+        """The name servers that its resolver asks in place of the host's."""
+        found: list[str] = self.plugin.get("dns", {}).get("nameservers", [])
+        return found
+
+    @property
+    def resolves(self) -> bool:
+        """Whether the network has a resolver of names."""
+        return self.driver == "bridge" and self.ours and bool(self.get("resolver", True)) and bool(self.pools)
+
+    @property
+    def routes(self) -> list[dict[str, str]]:
+        found: list[dict[str, str]] = self.plugin.get("ipam", {}).get("routes", [])
+        return found
+
+
+class Pool:
+    """Where a network takes addresses from: a subnet, its gateway, the first and the last that are given away."""
+
+    def __init__(self, one: dict[str, Any]) -> None:
+        self.subnet = Subnet.parse(one["subnet"])
+        self.version = self.subnet.version
+        first, last = self.subnet.hosts
+        self.gateway = address.number(one["gateway"])[1] if "gateway" in one else first
+        self.first = address.number(one["rangeStart"])[1] if "rangeStart" in one else first
+        self.last = address.number(one["rangeEnd"])[1] if "rangeEnd" in one else last
+
+    @property
+    def gateway_text(self) -> str:
+        return address.text(self.version, self.gateway)
+
+
+# -- from people's words ---------------------------------------------------------------
+
+
+def new(
+    name: str, driver: str, pools: list[dict[str, Any]], members: dict[str, Any], own: dict[str, Any]
+) -> dict[str, Any]:
+    """A document; `pools` are ranges of the host-local plugin, `members` those of ours, `own` what no plugin reads."""
+    check_name(name)
+    plugin: dict[str, Any] = {"type": PLUGIN, "driver": driver, **members}
+    if pools:
+        plugin["ipam"] = {"type": "host-local", "ranges": [[pool] for pool in pools], **plugin.pop("ipam", {})}
+    plugin["capabilities"] = {"portMappings": True, "ips": True, "mac": True, "aliases": True}
+    return {"cniVersion": "1.0.0", "name": name, "plugins": [plugin], KEY: own}
+
+
+def pools(subnets: list[str], gateways: list[str], ranges: list[str]) -> list[dict[str, Any]]:
+    """Ranges out of --subnet, --gateway and --ip-range: each gateway and range belongs to the subnet it lies in."""
+    found = [Subnet.parse(word) for word in subnets]
+    for at, one in enumerate(found):
+        if one.size < 4:
+            raise Usage("invalid subnet", one, "it has no room for a gateway and a container")
+        for other in found[:at]:
+            if one.overlaps(other):
+                raise Usage("subnets overlap", one, f"with {other}")
+    made: list[dict[str, Any]] = [{"subnet": str(one)} for one in found]
+    for word in gateways:
+        version, value = address.number(word)
+        at = next((at for at, one in enumerate(found) if one.has(version, value)), -1)
+        if at < 0:
+            raise Usage("gateway is in no subnet", word, hint="--subnet names it")
+        if "gateway" in made[at]:
+            raise Usage("two gateways in one subnet", word)
+        if not found[at].hosts[0] <= value <= found[at].hosts[1]:
+            raise Usage("invalid gateway", word, "not an address that a host can have")
+        made[at]["gateway"] = address.text(version, value)
+    for word in ranges:
+        _place_range(word, found, made)
+    for pool, subnet in zip(made, found, strict=True):
+        pool.setdefault("gateway", address.text(subnet.version, subnet.hosts[0]))
+    return made
+
+
+def _place_range(word: str, found: list[Subnet], made: list[dict[str, Any]]) -> None:
+    start, dash, end = word.partition("-")
+    if dash:
+        (version, first), (other, last) = address.number(start), address.number(end)
+        if version != other or last < first:
+            raise Usage("invalid range", word)
+    else:
+        within = Subnet.parse(word)
+        version, first, last = within.version, within.first, within.last
+    at = next((at for at, one in enumerate(found) if one.has(version, first) and one.has(version, last)), -1)
+    if at < 0:
+        raise Usage("range is in no subnet", word, hint="--subnet names it")
+    made[at]["rangeStart"] = address.text(version, max(first, found[at].hosts[0]))
+    made[at]["rangeEnd"] = address.text(version, min(last, found[at].hosts[1]))
+
+
+def option(members: dict[str, Any], name: str, value: str) -> None:
+    """What --opt NAME=VALUE means; one that we do not know is kept as it is for those who do."""
+    if name in _NEGATED:
+        members[_NEGATED[name]] = not _boolean(name, value)
+    elif name in OPTIONS:
+        member = OPTIONS[name]
+        kind = _PLAIN[member]
+        if kind is bool:
+            members[member] = _boolean(name, "true" if value == "strict" else value)
+        elif kind is int:
+            if not (value.isascii() and value.isdigit()):
+                raise Usage(f"invalid value for option {name}", value, hint="a number")
+            members[member] = int(value)
+        else:
+            members[member] = value
+
+
+def _boolean(name: str, value: str) -> bool:
+    if value not in _BOOLEANS:
+        raise Usage(f"invalid value for option {name}", value, hint="true or false")
+    return _BOOLEANS[value]
+
+
+# -- a document that anybody may have written ---------------------------------------------
+
+
+def check(document: Any, subject: str) -> None:
+    """Refuse what is no conflist, or what our plugin cannot use, with the path in it."""
+
+    def wrong(path: str, what: str, value: Any = None) -> Error:
+        return documents.wrong(subject, path, what if value is None else f"{what}, got {documents.shown(value)}")
+
+    def member(of: dict[str, Any], path: str, name: str, kind: type, needed: bool = False) -> Any:
+        if name not in of:
+            if needed:
+                raise wrong(path + documents.step(name), "missing")
+            return kind()
+        if type(of[name]) is not kind:
+            raise wrong(path + documents.step(name), f"expected {_WORDS[kind]}", of[name])
+        return of[name]
+
+    if type(document) is not dict:
+        raise wrong("", "expected an object", document)
+    if not is_name(member(document, "", "name", str, True)):
+        raise wrong(".name", "expected a network's name", document["name"])
+    plugins = member(document, "", "plugins", list, True)
+    if not plugins:
+        raise wrong(".plugins", "expected at least 1 item", plugins)
+    for at, plugin in enumerate(plugins):
+        path = f".plugins[{at}]"
+        if type(plugin) is not dict:
+            raise wrong(path, "expected an object", plugin)
+        if not is_name(member(plugin, path, "type", str, True)):
+            raise wrong(f"{path}.type", "expected a plugin's name", plugin["type"])
+    own = member(document, "", KEY, dict)
+    for name in ("labels", "options"):
+        for key, value in member(own, documents.step(KEY), name, dict).items():
+            if type(value) is not str:
+                raise wrong(documents.step(KEY) + f".{name}" + documents.step(key), "expected a string", value)
+    if plugins[0]["type"] == PLUGIN:
+        _check_ours(plugins[0], wrong, member)
+
+
+def _check_ours(plugin: dict[str, Any], wrong: Any, member: Any) -> None:
+    path = ".plugins[0]"
+    for name, kind in _PLAIN.items():
+        member(plugin, path, name, kind)
+    driver = plugin.get("driver", "bridge")
+    if driver not in DRIVERS:
+        raise wrong(f"{path}.driver", f"expected one of {', '.join(DRIVERS)}", driver)
+    if driver == "bridge":
+        member(plugin, path, "bridge", str, True)
+    for name in ("bridge", "master"):
+        if name in plugin and not is_interface(plugin[name]):
+            raise wrong(f"{path}.{name}", "expected an interface's name of at most 15 bytes", plugin[name])
+    if "mode" in plugin and plugin["mode"] not in _MODES.get(driver, (plugin["mode"],)):
+        raise wrong(f"{path}.mode", f"expected one of {', '.join(_MODES[driver])}", plugin["mode"])
+    if plugin.get("mtu", 1500) and not 68 <= plugin.get("mtu", 1500) <= 65535:
+        raise wrong(f"{path}.mtu", "expected 68 to 65535", plugin["mtu"])
+    if "hostIP" in plugin:
+        _address(plugin["hostIP"], f"{path}.hostIP", wrong)
+    servers = member(member(plugin, path, "dns", dict), f"{path}.dns", "nameservers", list)
+    for at, server in enumerate(servers):
+        _address(server, f"{path}.dns.nameservers[{at}]", wrong)
+    ipam = member(plugin, path, "ipam", dict)
+    for at, route in enumerate(member(ipam, f"{path}.ipam", "routes", list)):
+        _check_route(route, f"{path}.ipam.routes[{at}]", wrong, member)
+    for at, ranges in enumerate(member(ipam, f"{path}.ipam", "ranges", list)):
+        here = f"{path}.ipam.ranges[{at}]"
+        if type(ranges) is not list or not ranges or type(ranges[0]) is not dict:
+            raise wrong(here, "expected an array of ranges", ranges)
+        _check_range(ranges[0], f"{here}[0]", wrong, member)
+
+
+def _check_route(route: Any, path: str, wrong: Any, member: Any) -> None:
+    if type(route) is not dict:
+        raise wrong(path, "expected an object", route)
+    try:
+        Subnet.parse(member(route, path, "dst", str, True))
+    except Usage:
+        raise wrong(f"{path}.dst", "expected a subnet", route["dst"]) from None
+    if "gw" in route:
+        _address(route["gw"], f"{path}.gw", wrong)
+
+
+def _check_range(one: dict[str, Any], path: str, wrong: Any, member: Any) -> None:
+    try:
+        subnet = Subnet.parse(member(one, path, "subnet", str, True))
+    except Usage:
+        raise wrong(f"{path}.subnet", "expected a subnet", one["subnet"]) from None
+    for name in ("gateway", "rangeStart", "rangeEnd"):
+        if name in one:
+            _address(one[name], f"{path}.{name}", wrong)
+            if not subnet.has(*address.number(one[name])):
+                raise wrong(f"{path}.{name}", f"expected an address in {subnet}", one[name])
+
+
+def _address(value: Any, path: str, wrong: Any) -> None:
+    try:
+        address.number(value if type(value) is str else "")
+    except Usage:
+        raise wrong(path, "expected an address", value) from None

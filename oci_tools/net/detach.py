@@ -1,0 +1,94 @@
+"""A container leaves a network, alive or dead; and what a killed command left behind is cleared.
+
+All of it may be repeated: what is gone already is fine.  Under a Change.
+"""
+
+from __future__ import annotations
+
+from oci_tools.errors import Error
+from oci_tools.net import bridge, firewall, hosts, lease, namespace, nft, place, ports, record, store
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+
+def detach(network: str, container: str) -> None:
+    """Take a container off a network; an Error if it is not on it."""
+    known = record.read(network, container)
+    if known is None:
+        raise Error("container is not attached to the network", container[:12], network)
+    clear(network, container)
+    others = record.of_container(container)
+    if record.is_alive(known):
+        _give_default(known, others)
+
+
+def clear(network: str, container: str) -> None:
+    """Leave nothing of an attachment, whatever there is of it."""
+    known = record.read(network, container)
+    if known is not None:
+        _close(known, [known])
+        _unplug(known)
+    _forget(network, container, known)
+
+
+def release(container: str) -> None:
+    """A container has ended: its namespace goes, and all that it had on networks.
+
+    Its links go with the namespace: to delete one makes the kernel wait 20 ms.
+    """
+    known = record.of_container(container)
+    for one in known:
+        if not one.get("host"):
+            _unplug(one)
+    namespace.unpin(container)
+    if known:
+        _close(known[0], known)
+    for one in known:
+        _forget(one["network"], container, one)
+
+
+def _forget(network: str, container: str, known: dict[str, Any] | None) -> None:
+    hosts.remove(network, container)
+    if known is None:
+        ports.give_back_all(network, container)
+    else:
+        ports.give_back(known["ports"], network, container)
+    lease.give_back(network, container, known["addresses"] if known else None)
+    record.remove(network, container)
+
+
+def _unplug(known: dict[str, Any]) -> None:
+    try:
+        if known.get("host"):
+            bridge.unplug(known)
+        else:
+            from oci_tools.net import foreign
+
+            foreign.unplug(known)
+    except OSError as error:
+        raise Error("cannot detach from network", known["network"], error) from None
+
+
+def _close(first: dict[str, Any], known: list[dict[str, Any]]) -> None:
+    """Take published ports out of the firewall, if they are in it."""
+    script = [line for one in known for line in firewall.gone(place.table(), one["ports"], one["addresses"])]
+    if script and first.get("host") and nft.has_chain("published"):
+        nft.apply("\n".join(script) + "\n")
+        nft.forget([port for one in known for port in one["ports"]])
+
+
+def _give_default(left: dict[str, Any], others: list[dict[str, Any]]) -> None:
+    """The default route goes to the best of the networks that a running container still has."""
+    fd = namespace.open_path(left["namespace"])
+    import os
+
+    try:
+        with bridge.inside(fd) as there:
+            candidates = [one for one in others if one["gateways"] and one.get("host")]
+            if candidates:
+                best = max(candidates, key=lambda one: (one["priority"], -int(one["attached"])))
+                bridge.route(there, best, [], bool(store.load(best["network"]).get("defaultRoute", True)))
+    finally:
+        os.close(fd)

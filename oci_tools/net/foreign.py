@@ -1,0 +1,79 @@
+"""Networks that are not a bridge of ours: links of macvlan and ipvlan, and plugins of others.
+
+What they answer is kept in the attachment's record, for the day when it ends.
+"""
+
+from __future__ import annotations
+
+import os
+
+from oci_tools.errors import Error
+from oci_tools.net import bridge, store
+from oci_tools.net import record as records
+from oci_tools.net.conflist import Network
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+
+def plug(network: Network, record: dict[str, Any], fd: int) -> None:
+    """Give a namespace its link; the record gets what came of it, and is written."""
+    if network.ours:
+        from oci_tools.net import links
+
+        links.plug(network, record, fd)
+        with bridge.inside(fd) as there:
+            bridge.configure(there, record)
+            others = [one for one in records.of_container(record["container"]) if one["network"] != network.name]
+            from oci_tools.net import attach
+
+            default = attach.has_default(network) and attach.first(network, record, others)
+            bridge.route(there, record, network.routes, default)
+        records.write(record)
+        return
+    from oci_tools.net import plugins
+
+    result = plugins.add(network, network.plugins, record, None)
+    _learn(record, result)
+    records.write(record)
+
+
+def _learn(record: dict[str, Any], result: dict[str, Any]) -> None:
+    """What a plugin's result says of the link that it made."""
+    record["result"] = result
+    ips = result.get("ips") or []
+    record["addresses"] = [each["address"] for each in ips if isinstance(each.get("address"), str)]
+    record["gateways"] = [each["gateway"] for each in ips if each.get("gateway")]
+    for each in result.get("interfaces") or []:
+        if each.get("sandbox") and each.get("name") == record["interface"]:
+            record["mac"] = each.get("mac") or record["mac"]
+
+
+def unplug(record: dict[str, Any]) -> None:
+    """Take it away again; links of ours end with the namespace."""
+    try:
+        network = store.load(record["network"])
+    except Error:
+        return  # its conflist has gone: nothing says how
+    if network.ours:
+        _delete(record)
+        return
+    from oci_tools.net import plugins
+
+    plugins.delete(network, network.plugins, record)
+
+
+def _delete(record: dict[str, Any]) -> None:
+    if not records.is_alive(record):
+        return
+    from oci_tools.net import namespace
+
+    fd = namespace.open_path(record["namespace"])
+    try:
+        with bridge.inside(fd) as there:
+            found = there.link(record["interface"])
+            if found is not None and found.kind in ("macvlan", "ipvlan"):
+                there.delete(found.index)
+    finally:
+        os.close(fd)

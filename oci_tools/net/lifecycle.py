@@ -1,0 +1,58 @@
+"""What is of a whole network in the kernel: taken away with it, put back when it was flushed.  Under a Change."""
+
+from __future__ import annotations
+
+import os
+
+from oci_tools import fs
+from oci_tools.errors import Error
+from oci_tools.linux.netlink import Rtnetlink
+from oci_tools.net import attach, bridge, firewall, forwarding, nft, place, record, store
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from oci_tools.net.conflist import Network
+
+
+def remove(name: str) -> None:
+    """Forget a network that nothing is attached to: its conflist first, so that a kill leaves no half of one."""
+    network: Network | None = None
+    try:
+        network = store.load(name)
+    except Error:
+        if not os.path.exists(store.path(name)):
+            raise
+    store.remove(name)
+    if network is not None and network.ours and network.driver == "bridge":
+        if nft.is_there() and nft.has_chain(f"to-{network.bridge}"):
+            nft.apply("\n".join(firewall.without(place.table(), network)) + "\n")
+        bridge.remove(network)
+    fs.remove_tree(place.on(name))
+
+
+def reload() -> None:
+    """The firewall as the networks and their attachments say, whatever is there now; one transaction.
+
+    Bridges that lost their addresses get them back, and resolvers that ended are started.
+    """
+    table = place.table()
+    script = [*attach.skeleton(), *firewall.emptied(table)]
+    live = [network for network in store.readable() if network.ours and network.driver == "bridge"]
+    for network in live:
+        attached = [one for one in record.of_network(network.name) if record.is_alive(one)]
+        with Rtnetlink() as kernel:
+            there = kernel.link(network.bridge) is not None
+            if attached:
+                bridge.ensure(kernel, network)
+        if attached or there:
+            script += firewall.network(table, network)
+        for one in attached:
+            script += firewall.ports(table, "add", one["ports"], one["addresses"])
+        if attached and network.resolves:
+            from oci_tools.net import resolver
+
+            resolver.ensure(network)
+    nft.apply("\n".join(script) + "\n")
+    for version, family in ((4, "ipv4"), (6, "ipv6")):
+        if family in forwarding.guarded() and not forwarding.is_on(version):
+            forwarding.turn_on(version)

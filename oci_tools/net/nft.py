@@ -1,0 +1,83 @@
+"""nft(8), one transaction a call; and whether the kernel already has what we would say."""
+
+from __future__ import annotations
+
+import os
+
+from oci_tools.errors import Error
+from oci_tools.linux.nfnetlink import Nfnetlink
+from oci_tools.net import place
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+PROGRAM = "nft"
+# Where it may be when PATH does not say so: sbin is not on a plain user's.
+_PATHS = ("/usr/sbin", "/sbin", "/usr/bin", "/usr/local/sbin")
+
+
+def apply(script: str) -> None:
+    """Give the kernel a script, all of it or nothing."""
+    code, said = _run([_program(), "-f", "-"], script)
+    if code:
+        raise Error("cannot change the firewall", place.table(), _reason(said, code))
+
+
+def has_chain(name: str) -> bool:
+    """Whether our table has this chain."""
+    try:
+        with Nfnetlink() as kernel:
+            return kernel.has_chain(place.table(), name)
+    except OSError as error:
+        raise Error("cannot read the firewall", place.table(), error) from None
+
+
+def is_there() -> bool:
+    """Whether the host has the program."""
+    return any(os.access(f"{each}/{PROGRAM}", os.X_OK) for each in _places())
+
+
+def _places() -> list[str]:
+    return [*(each for each in os.environ.get("PATH", "").split(":") if each.startswith("/")), *_PATHS]
+
+
+def _program() -> str:
+    for each in _places():
+        if os.access(f"{each}/{PROGRAM}", os.X_OK):
+            return f"{each}/{PROGRAM}"
+    raise Error(f'cannot change the firewall: exec: "{PROGRAM}": executable file not found in $PATH', hint="nftables")
+
+
+def _run(words: list[str], script: str) -> tuple[int, str]:
+    """A program's exit code and what it said, with a script on its standard input."""
+    ours = os.memfd_create("oci-net-nft", os.MFD_CLOEXEC)
+    said = os.memfd_create("oci-net-nft-said", os.MFD_CLOEXEC)
+    try:
+        view = memoryview(script.encode())
+        while view:
+            view = view[os.write(ours, view) :]
+        os.lseek(ours, 0, os.SEEK_SET)
+        actions = [(os.POSIX_SPAWN_DUP2, ours, 0), (os.POSIX_SPAWN_DUP2, said, 1), (os.POSIX_SPAWN_DUP2, said, 2)]
+        pid = os.posix_spawn(words[0], words, {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}, file_actions=actions)
+        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        return code, os.pread(said, 1 << 16, 0).decode("utf-8", "replace")
+    finally:
+        os.close(ours)
+        os.close(said)
+
+
+def _reason(said: str, code: int) -> str:
+    lines = [line for line in said.splitlines() if "Error:" in line]
+    return lines[0].partition("Error:")[2].strip().lower() if lines else said.strip() or f"nft ended with code {code}"
+
+
+def forget(mappings: list[dict[str, Any]]) -> None:
+    """Let flows of UDP find their way anew: tracked ones go where the port led before."""
+    udp = {int(mapping["hostPort"]) for mapping in mappings if mapping["protocol"] == "udp"}
+    if udp:
+        try:
+            with Nfnetlink() as kernel:
+                kernel.forget_udp(udp)
+        except OSError:
+            pass  # a kernel without ctnetlink: they end by themselves in half a minute

@@ -1,0 +1,131 @@
+"""Real CNI plugins, run from our conflists (CNI specification 1.0, "Section 2: Execution Protocol").
+
+A plugin is a program in $CNI_PATH (else where distributions have them) that reads its configuration on stdin, the
+question in its environment, and answers on stdout.  The lists are executed as libcni does: ADD in order with the result
+handed on, DEL backwards with the last result.
+"""
+
+from __future__ import annotations
+
+import os
+
+from oci_tools import document
+from oci_tools.errors import Error
+from oci_tools.net import place
+from oci_tools.net.conflist import PLUGIN, Network
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+PATH = "/opt/cni/bin:/usr/lib/cni:/usr/libexec/cni"
+TIMEOUT = 60.0
+
+
+def add(
+    network: Network, plugins: list[dict[str, Any]], record: dict[str, Any], result: dict[str, Any] | None
+) -> dict[str, Any]:
+    """Run plugins for a container; the last result.  If one fails, those before it have undone theirs."""
+    for at, plugin in enumerate(plugins):
+        try:
+            result = _ask("ADD", network, plugin, record, result) or result
+        except Error:
+            for done in reversed(plugins[: at + 1]):
+                try:
+                    _ask("DEL", network, done, record, result)
+                except Error:
+                    continue  # the first failure is what matters
+            raise
+    return result or {"cniVersion": network.document["cniVersion"]}
+
+
+def delete(network: Network, plugins: list[dict[str, Any]], record: dict[str, Any]) -> None:
+    """Undo what they did, whatever of it is left."""
+    failed: Error | None = None
+    for plugin in reversed(plugins):
+        try:
+            _ask("DEL", network, plugin, record, record.get("result"))
+        except Error as error:
+            failed = failed or error
+    if failed:
+        raise failed
+
+
+def check(network: Network, record: dict[str, Any]) -> None:
+    """Ask each whether all is as it made it."""
+    for plugin in network.plugins:
+        _ask("CHECK", network, plugin, record, record.get("result"))
+
+
+def _ask(
+    command: str, network: Network, plugin: dict[str, Any], record: dict[str, Any], result: dict[str, Any] | None
+) -> dict[str, Any] | None:
+    import subprocess
+
+    name = plugin["type"]
+    given = document.dumps(_configuration(network, plugin, record, result))
+    try:
+        done = subprocess.run(
+            [_program(name)], input=given, capture_output=True, timeout=TIMEOUT,
+            env={
+                **os.environ, "CNI_COMMAND": command, "CNI_CONTAINERID": record["container"], "CNI_PATH": _path(),
+                "CNI_NETNS": record["namespace"] if command != "DEL" or os.path.exists(record["namespace"]) else "",
+                "CNI_IFNAME": record["interface"], "CNI_ARGS": "IgnoreUnknown=1",
+            },
+        )  # fmt: skip
+    except (OSError, subprocess.TimeoutExpired) as error:
+        why = "it did not answer" if isinstance(error, subprocess.TimeoutExpired) else error
+        raise Error("cannot run plugin", name, why) from None
+    if done.returncode:
+        raise Error(f"plugin {name} of network", network.name, _reason(done.stdout, done.stderr))
+    if not done.stdout.strip():
+        return None
+    answer = document.loads(done.stdout, f"the result of plugin {name}")
+    if not isinstance(answer, dict):
+        raise Error("cannot read the result of plugin", name, "it is no object")
+    return answer
+
+
+def _configuration(
+    network: Network, plugin: dict[str, Any], record: dict[str, Any], result: dict[str, Any] | None
+) -> dict[str, Any]:
+    """What a plugin reads: its part of the list, with the list's name and version, and what it can do at run time."""
+    made = {"cniVersion": network.document.get("cniVersion", "1.0.0"), "name": network.name, **plugin}
+    ipam = made.get("ipam")
+    if isinstance(ipam, dict) and ipam.get("type") == "host-local":  # leases that end with the boot, as ours do
+        made["ipam"] = {"dataDir": f"{place.on(network.name)}/cni", **ipam}
+    ports = [{**port, "hostIP": port["hostIP"] or "0.0.0.0"} for port in record["ports"]]
+    known: dict[str, Any] = {
+        "portMappings": ports, "aliases": {network.name: record["aliases"]}, "mac": record["mac"],
+        "ips": record.get("asked") or None, **record.get("runtime", {}),
+    }  # fmt: skip
+    able = plugin.get("capabilities") or {}
+    made["runtimeConfig"] = {name: value for name, value in known.items() if able.get(name) and value}
+    made.pop("capabilities", None)
+    if result is not None:
+        made["prevResult"] = result
+    return {name: value for name, value in made.items() if name != "runtimeConfig" or value}
+
+
+def _path() -> str:
+    return os.environ.get("CNI_PATH") or PATH
+
+
+def _program(name: str) -> str:
+    for directory in _path().split(":"):
+        if directory.startswith("/") and os.access(f"{directory}/{name}", os.X_OK):
+            return f"{directory}/{name}"
+    if name == PLUGIN:
+        raise Error("plugin stands in the wrong place", name, "it is the first of its list")
+    raise Error("no such plugin", name, f"not in {_path()}", "containernetworking-plugins")
+
+
+def _reason(said: bytes, also: bytes) -> str:
+    """What a plugin says went wrong (CNI, "Error")."""
+    try:
+        told = document.loads(said, "its answer")
+        text = ": ".join(str(told[name]) for name in ("msg", "details") if told.get(name))
+        return text or f"code {told.get('code')}"
+    except (Error, KeyError, TypeError, AttributeError):
+        lines = also.decode("utf-8", "replace").strip().splitlines() or ["it gave no reason"]
+        return lines[-1]

@@ -1,0 +1,57 @@
+"""Ports of a running container, published and withdrawn while it runs.  Under a Change."""
+
+from __future__ import annotations
+
+from oci_tools.errors import Error
+from oci_tools.net import firewall, nft, place, ports, record, store
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+
+def add(container: str, wanted: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Publish ports on the network that a container reaches the world by; what was taken."""
+    known = _attachment(container)
+    made = ports.take(wanted, known["network"], container)  # what no record says is taken by nobody: a kill frees it
+    try:
+        record.write({**known, "ports": [*known["ports"], *made]})
+        nft.apply("\n".join(firewall.ports(place.table(), "add", made, known["addresses"])) + "\n")
+    except BaseException:
+        record.write(known)
+        ports.give_back(made, known["network"], container)
+        raise
+    nft.forget(made)
+    return made
+
+
+def remove(container: str, wanted: list[dict[str, Any]]) -> None:
+    """Withdraw ports; an Error if one is not published."""
+    known = record.of_container(container)
+    for one in wanted:
+        found = next((each for each in known if any(_is(port, one) for port in each["ports"])), None)
+        if found is None:
+            raise Error("port is not published", ports.shown(one))
+        gone = [port for port in found["ports"] if _is(port, one)]
+        nft.apply("\n".join(firewall.gone(place.table(), gone, found["addresses"])) + "\n")
+        found["ports"] = [port for port in found["ports"] if port not in gone]
+        record.write(found)
+        ports.give_back(gone, found["network"], container)
+        nft.forget(gone)
+
+
+def _is(port: dict[str, Any], wanted: dict[str, Any]) -> bool:
+    """Whether a port is meant; a host's port that was not said is any."""
+    if wanted["hostPort"] and not wanted["hostPort"] <= port["hostPort"] <= wanted.get("hostLast", wanted["hostPort"]):
+        return False
+    same = ("containerPort", "protocol") if not wanted["hostIP"] else ("containerPort", "protocol", "hostIP")
+    return all(port[name] == wanted[name] for name in same)
+
+
+def _attachment(container: str) -> dict[str, Any]:
+    """The attachment that ports are published on: that with the default route, of a bridge."""
+    known = [one for one in record.of_container(container) if record.is_alive(one) and one.get("host")]
+    open_ones = [one for one in known if not store.load(one["network"]).internal]
+    if not open_ones:
+        raise Error("cannot publish ports", container[:12], "the container is on no network that is open to the world")
+    return max(open_ones, key=lambda one: (one["priority"], -int(one["attached"])))
