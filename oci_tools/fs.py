@@ -6,6 +6,7 @@ user's `$XDG_DATA_HOME/oci` and `$XDG_RUNTIME_DIR/oci`; `OCI_ROOT` and `OCI_RUN`
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import stat
@@ -145,6 +146,21 @@ class Lock:
                     raise Busy("cannot lock", self.path, "another process holds it") from None
                 time.sleep(min(pause, left))
                 pause = min(pause * 1.5, 0.1)
+
+
+def pieces(fd: int, size: int) -> list[tuple[int, int]]:
+    """(start, end) of each piece of data in a file: lseek(2), SEEK_DATA."""
+    found, at = [], 0
+    while at < size:
+        try:
+            start = os.lseek(fd, at, os.SEEK_DATA)
+            at = os.lseek(fd, start, os.SEEK_HOLE)
+        except OSError as error:
+            if error.errno == errno.ENXIO:
+                break
+            return [(0, size)]  # the file system does not know
+        found.append((start, min(at, size)))
+    return found
 
 
 # -- trees ---------------------------------------------------------------------------

@@ -99,6 +99,7 @@ class Reader:
         self._padding = 0
         self.total = 0  # plain bytes that have come
         self.count = 0  # entries
+        self.marked = False  # whether its end was marked, by blocks of zeros
 
     def __iter__(self) -> Iterator[Entry]:
         long_name = long_link = None
@@ -191,6 +192,7 @@ class Reader:
         if not fields[6].strip(b"\0 ") and self._buffer[start : self._at] == ZEROS:
             if self._have(BLOCK) and self._buffer[self._at : self._at + BLOCK] != ZEROS:
                 self.bad("an entry follows a block of zeros")
+            self.marked = True
             return None
         self._check_sum(self._buffer[start : self._at], fields[6])
         return fields

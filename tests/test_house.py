@@ -191,9 +191,9 @@ BUILDING = f"{LAYERS} enum functools re"
 STARTS: dict[tuple[str, ...], tuple[str, int]] = {
     ("run", "state", "nope"): ("", 80),
     ("run", "list"): ("", 80),
-    ("run", "run", "-b", "./b", "c1"): ("", 90),
-    ("run", "./b", "true"): ("", 112),
-    ("run", "--network", "none", "./img", "true"): ("", 125),
+    ("run", "run", "-b", "./b", "c1"): ("", 91),
+    ("run", "./b", "true"): ("", 113),
+    ("run", "--network", "none", "./img", "true"): ("", 126),
     ("image", "ls", "./img"): ("", 65),
     ("image", "inspect", "./img"): (DOCUMENTS, 92),
     ("spec", "new", "./img"): (DOCUMENTS, 105),

@@ -51,8 +51,8 @@ def replace(root: str, name: str) -> None:
         remove(root, found, force=True)
 
 
-def remove(root: str, container: str, force: bool) -> None:
-    """Remove a container with all that it wrote."""
+def remove(root: str, container: str, force: bool, volumes: bool = False) -> None:
+    """Remove a container with all that it wrote; with `volumes` the unnamed ones that were made for it too."""
     runs = os.path.isdir(states.directory(root, container))
     if runs and not force:
         current = lifecycle.query(root, container)["status"]
@@ -66,7 +66,7 @@ def remove(root: str, container: str, force: bool) -> None:
         with place.Place.again(container, _GRACE) as held:
             if os.path.isdir(states.directory(root, container)):
                 raise Error("cannot remove container", container, "it was started meanwhile")
-            held.remove()
+            held.remove(volumes)
     except Busy:
         raise Busy("cannot remove container", container, "another process looks after it") from None
     except Error:

@@ -42,6 +42,7 @@ class Host:
     def __init__(self, rootfs: int | str | Read | None = None, states: str | None = None) -> None:
         self.rootfs = rootfs
         self.states = states or f"{fs.run()}/runtime"
+        self.volumes: list[str] = []  # where the image wants one
         self.environ: Mapping[str, str] = os.environ
         self.rootless = os.geteuid() != 0
 

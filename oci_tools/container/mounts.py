@@ -2,7 +2,7 @@
 
 A mount replaces the default one at the same place, one on /dev all that are below it, and
 shallow ones come before deep ones.  Binds are recursive and private unless told, and a
-read-only one is read-only all the way down.  What is not here: named volumes (room `volume`).
+read-only one is read-only all the way down.  What a volume is: volumes.py, and the room of that name.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from oci_tools.cli import Args
     from oci_tools.container.host import Host
+    from oci_tools.container.volumes import Want
 
     Mount = dict[str, Any]
 
@@ -30,11 +31,19 @@ TMPFS_FLAGS = frozenset(
 TMPFS_DATA = frozenset(("size", "mode", "uid", "gid", "nr_inodes", "nr_blocks", "mpol"))
 
 
-def apply(spec: dict[str, Any], args: Args, host: Host) -> list[str]:
-    """Put the mounts that `args` ask for in place; the directories that have to be made first are returned."""
-    missing: list[str] = []
-    wanted = [volume(word, host, missing) for word in args.volume]
-    wanted += [mount(word, host) for word in args.mount]
+class Asked:
+    """What must be made before a container: directories of the host, volumes."""
+
+    def __init__(self) -> None:
+        self.directories: list[str] = []
+        self.volumes: list[Want] = []
+
+
+def apply(spec: dict[str, Any], args: Args, host: Host) -> Asked:
+    """Put the mounts that `args` and the image ask for in place; what has to be made first is returned."""
+    asked = Asked()
+    wanted = [volume(word, host, asked) for word in args.volume]
+    wanted += [mount(word, host, asked) for word in args.mount]
     wanted += [tmpfs(word) for word in args.tmpfs]
     said = {each["destination"] for each in wanted}
     others = [each for word in args.volumes_from for each in volumes_from(word, host)]
@@ -43,12 +52,16 @@ def apply(spec: dict[str, Any], args: Args, host: Host) -> list[str]:
     for at, path in enumerate(places):
         if path in places[:at]:
             raise Usage("duplicate mount point", path)
+    for path in host.volumes:
+        if _destination(path, path) not in places:
+            wanted.append(_volume_mount(asked, None, _destination(path, path)))
+            places.append(wanted[-1]["destination"])
     place(spec, wanted)
     kinds = {option.lstrip("r") for each in wanted for option in each["options"] if option in PROPAGATION}
     for kind in ("shared", "slave"):  # the root must let through what a mount is to receive
         if kind in kinds:
             spec.setdefault("linux", {}).setdefault("rootfsPropagation", f"r{kind}")
-    return missing
+    return asked
 
 
 def place(spec: dict[str, Any], wanted: list[Mount]) -> None:
@@ -86,28 +99,46 @@ def bind(
     return {"destination": destination, "type": "bind", "source": source, "options": options}
 
 
-def volume(word: str, host: Host, missing: list[str]) -> Mount:
-    """-v SRC:DST[:OPTIONS]; a source that is not there is added to `missing`, to be made as a directory."""
+def volume(word: str, host: Host, asked: Asked) -> Mount:
+    """-v [SRC:]DST[:OPTIONS]: a path of the host, made as a directory if it is not there; or a volume."""
     parts = word.split(":")
     if len(parts) == 1:
-        raise Error("cannot use volume", word, "anonymous volumes are not supported yet", "HOST-DIR:DIR")
+        return _volume_mount(asked, None, _destination(word, word))
     if len(parts) > 3 or not parts[0]:
-        raise Usage("invalid volume", word, hint="HOST-DIR:DIR[:OPTIONS]")
-    source = parts[0]
-    if not source.startswith(("/", ".", "~")):
-        raise Error("cannot use volume", source, "named volumes are not supported yet", "HOST-DIR:DIR")
-    readonly, propagation = False, "rprivate"
+        raise Usage("invalid volume", word, hint="[HOST-DIR|NAME:]DIR[:OPTIONS]")
+    source, destination = parts[0], _destination(parts[1], word)
+    readonly, propagation, nocopy, idmap = False, "rprivate", False, []
     for option in parts[2].split(",") if len(parts) == 3 else ():
         if option in ("ro", "rw"):
             readonly = option == "ro"
         elif option in PROPAGATION:
             propagation = option
+        elif option in ("idmap", "ridmap"):
+            idmap = [option]
         elif option not in ("z", "Z", "nocopy", "cached", "delegated", "consistent"):
             raise Usage("invalid option", option, f"in volume '{word}'")
-    source = host.absolute(source)
-    if not host.exists(source):
-        missing.append(source)
-    return bind(source, _destination(parts[1], word), readonly, propagation)
+        nocopy = nocopy or option == "nocopy"
+    if source.startswith(("/", ".", "~")):
+        source = host.absolute(source)
+        if not host.exists(source):
+            asked.directories.append(source)
+        made = bind(source, destination, readonly, propagation)
+    else:
+        made = _volume_mount(asked, source, destination, readonly, propagation)
+        asked.volumes[-1].nocopy = nocopy
+    made["options"] += idmap
+    return made
+
+
+def _volume_mount(
+    asked: Asked, name: str | None, destination: str, readonly: bool = False, propagation: str = "rprivate"
+) -> Mount:
+    """The mount of a volume, whose source is said again when it was made."""
+    from oci_tools.container.volumes import Want
+
+    want = Want(name, destination)
+    asked.volumes.append(want)
+    return bind(want.place(), destination, readonly, propagation)
 
 
 def volumes_from(word: str, host: Host) -> list[Mount]:
@@ -139,18 +170,23 @@ _ALIASES = {
 _KEYS = {
     "bind": {"bind-propagation", "bind-nonrecursive", "bind-recursive", "source"},
     "tmpfs": {"tmpfs-size", "tmpfs-mode"},
+    "volume": {"source", "volume-nocopy", "volume-subpath", "volume-driver", "volume-opt", "volume-label"},
 }
+_REPEATED = ("volume-opt", "volume-label")
 
 
-def mount(word: str, host: Host) -> Mount:
-    """--mount type=bind|tmpfs,KEY=VALUE,..."""
+def mount(word: str, host: Host, asked: Asked) -> Mount:
+    """--mount type=volume|bind|tmpfs,KEY=VALUE,...; a field in double quotes may have commas."""
     said: dict[str, str] = {}
-    for field in word.split(","):
+    repeated: dict[str, dict[str, str]] = {key: {} for key in _REPEATED}
+    for field in _fields(word):
         key, equals, value = field.partition("=")
-        said[_ALIASES.get(key.lower(), key.lower())] = value if equals else "true"
+        key = _ALIASES.get(key.lower(), key.lower())
+        said[key] = value if equals else "true"
+        if key in repeated:
+            name, _, value = value.partition("=")
+            repeated[key][name] = value
     kind = said.pop("type", "volume")
-    if kind == "volume":
-        raise Error("cannot use mount", word, "volumes are not supported yet", "type=bind or type=tmpfs")
     if kind not in _KEYS:
         raise Usage("invalid mount type", kind)
     unknown = said.keys() - _KEYS[kind] - {"target", "readonly", "readwrite", "consistency"}
@@ -160,7 +196,34 @@ def mount(word: str, host: Host) -> Mount:
     readonly = _flag(said, "readonly", word) and not _flag(said, "readwrite", word)
     if kind == "tmpfs":
         return _tmpfs_mount(target, said, readonly)
+    if kind == "volume":
+        if said.get("volume-driver", "local") not in ("local", ""):
+            raise Error("no such volume driver", said["volume-driver"], "there is local")
+        made = _volume_mount(asked, said.get("source"), target, readonly)
+        want = asked.volumes[-1]
+        want.options, want.labels = repeated["volume-opt"], repeated["volume-label"]
+        want.nocopy = _flag(said, "volume-nocopy", word)
+        want.subpath = _subpath(said.get("volume-subpath", ""), want)
+        return made
     return _bind_mount(target, said, readonly, word, host)
+
+
+def _fields(word: str) -> list[str]:
+    if '"' not in word:
+        return word.split(",")
+    import csv
+
+    return next(csv.reader([word]))
+
+
+def _subpath(path: str, want: Want) -> str:
+    """A path in a volume: relative, and it stays in it (moby, "volume-subpath")."""
+    parts = [part for part in path.split("/") if part not in ("", ".")]
+    if path.startswith("/") or ".." in parts:
+        raise Usage("invalid volume-subpath", path, "it must be relative, without ..")
+    if path and want.anonymous:
+        raise Usage("invalid volume-subpath", path, "an unnamed volume is empty")
+    return "/".join(parts)
 
 
 def _flag(said: dict[str, str], key: str, word: str) -> bool:

@@ -72,8 +72,8 @@ SPECIFYING: tuple[Option, ...] = (
     ("--uts MODE", "text", "private", "private; host: its host name; container:ID: another's; ns:PATH"),
     ("--cgroupns MODE", "text", "private", "private; host: its view of cgroups; container:ID: another's; ns:PATH"),
     ("--userns MODE", ("", "host"), "", "host: no user namespace; that is all there is for root yet"),
-    ("-v --volume HOST-DIR:DIR[:OPTIONS]", "list", (), "show a directory or file of the host inside"),
-    ("--mount KEY=VALUE,...", "list", (), "the same in more words: type=bind|tmpfs, source=, target=, readonly"),
+    ("-v --volume [HOST-DIR|NAME:]DIR[:OPTIONS]", "list", (), "show a directory of the host, or a volume, inside"),
+    ("--mount KEY=VALUE,...", "list", (), "the same in more words: type=volume|bind|tmpfs, source=, target=, readonly"),
     ("--volumes-from ID[:OPTIONS]", "list", (), "what another container has of volumes and directories of the host"),
     ("--tmpfs DIR[:OPTIONS]", "list", (), "an empty directory in memory"),
     ("--read-only", "flag", False, "make the root file system read-only"),
@@ -122,8 +122,11 @@ STOP_SIGNAL = "org.opencontainers.image.stopSignal"
 EXPOSED = "org.opencontainers.image.exposedPorts"
 
 
-def apply(spec: dict[str, Any], args: Args, host: Host) -> list[str]:
-    """Change `spec` as `args` say; the directories of the host that must be made first are returned."""
+Asked = mounts.Asked
+
+
+def apply(spec: dict[str, Any], args: Args, host: Host) -> Asked:
+    """Change `spec` as `args` say; what must be made first is returned."""
     spec.setdefault("linux", {})
     spec.setdefault("mounts", [])
     process.apply(spec, args, host)

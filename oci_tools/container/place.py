@@ -3,7 +3,8 @@
     containers/ID/          mode 0700; ID is 64 hex digits
         lock                held by the process that looks after the container, which writes its pid in it
         policy.json         {"version", "created", "image", "name", "rm", "labels", "waits", "interactive", "log",
-                            "stopTimeout", "pidfile"}
+                            "stopTimeout", "pidfile"}; "volumes" that were made for it,
+                            "mounted": those to mount for each start
         bundle/             config.json, rootfs, and of an overlay upper and work; or a link to a bundle
         config.json         how the bundle of somebody else is run, if the container is kept
         hosts hostname resolv.conf
@@ -60,6 +61,7 @@ class Place:
             **(more or {}),
         }  # fmt: skip
         self.fresh = True
+        self.volumes: fs.Lock | None = None  # keeps them until config.json says that they are used
 
     def _have(self, container: str) -> None:
         self.id = container
@@ -73,6 +75,7 @@ class Place:
         made._have(container)
         made.lock = fs.Lock(f"{made.path}/lock", timeout=timeout, make=False)
         made.fresh = False
+        made.volumes = None
         made.left = True
         return made
 
@@ -101,9 +104,21 @@ class Place:
         return self
 
     def __exit__(self, kind: object, *_: object) -> None:
+        self.settle()
         if not self.left and (kind is not None or not self.keep):
             self.remove()
         self.lock.__exit__()
+
+    def say(self, more: dict[str, Any]) -> None:
+        """Put more into policy.json."""
+        self.policy.update(more)
+        self.write("policy.json", document.dumps(self.policy))
+
+    def settle(self) -> None:
+        """What keeps its volumes from being removed is in its directory now."""
+        if self.volumes:
+            self.volumes.__exit__()
+            self.volumes = None
 
     def write(self, name: str, data: bytes, mode: int = 0o600) -> str:
         """Write a small file; what is lost with the power is of no use after it."""
@@ -130,6 +145,10 @@ class Place:
     def begins(self) -> None:
         """Say that this process looks after it, and that it is started now."""
         os.pwrite(self.lock.fd, b"%-10d\n" % os.getpid(), 0)
+        if self.policy.get("mounted"):
+            from oci_tools.container import volumes
+
+            volumes.begin(self)
         if not self.keep and not self.policy.get("waits"):
             return
         try:
@@ -140,6 +159,10 @@ class Place:
 
     def ended(self, code: int) -> None:
         """Record the end of the container where somebody wants to know; of one that goes, give them a moment."""
+        if self.policy.get("mounted"):
+            from oci_tools.container import volumes
+
+            volumes.end(self)
         whole = fs.Lock(self.path, timeout=0)
         if not self.keep:
             try:
@@ -155,9 +178,9 @@ class Place:
             except Busy:
                 pass
 
-    def remove(self) -> None:
-        """Remove everything of the container, its name first."""
-        remove(self.id)
+    def remove(self, volumes: bool = False) -> None:
+        """Remove everything of the container, its name first; with `volumes` those made for it."""
+        remove(self.id, volumes or self.fresh)
 
 
 def keeper(container: str) -> int:
@@ -178,8 +201,9 @@ def keeper(container: str) -> int:
     return -1
 
 
-def remove(container: str) -> None:
-    """Remove a container's name, directory, and hold on layers."""
+def remove(container: str, volumes: bool = False) -> None:
+    """Remove a container's name, directory, and hold on layers; its unnamed volumes too if it is one that goes at its
+    end, or with `volumes`."""
     from oci_tools import bundle as bundles
 
     path, away = names.place(container), f"{names.directory()}/.{container}"
@@ -187,11 +211,15 @@ def remove(container: str) -> None:
         os.rename(path, away)
     except FileNotFoundError:
         return  # somebody else did it
-    name = names.policy(f".{container}").get("name")
-    if name:
-        names.give_back(name, container)
+    policy = names.policy(f".{container}")
+    if policy.get("name"):
+        names.give_back(policy["name"], container)
     fs.remove_tree(away)
     bundles.release(f"{path}/bundle")
+    if policy.get("volumes") and (volumes or policy.get("rm")):
+        from oci_tools.container.volumes import drop
+
+        drop(policy["volumes"])
 
 
 def sweep(runtime: str | None = None) -> None:

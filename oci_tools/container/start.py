@@ -110,8 +110,9 @@ def _free(root: str, container: str) -> Place:
 def _bundle(word: str, args: Args, then: Then) -> Any:
     with place.Place(word, args.name, _keeps(args), _more(args, then)) as held:
         spec = _of_bundle(os.path.abspath(word), held, args)
-        if held.keep or then is _leave:
+        if held.keep or then is _leave or held.volumes:
             held.write("config.json", document.dumps(spec))
+        held.settle()
         return then(held, spec, args)
 
 
@@ -122,12 +123,13 @@ def _rootfs(word: str, args: Args, then: Then) -> Any:
         raise Error("cannot use rootfs", word, "no such directory")
     with place.Place(word, args.name, _keeps(args), _more(args, then)) as held:
         host = Host(path, _states(args))
-        spec = _finished(from_image({"config": {}}, held.id, args, host), held, args, host)
+        spec, _ = _finished(from_image({"config": {}}, held.id, args, host), held, args, host)
         security.filter_by_default(spec, args, host)
         spec["root"]["path"] = path
         os.mkdir(held.bundle, 0o700)
         _add_files(spec, held, args, host)
         held.write("bundle/config.json", document.dumps(spec))
+        held.settle()
         return then(held, spec, args)
 
 
@@ -228,22 +230,30 @@ def _of_bundle(bundle: str, held: Place, args: Args) -> dict[str, Any]:
     host = Host(users_of(bundle, spec), _states(args))
     if args.cmd or args.entrypoint is not None:
         spec["process"]["args"] = processes.command(args, [], spec["process"]["args"])
-    return _finished(spec, held, args, host)
+    return _finished(spec, held, args, host)[0]
 
 
 def _of_image(image: bundles.Image, held: Place, args: Args) -> dict[str, Any]:
     """The specification of an image with what the options say; its overlay bundle is made with it."""
     made: list[dict[str, Any]] = []
+    asked: list[options.Asked] = []
 
     def specify(image: bundles.Image, users: Read) -> dict[str, Any]:
         host = Host(users, _states(args))
-        spec = _finished(from_image(image.config, held.id, args, host), held, args, host)
+        host.volumes = list((image.config.get("config") or {}).get("Volumes") or ())
+        spec, more = _finished(from_image(image.config, held.id, args, host), held, args, host)
+        asked.append(more)
         security.filter_by_default(spec, args, host)
         _add_files(spec, held, args, host)
         made.append(spec)
         return spec
 
     bundles.overlay(image, held.bundle, specify=specify)
+    if held.volumes:
+        from oci_tools.container import volumes
+
+        held.settle()
+        volumes.fill(asked[0].volumes, held.bundle)
     return made[0]  # as it was written, with the overlay's annotation
 
 
@@ -270,20 +280,26 @@ def from_image(config: dict[str, Any], name: str, args: Args, host: Host) -> dic
     return spec
 
 
-def _finished(spec: dict[str, Any], held: Place, args: Args, host: Host) -> dict[str, Any]:
+def _finished(
+    spec: dict[str, Any], held: Place, args: Args, host: Host
+) -> tuple[dict[str, Any], options.Asked]:
     """The options applied, and everything checked, before the first thing is made."""
-    missing = options.apply(spec, args, host)
+    asked = options.apply(spec, args, host)
     if args.cgroup_parent:
         spec["linux"]["cgroupsPath"] = f"{args.cgroup_parent.rstrip('/')}/{held.id}"
     if spec["process"].get("terminal"):
         _size(spec["process"])
     check.check(spec, "the container's specification")
-    for path in missing:
+    for path in asked.directories:
         try:
             os.makedirs(path, exist_ok=True)
         except OSError as error:
             raise Error("cannot make directory", path, error) from None
-    return spec
+    if asked.volumes or args.volumes_from:
+        from oci_tools.container import volumes
+
+        volumes.make(asked.volumes, spec, held)
+    return spec, asked
 
 
 def _size(process: dict[str, Any]) -> None:

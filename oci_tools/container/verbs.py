@@ -57,7 +57,7 @@ def rm(args: Args, root: str) -> Iterator[Error]:
     from oci_tools.container import control
 
     words = [word for word in args.id if not args.force or names.find(word, root)]
-    return _each(words, root, lambda container: control.remove(root, container, args.force))
+    return _each(words, root, lambda container: control.remove(root, container, args.force, args.volumes))
 
 
 def rename(args: Args, root: str) -> None:
@@ -180,5 +180,6 @@ def declared() -> list[Verb]:
          (("-o --output FILE", "text", None, "into FILE, not standard output"),), export, False),
         ("rename", "call a container otherwise", "ID NAME", (), rename, False),
         ("rm", "remove containers that have ended", "ID...",
-         (("-f --force", "flag", False, "kill them first; no error if there is none"),), rm, False),
+         (("-f --force", "flag", False, "kill them first; no error if there is none"),
+          ("-v --volumes", "flag", False, "and the unnamed volumes that were made for them")), rm, False),
     ]  # fmt: skip

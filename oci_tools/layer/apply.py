@@ -99,11 +99,14 @@ class Layer:
         self.whiteouts, self.opaques, self.links = values[1:]
 
 
-def unpack(source: Source, rootfd: int, owner: Owner, limits: Limits, threads: bool = False) -> Layer:
+def unpack(
+    source: Source, rootfd: int, owner: Owner, limits: Limits, threads: bool = False, literal: bool = False
+) -> Layer:
     """Unpack a layer into the empty directory `rootfd`, and check all that it promises.
 
     With `threads`, inflating and hashing run beside the writing.  Directories have not got
-    their attributes yet: `Tree.settle`.
+    their attributes yet: `Tree.settle`.  `literal`: it is no layer but an archive of a tree, in which names are
+    names, links lead to what is in it, and the end is marked.
     """
     layer = Layer(Tree(rootfd))
     source.check_type(owner)
@@ -111,7 +114,7 @@ def unpack(source: Source, rootfd: int, owner: Owner, limits: Limits, threads: b
     try:
         with source.open() as stream, layer.tree, _pipe(source, stream, threads) as pieces:
             reader = Reader(pieces, limits, source)
-            _Unpacking(layer, reader, owner, limits.keep_links).run()
+            _Unpacking(layer, reader, owner, limits.keep_links, literal).run()
             reader.drain()
     finally:
         os.umask(umask)
@@ -170,8 +173,9 @@ def verified(
 class _Unpacking:
     """The work on one layer."""
 
-    def __init__(self, layer: Layer, reader: Reader, owner: Owner, keep_links: bool) -> None:
+    def __init__(self, layer: Layer, reader: Reader, owner: Owner, keep_links: bool, literal: bool) -> None:
         self._keep_links = keep_links
+        self._literal = literal
         self._layer = layer
         self._tree = layer.tree
         self._reader = reader
@@ -187,10 +191,20 @@ class _Unpacking:
                 self._entry(entry)
             except OSError as error:
                 raise Error("cannot unpack", entry.name or b".", error) from None
+        if self._literal:
+            self._check_whole()
+            return
         self._tree.remove(self._tree.root, AUFS_LINKS)  # a file too, if somebody made it one
         for (node, name), target in self._later.items():
             if name not in node.kids and self._tree.has(node):
                 self._layer.links.append(([*clean(node.path()), name], target))
+
+    def _check_whole(self) -> None:
+        if not self._reader.marked:
+            self._reader.bad("the archive has no end")
+        for (node, name), target in self._later.items():
+            why = f"there is no {quote(b'/'.join(target))} to link to"
+            raise Error("cannot unpack", b"/".join((*clean(node.path()), name)), why)
 
     def _entry(self, entry: Entry) -> None:
         parts = clean(entry.name)
@@ -199,7 +213,7 @@ class _Unpacking:
                 raise Error("cannot unpack", entry.name or b".", "only a directory can be the root")
             self._tree.root.meta = _meta(entry)
             return
-        if WHITEOUT in entry.name and self._is_mark(entry, parts):
+        if WHITEOUT in entry.name and not self._literal and self._is_mark(entry, parts):
             return
         name = parts.pop()
         node = self._parent(parts)

@@ -15,8 +15,8 @@ import errno
 import os
 import stat
 
-from oci_tools import compress
-from oci_tools.errors import Error, quote, reason
+from oci_tools import compress, fs
+from oci_tools.errors import Error, quote
 from oci_tools.layer import entries
 from oci_tools.layer import owner as owners
 from oci_tools.layer import snapshot
@@ -51,6 +51,7 @@ class Packing:
     epoch   no time is later, in seconds since 1970; None: they are as they are
     single  the tree is a plain user's, for whom owners are remembered (`owner.py`)
     warn    hears what is left out
+    holes   files with holes are written as such, which not every reader understands
     live    somebody may be writing in the tree: files are as long as they are when they are opened; and it is no
             layer, in which names could be read as whiteouts
     newest  the newest time that was written, in nanoseconds
@@ -66,8 +67,10 @@ class Packing:
         single: bool = False,
         warn: Callable[[str], None] | None = None,
         live: bool = False,
+        holes: bool = False,
     ) -> None:
         self.writer = writer
+        self._holes = holes
         self._live = live
         self.newest: int | None = None
         self.changed = False
@@ -192,7 +195,7 @@ class Packing:
         kind = _KINDS[stat.S_IFMT(seen.st_mode)]
         mtime = self._time(seen.st_mtime_ns)
         where = b"/proc/self/fd/%d/%b" % (at, name)
-        xattrs = _xattrs(where, not name)
+        xattrs = owners.read(where, not name, HOST)
         uid, gid = seen.st_uid, seen.st_gid
         remembered = xattrs.pop(owners.REMEMBER, None)
         if self._single:
@@ -232,24 +235,35 @@ class Packing:
                 raise OSError(errno.ESTALE, "it changed while it was read")
             if now.st_size != seen.st_size and not self._live:
                 raise Error("cannot pack", path, "it changed while it was read")
+            if self._holes and now.st_blocks * 512 < now.st_size:
+                pieces = fs.pieces(fd, now.st_size)
+                self.writer.sparse(path, whose, mtime, now.st_size, pieces, xattrs)
+                for start, end in pieces:
+                    os.lseek(fd, start, os.SEEK_SET)
+                    self._content(path, fd, end - start)
+                return self.writer.end()
             early = b"" if now.st_size or not self._live else _made_up(fd)
             size = now.st_size or len(early)
             self.writer.entry("f", path, *whose, mtime, size=size, xattrs=xattrs)
             self.writer.data(early)
-            left, short = size - len(early), False
-            while left:
-                data = b"" if short else os.read(fd, min(left, 1 << 18))
-                if not data:
-                    if not self._live:
-                        raise Error("cannot pack", path, "it changed while it was read")
-                    if not short:
-                        self.warn(f"{quote(path)} was cut off meanwhile: zeros are in place of its end")
-                    data, short = bytes(min(left, 1 << 18)), True
-                self.writer.data(data)
-                left -= len(data)
+            self._content(path, fd, size - len(early))
             self.writer.end()
         finally:
             os.close(fd)
+
+    def _content(self, path: bytes, fd: int, left: int) -> None:
+        """So many bytes of an open file; zeros in place of those that are cut off while a tree in use is read."""
+        short = False
+        while left:
+            data = b"" if short else os.read(fd, min(left, 1 << 18))
+            if not data:
+                if not self._live:
+                    raise Error("cannot pack", path, "it changed while it was read")
+                if not short:
+                    self.warn(f"{quote(path)} was cut off meanwhile: zeros are in place of its end")
+                data, short = bytes(min(left, 1 << 18)), True
+            self.writer.data(data)
+            left -= len(data)
 
     def _open(self, path: bytes, name: bytes, at: int) -> int:
         """Open a file; of a tree in use never a device that somebody has just put in its place."""
@@ -278,19 +292,6 @@ def _made_up(fd: int) -> bytes:
             found += data
     except BlockingIOError:
         pass
-    return found
-
-
-def _xattrs(path: bytes, follow: bool) -> dict[bytes, bytes]:
-    """The attributes of a file that belong to an image."""
-    found = {}
-    try:
-        for name in map(os.fsencode, os.listxattr(path, follow_symlinks=follow)):
-            if not name.startswith(HOST):
-                found[name] = os.getxattr(path, name, follow_symlinks=follow)
-    except OSError as error:
-        if error.errno not in (61, 95):  # ENODATA: it has just gone; EOPNOTSUPP: there can be none
-            raise Error("cannot read attributes of", path.split(b"/", 5)[-1], reason(error)) from None
     return found
 
 

@@ -156,6 +156,22 @@ def for_process(warn: Callable[[str], None] | None = None) -> Owner:
     return Owner(warn) if os.geteuid() == 0 else Single(warn)
 
 
+def read(path: bytes, follow: bool, but: tuple[bytes, ...] = ()) -> dict[bytes, bytes]:
+    """The extended attributes of a file, save those whose names begin with one of `but`; FileNotFoundError if it
+    has just gone."""
+    found = {}
+    try:
+        for name in map(os.fsencode, os.listxattr(path, follow_symlinks=follow)):
+            if not name.startswith(but):
+                found[name] = os.getxattr(path, name, follow_symlinks=follow)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        if error.errno not in (errno.ENODATA, errno.EOPNOTSUPP):  # one has just gone; there can be none
+            raise Error("cannot read attributes of", path.split(b"/", 5)[-1], reason(error)) from None
+    return found
+
+
 # -- user.rootlesscontainers -----------------------------------------------------------------
 
 

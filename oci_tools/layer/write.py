@@ -11,6 +11,7 @@ from oci_tools import compress
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any
 
 BLOCK = 512
@@ -42,11 +43,15 @@ class Writer:
         link: bytes = b"",
         device: tuple[int, int] = (0, 0),
         xattrs: dict[bytes, bytes] | None = None,
+        more: Sequence[tuple[bytes, bytes]] = (),
     ) -> None:
-        """One member, as `tar.Entry` has it: times are nanoseconds; a file's `size` bytes go to `data` next."""
+        """One member, as `tar.Entry` has it: times are nanoseconds; a file's `size` bytes go to `data` next.
+
+        `more` are further records of its pax header.
+        """
         if kind == "d":
             name += b"/"
-        records = [(b"SCHILY.xattr." + key, value) for key, value in sorted((xattrs or {}).items())]
+        records = [(b"SCHILY.xattr." + key, value) for key, value in sorted((xattrs or {}).items())] + [*more]
         fields = _names(name, link, records)
         seconds, rest = divmod(mtime, _SECOND)
         if rest or not 0 <= seconds <= _LONG_MAX:
@@ -65,6 +70,26 @@ class Writer:
             self._put(bytes(-len(data) % BLOCK))
         self._header(_KINDS[kind], fields, mode, (numbers[0], numbers[1], numbers[2]), seconds, device)
         self._padding = -size % BLOCK
+
+    def sparse(
+        self,
+        name: bytes,
+        whose: tuple[int, int, int],
+        mtime: int,
+        size: int,
+        pieces: list[tuple[int, int]],
+        xattrs: dict[bytes, bytes],
+    ) -> None:
+        """A file with holes in GNU tar's pax form 1.0: of its `size` bytes only the pieces (start, end) come."""
+        told = [(start, end - start) for start, end in pieces] + [(size, 0)]
+        text = b"%d\n" % len(told) + b"".join(b"%d\n%d\n" % pair for pair in told)
+        text += bytes(-len(text) % BLOCK)
+        more = [(b"GNU.sparse.major", b"1"), (b"GNU.sparse.minor", b"0"), (b"GNU.sparse.name", name),
+                (b"GNU.sparse.realsize", b"%d" % size)]  # fmt: skip
+        stored = len(text) + sum(length for _, length in told)
+        alias = b"GNUSparseFile.0/" + name.rpartition(b"/")[2][:80]
+        self.entry("f", alias, *whose, mtime, size=stored, xattrs=xattrs, more=more)
+        self.data(text)
 
     def data(self, data: bytes) -> None:
         """A piece of the current file."""

@@ -58,7 +58,7 @@ _GENERIC = {
 _NEW = {
     "open_tree": 428, "move_mount": 429, "fsopen": 430, "fsconfig": 431, "fsmount": 432, "fspick": 433,
     "pidfd_send_signal": 424, "pidfd_open": 434, "clone3": 435, "close_range": 436, "openat2": 437,
-    "pidfd_getfd": 438, "mount_setattr": 442, "set_mempolicy_home_node": 450,
+    "pidfd_getfd": 438, "mount_setattr": 442, "quotactl_fd": 443, "set_mempolicy_home_node": 450,
 }  # fmt: skip
 NR = {**(_X86_64 if os.uname().machine == "x86_64" else _GENERIC), **_NEW}
 

@@ -11,6 +11,7 @@ from oci_tools import fs
 from oci_tools.errors import Error
 from oci_tools.linux import mount, process
 from oci_tools.runtime import namespaces, sync
+from oci_tools.runtime import source as sources
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,9 +33,8 @@ def clone_sources(setup: child.Setup) -> dict[int, int]:
             raise Error("cannot map the ids of", step.destination, "not supported for new file systems")
         if not step.bind or not (everything or step.idmap is not None or of_another(step.source)):
             continue
-        flags = mount.OPEN_TREE_CLONE | (mount.AT_RECURSIVE if step.recursive else 0)
         try:
-            trees[number] = _clone(step.source, flags)
+            trees[number] = _clone(step.source, step.recursive)
             if step.idmap is not None:
                 _map_mount(trees[number], step, setup.namespaces.maps)
         except OSError as error:
@@ -49,7 +49,7 @@ def of_another(source: str) -> tuple[int, str] | None:
     return (int(parts[2]), parts[4]) if seen and parts[2].isdecimal() else None
 
 
-def _clone(source: str, flags: int) -> int:
+def _clone(source: str, recursive: bool) -> int:
     """A source as a mount that nobody else has.
 
     Of a mount of another mount namespace only who is in there can make one: a child of ours, which does that
@@ -57,7 +57,8 @@ def _clone(source: str, flags: int) -> int:
     """
     other = of_another(source)
     if other is None:
-        return mount.open_tree(mount.AT_FDCWD, source, flags)
+        return sources.clone(source, recursive)
+    flags = mount.OPEN_TREE_CLONE | (mount.AT_RECURSIVE if recursive else 0)
     pidfd = os.pidfd_open(other[0])
     kept, given = sync.pair()
     child = os.fork()

@@ -16,6 +16,7 @@ from oci_tools import document, fs
 from oci_tools.errors import Error
 from oci_tools.linux import mount, process
 from oci_tools.runtime import child, lifecycle, mounts, seal, state, sync
+from oci_tools.runtime import source as sources
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,8 +43,7 @@ def add(args: Any, root: str) -> None:
     tree = -1
     if step.bind:
         try:
-            flags = mount.OPEN_TREE_CLONE | (mount.AT_RECURSIVE if step.recursive else 0)
-            tree = mount.open_tree(mount.AT_FDCWD, step.source, flags)
+            tree = sources.clone(step.source, step.recursive)
         except OSError as error:
             raise Error(f"cannot mount '{step.source}' on", step.destination, error) from None
 

@@ -16,8 +16,9 @@ import stat
 from oci_tools import fs
 from oci_tools.errors import Error
 from oci_tools.linux import libc, mount
-from oci_tools.linux.mount import AT_EMPTY_PATH, AT_FDCWD, AT_RECURSIVE
+from oci_tools.linux.mount import AT_EMPTY_PATH, AT_RECURSIVE
 from oci_tools.runtime import copyup
+from oci_tools.runtime import source as sources
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -189,9 +190,7 @@ class Tree:
             os.close(mounted)
 
     def _bind(self, step: Plan) -> None:
-        flags = mount.OPEN_TREE_CLONE | (AT_RECURSIVE if step.recursive else 0)
-        tree = mount.open_tree(AT_FDCWD, step.source, flags)
-        self.place_bind(step, tree)
+        self.place_bind(step, sources.clone(step.source, step.recursive))
 
     def place_bind(self, step: Plan, tree: int) -> None:
         """Attach a cloned tree with the attributes of `step`."""

@@ -28,6 +28,7 @@ class Fake(hosts.Host):
         self.there = {"/data", "/dev/shm", "/dev/mqueue"}
         self.enforces = False
         self.mounted = []
+        self.volumes = []
 
     def text(self, path):
         return self.files[path]
@@ -79,14 +80,14 @@ class Fake(hosts.Host):
         return found
 
 
-def applied(*words, base=None, host=None, missing=None):
+def applied(*words, base=None, host=None, asked=None):
     """The specification that these words make, which is always a valid one."""
     values = cli.read(COMMAND, [*words, "image"])
     assert values is not None, f"not understood: {words}"
     made = spec.default() if base is None else base
     found = options.apply(made, cli.Args(values), host or Fake())
-    if missing is not None:
-        missing += found
+    if asked is not None:
+        asked.__dict__.update(found.__dict__)
     check.check(made)
     return made
 
@@ -307,10 +308,22 @@ def test_volume(word, expected):
     assert applied("-v", word)["mounts"][-1] == expected
 
 
+def test_a_volume_is_asked_for():
+    host = Fake()
+    host.volumes = ["/var/lib/x/", "/taken"]
+    asked = options.Asked()
+    words = ("-v", "db:/data:ro,nocopy", "-v", "/own", "-v", "/data:/taken", "--mount", "dst=/m,src=v,volume-subpath=./a//b")
+    places = {each["destination"]: each for each in applied(*words, host=host, asked=asked)["mounts"]}
+    assert [(want.destination, want.anonymous, want.nocopy, want.subpath) for want in asked.volumes] == [
+        ("/data", False, True, ""), ("/own", True, False, ""), ("/m", False, False, "a/b"), ("/var/lib/x", True, False, ""),
+    ]  # fmt: skip
+    assert places["/data"]["options"] == ["rbind", "rprivate", "ro", "rro"] and places["/taken"]["source"] == "/data"
+
+
 def test_a_missing_directory_of_the_host_is_made():
-    missing = []
-    applied("-v", "/new/dir:/x", "-v", "/data:/y", missing=missing)
-    assert missing == ["/new/dir"]
+    asked = options.Asked()
+    applied("-v", "/new/dir:/x", "-v", "/data:/y", asked=asked)
+    assert asked.directories == ["/new/dir"]
 
 
 @pytest.mark.parametrize(
@@ -323,8 +336,8 @@ def test_a_missing_directory_of_the_host_is_made():
         ("/a:/b:c:d", "invalid volume '/a:/b:c:d'"),
         (":/b", "invalid volume ':/b'"),
         ("/a:/b:x", "invalid option 'x': in volume '/a:/b:x'"),
-        ("name:/b", "cannot use volume 'name': named volumes are not supported yet"),
-        ("/b", "cannot use volume '/b': anonymous volumes are not supported yet"),
+        ("na/me:/b", "invalid volume name 'na/me'"),
+        ("b", "invalid mount path 'b'"),
     ],
 )
 def test_bad_volume(word, message):
@@ -365,7 +378,9 @@ def test_mount(word, expected):
         ("type=odd,dst=/x", "invalid mount type 'odd'"),
         ("type=tmpfs,dst=/x,tmpfs-mode=9", "invalid value for tmpfs-mode '9'"),
         ("type=tmpfs,dst=/x,tmpfs-size=x", "invalid size for tmpfs-size 'x'"),
-        ("dst=/x,src=v", "cannot use mount 'dst=/x,src=v': volumes are not supported yet"),
+        ("dst=/x,src=.v", "invalid volume name '.v'"),
+        ("dst=/x,src=v,volume-driver=nfs", "no such volume driver 'nfs'"),
+        ("dst=/x,src=v,tmpfs-size=1", "unexpected key 'tmpfs-size': in mount 'dst=/x,src=v,tmpfs-size=1'"),
     ],
 )
 def test_bad_mount(word, message):

@@ -1,0 +1,31 @@
+"""What a bind mount shows, cloned: runtime-spec, "Mounts"; open_tree(2).
+
+What is behind `/./` in a source may be a stranger's, a path in a volume that a container writes in: it is looked
+for beneath what is before, and no link on it is followed.  Other runtimes take it for the plain path.
+"""
+
+from __future__ import annotations
+
+import os
+
+from oci_tools.linux import mount
+from oci_tools.linux.openat2 import RESOLVE_BENEATH, RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS, openat2
+
+_BENEATH = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS
+
+
+def clone(source: str, recursive: bool) -> int:
+    """A detached mount of the file or directory `source`, with what is mounted in it."""
+    flags = mount.OPEN_TREE_CLONE | (mount.AT_RECURSIVE if recursive else 0)
+    above, _, below = source.partition("/./")
+    if not below:
+        return mount.open_tree(mount.AT_FDCWD, source, flags)
+    top = os.open(above, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        found = openat2(top, below, os.O_PATH | os.O_CLOEXEC, 0, _BENEATH)
+        try:
+            return mount.open_tree(found, "", flags | mount.AT_EMPTY_PATH)
+        finally:
+            os.close(found)
+    finally:
+        os.close(top)

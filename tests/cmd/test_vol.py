@@ -1,0 +1,233 @@
+"""oci-vol as people and scripts type it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+@pytest.fixture
+def vol(oci: Any) -> Any:
+    def run(*words: Any, code: int | None = 0, **more: Any) -> Any:
+        return oci("vol", *words, code=code, **more)
+
+    return run
+
+
+def data(oci: Any, name: str) -> Path:
+    return Path(oci("vol", "path", name).stdout.rstrip("\n"))
+
+
+def listing(directory: Path) -> list[bytes]:
+    """What find says of every file: name, type, mode, owner, time, length, target, names."""
+    words = ["find", ".", "-printf", "%p %y %m %U %G %T@ %s %l %n\n"]
+    return sorted(subprocess.run(words, cwd=directory, check=True, capture_output=True).stdout.splitlines())
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """A tree with a file of each kind."""
+    top = tmp_path / "tree"
+    (top / "d").mkdir(parents=True)
+    (top / "a").write_text("a")
+    os.link(top / "a", top / "d/b")
+    os.setxattr(top / "a", "user.x", b"y\0z")
+    os.symlink("/etc/passwd", top / "link")
+    os.mkfifo(top / "pipe")
+    with open(top / "holes", "wb") as file:
+        for at in (1 << 20, 5 << 20):
+            os.pwrite(file.fileno(), b"x" * 4096, at)
+        os.truncate(file.fileno(), 40 << 20)
+    (top / ".wh.a").write_text("a name like others")
+    (top / "d/.wh..wh..opq").write_text("")
+    (top / os.fsdecode(b"\xff\xfe")).write_text("")
+    if os.geteuid() == 0:
+        os.mknod(top / "null", 0o020666, os.makedev(1, 3))
+        os.chown(top / "a", 5, 6)
+        os.chmod(top / "a", 0o4755)
+    os.chmod(top, 0o1777)
+    os.utime(top / "d", ns=(0, -123_456_789))
+    os.utime(top, ns=(0, 1_600_000_000_000_000_001))
+    return top
+
+
+def test_the_life_of_a_volume(vol: Any, oci: Any) -> None:
+    assert vol("create", "db", "--label", "a=b", "--label", "c").stdout == "db\n"
+    assert vol("create", "db").stdout == "db\n"
+    assert vol("ls").stdout == "db\tlocal\tplain\t0\n" and vol("ls", "-q").stdout == "db\n"
+    (found,) = json.loads(vol("inspect", "db").stdout)
+    assert found["Labels"] == {"a": "b", "c": ""} and found["Mountpoint"] == str(data(oci, "db")) and found["Scope"] == "local"
+    assert data(oci, "db").stat().st_mode & 0o7777 == 0o755 and data(oci, "db").parents[1].stat().st_mode & 0o7777 == 0o700
+    assert vol("rename", "db", "two").stdout == "two\n"
+    assert vol("rm", "two", "none", code=1).stdout == "two\n" and vol("ls").stdout == ""
+    assert vol("rm", "-f", "two").stdout == ""
+    (unnamed,) = vol("create").stdout.split()
+    assert len(unnamed) == 64 and vol("create", "kept").stdout
+    assert vol("prune").stdout == f"{unnamed}\t0\n"
+    assert vol("prune", "-a", "--filter", "label=none").stdout == ""
+    assert vol("prune", "-a").stdout.split() == ["kept", "0"]
+
+
+def test_filters_and_columns(vol: Any) -> None:
+    vol("create", "one", "--label", "k=1")
+    vol("create", "two", "--label", "k=2", "-o", "o=uid=3,mode=700")
+    assert vol("ls", "-q", "--filter", "label=k=1").stdout == "one\n"
+    assert vol("ls", "-q", "--filter", "label=k", "--filter", "label!=k=1").stdout == "two\n"
+    assert vol("ls", "-q", "--filter", "name=wo", "--filter", "dangling=true", "--filter", "driver=local").stdout == "two\n"
+    assert vol("ls", "-q", "--filter", "until=1h").stdout == ""
+    assert vol("ls", "--fields", "name,labels,size", "--filter", "name=one").stdout == "one\tk=1\t0\n"
+    assert [json.loads(line)["Name"] for line in vol("ls", "--json").stdout.splitlines()] == ["one", "two"]
+    assert json.loads(vol("inspect", "-s", "--json", "one").stdout)["UsageData"] == {"Size": 0, "RefCount": 0}
+    for words in (["--filter", "no=1"], ["--filter", "name"], ["--fields", "no"], ["--filter", "until=x"]):
+        vol("ls", *words, code=2)
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "../x", ".hidden", "-x", "a\nb", "a b", "ü", "x" * 241])
+def test_names(name: str, vol: Any, tmp_path: Path) -> None:
+    if not name.startswith("-"):
+        assert "invalid volume name" in vol("create", "--", name, code=2).stderr
+        assert "invalid volume name" in vol("import", name, code=2, input=b"x").stderr
+        assert "invalid volume name" in vol("rm", name, code=2).stderr
+    vol("create", "there")
+    assert vol("rename", "there", "--", name, code=2).stdout == ""
+    assert vol("ls", "-q").stdout == "there\n"
+    assert {path.name for path in (tmp_path / "root/volumes").iterdir()} == {"there", ".lock"}
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["-o", "type=tmpfs"], "missing volume option 'device'"),
+        (["-o", "device=/dev/x"], "missing volume option 'type'"),
+        (["-o", "wat=1"], "invalid volume option 'wat'"),
+        (["-o", "o=ro"], "invalid volume option 'o=ro'"),
+        (["-o", "o=uid=x"], "invalid volume option 'o=uid=x'"),
+        (["-o", "type=none", "-o", "device=x", "-o", "o=bind"], "must be an absolute path"),
+        (["-o", "type=tmpfs", "-o", "device=tmpfs", "--size", "1g"], "its own size"),
+        (["--size", "much"], "invalid size 'much'"),
+        (["-o", "noequals"], "invalid volume option 'noequals'"),
+        (["--label", "=x"], "invalid value for --label"),
+    ],
+)
+def test_bad_options(words: list[str], says: str, vol: Any) -> None:
+    assert says in vol("create", "x", *words, code=2).stderr
+    assert vol("ls").stdout == ""
+
+
+def test_other_options_are_another_volume(vol: Any) -> None:
+    vol("create", "x", "-o", "o=uid=1")
+    assert vol("create", "x", "-o", "o=uid=1").stdout == "x\n"
+    assert "already exists with other options" in vol("create", "x", "-o", "o=uid=2", code=1).stderr
+    assert "no such volume driver 'nfs'" in vol("create", "y", "-d", "nfs", code=1).stderr
+
+
+def test_passwords_are_not_shown(vol: Any) -> None:
+    vol("create", "share", "-o", "type=cifs", "-o", "device=//nas/x", "-o", "o=addr=nas,username=me,password=geheim,PASSWD=x")
+    shown = vol("inspect", "share").stdout
+    assert "geheim" not in shown and "PASSWD=x" not in shown and "username=me,password=********" in shown
+    said = vol("export", "share", code=None)
+    assert "geheim" not in said.stderr and said.stderr.startswith("oci-vol: cannot")
+
+
+@pytest.mark.parametrize("packed", ["plain", "gzip", "zstd"])
+def test_there_and_back(packed: str, vol: Any, oci: Any, tree: Path, tmp_path: Path) -> None:
+    words = ["tar", "-cS", "--xattrs", "--format=posix", "."]
+    archive = subprocess.run(words, cwd=tree, check=True, capture_output=True).stdout
+    if packed != "plain":
+        archive = subprocess.run([packed, "-c"], input=archive, check=True, capture_output=True).stdout
+    assert vol("import", "x", input=archive).stdout == "x\n"
+    assert listing(data(oci, "x")) == listing(tree)
+    assert os.getxattr(data(oci, "x") / "a", "user.x") == b"y\0z"
+    assert (data(oci, "x") / "holes").stat().st_blocks < 100
+    stream = vol("export", "x", binary=True).stdout
+    assert len(stream) < 100_000
+    vol("import", "y", "-", input=stream)
+    vol("export", "x", "-o", tmp_path / "file")
+    assert (tmp_path / "file").read_bytes() == stream
+    vol("import", "z", tmp_path / "file")
+    assert listing(data(oci, "y")) == listing(data(oci, "z")) == listing(tree)
+    (tmp_path / "out").mkdir()
+    subprocess.run(["tar", "-x", "--xattrs"], cwd=tmp_path / "out", input=stream, check=True, stderr=subprocess.DEVNULL)
+    assert listing(tmp_path / "out") == listing(tree)
+    assert (tmp_path / "out/holes").read_bytes() == (tree / "holes").read_bytes()
+
+
+def test_a_clone_is_the_same_and_its_own(vol: Any, oci: Any, tree: Path) -> None:
+    vol("import", "x", input=subprocess.run(["tar", "-c", "--xattrs", "."], cwd=tree, check=True, capture_output=True).stdout)
+    vol("clone", "x", "y", "--label", "copy=1")
+    assert listing(data(oci, "y")) == listing(data(oci, "x")) == listing(tree)
+    (data(oci, "y") / "a").write_text("other")
+    assert (data(oci, "x") / "a").read_text() == "a"
+    vol("clone", "x", "snap", "--snapshot")
+    assert json.loads(vol("inspect", "snap").stdout)[0]["ReadOnly"] is True
+    assert "it is a snapshot" in vol("import", "--replace", "snap", code=1, input=b"\0" * 1024).stderr
+    assert "there is a volume 'y'" in vol("clone", "x", "y", code=1).stderr
+    assert "there is a volume 'y'" in vol("rename", "x", "y", code=1).stderr
+    assert "no such volume 'none'" in vol("clone", "none", "z", code=1).stderr
+
+
+def test_nothing_is_half_imported(vol: Any, oci: Any, tree: Path, tmp_path: Path) -> None:
+    whole = subprocess.run(["tar", "-c", "."], cwd=tree, check=True, capture_output=True).stdout
+    end = len(whole.rstrip(b"\0")) // 512 * 512 + 512
+    for cut in (0, 100, 512, 700, 4096, end // 2, end - 512, end):
+        assert vol("import", "x", code=1, input=whole[:cut]).stderr.count("\n") == 1
+        assert vol("ls").stdout == ""
+    vol("create", "x")
+    (data(oci, "x") / "mine").write_text("here")
+    assert "it is not empty (--replace empties it first)" in vol("import", "x", code=1, input=whole).stderr
+    vol("import", "--replace", "x", code=1, input=whole[: end // 2])
+    assert os.listdir(data(oci, "x")) == ["mine"]
+    vol("import", "--replace", "x", input=whole)
+    assert "mine" not in os.listdir(data(oci, "x"))
+    assert {path.name for path in (tmp_path / "root/volumes").iterdir()} == {"x", ".lock"}
+    vol("export", "x", "-o", tmp_path / "none/file", code=1)
+    with open("/dev/full", "wb") as full:
+        assert "no space left" in vol("export", "x", code=1, stdout=full).stderr
+
+
+def test_an_archive_stays_in_its_volume(vol: Any, oci: Any, tmp_path: Path) -> None:
+    import io
+    import tarfile
+
+    def made(*members: tuple[str, bytes, str]) -> bytes:
+        stream = io.BytesIO()
+        with tarfile.open(fileobj=stream, mode="w") as archive:
+            for name, kind, link in members:
+                info = tarfile.TarInfo(name)
+                info.type, info.linkname, info.size = kind, link, 1 if kind == tarfile.REGTYPE else 0
+                archive.addfile(info, io.BytesIO(b"x"))
+        return stream.getvalue()
+
+    victim = tmp_path / "victim"
+    victim.mkdir()
+    file, link, hard = tarfile.REGTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE
+    for at, members in enumerate((
+        [("../../../../victim/x", file, "")],
+        [(f"{victim}/x", file, "")],
+        [("l", link, str(victim)), ("l/x", file, "")],
+        [("l", link, "../../../.."), ("l/victim/x", file, "")],
+    )):  # fmt: skip
+        vol("import", f"v{at}", code=None, input=made(*members))
+        assert not list(victim.iterdir())
+    secret = tmp_path / "secret"
+    secret.write_text("host")
+    done = vol("import", "h", code=1, input=made(("l", link, str(tmp_path)), ("h", hard, "l/secret")))
+    assert "to link to" in done.stderr and secret.stat().st_nlink == 1
+
+
+def test_a_plain_user(plain: Any) -> None:
+    plain("vol", "create", "x")
+    path = Path(plain("vol", "path", "x").stdout.rstrip("\n"))
+    assert "only root can" in plain("vol", "create", "y", "--size", "1m", code=1).stderr
+    archive = plain.run(["tar", "-c", "--owner=33", "--group=34", "home"]).stdout.encode("utf-8", "surrogateescape")
+    plain("vol", "import", "x", input=archive)
+    assert (path / "home").is_dir()
+    listed = plain.run(["tar", "-tv", "--numeric-owner"], input=plain("vol", "export", "x", binary=True).stdout).stdout
+    assert "33/34" in listed
+    plain("vol", "clone", "x", "z")
+    plain("vol", "rm", "x", "z")
