@@ -1,4 +1,4 @@
-"""oci-spec as people and scripts use it: new, set and check, alone and in a pipe."""
+"""oci-spec as people and scripts use it: its verbs, alone and in a pipe."""
 
 import json
 import subprocess
@@ -92,6 +92,33 @@ def test_new_from_a_handle_through_a_pipe(oci, busybox):
     assert made(oci("spec", "new", "-", input=f"{handle}\n"))["process"]["args"] == ["sh"]
 
 
+def test_new_with_words_and_options(oci, image, tmp_path):
+    word = image("--entrypoint", '["/e"]', "--cmd", '["c"]')
+    found = made(oci("spec", "new", "--read-only", "-m", "64m", "-u", "nobody", "-e", "A=1", word, "x", "-y"))
+    assert found["process"]["args"] == ["/e", "x", "-y"] and found["process"]["user"]["uid"] == 65534
+    assert found["root"]["readonly"] and found["linux"]["resources"]["memory"]["limit"] == 64 << 20
+    assert made(oci("spec", "new", "--entrypoint", "/x", word))["process"]["args"] == ["/x"]
+    assert made(oci("spec", "new", "--init", word))["process"]["args"] == ["/sbin/oci-init", "--", "/e", "c"]
+    assert made(oci("spec", "new", "--entrypoint", "/x"))["process"]["args"] == ["/x"]
+    assert "no command" in one_line(oci("spec", "new", "--entrypoint=", code=2))
+    assert "invalid size" in one_line(oci("spec", "new", "-m", "x", code=2))
+    assert one_line(oci("spec", "new", "-u", "nobody", code=1)).startswith("cannot look up user 'nobody'")
+
+
+def test_what_options_make_is_what_a_container_gets(oci, image, tmp_path):
+    """An image that oci-run runs and a bundle of the same options differ in nothing but what is of a container."""
+    words = ["--cap-add", "NET_ADMIN", "--memory", "64m", "--tmpfs", "/t", "--ulimit", "nofile=5", "--security-opt",
+             "seccomp=builtin", "-e", "A=1", "--hostname", "box"]  # fmt: skip
+    name = image("--user", "nobody")
+    container = oci("run", "new", *words, name).stdout.strip()
+    (tmp_path / "new.json").write_text(oci("spec", "new", *words, name).stdout)
+    done = oci("spec", "diff", "--fields", "what,path", "new.json", f"root/containers/{container}/bundle", code=1)
+    oci("run", "rm", container)
+    paths = [line.split("\t")[1] for line in done.stdout.splitlines()]
+    assert [path for path in paths if not path.startswith(("mounts[destination=/etc/", "linux.sysctl", "process.env.HOSTNAME",
+            "linux.namespaces[type=time]", "annotations"))] == []  # fmt: skip
+
+
 # -- set --------------------------------------------------------------------------------------
 
 
@@ -107,6 +134,20 @@ def test_set(oci, tmp_path):
     assert found["process"]["args"] == ["id"] and found["process"]["env"][-1] == "A=1"
     assert "/dev/mqueue" not in [each["destination"] for each in found["mounts"]]
     assert "terminal" not in found["process"]
+
+
+def test_set_with_options(oci):
+    text = oci("spec", "new", "--rootless=false").stdout
+    found = made(oci("spec", "set", "--cap-drop", "ALL", "-e", "A=1", "-u", "5", "--pids-limit", "9", "hostname=last",
+                     "-h", "first", input=text))  # fmt: skip
+    assert found["process"]["capabilities"]["bounding"] == [] and found["process"]["env"][-1] == "A=1"
+    assert found["linux"]["resources"]["pids"] == {"limit": 9} and found["hostname"] == "last"
+    assert made(oci("spec", "set", "-e", "A=1", input='{"ociVersion": "1.0.0"}')) == {
+        "ociVersion": "1.0.0", "process": {"cwd": "/", "env": ["A=1"]}, "root": {"path": "rootfs"},
+    }  # fmt: skip
+    done = oci("spec", "set", "-e", "A=1", input='{"process": {"env": 5}}', code=1)
+    assert one_line(done) == "config.json: process.env: expected an array, got 5"
+    assert one_line(oci("spec", "set", "-e", "A=1", input="[]", code=1)) == "config.json: expected an object, got []"
 
 
 def test_set_leaves_the_rest_as_it_was(oci):
@@ -183,6 +224,53 @@ def test_a_full_disk_is_a_failure(oci):
         for words, given in ((["new"], None), (["check"], text), (["set", "hostname=x"], text)):
             done = oci("spec", *words, input=given, stdout=full, code=1)
             assert "no space left on device" in done.stderr
+
+
+@pytest.mark.parametrize("runtime", ["runc", "crun"])
+def test_check_against_a_real_runtime(oci, tmp_path, runtime):
+    features = subprocess.run([runtime, "features"], capture_output=True, check=True).stdout
+    (tmp_path / "features").write_bytes(features)
+    text = oci("spec", "new").stdout
+    assert oci("spec", "check", "--features", "features", input=text).stdout == text
+    asked = oci("spec", "set", 'hooks.sometime=[]', 'hooks.poststop=[{"path": "/x"}]', input=text).stdout
+    known = json.loads(features)
+    (tmp_path / "features").write_text(json.dumps({**known, "hooks": []}))
+    done = oci("spec", "check", "--features", "features", input=asked, code=1)
+    assert one_line(done) == 'config.json: hooks.poststop: the runtime does not support hooks "poststop"'
+    (tmp_path / "features").write_text("{}")
+    assert one_line(oci("spec", "check", "--features", "features", input=text, code=1)) == "features: ociVersionMin: missing"
+
+
+# -- diff, explain ------------------------------------------------------------------------------
+
+
+def test_diff(oci, tmp_path):
+    text = oci("spec", "new").stdout
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b/config.json").write_text(text)
+    assert oci("spec", "diff", "b", "-", input=text).stdout == ""
+    other = oci("spec", "set", "-e", "A=1", "hostname=x", "linux.maskedPaths-=/proc/keys", input=text).stdout
+    done = oci("spec", "diff", "b", "-", input=other, code=1)
+    assert done.stdout.splitlines() == [
+        'A\tprocess.env.A\t-\t"1"', 'C\thostname\t"container"\t"x"', 'D\tlinux.maskedPaths["/proc/keys"]\t"/proc/keys"\t-',
+    ]  # fmt: skip
+    done = oci("spec", "diff", "--json", "b/config.json", "-", input=other, code=1)
+    assert json.loads(done.stdout.splitlines()[0]) == {"what": "A", "path": "process.env.A", "old": None, "new": "1"}
+    assert oci("spec", "diff", "--fields", "path", "b", "-", input=other, code=1).stdout.startswith("process.env.A\n")
+    assert "only one" in one_line(oci("spec", "diff", "-", "-", code=2))
+    assert "no such field" in one_line(oci("spec", "diff", "--fields", "x", "b", "b", code=2))
+    assert "cannot read 'none'" in one_line(oci("spec", "diff", "b", "none", code=1))
+
+
+def test_explain(oci, tmp_path):
+    text = oci("spec", "new", "--rootless=false", "--cap-add", "SYS_ADMIN", "--security-opt", "seccomp=builtin").stdout
+    lines = [line.split("\t") for line in oci("spec", "explain", input=text).stdout.splitlines()]
+    assert all(len(line) == 3 and line[0] in ("warning", "note") for line in lines)
+    (tmp_path / "config.json").write_text(text)
+    warned = oci("spec", "explain", "-w", "--fields", "path", ".").stdout.splitlines()
+    assert warned[0] == "process.capabilities.bounding[CAP_SYS_ADMIN]"
+    assert json.loads(oci("spec", "explain", "-w", "--json", ".").stdout.splitlines()[0])["level"] == "warning"
+    assert one_line(oci("spec", "explain", input="{}", code=1)) == "config.json: ociVersion: missing"
 
 
 def test_verbs(oci):
