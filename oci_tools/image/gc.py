@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from oci_tools.image.layout import Descriptor, Layout
 
 
+LONGEST = len("sha512:") + 128  # characters of a digest
+
+
 class Result:
     """What was removed, or with `dry_run` would be.
 
@@ -58,7 +61,8 @@ def collect(layout: Layout, grace: float, dry_run: bool = False) -> Result:
 
     def judge(index: dict[str, Any]) -> set[str]:
         live = _live(layout, index["manifests"], before, result)
-        index["manifests"] = [d for d in index["manifests"] if not any(d is gone for gone in result.images)]
+        gone = {id(entry) for entry in result.images}
+        index["manifests"] = [entry for entry in index["manifests"] if id(entry) not in gone]
         return live
 
     if not os.path.isdir(f"{layout.path}/blobs"):
@@ -164,13 +168,15 @@ def _mark_unknown(layout: Layout, digest: str, live: set[str]) -> None:
     while todo:
         try:
             with open(layout.blob_path(todo.pop()), "rb") as file:
-                text = file.read(layouts.MAX_DOCUMENT).decode("utf-8", "replace")
+                rest = b""
+                while data := file.read(1 << 20):
+                    for found in re.findall(b"sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}", rest + data):
+                        if (text := found.decode()) not in live:
+                            live.add(text)
+                            todo.append(text)
+                    rest = (rest + data)[-LONGEST:]
         except (OSError, Error):
             continue
-        for found in re.findall("sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}", text):
-            if found not in live:
-                live.add(found)
-                todo.append(found)
 
 
 # -- what is not --------------------------------------------------------------------------

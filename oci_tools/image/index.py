@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from oci_tools.image.convert import Documents
     from oci_tools.image.layout import Descriptor, Layout
 
+MAX_INDEX = 4 << 20  # bytes of an index made here: what every reader takes
 _KEPT = ("mediaType", "digest", "size", "platform", "artifactType", "urls")
 
 
@@ -149,10 +150,10 @@ def strip(index: dict[str, Any], entries: Iterable[Descriptor], chosen: Iterable
 
 
 def put(layout: Layout, index: dict[str, Any]) -> Descriptor:
-    """Store an index; its descriptor.  A reader takes no larger one than this."""
+    """Store an index; its descriptor."""
     data = document.dumps(index)
-    if len(data) > layouts.MAX_DOCUMENT:
-        raise Error("index is too large", None, f"{len(data)} bytes are more than {layouts.MAX_DOCUMENT}")
+    if len(data) > MAX_INDEX:
+        raise Error("index is too large", None, f"{len(data)} bytes are more than {MAX_INDEX}")
     return layout.put(data, index.get("mediaType") or layouts.INDEX)
 
 

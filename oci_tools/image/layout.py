@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 INDEX = "application/vnd.oci.image.index.v1+json"
 
 MAX_INDEX = 256 << 20  # bytes of index.json: half a million images
-MAX_DOCUMENT = 4 << 20  # bytes of a manifest or config; registries agree on 4 MiB at most
+MAX_DOCUMENT = 16 << 20  # bytes of a manifest or config that is read; every registry takes 4 MiB, ours this
 
 _OURS = frozenset(("oci-layout", "index.json", "blobs", ".ingest"))
 

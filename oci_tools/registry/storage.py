@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 RESERVED = ("blobs", "index.json", "oci-layout")  # what a layout calls its own
 LATELY = 5.0  # seconds
-MAX_MANIFEST = 16 << 20  # bytes; the specification demands 4 MiB
+MAX_MANIFEST = layouts.MAX_DOCUMENT  # bytes; the specification demands 4 MiB
 
 
 class Storage:

@@ -150,6 +150,19 @@ def test_what_is_not_understood_keeps_all_its_digests(layout, kind):
     assert digests(layout) == {blob["digest"], inner["digest"], odd["digest"]}
 
 
+@pytest.mark.parametrize("kind", [manifest.OCI_MANIFEST, "x/document+json"])
+@pytest.mark.parametrize("size", [5 << 20, 17 << 20])
+def test_what_a_large_document_names_stays(layout, kind, size):
+    """Larger than many read, and than we do: what it says at its end counts."""
+    config, *layers = [layout.put(data, kind) for data, kind in ((b"{}", manifest.OCI_CONFIG), (b"1", "x"), (b"2", "x"))]
+    notes = {"config": config, "layers": layers[:1], "annotations": {"x": "y" * size}}
+    large = layout.put(document.dumps({"schemaVersion": 2, **notes, "layers": layers}), kind)
+    layout.update(lambda index: index["manifests"].append(large))
+    age(layout)
+    gc.collect(layout, 0)
+    assert digests(layout) == {one["digest"] for one in (config, *layers, large)}
+
+
 def test_a_damaged_manifest_costs_no_more(layout):
     one = image(layout)
     layout.tag("app", one)

@@ -322,6 +322,16 @@ def test_large_manifests_and_unknown_types_are_kept_as_they_are(ask: Client) -> 
     assert answer.body == data and answer.headers["Content-Type"] == "application/x+json"
 
 
+def test_a_large_manifest_is_pulled_and_pushed(oci: Any, registry: Any, ask: Client, tmp_path: Path) -> None:
+    ask.image("a", "v1")
+    found = json.loads(ask("GET", "/v2/a/manifests/v1").body)
+    data = json.dumps(found | {"annotations": {f"n{at}": "y" * 10_000 for at in range(1500)}}).encode()
+    assert ask("PUT", "/v2/a/manifests/large", data, Content_Type=MANIFEST).status == 201
+    oci("pull", f"{registry.host}/a:large", "./img:large")
+    oci("push", "./img:large", f"{registry.host}/b:large")
+    assert ask("GET", "/v2/b/manifests/large").body == data
+
+
 def test_docker_schema_2_stays_what_it_is(ask: Client) -> None:
     ask.blob("a", b"{}")
     config = descriptor("application/vnd.docker.container.image.v1+json", b"{}")
