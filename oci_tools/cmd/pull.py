@@ -27,6 +27,8 @@ OPTIONS: tuple[cli.Option, ...] = (
     ("--all-tags", "flag", False, "pull every tag of REF's repository"),
     ("--match REGEX", "text", None, "of those and of a list, only the tags that match, whole"),
     ("--exclude REGEX", "text", None, "not the tags that match, whole"),
+    ("--no-clobber", "flag", False, "of those leave alone what has its name already"),
+    ("--prune", "flag", False, "then take away the names of tags that the repository has no longer"),
     ("-n --dry-run", "flag", False, "only print the references that would be pulled"),
     ("--referrers", "flag", False, "take along what refers to the image: signatures, lists of its parts"),
     ("--verify-key FILE", "list", (), "take only an image that this public key, or another one given, has signed"),
@@ -46,16 +48,19 @@ def run(args: cli.Args) -> int | None:
         raise Usage("missing argument 'REF'", hint="see --help")
     if args.all_platforms and args.platform:
         raise Usage("--platform and --all-platforms exclude each other")
+    if (args.prune and not args.all_tags) or (args.no_clobber and not (args.all_tags or args.ref == "-")):
+        raise Usage("--prune is for --all-tags, and --no-clobber for that and for lists")
     if args.unpack and (
         args.all_platforms or len(args.platform) > 1 or args.layout == "-" or _is_archive(args.layout)
     ):
         raise Usage("--unpack takes one image", hint="of one platform, in a layout")
-    wanted = dict(zip(("format", "compress"), changes(args), strict=True))
+    wanted: dict[str, Any] = dict(zip(("format", "compress"), changes(args), strict=True))
     source, words = _local(args)
     if source:
         _from_local(source, args)
         return None
-    with options(args, "pull", referrers=args.referrers, policy=_policy(args), **wanted) as chosen, chosen.progress:
+    more = {"referrers": args.referrers, "policy": _policy(args), "warn": _say, **wanted}
+    with options(args, "pull", **more) as chosen, chosen.progress:
         if args.ref == "-" or args.all_tags:
             return _several(args, chosen, words)
         ref = _ref(args.ref)
@@ -66,6 +71,10 @@ def run(args: cli.Args) -> int | None:
         else:
             _layout(ref, chosen, args)
     return None
+
+
+def _say(text: str) -> None:
+    cli.say("oci-pull", text)
 
 
 # -- from a registry ------------------------------------------------------------------------
@@ -85,11 +94,16 @@ def _several(args: cli.Args, chosen: Options, words: list[str]) -> int:
     import sys
 
     from oci_tools.image import ref as refs
+    from oci_tools.registry import sync
 
     target = refs.locate(args.layout) if args.layout and args.layout != "-" else None
     if args.layout == "-" or _is_archive(args.layout) or args.unpack or (target and target.name):
         raise Usage("several images go into a layout", hint="LAYOUT is a path without a tag")
-    wanted, codes = _wanted(args, chosen, words), []
+    heads, meant, codes = [_ref(word) for word in words if word], sync.means(args.match, args.exclude), []
+    wanted = there = sync.wanted(heads, args.all_tags, chosen, meant)
+    if args.no_clobber:
+        names = set(sync.names(_target(args)))
+        wanted = [ref for ref in there if _target(args, str(ref)).name_for(ref) not in names]
     for ref in wanted:
         try:
             if args.dry_run:
@@ -98,27 +112,24 @@ def _several(args: cli.Args, chosen: Options, words: list[str]) -> int:
                 _layout(ref, chosen, args)
             sys.stdout.flush()
         except Error as error:
-            cli.say("oci-pull", str(error))
+            _say(str(error))
             codes.append(error.code)
+    if args.prune and not codes:
+        _prune(args, sync.stale(_target(args), heads, there, meant))
     if codes:
-        cli.say("oci-pull", f"{len(codes)} of {len(wanted)} were not pulled")
+        _say(f"{len(codes)} of {len(wanted)} were not pulled")
     return (75 if set(codes) == {75} else 1) if codes else 0
 
 
-def _wanted(args: cli.Args, chosen: Options, words: list[str]) -> list[Ref]:
-    """The references that are meant: these, or with --all-tags every tag of theirs."""
-    import re
+def _prune(args: cli.Args, names: list[str]) -> None:
+    from oci_tools.image import layout as layouts
 
-    from oci_tools.registry import choose
-
-    try:
-        match, exclude = re.compile(args.match or ".*"), re.compile(args.exclude or "(?!)")
-    except re.error as error:
-        raise Usage("not a regular expression", error.pattern, str(error)) from None
-    found = [_ref(word) for word in words if word]
-    if args.all_tags:
-        found = [ref for one in found for ref in choose.tags(one, chosen)]
-    return [ref for ref in found if match.fullmatch(ref.tag) and not exclude.fullmatch(ref.tag)]
+    for name in names:
+        _say(f"{'would take' if args.dry_run else 'takes'} the name '{name}' away")
+    if names and not args.dry_run:
+        with layouts.Layout.open(_target(args).path) as layout:
+            for name in names:
+                layout.untag(name)
 
 
 def _layout(ref: Ref, chosen: Options, args: cli.Args) -> None:
@@ -164,10 +175,8 @@ def _unpack(layout: Any, descriptor: Descriptor, path: str, wait: Callable[[], N
     from oci_tools.bundle import subordinate
     from oci_tools.layer.limits import Limits
 
-    def warn(text: str) -> None:
-        cli.say("oci-pull", f"warning: {text}")
-
     image = bundle.Image(layout, descriptor)
+    warn = lambda text: _say(f"warning: {text}")  # noqa: E731
     return subordinate.unpack(image, path, Limits(), warn, subordinate.maps_of_user(), wait)
 
 

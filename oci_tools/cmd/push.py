@@ -15,10 +15,13 @@ if TYPE_CHECKING:
 
 OPTIONS: tuple[cli.Option, ...] = (
     ("--platform OS/ARCH[/VARIANT]", "text", None, "push only this platform of an index"),
+    ("-t --tag NAME", "list", (), "give it this tag too"),
+    ("--no-clobber", "flag", False, "leave alone a tag that is another image's, and fail"),
     ("--referrers", "flag", False, "push along what in the layout refers to the image"),
     ("--mount-from REPOSITORY", "list", (), "repository of the same registry that may have the blobs"),
     ("--chunk-size BYTES", "int", 0, "send at most this in one request"),
     ("--sign-key FILE", "text", None, "sign the image in its registry with this private key"),
+    ("--delete REF", "list", (), "delete this tag, or what this digest names with all its tags, instead"),
     ("--allow-nondistributable", "flag", False, "push layers too that are marked as not to be pushed"),
 )
 
@@ -29,10 +32,19 @@ def run(args: cli.Args) -> None:
     from oci_tools.image.rewrite import Changed
     from oci_tools.image.source import Source
 
+    if args.delete:
+        return _delete(args)
+    if not args.image or not args.target:
+        raise Usage("missing argument", "TARGET" if args.image else "IMAGE", hint="see --help")
     wanted = changes(args)
     local = refs.is_local(args.target)
     if local and args.sign_key:
         raise Usage("--sign-key signs in a registry", args.target)
+    if local and (args.tag or args.no_clobber):
+        raise Usage("--tag and --no-clobber are for a registry", args.target, hint="oci-image tag")
+    for tag in args.tag:
+        if not refs.is_tag(tag):
+            raise Usage("not a tag", tag)
     ref = None if local else refs.Ref.parse(args.target.removeprefix("docker://"))
     with Source(args.image) as source:
         layout, descriptor = source.layout, source.descriptor
@@ -70,8 +82,25 @@ def _push(layout: Layout, descriptor: Descriptor, ref: Ref, args: cli.Args) -> s
         raise Error("cannot push as", ref, f"the image is {descriptor['digest']}")
     more = {"chunk": args.chunk_size, "foreign": args.allow_nondistributable}
     key = _key(args.sign_key) if args.sign_key else None
-    with options(args, "push", referrers=args.referrers, **more) as chosen, chosen.progress:
-        return push.push(layout, descriptor, ref, chosen, args.mount_from, key)
+    with options(args, "push", referrers=args.referrers, warn=_say, **more) as chosen, chosen.progress:
+        return push.push(layout, descriptor, ref, chosen, args.mount_from, key, args.tag, not args.no_clobber)
+
+
+def _delete(args: cli.Args) -> None:
+    from oci_tools.image import ref as refs
+    from oci_tools.registry import removal
+
+    if args.image:
+        raise Usage("--delete stands alone")
+    found = [refs.Ref.parse(word.removeprefix("docker://")) for word in args.delete]
+    with options(args, "push", warn=_say) as chosen:
+        for ref in found:
+            removal.remove(ref, chosen)
+            print(ref, flush=True)
+
+
+def _say(text: str) -> None:
+    cli.say("oci-push", text)
 
 
 def _key(path: str) -> Any:
@@ -83,7 +112,7 @@ def _key(path: str) -> Any:
 COMMAND = cli.Command(
     "oci-push",
     "bring an image from a layout into a registry, and print its reference by digest",
-    "IMAGE TARGET",
+    "[IMAGE] [TARGET]",
     OPTIONS + TRANSFER,
     run,
     example="oci-push img:app localhost:5000/app",

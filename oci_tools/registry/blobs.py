@@ -64,7 +64,8 @@ class Blobs:
         if request.header("If-None-Match").strip('"') == digest:
             body.close()
             return Response(304, headers)
-        span = _range(request.header("Range"), size)
+        condition = request.header("If-Range")  # RFC 9110, 13.1.5: of something else, all of this
+        span = _range(request.header("Range"), size) if condition in ("", f'"{digest}"') else None
         if span is None:
             return Response(200, headers, body)
         start, end = span

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from oci_tools.image.layout import Descriptor, Layout
     from oci_tools.image.ref import Ref
 
+ORIGIN = "io.oci-tools.origin"  # on an entry of index.json: the digest of the index that the image is out of
 ATTESTED = "vnd.docker.reference.digest"  # an attestation's annotation: of which image
 
 
@@ -31,6 +32,7 @@ class Chosen:
     documents   (bytes, descriptor) of manifests and indexes, children first
     blobs       digest -> descriptor of everything else
     origin      digest of what the reference means, before a choice
+    plain       nothing was asked for but what a tag means here
     images      digests of the images chosen out of it
     referrers   descriptors of what refers to one of the documents: signatures, lists of parts
     """
@@ -39,11 +41,16 @@ class Chosen:
         self.remote = remote
         self.descriptor: Descriptor = {}
         self.origin = ""
+        self.plain = False
         self.images: list[str] = []
         self.documents: list[tuple[bytes, Descriptor]] = []
         self.blobs: dict[str, Descriptor] = {}
         self.referrers: list[Descriptor] = []
         self._seen: set[str] = set()
+
+    def marks(self) -> dict[str, str] | None:
+        """What its entry in index.json says besides its name."""
+        return {ORIGIN: self.origin} if self.plain and self.origin != self.descriptor["digest"] else None
 
     def take(self, data: bytes, descriptor: Descriptor, depth: int = manifests.MAX_DEPTH) -> None:
         """A manifest with its blobs, or an index with everything in it."""
@@ -116,6 +123,7 @@ class Chosen:
 def choose(ref: Ref, options: Options, platforms: Sequence[str] = (), every: bool = False) -> Chosen:
     """Look at an image in its registry and decide what of it is wanted."""
     chosen = _choose(ref, options, platforms, every)
+    chosen.plain = not (platforms or every or ref.digest or options.referrers or options.format or options.compress)
     options.policy.check(chosen.remote, [[chosen.origin], chosen.images])
     if options.referrers:
         chosen.take_referrers()

@@ -35,6 +35,10 @@ class Missing(Error):
     """The registry has no such thing."""
 
 
+class Conflict(Error):
+    """Somebody else has changed it meanwhile."""
+
+
 class Registry:
     """A registry's API.
 
@@ -60,6 +64,7 @@ class Registry:
         self._lock = threading.Lock()
         self.rate_limit = ""  # what the registry said last of our remaining pulls
         self.told: Callable[[str, str, str], None] = lambda host, left, of: None  # of the same
+        self.warned: Callable[[str, str], None] = lambda host, text: None  # of what it wants people to read
 
     # -- asking -----------------------------------------------------------------------
 
@@ -136,6 +141,8 @@ class Registry:
         if answer.header("RateLimit-Remaining"):
             self.rate_limit = printable(answer.header("RateLimit-Remaining"))
             self.told(self.host, self.rate_limit, answer.header("RateLimit-Limit"))
+        for text in warnings(answer.header("Warning")):
+            self.warned(self.host, text)
         return answer
 
     def fail(self, answer: fetch.Answer, what: str, subject: object, kind: type[Error] = Error) -> Error:
@@ -159,6 +166,10 @@ class Registry:
 
     def manifest(self, repository: str, reference: str) -> tuple[bytes, Descriptor]:
         """A manifest's bytes and its descriptor, verified against the digest asked for, or stated."""
+        return self.manifest_etag(repository, reference)[:2]
+
+    def manifest_etag(self, repository: str, reference: str) -> tuple[bytes, Descriptor, str]:
+        """The same, and its ETag, for a conditional change (RFC 9110, 13); "" where there is none."""
         subject = self._name(repository, reference)
         path = f"/v2/{repository}/manifests/{reference}"
         with self.request("GET", path, repository, headers={"Accept": ACCEPT}) as answer:
@@ -166,7 +177,7 @@ class Registry:
                 raise self.fail(answer, "cannot fetch", subject)
             stated = answer.header("Docker-Content-Digest")
             media_type = answer.header("Content-Type").partition(";")[0].strip()
-            data = answer.read_all(MAX_DOCUMENT)
+            data, etag = answer.read_all(MAX_DOCUMENT), answer.header("ETag")
         expected = reference if ":" in reference else stated
         if not digests.valid(expected):
             expected = digests.of(data)
@@ -175,7 +186,7 @@ class Registry:
         if actual != expected:
             raise Error("wrong digest of manifest", subject, f"content has {actual}, not {expected}")
         descriptor = {"digest": expected, "size": len(data)}
-        return data, {"mediaType": _manifest_type(data, media_type, expected), **descriptor}
+        return data, {"mediaType": _manifest_type(data, media_type, expected), **descriptor}, etag
 
     def head_manifest(self, repository: str, reference: str) -> Descriptor | None:
         """The descriptor that a registry states for a manifest, or None where it has none."""
@@ -273,14 +284,20 @@ class Registry:
 
     # -- writing ------------------------------------------------------------------------
 
-    def put_manifest(self, repository: str, reference: str, data: bytes, media_type: str) -> fetch.Answer:
-        """Store a manifest's exact bytes; the answer (closed) has the headers."""
-        subject = self._name(repository, reference)
-        answer = self.request(
-            "PUT", f"/v2/{repository}/manifests/{reference}", repository, "pull,push",
-            {"Content-Type": media_type}, data,
-        )  # fmt: skip
+    def put_manifest(
+        self, repository: str, reference: str, data: bytes, media_type: str, **conditions: str
+    ) -> fetch.Answer:
+        """Store a manifest's exact bytes; the answer (closed) has the headers.
+
+        conditions: If_Match, If_None_Match; Conflict where they do not hold.
+        """
+        subject = self._name(repository, reference.partition("?")[0])
+        headers = {"Content-Type": media_type, **{key.replace("_", "-"): value for key, value in conditions.items()}}
+        path = f"/v2/{repository}/manifests/{reference}"
+        answer = self.request("PUT", path, repository, "pull,push", headers, data)
         with answer:
+            if answer.status == 412:
+                raise self.fail(answer, "cannot push", subject, Conflict)
             if answer.status not in (200, 201, 202):
                 raise self.fail(answer, "cannot push", subject)
             stated = answer.header("Docker-Content-Digest")
@@ -292,18 +309,27 @@ class Registry:
             answer.done()
         return answer
 
-    def delete(self, repository: str, reference: str) -> None:
-        """Delete a manifest or tag."""
+    def delete(self, repository: str, reference: str, unable: tuple[int, ...] = ()) -> bool:
+        """Delete a manifest or tag; False where the registry answers that it does no such thing."""
         with self.request("DELETE", f"/v2/{repository}/manifests/{reference}", repository, "delete") as answer:
-            if answer.status not in (200, 202, 204):
+            if answer.status not in (200, 202, 204, *unable):
                 raise self.fail(answer, "cannot delete", self._name(repository, reference))
             answer.done()
+            return answer.status not in unable
 
 
 def fallback_tag(digest: str) -> str:
     """The tag under which registries without the referrers API keep their list."""
     algorithm, _, text = digest.partition(":")
     return f"{algorithm}-{text}"[:128]
+
+
+def warnings(value: str) -> list[str]:
+    """The texts of a Warning header that are for people: `299 - "TEXT"` (distribution-spec, "Warnings")."""
+    import re
+
+    found = re.findall(r'299 - "((?:[^"\\]|\\.)*)"', value) if value else []
+    return [printable(re.sub(r"\\(.)", r"\1", text))[:1000] for text in found]
 
 
 def _manifest_type(data: bytes, stated: str, name: str) -> str:

@@ -48,11 +48,12 @@ class Options:
         format: str | None = None,
         compress: Compression | None = None,
         policy: Policy | None = None,
+        warn: Callable[[str], None] | None = None,
     ) -> None:
         """verify: certificates are checked, and http is for loopback only; chunk: bytes in one
         request of an upload, 0 for all; foreign: push layers marked as not to be pushed;
         referrers: take along what refers to the image; format, compress: see image/rewrite.py;
-        policy: which images may be pulled."""
+        policy: which images may be pulled; warn: told, once, of what a registry wants people to read."""
         from oci_tools.registry.policy import Policy
 
         self.policy = policy or Policy()
@@ -64,6 +65,8 @@ class Options:
         self.foreign = foreign
         self.referrers = referrers
         self.progress = progress or Progress("copy")
+        self._warn = warn
+        self._warned: set[str] = set()
         self._registries: dict[tuple[str, bool], Registry] = {}
         self.client = fetch.Client(
             verify=verify,
@@ -81,7 +84,14 @@ class Options:
             place = source.host, source.api_host, source.insecure
             self._registries[key] = Registry(self.client, self.credentials, *place)
             self._registries[key].told = self.progress.limit
+            self._registries[key].warned = self._warning
         return self._registries[key]
+
+    def _warning(self, host: str, text: str) -> None:
+        said = f"warning of {host}: {text}"
+        if self._warn and said not in self._warned:
+            self._warned.add(said)
+            self._warn(said)
 
     def __enter__(self) -> Options:
         return self
@@ -115,6 +125,17 @@ class Remote:
                     self.places.insert(0, self.places.pop(at))
                 return found
         raise AssertionError
+
+    def head(self, reference: str) -> str:
+        """The digest that a manifest has in the first place that knows; "" where nobody says: costs no pull."""
+        for registry, repository in self.places:
+            try:
+                found = registry.head_manifest(repository, reference)
+            except Error:
+                continue
+            if found:
+                return str(found["digest"])
+        return ""
 
     def blob(self, descriptor: Descriptor, offset: int, end: int = 0) -> tuple[fetch.Answer, int]:
         """A blob, or its part up to `end`, as a stream, from `offset` on or from its beginning, as is said with it."""

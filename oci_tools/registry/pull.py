@@ -18,7 +18,7 @@ from oci_tools.image import manifest as manifests
 from oci_tools.image.rewrite import Changed
 from oci_tools.image.target import Fresh
 from oci_tools.registry import ranges
-from oci_tools.registry.choose import choose
+from oci_tools.registry.choose import ORIGIN, choose
 from oci_tools.registry.copy import Options, Remote, Stopped, parallel
 from oci_tools.registry.passage import Passing
 
@@ -49,12 +49,13 @@ def pull(
 ) -> Descriptor:
     """Bring an image into a layout under a name (None: without); the descriptor it has there.
 
+    What a tag meant when it was pulled last stands beside it, so that one that has not moved costs no pull.
     `along` is called with what is on its way, if there is something to fetch (registry/arriving.py).
     Of an index, the image for this host is taken (the index itself is not kept), or the one
     for the platform given; for several platforms an index of those, for `every` all of it.
     """
     other = platforms or every or options.referrers or options.format or options.compress
-    present = None if other or options.policy.asks(ref) else _present(ref, layout, name)
+    present = None if other or options.policy.asks(ref) else _present(ref, layout, name, options)
     if present:
         layout.tag(name, present)
         return present
@@ -108,25 +109,32 @@ def _fetch(layout: Layout, name: str | None, chosen: Chosen, begun: dict[str, In
     parallel(options.jobs, [fetch.run for fetch in fetches])
     for data, descriptor in chosen.documents:
         layout.put(data, descriptor["mediaType"], descriptor["digest"].partition(":")[0])
-    layout.tag(name, chosen.descriptor)
+    layout.tag(name, chosen.descriptor, chosen.marks() if name else None)
     for descriptor in chosen.referrers:
         layout.tag(None, descriptor)
 
 
-def _present(ref: Ref, layout: Layout, name: str | None) -> Descriptor | None:
-    """An image asked for by its digest that is here, whole: what a digest names does not change."""
-    if not ref.digest:
-        return None
+def _present(ref: Ref, layout: Layout, name: str | None, options: Options) -> Descriptor | None:
+    """An image that is here, whole: by its digest, since that names no other, or by a tag that has not moved."""
     for descriptor in layout.index()["manifests"]:
-        named = name is not None and layouts.ref_name(descriptor) == name == str(ref)
-        if named or descriptor.get("digest") == ref.digest:
-            try:
-                found = manifests.load(layout, descriptor)
-            except Error:
+        if not ref.digest:
+            if name is None or layouts.ref_name(descriptor) != name:
                 continue
-            if "layers" in found and all(layout.has(child) for child in manifests.children(found)):
-                return dict(descriptor)
+            origin = layouts.annotation(descriptor, ORIGIN) or descriptor.get("digest")
+            same = _whole(layout, descriptor) and Remote(ref, options).head(ref.tag) == origin
+            return dict(descriptor) if same else None
+        named = name is not None and layouts.ref_name(descriptor) == name == str(ref)
+        if (named or descriptor.get("digest") == ref.digest) and _whole(layout, descriptor):
+            return dict(descriptor)
     return None
+
+
+def _whole(layout: Layout, descriptor: Descriptor) -> bool:
+    try:
+        found = manifests.load(layout, descriptor)
+    except Error:
+        return False
+    return "layers" in found and all(layout.has(child) for child in manifests.children(found))
 
 
 class _Fetch:

@@ -11,32 +11,41 @@ from __future__ import annotations
 import threading
 
 from oci_tools import document
-from oci_tools.errors import Error
+from oci_tools.errors import Busy, Error
 from oci_tools.image import digest as digests
 from oci_tools.image import layout as layouts
 from oci_tools.image import manifest as manifests
-from oci_tools.registry.client import Missing, Registry, fallback_tag
+from oci_tools.registry.client import Conflict, Missing, Registry, fallback_tag
 from oci_tools.registry.copy import Options, Remote, Stopped, is_document, parallel
+from oci_tools.registry.referrers import referrer
 from oci_tools.registry.upload import upload
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
     from typing import Any
 
+    from oci_tools import fetch
     from oci_tools.image.layout import Descriptor, Layout
     from oci_tools.image.ref import Ref
 
+CONFLICTS = 20  # attempts to change a list that others change too
+
 
 def push(
-    layout: Layout, descriptor: Descriptor, ref: Ref, options: Options, sources: Iterable[str] = (), key: Any = None
-) -> str:
+    layout: Layout, descriptor: Descriptor, ref: Ref, options: Options, sources: Iterable[str] = (), key: Any = None,
+    tags: Sequence[str] = (), clobber: bool = True,
+) -> str:  # fmt: skip
     """Bring an image from a layout into its registry; the reference by digest that it has there.
 
-    sources: other repositories of that registry to mount blobs from; key: to sign it with (keys.py).
+    sources: other repositories of that registry to mount blobs from; key: to sign it with (keys.py);
+    tags: it gets these too; clobber: it may take a tag from another image.
     """
     remote = Remote(ref, options, write=True)
     registry, repository = remote.main
+    tags = list(dict.fromkeys([*([ref.tag] if ref.tag and not ref.digest else []), *tags]))
+    if not clobber:
+        _check_free(registry, repository, tags, descriptor["digest"])
     documents, blobs = _collect(layout, descriptor, options)
     known = _mounts(layout, ref, [*sources])
     told = options.progress.tell
@@ -49,10 +58,9 @@ def push(
     ordered = sorted(blobs.values(), key=lambda blob: -int(blob["size"]))
     parallel(options.jobs, [send(blob) for blob in ordered])
     for data, child in documents:
-        last = child["digest"] == descriptor["digest"]
-        reference = ref.tag if last and ref.tag and not ref.digest else child["digest"]
         media_type = child.get("mediaType") or manifests.kind(document.loads(data), child)
-        answer = registry.put_manifest(repository, reference, data, media_type)
+        names = tags if child["digest"] == descriptor["digest"] else []
+        answer = _put(registry, repository, child["digest"], names, data, media_type)
         if is_document(child) and not answer.header("OCI-Subject"):
             _announce(registry, repository, data, child, media_type)
     if key is not None:
@@ -60,6 +68,29 @@ def push(
 
         signature.sign(remote, ref, descriptor["digest"], key)
     return f"{ref.name}@{descriptor['digest']}"
+
+
+def _check_free(registry: Registry, repository: str, tags: Iterable[str], digest: str) -> None:
+    """An Error if one of these tags is another image's."""
+    for tag in tags:
+        found = registry.head_manifest(repository, tag)
+        if found and found["digest"] != digest:
+            raise Error("cannot push as", f"{registry.host}/{repository}:{tag}", "there is another image")
+
+
+def _put(
+    registry: Registry, repository: str, digest: str, tags: list[str], data: bytes, media_type: str
+) -> fetch.Answer:
+    """Store a manifest under its tags: several with one request, where the registry says that it did."""
+    if len(tags) == 1:
+        return registry.put_manifest(repository, tags[0], data, media_type)
+    mark = "?" + "&".join(f"tag={tag}" for tag in tags) if tags else ""
+    answer = registry.put_manifest(repository, digest + mark, data, media_type)
+    done = {tag.strip() for tag in answer.header("OCI-Tag").split(",")}
+    for tag in tags:
+        if tag not in done:
+            registry.put_manifest(repository, tag, data, media_type)
+    return answer
 
 
 def _collect(
@@ -146,23 +177,42 @@ def _announce(
     subject = found.get("subject") if isinstance(found, dict) else None
     if not isinstance(subject, dict) or not digests.valid(subject.get("digest")):
         return
-    tag = fallback_tag(subject["digest"])
-    try:
-        old, at = registry.manifest(repository, tag)
-        index = manifests.parse(old, at)
-        if "manifests" not in index:
-            raise Error("cannot list referrers of", subject["digest"], f"tag '{tag}' is no index")
-    except Missing:
+    refers = referrer(found, {"mediaType": media_type, "digest": descriptor["digest"], "size": len(data)})
+    assert refers
+
+    def add(entries: list[Descriptor]) -> list[Descriptor]:
+        known = any(entry["digest"] == descriptor["digest"] for entry in entries)
+        return entries if known else [*entries, refers[1]]
+
+    relist(registry, repository, refers[0], add)
+
+
+def relist(
+    registry: Registry, repository: str, subject: str, change: Callable[[list[Descriptor]], list[Descriptor]]
+) -> None:
+    """Change the list of referrers that a tag stands for; done again where somebody else was faster, and that shows."""
+    tag = fallback_tag(subject)
+    for _ in range(CONFLICTS):
+        conditions = {"If_None_Match": "*"}
         index = manifests.new_index([])
-    if any(entry["digest"] == descriptor["digest"] for entry in index["manifests"]):
-        return
-    config = found.get("config") or {}
-    entry = {"mediaType": media_type, "digest": descriptor["digest"], "size": len(data)}
-    kind = found.get("artifactType") or config.get("mediaType")
-    entry |= {"artifactType": kind} if kind else {}
-    entry |= {"annotations": found["annotations"]} if found.get("annotations") else {}
-    index["manifests"].append(entry)
-    registry.put_manifest(repository, tag, document.dumps(index), layouts.INDEX)
+        try:
+            old, at, etag = registry.manifest_etag(repository, tag)
+            index = manifests.parse(old, at)
+            conditions = {"If_Match": etag} if etag else {}
+        except Missing:
+            pass
+        if "manifests" not in index:
+            raise Error("cannot list referrers of", subject, f"tag '{tag}' is no index")
+        entries = change(index["manifests"])
+        if entries == index["manifests"]:
+            return
+        data = document.dumps({**index, "manifests": entries})
+        try:
+            registry.put_manifest(repository, tag, data, layouts.INDEX, **conditions)
+            return
+        except Conflict:
+            continue
+    raise Busy("cannot list referrers of", subject, f"others change tag '{tag}' all the time")
 
 
 class _Send:

@@ -24,9 +24,9 @@ from oci_tools import document
 from oci_tools.errors import Error
 from oci_tools.http import Gone, Request, Response
 from oci_tools.image import digest as digests
-from oci_tools.image import layout as layouts
 from oci_tools.image import manifest as manifests
 from oci_tools.image import ref as refs
+from oci_tools.registry import lists
 from oci_tools.registry.access import Access, Caller
 from oci_tools.registry.blobs import Blobs
 from oci_tools.registry.refusal import JSON, VERSION, Refusal, digest_of, only
@@ -39,8 +39,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from oci_tools.registry.upstream import Upstreams
-
-PAGE = 10_000  # entries of a list at most
 
 
 class Registry:
@@ -108,12 +106,12 @@ class Registry:
             return self._page_for_people(request, caller)
         if path == "/v2/_catalog":
             only(request, "GET")
-            return self._page(request, "repositories", self._names(request, caller), {})
+            return lists.page(request, "repositories", self._names(request, caller), {})
         name, kind, reference = _parts(path[4:])
         self._check(request, caller, name, kind)
         if kind == "tags":
             only(request, "GET")
-            return self._page(request, "tags", self._repository(name).tags(), {"name": name})
+            return lists.page(request, "tags", self._repository(name).tags(), {"name": name})
         if kind == "uploads" and not reference:
             only(request, "POST")
             return self.blobs.begin(request, caller, self._repository_to_write(name))
@@ -187,33 +185,9 @@ class Registry:
 
     # -- lists ------------------------------------------------------------------------
 
-    def _page(self, request: Request, key: str, entries: list[str], more: dict[str, Any]) -> Response:
-        """Some of a sorted list: `n` of them, those behind `last`; Link leads on."""
-        from urllib.parse import quote
-
-        last, asked = request.query("last"), request.query("n")
-        if asked and not (asked.isascii() and asked.isdigit()):
-            raise Refusal(400, "PAGINATION_NUMBER_INVALID", "n is not a number", {"n": asked})
-        if last:
-            entries = [entry for entry in entries if (entry.lower(), entry) > (last.lower(), last)]
-        count = min(int(asked[:9]) if asked else PAGE, PAGE)
-        page = entries[:count]
-        headers = [("Content-Type", JSON), VERSION]
-        if page and len(entries) > count:
-            where = f"{request.target.partition('?')[0]}?n={count}&last={quote(page[-1], safe='')}"
-            headers.append(("Link", f'<{where}>; rel="next"'))
-        return Response(200, headers, document.dumps({**more, key: page}) + b"\n")
-
     def _referrers(self, request: Request, name: str, digest: str) -> Response:
-        """An index of what refers to a manifest; empty, too, for one that nobody knows."""
         found = self.storage.repository(name)
-        entries = found.referrers(digest) if found else []
-        headers = [("Content-Type", layouts.INDEX), VERSION]
-        wanted = request.query("artifactType").replace(" ", "+")  # as many write "+" in a query
-        if wanted:
-            entries = [entry for entry in entries if entry.get("artifactType") == wanted]
-            headers.append(("OCI-Filters-Applied", "artifactType"))
-        return Response(200, headers, document.dumps(manifests.new_index(entries)))
+        return lists.referrers(request, found.referrers(digest) if found else [])
 
     # -- manifests ----------------------------------------------------------------------
 
@@ -237,7 +211,7 @@ class Registry:
         if request.method == "GET":
             self._tell("pull", request, name, descriptor, reference)
         headers = [("Docker-Content-Digest", digest), ("ETag", f'"{digest}"'), VERSION]
-        if request.header("If-None-Match").strip('"') == digest:
+        if {digest, "*"} & _etags(request.header("If-None-Match")):
             return Response(304, headers)
         return Response(200, [("Content-Type", descriptor["mediaType"]), *headers], data)
 
@@ -257,7 +231,12 @@ class Registry:
                 raise Refusal(400, "TAG_INVALID", "not a tag", {"tag": tag})
         with repository.writer():  # gc waits until what was found here is in the index
             self._check_parts(repository, found, media_type)
-            check = (lambda: _check_immutable(repository, tags, digest)) if self._immutable else None
+
+            def check() -> None:
+                _check_unchanged(request, repository.index.named(repository.prefix + reference))
+                if self._immutable:
+                    _check_immutable(repository, tags, digest)
+
             repository.put(data, media_type, digest, tags, check)
         descriptor = {"mediaType": media_type, "digest": digest, "size": len(data)}
         for one in tags or [digest]:
@@ -331,6 +310,18 @@ def _parts(path: str) -> tuple[str, str, str]:
     if len(parts) < 3 or parts[-2] not in ("manifests", "blobs", "referrers"):
         raise Refusal(404, "UNSUPPORTED", "not a path of the registry api")
     return "/".join(parts[:-2]), parts[-2], parts[-1]
+
+
+def _check_unchanged(request: Request, known: dict[str, Any] | None) -> None:
+    """Who changes a tag may say what it is, or that it is none (RFC 9110, 13): so lists of referrers lose no entry."""
+    here = str(known.get("digest")) if known else ""
+    wanted, unwanted = (_etags(request.header(name)) for name in ("If-Match", "If-None-Match"))
+    if (wanted and here not in wanted and not (known and "*" in wanted)) or (known and {here, "*"} & unwanted):
+        raise Refusal(412, "MANIFEST_INVALID", "the tag is another one now", {"digest": here})
+
+
+def _etags(value: str) -> set[str]:
+    return {tag.strip().removeprefix("W/").strip('"') for tag in value.split(",") if tag.strip()}
 
 
 def _check_immutable(repository: Repository, tags: list[str], digest: str) -> None:

@@ -27,11 +27,13 @@ class Missing(Exception):
 
 @dataclass
 class Side:
-    """One side: the words of run number `i`, made untimed by `words(i)`."""
+    """One side: the words of run number `i`, made untimed by `words(i)`; a server's `pid` where its memory counts."""
 
     words: Callable[[int], list[str]]
     env: dict[str, str] = field(default_factory=dict)
     cwd: str = "/"
+    pid: int = 0
+    peak: float = 0.0  # MB of resident memory at most, of the server or of the command, in all runs
 
 
 @contextmanager
@@ -74,8 +76,15 @@ def timed(side: Side, i: int, words: list[str] | None = None) -> float:
     os.chdir(side.cwd)
     start = time.perf_counter()
     pid = os.posix_spawn(words[0], words, env, file_actions=quiet)
-    status = os.wait4(pid, 0)[1]
+    _, status, usage = os.wait4(pid, 0)
     took = (time.perf_counter() - start) * 1000
+    side.peak = max(side.peak, resident(side.pid) if side.pid else usage.ru_maxrss / 1024)
     if status:
         raise RuntimeError(f"exit code {os.waitstatus_to_exitcode(status)} of {' '.join(words)}")
     return took
+
+
+def resident(pid: int) -> float:
+    """The most memory that a process has had at a time, in MB (VmHWM of proc_pid_status(5))."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) / 1024

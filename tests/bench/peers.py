@@ -9,12 +9,28 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.bench.measure import PATH, Missing, need
+from tests.bench.measure import OURS, PATH, Missing, need
 
 
 @contextmanager
 def docker_registry(work: Path) -> Iterator[str]:
     """Debian's docker-registry on a free loopback port; its host and port."""
+    with docker_registry_process(work) as (host, _):
+        yield host
+
+
+@contextmanager
+def our_registry(work: Path) -> Iterator[tuple[str, int]]:
+    """The same of ours, with its process id."""
+    words = [OURS["registry"], "serve", str(work)]
+    with ended(subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env={"PATH": PATH})) as server:
+        assert server.stdout is not None
+        yield server.stdout.readline().strip().partition("://")[2], server.pid
+
+
+@contextmanager
+def docker_registry_process(work: Path) -> Iterator[tuple[str, int]]:
+    """The same with its process id."""
     config = work / "registry.yml"
     config.write_text(
         f"version: 0.1\nlog: {{level: info}}\nstorage: {{filesystem: {{rootdirectory: {work}/registry}}}}\n"
@@ -24,7 +40,7 @@ def docker_registry(work: Path) -> Iterator[str]:
     words = [need("docker-registry"), "serve", config]
     with ended(subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=env)) as server:
         line = said(server, "listening on ")
-        yield line.partition("listening on ")[2].split('"')[0].split(",")[0].strip()
+        yield line.partition("listening on ")[2].split('"')[0].split(",")[0].strip(), server.pid
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from tests.bench import peers
 from tests.bench.measure import OURS, Side, need
 
 BAR = 1.0
+MEMORY = 60.0
 ROUNDS = 5
 IDLE = 1.0
 

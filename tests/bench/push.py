@@ -14,6 +14,7 @@ from tests.bench import peers
 from tests.bench.measure import OURS, Side, need
 
 BAR = 1.0
+MEMORY = 60.0
 ROUNDS = 3
 IDLE = 1.0
 

@@ -104,6 +104,39 @@ def test_what_is_there_is_not_fetched_again(oci: Any, fake: Fake, image: Any) ->
     assert not fake.seen("GET", "/blobs/")
 
 
+def test_a_tag_that_has_not_moved_costs_no_pull(oci: Any, fake: Fake, image: Any, tmp_path: Path) -> None:
+    """Registries count GET of manifests, not HEAD; of an index the image's own digest says nothing."""
+    for tag in ("v1", "all"):
+        if tag == "all":
+            mine = fake.image("app", "", LAYERS[:1], os="linux", architecture=os.uname().machine.replace("x86_64", "amd64"))
+            other = fake.image("app", "", LAYERS[1:], os="linux", architecture="s390x")
+            index = fake.index("app", "all", [other, mine])
+        for target in ("./img", f"./img:other-{tag}"):
+            said = oci("pull", f"{fake.host}/app:{tag}", target).stdout
+            fake.asked.clear()
+            assert oci("pull", f"{fake.host}/app:{tag}", target).stdout == said
+            assert [(one.method, one.path) for one in fake.asked if one.path != "/v2/"] == [("HEAD", f"/v2/app/manifests/{tag}")]
+    names = {d["annotations"]["org.opencontainers.image.ref.name"]: d for d in layout_of(tmp_path / "img")["manifests"]}
+    assert names["all"]["annotations"]["io.oci-tools.origin"] == index["digest"]
+    fake.asked.clear()
+    oci("pull", "--platform", "s390x", f"{fake.host}/app:all", "./img")  # another image of the same index
+    oci("pull", f"{fake.host}/app:all", "./img")
+    assert len(fake.seen("GET", "/manifests/all")) == 2
+    (tmp_path / "img/blobs/sha256" / digest(LAYERS[0])[7:]).unlink()
+    oci("pull", f"{fake.host}/app:all", "./img")
+    complete(tmp_path / "img")
+    moved = fake.image("app", "v1", [b"new"])
+    assert moved["digest"] in oci("pull", f"{fake.host}/app:v1", "./img").stdout
+
+
+def test_a_warning_of_the_registry_is_shown_once(oci: Any, fake: Fake, image: Any) -> None:
+    text = '299 - "this \\"registry\\" \x1b[2J ends", 199 - "no", 299 - "and more"'
+    fake.guard = lambda asked: fake._find(asked).headers.update({"Warning": text})  # type: ignore[func-returns-value]
+    said = oci("pull", f"{fake.host}/app:v1", "./img").stderr
+    start = f"oci-pull: warning of {fake.host}: "
+    assert said == f'{start}this "registry" \\x1b[2J ends\n{start}and more\n'
+
+
 def test_an_image_by_its_digest_that_is_there_needs_no_registry(oci: Any, image: Any, fake: Fake) -> None:
     word = f"{fake.host}/app@{image['digest']}"
     first = oci("pull", word).stdout
@@ -234,6 +267,41 @@ def test_all_tags_and_lists(oci: Any, fake: Fake, tmp_path: Path) -> None:
         "oci-pull: 1 of 3 were not pulled",
     ]
     oci("pull", *QUICK, "-", input="127.0.0.1:1/a\n", code=75)
+
+
+@pytest.mark.parametrize("target", ["./img", None])
+def test_a_repository_that_changes_is_followed(oci: Any, fake: Fake, tmp_path: Path, target: str | None) -> None:
+    """--no-clobber asks for nothing that has its name; --prune takes names away, only those that are meant."""
+
+    def tags(*named: str) -> None:
+        for tag in named:
+            fake.image("app", tag, [f"{tag}{fake.asked}".encode()])
+        fake.on("GET", "/v2/app/tags/list", Answer(200, {}, json.dumps({"tags": named}).encode()))
+
+    def names() -> list[str]:
+        index = layout_of(tmp_path / "img" if target else tmp_path / "root/images")
+        notes = [entry["annotations"] for entry in index["manifests"]]
+        return sorted(n["org.opencontainers.image.ref.name"].rpartition(":")[2] for n in notes if "io.oci-tools.untagged" not in n)
+
+    words = ("--all-tags", f"{fake.host}/app", *([target] if target else []))
+    fake.image("other", "v1", [b"other"])
+    oci("pull", f"{fake.host}/other:v1", *(["./img:kept"] if target else []))
+    tags("v1", "v2", "x1")
+    oci("pull", *words)
+    fake.asked.clear()
+    tags("v2", "v3")
+    said = oci("pull", "--no-clobber", "--prune", "--exclude", "x.*|kept", "-n", *words)
+    assert said.stdout == f"{fake.host}/app:v3\n" and "would take the name" in said.stderr and "v1'" in said.stderr
+    oci("pull", "--no-clobber", "--prune", "--exclude", "x.*|kept", *words)
+    assert names() == sorted(["v2", "v3", "x1", "kept" if target else "v1"]) and not fake.seen("GET", "/manifests/v2")
+    fake.on("GET", "/v2/app/manifests/v2", Answer(404))
+    tags()
+    fake.on("GET", "/v2/app/tags/list", Answer(200, {}, b'{"tags":["v2"]}'))
+    fake.image("app", "v2", [b"moved"])
+    fake.on("GET", "/v2/app/manifests/v2", Answer(500))
+    oci("pull", *QUICK, "--prune", *words, code=75)  # what could not be pulled all is not judged by
+    assert "v3" in names()
+    assert "is for --all-tags" in oci("pull", "--prune", f"{fake.host}/app", code=2).stderr
 
 
 def test_pages_that_go_round_in_circles(oci: Any, fake: Fake) -> None:
@@ -393,7 +461,7 @@ GOOD = {"schemaVersion": 2, "mediaType": MANIFEST, "config": {}, "layers": []}
         (b'{"layers":[],"layers":[]}', {"Content-Type": MANIFEST}, "twice"),
         (b"{}", {"Docker-Content-Digest": "sha256:" + "0" * 64}, "wrong digest of manifest"),
         (b"[" * 100_000, {"Content-Type": MANIFEST}, "nested too deeply"),
-        (b" " * (5 << 20), {"Content-Type": MANIFEST}, "larger than"),
+        (b" " * (17 << 20), {"Content-Type": MANIFEST}, "larger than"),
     ],
 )
 def test_a_manifest_that_is_none(
@@ -453,7 +521,7 @@ def test_a_busy_registry_is_asked_again_when_it_says(
     oci("pull", "--retry-delay", "1", f"{fake.host}/app:v1", "./img")
     complete(tmp_path / "img")
     fake.on("GET", "/v2/app/manifests/v1", Answer(429, {"Retry-After": "100000"}))
-    said = oci("pull", f"{fake.host}/app:v1", "./img", code=75).stderr
+    said = oci("pull", f"{fake.host}/app:v1", "./other", code=75).stderr
     assert "it asks to wait 100000 seconds" in said
 
 
@@ -774,7 +842,7 @@ def test_pulls_that_are_left(oci: Any, fake: Fake, image: Any) -> None:
         found = fake._answers["GET", "/v2/app/manifests/v1"][-1]
         fake.on("GET", "/v2/app/manifests/v1", Answer(200, {**found.headers, "RateLimit-Remaining": "", "RateLimit-Limit": "", **headers}, found.body))
         read, write = os.pipe()
-        words = ("--progress=plain", "--status-fd", str(write), f"{fake.host}/app:v1", "./img")
+        words = ("--progress=plain", "--status-fd", str(write), f"{fake.host}/app:v1", f"./img{len(headers)}{len(said)}")
         done = oci("pull", *words, pass_fds=(write,))
         os.close(write)
         with open(read) as told:

@@ -329,6 +329,83 @@ def test_a_subject_is_announced_where_the_registry_does_not(oci: Any, peer: Rece
     assert tag not in peer.manifests  # once is enough
 
 
+def test_a_list_of_referrers_that_others_change_meanwhile(oci: Any, peer: Receiver, layout: Layout) -> None:
+    """A registry that knows conditions is asked again what the list is; one that always refuses is left."""
+    subject = layout.image("v1", b"one")
+    tag = subject["digest"].replace(":", "-")
+    old = {"mediaType": MANIFEST, "digest": "sha256:" + "1" * 64, "size": 7}
+    layout.image("sig", b"sig", subject=subject)
+    asked = []
+
+    def guard(one: Asked) -> Answer | None:
+        if one.method != "PUT" or tag not in one.path:
+            return peer.receive(one)
+        asked.append((one.headers.get("If-None-Match"), one.headers.get("If-Match")))
+        if len(asked) > 1:
+            return peer.receive(one)
+        made = peer.index("a", tag, [old])
+        peer._answers["GET", f"/v2/a/manifests/{tag}"][-1].headers["ETag"] = made["digest"]
+        return Answer(412)
+
+    peer.guard = guard
+    oci("push", f"{layout.path}:sig", f"{peer.host}/a:sig")
+    entries = json.loads(peer.manifests[tag].body)["manifests"]
+    assert len(entries) == 2 and entries[0] == old
+    assert asked[0] == ("*", None) and asked[1][0] is None and asked[1][1]
+    peer.index("a", tag, [old])
+    peer.guard = lambda one: Answer(412) if one.method == "PUT" and tag in one.path else peer.receive(one)
+    said = oci("push", f"{layout.path}:sig", f"{peer.host}/a:sig", code=75).stderr
+    assert "others change tag" in said and said.count("\n") == 1
+
+
+def test_several_tags(oci: Any, registry: Any, peer: Receiver, layout: Layout, tmp_path: Path) -> None:
+    made = layout.image("v1", b"one")
+    for host in (registry.host, peer.host):  # one knows how with a single request, the other does not
+        words = ("push", "-t", "1.2", "--tag", "1", "-t", "v1", f"{layout.path}:v1", f"{host}/a:v1")
+        assert oci(*words).stdout == f"{host}/a@{made['digest']}\n"
+    assert {"v1", "1", "1.2"} <= set(peer.manifests)
+    for tag in ("v1", "1", "1.2"):
+        assert made["digest"] in oci("pull", f"{registry.host}/a:{tag}", f"./{tag}").stdout
+    oci("push", "-t", "by-digest", f"{layout.path}:v1", f"{registry.host}/a@{made['digest']}")
+    assert made["digest"] in oci("pull", f"{registry.host}/a:by-digest", "./d").stdout
+    assert "not a tag" in oci("push", "-t", "no/tag", f"{layout.path}:v1", f"{registry.host}/a", code=2).stderr
+    assert "for a registry" in oci("push", "-t", "x", f"{layout.path}:v1", "./there", code=2).stderr
+
+
+def test_no_clobber(oci: Any, registry: Any, layout: Layout) -> None:
+    made = layout.image("v1", b"one")
+    layout.image("v2", b"two")
+    for _ in range(2):  # the same again is fine
+        oci("push", "--no-clobber", "-t", "x", f"{layout.path}:v1", f"{registry.host}/a:v1")
+    for words in (("a:v1",), ("-t", "x", "a:new")):
+        said = oci("push", "--no-clobber", *words[:-1], f"{layout.path}:v2", f"{registry.host}/{words[-1]}", code=1)
+        assert "there is another image" in said.stderr
+    assert made["digest"] in oci("pull", f"{registry.host}/a:v1", "./out").stdout
+    assert "no such manifest" in oci("pull", f"{registry.host}/a:new", "./out", code=1).stderr
+
+
+@pytest.mark.needs("docker-registry")
+def test_delete(oci: Any, registry: Any, layout: Layout, tmp_path: Path) -> None:
+    """A tag alone, also where a registry can only delete manifests; a manifest with its tags."""
+    one = layout.image("v1", b"one")
+    signature = layout.image("sig", b"sig", subject=one)
+    with Docker(tmp_path / "docker") as docker:
+        for host in (registry.host, docker.host):
+            oci("push", "-t", "b", f"{layout.path}:v1", f"{host}/a:a")
+            oci("push", f"{layout.path}:sig", f"{host}/a:sig")
+            assert oci("push", "--delete", f"{host}/a:a").stdout == f"{host}/a:a\n"
+            oci("pull", f"{host}/a:a", "./x", code=1)
+            assert one["digest"] in oci("pull", f"{host}/a:b", f"./{host[-5:]}").stdout
+            assert oci("push", "--delete", f"{host}/a:a", code=1).stdout == ""
+            oci("push", "--delete", f"{host}/a@{signature['digest']}")
+            oci("pull", "--referrers", f"{host}/a:b", f"./r{host[-5:]}")
+            assert len(json.loads((tmp_path / f"r{host[-5:]}/index.json").read_text())["manifests"]) == 1
+            oci("push", "--delete", f"docker://{host}/a@{one['digest']}")
+            assert oci("pull", f"{host}/a:b", "./y", code=1).stdout == ""
+    assert "stands alone" in oci("push", "--delete", "x.invalid/a:b", "y", code=2).stderr
+    assert "missing argument" in oci("push", "./img", code=2).stderr
+
+
 def test_referrers_both_ways(oci: Any, registry: Any, layout: Layout, tmp_path: Path) -> None:
     image = layout.image("v1", b"one")
     signature = layout.image("", b"sig", subject=image, artifactType="x/sig")

@@ -452,6 +452,45 @@ def test_referrers(ask: Client) -> None:
     assert len(ask("GET", f"/v2/a/referrers/{image['digest']}").json["manifests"]) == 2
 
 
+def test_more_referrers_than_one_index_has(oci: Any, ask: Client, tmp_path: Path) -> None:
+    """They come in pages; all of them arrive, at a filter too, and none twice."""
+    image = ask.image("a", "v1")
+    note = {"k": "v" * 1_000_000}
+    kinds = ["x/one" if at % 3 else "x/two" for at in range(10)]
+    made = {ask.image("a", "", b"%d" % at, subject=image, artifactType=k, annotations=note)["digest"] for at, k in enumerate(kinds)}
+    for query, expected in (("", 10), ("?artifactType=x/one", 6), ("?n=3", 10), ("?n=2&artifactType=x/two", 4)):
+        found, at, pages = [], f"/v2/a/referrers/{image['digest']}{query}", 0
+        while at:
+            answer = ask("GET", at)
+            assert answer.status == 200 and len(answer.body) < 4 << 20
+            assert ("artifactType" in query) == ("OCI-Filters-Applied" in answer.headers)
+            found += [entry["digest"] for entry in answer.json["manifests"]]
+            at, pages = (answer.headers["Link"] or "").partition(">")[0].strip("<"), pages + 1
+        assert len(found) == len(set(found)) == expected and set(found) <= made and pages > 1, query
+    oci("pull", "--referrers", f"{ask.host}/a:v1", "./img")
+    assert len(json.loads((tmp_path / "img/index.json").read_text())["manifests"]) == 11
+    assert ask("GET", f"/v2/a/referrers/{image['digest']}?n=x").status == 400
+
+
+def test_conditions(ask: Client) -> None:
+    """Who changes a tag may say what it is (RFC 9110, 13): of two at once one is told."""
+    one = ask.image("a", "v1", b"1")
+    data = ask("GET", "/v2/a/manifests/v1").body
+    two = json.dumps({**json.loads(data), "annotations": {"a": "b"}}).encode()
+    put = lambda tag, **said: ask("PUT", f"/v2/a/manifests/{tag}", two, Content_Type=MANIFEST, **said)  # noqa: E731
+    assert put("v1", If_None_Match="*").status == 412
+    assert put("v1", If_Match=f'"{HEX}"').code == "MANIFEST_INVALID"
+    assert put("new", If_Match="*").status == 412
+    assert ask("GET", "/v2/a/manifests/v1").headers["Docker-Content-Digest"] == one["digest"]
+    assert ask("GET", "/v2/a/manifests/new").status == 404
+    etag = ask("GET", "/v2/a/manifests/v1").headers["ETag"]
+    assert put("v1", If_Match=f'"{HEX}", {etag}').status == 201 == put("new", If_None_Match="*").status
+    assert ask("GET", "/v2/a/manifests/v1", If_None_Match=f'W/"x", "{digest(two)}"').status == 304
+    blob = ask.blob("a", BLOB)
+    for said, status in ((f'"{blob}"', 206), ('"other"', 200), ("Thu, 01 Jan 2026 00:00:00 GMT", 200)):
+        assert ask("GET", f"/v2/a/blobs/{blob}", Range="bytes=1-2", If_Range=said).status == status
+
+
 def test_referrers_of_what_is_not_there(ask: Client) -> None:
     subject = {"mediaType": MANIFEST, "digest": HEX, "size": 5}
     made = ask.image("a", "", subject=subject)
