@@ -1,8 +1,8 @@
 """What refers to an image by `subject`: signatures, lists of parts, attestations.
 
 distribution-spec 1.1, "Listing Referrers", for a layout: its manifests stand in index.json, with or without
-a name.  Two older ways are read too: the index that a registry without the API keeps under the tag
-ALGORITHM-HEX, and cosign's tags ALGORITHM-HEX.sig, .att and .sbom, whose manifests have no subject.
+a name.  Two older ways are read too: the index that a registry without the API keeps under a tag
+(fallback_tag), and cosign's tags ALGORITHM-HEX.sig, .att and .sbom, whose manifests have no subject.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from oci_tools.image.layout import Descriptor, Layout
 
 COSIGN = ("sig", "att", "sbom")
+_BEGINNINGS = tuple(f"{algorithm}-" for algorithm in digests.ALGORITHMS)
 
 
 def subject(found: dict[str, Any]) -> str | None:
@@ -26,6 +27,12 @@ def subject(found: dict[str, Any]) -> str | None:
     said = found.get("subject")
     digest = said.get("digest") if isinstance(said, dict) else None
     return digest if digests.valid(digest) else None
+
+
+def fallback_tag(digest: str) -> str:
+    """The tag under which a registry without the API keeps its list (distribution-spec, "Referrers Tag Schema")."""
+    algorithm, _, text = digest.partition(":")
+    return f"{algorithm[:32]}-{text[:64]}".replace("+", "-")
 
 
 def describe(descriptor: Descriptor, found: dict[str, Any]) -> Descriptor:
@@ -54,14 +61,13 @@ class Referrers:
                 self._add(target, describe(entry, found))
             name = layouts.ref_name(entry) or ""
             digest, _, kind = name.replace("-", ":", 1).partition(".")
-            if not digests.valid(digest):
-                continue
-            if kind in COSIGN:
+            if kind in COSIGN and digests.valid(digest):
                 self._add(digest, describe(entry, found))
-            for listed in found.get("manifests", ()) if not kind else ():
+            for listed in found.get("manifests", ()) if name.startswith(_BEGINNINGS) else ():
                 inner = _load(layout, listed)
-                if inner and subject(inner) == digest:
-                    self._add(digest, describe(listed, inner))
+                target = subject(inner) if inner else None
+                if inner and target and fallback_tag(target) == name:
+                    self._add(target, describe(listed, inner))
 
     def _add(self, target: str, made: Descriptor) -> None:
         if made["digest"] != target:

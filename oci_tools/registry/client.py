@@ -14,6 +14,7 @@ from oci_tools.errors import Busy, Error, printable
 from oci_tools.image import digest as digests
 from oci_tools.image import manifest as manifests
 from oci_tools.image.layout import MAX_DOCUMENT
+from oci_tools.image.referrers import fallback_tag
 from oci_tools.registry.auth import Auth
 
 TYPE_CHECKING = False
@@ -316,12 +317,6 @@ class Registry:
                 raise self.fail(answer, "cannot delete", self._name(repository, reference))
             answer.done()
             return answer.status not in unable
-
-
-def fallback_tag(digest: str) -> str:
-    """The tag under which registries without the referrers API keep their list."""
-    algorithm, _, text = digest.partition(":")
-    return f"{algorithm}-{text}"[:128]
 
 
 def warnings(value: str) -> list[str]:

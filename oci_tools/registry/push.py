@@ -15,7 +15,8 @@ from oci_tools.errors import Busy, Error
 from oci_tools.image import digest as digests
 from oci_tools.image import layout as layouts
 from oci_tools.image import manifest as manifests
-from oci_tools.registry.client import Conflict, Missing, Registry, fallback_tag
+from oci_tools.image.referrers import fallback_tag
+from oci_tools.registry.client import Conflict, Missing, Registry
 from oci_tools.registry.copy import Options, Remote, Stopped, is_document, parallel
 from oci_tools.registry.referrers import referrer
 from oci_tools.registry.upload import upload

@@ -277,10 +277,8 @@ class Registry:
                 continue
             # whatever it is, its grace begins anew; in an index also artifacts pushed as blobs
             if not repository.has_blob(child["digest"]):
-                code = "MANIFEST_UNKNOWN" if index else "MANIFEST_BLOB_UNKNOWN"
-                raise Refusal(
-                    404, code, "the manifest refers to what is not here", {"digest": child["digest"]}
-                )
+                what = {"digest": child["digest"]}
+                raise Refusal(404, "MANIFEST_BLOB_UNKNOWN", "the manifest refers to what is not here", what)
 
     def _delete_manifest(self, request: Request, repository: Repository, reference: str) -> Response:
         if not self._delete:

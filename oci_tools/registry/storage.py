@@ -24,6 +24,7 @@ from oci_tools.image import digest as digests
 from oci_tools.image import layout as layouts
 from oci_tools.image import manifest as manifests
 from oci_tools.image import ref as refs
+from oci_tools.image.referrers import fallback_tag
 from oci_tools.registry.index import Index
 from oci_tools.registry.referrers import referrer
 
@@ -298,9 +299,8 @@ class Repository:
         return referrer(found, {**descriptor, "size": len(data)}) if isinstance(found, dict) else None
 
     def _fallback(self, subject: str) -> list[Descriptor]:
-        algorithm, _, text = subject.partition(":")
         try:
-            found = self.manifest(f"{algorithm}-{text}"[:128])
+            found = self.manifest(fallback_tag(subject))
             index = manifests.parse(*found) if found else {}
         except Error:
             return []

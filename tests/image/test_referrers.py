@@ -3,7 +3,7 @@
 import pytest
 
 from oci_tools import document
-from oci_tools.image import copy, gc, manifest
+from oci_tools.image import copy, gc, manifest, referrers
 from oci_tools.image.layout import Layout
 from oci_tools.image.referrers import Referrers
 from tests.image.make import image, index
@@ -105,3 +105,21 @@ def test_gc_waits_for_a_young_subject(layout):
     layout.close()
     assert not gc.collect(layout, 3600).images
     assert layout.has(made)
+
+
+def test_fallback_tags():
+    """distribution-spec, "Referrers Tag Schema": both parts are cut, and what no tag may have is a dash."""
+    assert referrers.fallback_tag("sha256:" + "a" * 64) == "sha256-" + "a" * 64
+    assert referrers.fallback_tag("sha512:" + "a" * 128) == "sha512-" + "a" * 64
+    long = "test+algorithm+using+algorithm+separators+and+lots:" + "x" * 200
+    assert referrers.fallback_tag(long) == "test-algorithm-using-algorithm-s-" + "x" * 64
+
+
+def test_a_list_by_tag_of_what_refers_to_sha512(layout):
+    subject = layout.put(layout.read(image(layout)), manifest.OCI_MANIFEST, "sha512")
+    layout.tag("app", subject)
+    made = dict(manifest.load(layout, image(layout, note="sig")), subject=subject)
+    signature = layout.put(document.dumps(made), manifest.OCI_MANIFEST)
+    layout.tag("sha512-" + subject["digest"][7:71], index(layout, signature))
+    found = Referrers(layout).of(subject["digest"])
+    assert [one["digest"] for one in found] == [signature["digest"]]

@@ -299,7 +299,7 @@ def test_equal_blobs_are_kept_once(ask: Client, registry: Any) -> None:
         ({"schemaVersion": 2, "layers": [], "manifests": [], "config": descriptor(CONFIG, b"")}, MANIFEST, "MANIFEST_INVALID"),
         ({"schemaVersion": 2, "layers": [{"size": 1}], "config": descriptor(CONFIG, b"")}, MANIFEST, "MANIFEST_INVALID"),
         ({"schemaVersion": 2, "layers": [], "config": descriptor(CONFIG, b"?")}, MANIFEST, "MANIFEST_BLOB_UNKNOWN"),
-        ({"schemaVersion": 2, "manifests": [descriptor(MANIFEST, b"?")]}, INDEX, "MANIFEST_UNKNOWN"),
+        ({"schemaVersion": 2, "manifests": [descriptor(MANIFEST, b"?")]}, INDEX, "MANIFEST_BLOB_UNKNOWN"),
     ],
 )  # fmt: skip
 def test_manifests_that_are_refused(ask: Client, body: Any, content_type: str, code: str) -> None:
