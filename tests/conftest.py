@@ -39,7 +39,7 @@ TOP = Path(__file__).resolve().parent.parent
 if str(TOP) not in sys.path:
     sys.path.append(str(TOP))  # last: with OCI_BIN, the installed package is what is tested
 BIN = Path(os.environ.get("OCI_BIN") or TOP / "bin")
-pytest_plugins = ["tests.box"]  # box, plain_box: a container of a test
+pytest_plugins = ["tests.box", "tests.build.fixtures"]  # box, plain_box: a container of a test; built, cat
 PATH = f"{BIN}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 

@@ -223,8 +223,8 @@ def add(stage: Building, one: Instruction) -> None:
 
     def content(files: dict[str, str]) -> dict[str, Any]:
         found[:] = work.all(origin, files)
-        if origin is not None and identity is None and not one.flags.get("from"):
-            stage.shared.files.update(files)
+        if origin is not None:
+            stage.shared.use(origin, files)
         return {"content": tuple(source.said for source in found)} | ({"files": _files(files)} if files else {})
 
     def act(root: Root, step: Step) -> None:

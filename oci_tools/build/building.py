@@ -14,10 +14,13 @@ from oci_tools.image import manifest as manifests
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from oci_tools.build.cache import Cache
     from oci_tools.build.contexts import Contexts
     from oci_tools.build.dockerfile import Dockerfile, Stage
     from oci_tools.build.options import Options
+    from oci_tools.build.picking import Origin
     from oci_tools.build.place import Place
     from oci_tools.build.progress import Progress
     from oci_tools.build.running import Runner
@@ -58,11 +61,16 @@ class Building:
         self.graph = Graph(dockerfile, options.target, self._base, lambda name: name.lower() in contexts.named)
         self.created = configs.timestamp(options.epoch if options.epoch is not None else time.time())
         self.dockerfile_key = f"{os.path.abspath(contexts.word)} {dockerfile.file}"
-        self.files: set[str] = set()  # of the context, that were used: for --depfile
+        self.files: set[str] = set()  # of the host, that were used: for --depfile
         self._locks = {stage.number: threading.RLock() for stage in dockerfile.stages}
         self._results: dict[int, Result] = {}
         self._failed: BaseException | None = None
         self._condition = threading.Condition()
+
+    def use(self, origin: Origin, files: Iterable[str]) -> None:
+        """Remember which files of a tree the image depends on, if they are files of the host."""
+        if origin.place:
+            self.files.update(f"{origin.place}/{name}".rstrip("/") for name in files)
 
     def _base(self, stage: Stage) -> str:
         name = self.scope.expand(stage.start, stage.start.base, self.scope.globals)

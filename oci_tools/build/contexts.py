@@ -21,6 +21,7 @@ from oci_tools.image import ref as refs
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from typing import Any
 
     from oci_tools.build.place import Place
     from oci_tools.image.layout import Layout
@@ -49,7 +50,8 @@ class Contexts:
         self._images: dict[tuple[str, str], Image] = {}
         self._lock = threading.RLock()
         self.patterns: list[str] = []
-        self.bases: dict[str, str] = {}  # images that were used: name -> handle, for --depfile
+        self.read_files: list[str] = []  # the Dockerfile, the ignore file; and images: name -> handle, for --depfile
+        self.bases: dict[str, str] = {}
 
     # -- the context --------------------------------------------------------------------------
 
@@ -110,6 +112,8 @@ class Contexts:
             return _read(path), file
         path = self._find(file)
         self._ignore(path)
+        if self.is_local() or (file and os.path.exists(file)):
+            self.read_files.append(path)
         return _read(path), os.path.relpath(path, self.directory) if file is None else file
 
     def _find(self, file: str | None) -> str:
@@ -132,6 +136,8 @@ class Contexts:
             places += [f"{self.directory}/.dockerignore", f"{self.directory}/.containerignore"]
         for path in places:
             if os.path.isfile(path):
+                if self.is_local():
+                    self.read_files.append(path)
                 self.patterns = ignore.lines(_read(path))
                 try:
                     ignore.Patterns(self.patterns)
@@ -154,7 +160,8 @@ class Contexts:
             os.mkdir(path, 0o700)
             return self._tree(path, [], None)
         keep = f"{self.place.path}/hashes" if self.is_local() else None
-        return self._tree(self.directory, self.patterns, keep, self._unpacked)
+        place = self.directory if self.is_local() else ""
+        return self._tree(self.directory, self.patterns, keep, self._unpacked, place)
 
     def _named(self, name: str, word: str) -> Origin:
         if repository := remote.git(word):
@@ -170,14 +177,16 @@ class Contexts:
         patterns = []
         if os.path.isfile(f"{word}/.dockerignore"):
             patterns = ignore.lines(_read(f"{word}/.dockerignore"))
-        return self._tree(word, patterns, f"{self.place.path}/hashes")
+        return self._tree(word, patterns, f"{self.place.path}/hashes", place=os.path.abspath(word))
 
-    def _tree(self, path: str, patterns: list[str], keep: str | None, owners: bool = False) -> Origin:
+    def _tree(
+        self, path: str, patterns: list[str], keep: str | None, owners: bool = False, place: str = ""
+    ) -> Origin:
         try:
             fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as error:
             raise Error("cannot use context", path, error) from None
-        return Origin(fd, ignore.Patterns(patterns), hashes.Hashes(keep, path), owners)
+        return Origin(fd, ignore.Patterns(patterns), hashes.Hashes(keep, path), owners, place)
 
     def is_tree(self, name: str) -> bool:
         """Whether a named context is a tree of files and no image."""
@@ -197,6 +206,16 @@ class Contexts:
             if (name, platform or "") not in self._images:
                 self._images[name, platform or ""] = self._image(name, platform, say)
             return self._images[name, platform or ""]
+
+    def known(self, name: str, platform: str | None) -> dict[str, Any] | None:
+        """The configuration of an image that is here already; None where it is not."""
+        word = image_of(self.named[name.lower()]) if name.lower() in self.named else name
+        try:
+            at = refs.locate(word or "")
+            layout = layouts.at(at) if at.kind == "layout" else layouts.store()
+            return Image(layout, layout.find(at.name if at.kind == "layout" else str(at.ref or word)), platform).config
+        except Error:
+            return None
 
     def _image(self, name: str, platform: str | None, say: Callable[[str], None]) -> Image:
         word = name

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from oci_tools.build import output
+from oci_tools.build import ignore, lint, output
 from oci_tools.build.building import Building
 from oci_tools.build.cache import Cache
 from oci_tools.build.contexts import Contexts
 from oci_tools.build.dockerfile import Dockerfile
 from oci_tools.build.place import Place
 from oci_tools.build.running import Runner
+from oci_tools.build.scope import Scope
 from oci_tools.image import layout as layouts
+from oci_tools.image import manifest as manifests
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,7 +30,8 @@ class Made:
     handles  of the image under each tag, the first one first
     top      the descriptor of the image or index, in `layout`
     images   the images of each platform
-    bases    the images it was built on: name -> handle; files: those of the context that were used
+    bases    the images it was built on: name -> handle
+    files    those of the host that were used
     """
 
     def __init__(self) -> None:
@@ -39,8 +42,6 @@ class Made:
         self.configs: list[str] = []
         self.bases: dict[str, str] = {}
         self.files: set[str] = set()
-        self.context = ""
-        self.dockerfile = ""
 
 
 def build(
@@ -58,6 +59,7 @@ def build(
             runner = Runner(options.call, progress)
             results = []
             with dockerfile:
+                _complain(dockerfile, lints(dockerfile, options, contexts), progress)
                 platforms: list[str | None] = [*options.platforms]
                 for platform in platforms or [None]:
                     one = Building(dockerfile, options, platform, place, contexts, cache, progress, runner)
@@ -65,12 +67,48 @@ def build(
             for unused in results[0][0].scope.unused():
                 warn(f"build argument '{unused}' was not used")
             _put(made, results, options, tags, outputs, place)
-            made.bases, made.context = dict(contexts.bases), contexts.directory or ""
-            made.files = set().union(*(one.files for one, _ in results))
-            made.dockerfile = name
+            made.bases = dict(contexts.bases)
+            made.files = set(contexts.read_files).union(*(one.files for one, _ in results))
         finally:
             contexts.close()
     return made
+
+
+def check(options: Options, warn: Callable[[str], None]) -> list[lint.Warning]:
+    """What should be written otherwise in the Dockerfile; nothing is built, and no registry asked."""
+    with Place(warn) as place:
+        contexts = Contexts(place, options.context, options.named, options.call, False)
+        try:
+            contexts.open()
+            data, name = contexts.read(options.file)
+            dockerfile = Dockerfile(data, name)
+            with dockerfile:
+                return lints(dockerfile, options, contexts)
+        finally:
+            contexts.close()
+
+
+def lints(dockerfile: Dockerfile, options: Options, contexts: Contexts) -> list[lint.Warning]:
+    host = manifests.host_platform()
+    word = options.platforms[0] if options.platforms else None
+    platform = manifests.parse_platform(word) if word else host
+    scope = Scope(dockerfile, options.arguments, platform, options.target or "default", host)
+
+    def base(name: str) -> dict[str, str] | None:
+        found = contexts.known(name, word)
+        return found and dict(entry.partition("=")[::2] for entry in (found.get("config") or {}).get("Env") or ())
+
+    return lint.lint(dockerfile, scope, base, ignore.Patterns(contexts.patterns))
+
+
+def _complain(dockerfile: Dockerfile, found: list[lint.Warning], progress: Progress) -> None:
+    """Tell of warnings before a build; where the Dockerfile wants it they are its end."""
+    for one in found:
+        if progress.mode in ("plain", "tty", "json"):
+            progress.say(f"warning: {one}")
+    if found and lint.directive(dockerfile).error:
+        rules = ", ".join(sorted({one.rule for one in found}))
+        raise found[0].place.again(f"lint violation found for rules: {rules}")
 
 
 def _run(one: Building) -> Result:

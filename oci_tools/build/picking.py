@@ -31,6 +31,7 @@ class Origin:
     ignored  what is left out of it; None: nothing
     hashes   what its files are
     owners   whether files keep theirs
+    place    the directory of the host that it is, if it is one that a make can depend on
     """
 
     def __init__(
@@ -39,8 +40,10 @@ class Origin:
         ignored: ignore.Patterns | None = None,
         known: hashes.Hashes | None = None,
         owners: bool = True,
+        place: str = "",
     ) -> None:
         self._fd = fd
+        self.place = place
         self.ignored = ignored if ignored else None
         self.hashes = known or hashes.Hashes(None, "")
         self.owners = owners

@@ -39,6 +39,10 @@ class Wrong(Error):
             self.line, self.column, self.width = self._find()
         return self
 
+    def again(self, message: str) -> Wrong:
+        """Another message of the same place."""
+        return Wrong(message, self.start, self.end, self.text).placed(self.file, self.lines)
+
     def with_code(self, code: int) -> Wrong:
         """The same, with another exit code."""
         self.code = code

@@ -76,8 +76,7 @@ class Mounting:
             return identity
         picks = picking.pick(origin, mount.source or "/")
         found = picking.digest(origin, picks, None, files)
-        if not mount.origin:
-            self._stage.shared.files.update(files)
+        self._stage.shared.use(origin, files)
         return found
 
     def _origin(self, mount: Mount) -> tuple[Origin, str | None]:

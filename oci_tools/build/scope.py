@@ -40,6 +40,7 @@ class Scope:
         build: Mapping[str, str] | None = None,
     ) -> None:
         self.given = given
+        self.target = platform
         self.escape = dockerfile.source.escape
         self.used: set[str] = set()
         self.unset: Callable[[Instruction, str], None] = lambda instruction, name: None

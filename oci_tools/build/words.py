@@ -226,6 +226,8 @@ class _Reading:
         value = self._value(name)
         if value is None and self._skip_unset:
             return f"${{{name}{modifier}{word}}}"
+        if sign and sign in "-+?":
+            self.unmatched.discard(name)  # what becomes of it is said
         there = value is not None and not (modifier[0] == ":" and not value)
         if sign == "-":
             return (value or "") if there else word

@@ -41,6 +41,7 @@ OPTIONS: tuple[cli.Option, ...] = (
     ("--level N", "int", None, "of the compression: gzip 1 to 9 (2), zstd 1 to 19 (3)"),
     ("--check", "flag", False, "do not build: say what should be written otherwise"),
     ("--why", "flag", False, "say of each step whether the cache had it, and if not what changed"),
+    ("--depfile FILE", "text", None, "write what the image depends on to FILE, for make"),
     ("--iidfile FILE", "text", None, "write the image's Id to FILE"),
     ("--metadata-file FILE", "text", None, "write what was built to FILE, as JSON"),
     ("--progress MODE", ("auto", "plain", "tty", "none", "json"), "auto", "how to tell of the work on stderr"),
@@ -87,6 +88,11 @@ def _build(args: cli.Args) -> int | None:
             raise
     if args.iidfile:
         _write(args.iidfile, _id(made).encode())
+    if args.depfile:
+        from oci_tools.build import depfile
+
+        target = args.iidfile or next((each.dest for each in outputs if each.dest != "-" and each.kind != "image"), "")
+        _write(args.depfile, depfile.text(made, target))
     if args.metadata_file:
         _write(args.metadata_file, _metadata(made, args.tag))
     progress.result(image=made.handles[0] if made.handles else "", id=_id(made), exit=0)
@@ -96,7 +102,11 @@ def _build(args: cli.Args) -> int | None:
 
 
 def _check_file(args: cli.Args) -> int:
-    raise Usage("not there yet")
+    from oci_tools.build import make
+
+    found = make.check(_options(args), lambda text: cli.say("oci-build", f"warning: {text}"))
+    sys.stdout.writelines(f"{one}\n" for one in found)
+    return 1 if found else 0
 
 
 def _warner(progress: Progress) -> Callable[[str], None]:

@@ -23,27 +23,6 @@ def inner(oci: Any, word: str) -> Any:
     return inspect(oci, word)["config"]["config"]
 
 
-@pytest.fixture
-def built(oci: Any, busybox: Path, tmp_path: Path) -> Any:
-    """Build a Dockerfile, in which BASE is busybox, with files for its context; the process that did it."""
-
-    def build(dockerfile: str, *words: str, files: dict[str, str] | None = None, code: int = 0, **more: Any) -> Any:
-        context = tmp_path / "context"
-        context.mkdir(exist_ok=True)
-        for name, text in (files or {}).items():
-            (context / name).parent.mkdir(parents=True, exist_ok=True)
-            (context / name).write_text(text)
-        (context / "Dockerfile").write_text(dockerfile.replace("BASE", str(busybox)))
-        return oci("build", "-t", "./img:x", *words, "context", code=code, **more)
-
-    return build
-
-
-def cat(oci: Any, path: str, image: str = "./img:x") -> str:
-    done: str = oci("unpack", "--path", path, image, "-").stdout
-    return done
-
-
 def test_the_handle_is_printed_and_named(oci: Any, built: Any, tmp_path: Path) -> None:
     handle = built("FROM BASE\nCMD [\"id\"]\n").stdout.strip()
     assert handle.startswith(f"{tmp_path}/img@sha256:")
@@ -58,7 +37,7 @@ def test_without_a_tag_the_image_is_in_the_store(oci: Any, busybox: Path, tmp_pa
     assert inner(oci, handle)["Labels"] == {"a": "b"}
 
 
-def test_a_cached_build_is_the_same_image_and_runs_nothing(oci: Any, built: Any) -> None:
+def test_a_cached_build_is_the_same_image_and_runs_nothing(oci: Any, cat: Any, built: Any) -> None:
     text = "FROM BASE\nARG A\nRUN date +%s%N > /when\nCOPY f /f\nENV B=c\nWORKDIR /w\n"
     first = built(text, files={"f": "1"}).stdout
     again = built(text, "--progress", "plain")
@@ -68,7 +47,7 @@ def test_a_cached_build_is_the_same_image_and_runs_nothing(oci: Any, built: Any)
     changed = built(text, "--why", "--progress", "plain", files={"f": "2"}).stderr
     assert re.search(r"RUN date.*: hit", changed)
     assert "COPY f /f: miss: 'f' changed" in changed
-    assert cat(oci, "/f") == "2"
+    assert cat("/f") == "2"
     with_arg = built(text, "--build-arg", "A=1", "--why", "--progress", "plain").stderr
     assert "miss: variable A is \"1\", it was not set" in with_arg
 
@@ -101,31 +80,31 @@ def test_errors_point_at_the_text(built: Any) -> None:
     ]
 
 
-def test_contexts(oci: Any, busybox: Path, tmp_path: Path) -> None:
+def test_contexts(oci: Any, cat: Any, busybox: Path, tmp_path: Path) -> None:
     text = f"FROM {busybox}\nCOPY f /f\n"
     (tmp_path / "c").mkdir()
     (tmp_path / "c/f").write_text("content")
     (tmp_path / "c/Dockerfile").write_text(text)
     for packed in ("cat", "gzip", "bzip2", "xz", "zstd"):
         oci.shell(f"tar -C c -c . | {packed} | oci-build -t ./img:x -")
-        assert cat(oci, "/f") == "content"
+        assert cat("/f") == "content"
     oci("build", "-t", "./img:y", "-f", "-", "c", input=f"FROM {busybox}\nCOPY f /g\n")
-    assert cat(oci, "/g", "./img:y") == "content"
+    assert cat("/g", "./img:y") == "content"
     oci("build", "-t", "./img:z", "-", input=f"FROM {busybox}\nRUN echo alone > /h\n")
-    assert cat(oci, "/h", "./img:z") == "alone\n"
+    assert cat("/h", "./img:z") == "alone\n"
     assert "it is empty" in oci("build", "-", input="", code=1).stderr
 
 
-def test_named_contexts(oci: Any, built: Any, tmp_path: Path) -> None:
+def test_named_contexts(oci: Any, cat: Any, built: Any, tmp_path: Path) -> None:
     (tmp_path / "more").mkdir()
     (tmp_path / "more/f").write_text("named")
     built("FROM scratch\nCOPY --from=Other f /\n", "--build-context", "other=more")
-    assert cat(oci, "/f") == "named"
+    assert cat("/f") == "named"
     built("FROM base\nCOPY f /g\n", "--build-context", f"base=oci-layout://{tmp_path}/img:x", files={"f": "2"})
-    assert cat(oci, "/f") == "named" and cat(oci, "/g") == "2"
+    assert cat("/f") == "named" and cat("/g") == "2"
 
 
-def test_outputs(oci: Any, built: Any, busybox: Path, tmp_path: Path) -> None:
+def test_outputs(oci: Any, cat: Any, built: Any, busybox: Path, tmp_path: Path) -> None:
     text = "FROM scratch\nCOPY f /d/\n"
     built(text, "-o", "out", files={"f": "1"})
     assert (tmp_path / "out/d/f").read_text() == "1"
@@ -135,7 +114,7 @@ def test_outputs(oci: Any, built: Any, busybox: Path, tmp_path: Path) -> None:
     for kind in ("oci", "docker"):
         done = oci("build", "-o", f"type={kind},dest={kind}.tar", "context")
         assert done.stdout == f"{tmp_path}/{kind}.tar\n"
-        assert cat(oci, "/d/f", f"{kind}-archive:{kind}.tar") == "1"
+        assert cat("/d/f", f"{kind}-archive:{kind}.tar") == "1"
 
 
 def test_records_of_a_build(oci: Any, built: Any, tmp_path: Path) -> None:
