@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 LARGEST = 500 << 10  # bytes of a secret, as BuildKit has it
 _UNITS = {"": 0, "b": 0, "k": 10, "m": 20, "g": 30, "t": 40}
+_TIMES = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _LIMITS = ("as", "core", "cpu", "data", "fsize", "locks", "memlock", "msgqueue", "nice", "nofile", "nproc", "rss",
            "rtprio", "rttime", "sigpending", "stack")  # fmt: skip
 
@@ -167,6 +168,14 @@ def size(text: str, option: str) -> int:
     if found < 0:
         raise Usage(f"invalid value for {option}", text, "it is no size")
     return found
+
+
+def seconds(text: str, option: str) -> float:
+    """90s, 10m, 12h, 7d."""
+    number, unit = text[:-1], text[-1:]
+    if not (number.isascii() and number.isdigit()) or unit not in _TIMES:
+        raise Usage(f"invalid value for {option}", text, hint="like 12h or 7d")
+    return float(number) * _TIMES[unit]
 
 
 def limits(words: list[str]) -> list[dict[str, object]]:

@@ -19,9 +19,11 @@ from oci_tools.errors import Error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any
 
-    from oci_tools.build.place import Place
+    from oci_tools.build.exchange import Sent
+    from oci_tools.build.place import Layer, Place
 
     Parts = dict[str, Any]
 
@@ -30,14 +32,15 @@ _MANY = 12  # names of changed files that are said
 
 
 class Cache:
-    """The cache of one user; `refuse` says by name which stages do not look into it ("*": none does)."""
+    """The cache of one user, with those that were sent to it; `refuse` names stages that do not look in ("*": all)."""
 
-    def __init__(self, place: Place, refuse: set[str]) -> None:
+    def __init__(self, place: Place, refuse: set[str], sent: Sequence[Sent] = ()) -> None:
         self._place = place
+        self._sent = sent
+        self.mounts: dict[str, dict[str, str]] = {}  # cache mounts of this build: name -> id, target
         self._refuse = refuse
         self.path = fs.make_private(f"{place.path}/steps")
         self.used: dict[str, dict[str, Any]] = {}  # of this build: key -> record
-        self.misses = 0
 
     @staticmethod
     def key(parts: Parts) -> str:
@@ -48,6 +51,12 @@ class Cache:
         """What a step gave, if it is known and its blob is here."""
         if "*" in self._refuse or stage in self._refuse:
             return None
+        record = self._known(key) or self._arrived(key)
+        if record is not None:
+            self.used[key] = record
+        return record
+
+    def _known(self, key: str) -> dict[str, Any] | None:
         path = f"{self.path}/{key}"
         try:
             with open(path, "rb") as file:
@@ -59,15 +68,37 @@ class Cache:
             os.utime(path)
         except (OSError, Error, KeyError, TypeError):
             return None
-        self.used[key] = record
         return record
+
+    def _arrived(self, key: str) -> dict[str, Any] | None:
+        """What a cache that was sent has; its blob is ours then."""
+        from oci_tools.build import output
+        from oci_tools.build.place import Layer
+
+        for sent in self._sent:
+            record = sent.steps.get(key)
+            try:
+                if not record or record["version"] != VERSION:
+                    continue
+                if record["layer"] is not None:
+                    output.have(self._place.layout, Layer(record["layer"], record["diffId"], sent.layout))
+                return self.put(key, record["layer"], record["diffId"], record["created"])
+            except (Error, KeyError, TypeError, AttributeError):
+                continue
+        return None
+
+    def mount(self, name: str) -> Layer | None:
+        """The content that a cache mount had where it was sent from."""
+        from oci_tools.build.place import Layer
+
+        found = next(((sent.mounts[name], sent.layout) for sent in self._sent if name in sent.mounts), None)
+        return Layer(found[0]["layer"], found[0]["diffId"], found[1]) if found else None
 
     def put(self, key: str, layer: dict[str, Any] | None, diff_id: str | None, created: str) -> dict[str, Any]:
         """Keep what a step gave."""
         record = {"version": VERSION, "layer": layer, "diffId": diff_id, "created": created}
         fs.write(f"{self.path}/{key}", document.dumps(record), 0o600, sync=False)
         self.used[key] = record
-        self.misses += 1
         return record
 
     # -- why ------------------------------------------------------------------------------------

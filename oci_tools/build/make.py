@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from oci_tools.build import ignore, lint, output
+import os
+import time
+
+from oci_tools import fs
+from oci_tools.build import ignore, output
 from oci_tools.build.building import Building
 from oci_tools.build.cache import Cache
 from oci_tools.build.contexts import Contexts
@@ -17,11 +21,15 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from oci_tools.build import lint
+    from oci_tools.build.exchange import Sent
     from oci_tools.build.options import Options
     from oci_tools.build.output import Output
     from oci_tools.build.progress import Progress
     from oci_tools.build.stages import Result
     from oci_tools.image.layout import Descriptor, Layout
+
+OFTEN = 86400.0  # seconds from one look at what of the cache may go to the next
 
 
 class Made:
@@ -55,11 +63,12 @@ def build(
             contexts.open()
             data, name = contexts.read(options.file)
             dockerfile = Dockerfile(data, name)
-            cache = Cache(place, options.refuse)
+            cache = Cache(place, options.refuse, _sent(options, place, warn))
             runner = Runner(options.call, progress)
             results = []
             with dockerfile:
-                _complain(dockerfile, lints(dockerfile, options, contexts), progress)
+                if progress.mode != "none" or "check" in dockerfile.source.directives:
+                    _complain(dockerfile, lints(dockerfile, options, contexts), progress)
                 platforms: list[str | None] = [*options.platforms]
                 for platform in platforms or [None]:
                     one = Building(dockerfile, options, platform, place, contexts, cache, progress, runner)
@@ -67,11 +76,39 @@ def build(
             for unused in results[0][0].scope.unused():
                 warn(f"build argument '{unused}' was not used")
             _put(made, results, options, tags, outputs, place)
+            if options.cache_to:
+                from oci_tools.build import exchange
+
+                last = {layer.diff_id for _, each in results for layer in each.layers}
+                exchange.send(options.cache_to, cache, place, options.call, last, warn)
             made.bases = dict(contexts.bases)
             made.files = set(contexts.read_files).union(*(one.files for one, _ in results))
         finally:
             contexts.close()
+    _seldom(place.path)
     return made
+
+
+def _sent(options: Options, place: Place, warn: Callable[[str], None]) -> list[Sent]:
+    if not options.cache_from:
+        return []
+    from oci_tools.build import exchange
+
+    return exchange.receive(options.cache_from, place, options.call, warn)
+
+
+def _seldom(path: str) -> None:
+    """Prune the cache once a day."""
+    mark = f"{path}/pruned"
+    try:
+        if time.time() - os.stat(mark).st_mtime < OFTEN:
+            return
+    except FileNotFoundError:
+        pass
+    from oci_tools.build import prune
+
+    fs.write(mark, b"", 0o600, sync=False)
+    prune.prune(path)
 
 
 def check(options: Options, warn: Callable[[str], None]) -> list[lint.Warning]:
@@ -89,6 +126,8 @@ def check(options: Options, warn: Callable[[str], None]) -> list[lint.Warning]:
 
 
 def lints(dockerfile: Dockerfile, options: Options, contexts: Contexts) -> list[lint.Warning]:
+    from oci_tools.build import lint
+
     host = manifests.host_platform()
     word = options.platforms[0] if options.platforms else None
     platform = manifests.parse_platform(word) if word else host
@@ -103,6 +142,8 @@ def lints(dockerfile: Dockerfile, options: Options, contexts: Contexts) -> list[
 
 def _complain(dockerfile: Dockerfile, found: list[lint.Warning], progress: Progress) -> None:
     """Tell of warnings before a build; where the Dockerfile wants it they are its end."""
+    from oci_tools.build import lint
+
     for one in found:
         if progress.mode in ("plain", "tty", "json"):
             progress.say(f"warning: {one}")

@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from oci_tools.build.calling import Call
+    from oci_tools.build.exchange import Where
 
 
 class Options:
@@ -24,6 +25,8 @@ class Options:
         self.annotations: list[str] = []
         self.pull = False
         self.refuse: set[str] = set()  # stages that do not look into the cache, "*" for all
+        self.cache_from: list[Where] = []
+        self.cache_to: list[Where] = []
         self.network = "default"
         self.allow: set[str] = set()
         self.hosts: list[str] = []

@@ -57,7 +57,7 @@ def parse(word: str) -> Output:
 
 def put(layout: Layout, result: Result, options: Options, created: str) -> Descriptor:
     """Have a result in a layout as an image, without a name yet."""
-    layers = [_have(layout, layer) for layer in result.layers]
+    layers = [have(layout, layer) for layer in result.layers]
     config = configuration(result, options, created)
     annotations = configs.annotated({}, options.annotations)
     return configs.store(layout, config, layers, annotations)
@@ -77,7 +77,7 @@ def configuration(result: Result, options: Options, created: str) -> dict[str, A
     return made
 
 
-def _have(layout: Layout, layer: Layer) -> Descriptor:
+def have(layout: Layout, layer: Layer) -> Descriptor:
     """Have a layer's blob in a layout; its descriptor in the specification's words."""
     descriptor = {**layer.descriptor, "mediaType": _type(str(layer.descriptor.get("mediaType") or ""))}
     layout.hold()

@@ -88,6 +88,7 @@ class Place:
             _sweep(f"{self.path}/work")
             self.work = f"{self.path}/work/{os.urandom(8).hex()}"
             os.mkdir(self.work, 0o700)
+            fs.write(f"{self.work}/began", b"", 0o600, sync=False)  # for prune.py
             self._mine = fs.Lock(self.work, timeout=0)
             self._mine.__enter__()
 

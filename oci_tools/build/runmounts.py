@@ -13,8 +13,8 @@ from __future__ import annotations
 import os
 import posixpath
 
-from oci_tools import fs
-from oci_tools.build import copying, hashes, picking
+from oci_tools import compress, document, fs
+from oci_tools.build import copying, hashes, picking, remote
 from oci_tools.build.adding import origin_of
 from oci_tools.errors import Busy
 
@@ -151,8 +151,9 @@ class Mounting:
                 path = f"{directory}/{name}-{number}"
         if not os.path.isdir(path):
             self._new_cache(path, mount)
-        os.utime(directory)
-        fs.write(f"{path}.json", _about(mount, self._target(mount)), 0o600, sync=False)
+        about_it = {"id": mount.id or self._target(mount), "target": self._target(mount)}
+        fs.write(f"{path}.json", document.dumps(about_it), 0o600, sync=False)  # its time: when it was used last
+        self._stage.shared.cache.mounts[os.path.basename(path)] = about_it
         inside = mount.source if not mount.origin else ""
         if inside.strip("/"):
             path = os.path.normpath(f"{path}/{os.path.normpath('/' + inside)}")
@@ -170,6 +171,11 @@ class Mounting:
 
     def _new_cache(self, path: str, mount: Mount) -> None:
         beside = f"{path}.{os.urandom(4).hex()}.new"
+        sent = self._stage.shared.cache.mount(os.path.basename(path))
+        if sent is not None:
+            with sent.layout.blob(sent.descriptor) as file:
+                remote.unpack(compress.read_pieces(file), beside, self._stage.shared.place.owner, path)
+            return self._have(beside, path)
         os.mkdir(beside, 0o755)
         os.chmod(beside, 0o755 if mount.mode is None else mount.mode)
         if not self._stage.single():
@@ -182,6 +188,9 @@ class Mounting:
                 copying.copy(origin, [pick], "/", copying.Target(fd, None, single=self._stage.single()))
             finally:
                 os.close(fd)
+        self._have(beside, path)
+
+    def _have(self, beside: str, path: str) -> None:
         try:
             os.rename(beside, path)
         except OSError:  # another step has made it meanwhile
@@ -256,9 +265,4 @@ class Mounting:
         self.env["SSH_AUTH_SOCK"] = target
         return self._bind(path, self._absolute(target), False)
 
-
-def _about(mount: Mount, target: str) -> bytes:
-    from oci_tools import document
-
-    return document.dumps({"id": mount.id or target, "target": target})
 

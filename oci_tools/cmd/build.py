@@ -27,6 +27,11 @@ OPTIONS: tuple[cli.Option, ...] = (
     ("--pull", "flag", False, "ask registries for base images though they are in the store"),
     ("--no-cache", "flag", False, "do everything anew"),
     ("--no-cache-filter STAGE", "list", (), "do this stage anew"),
+    ("--cache-from WHERE", "list", (), "look there too: LAYOUT:TAG, REF, type=local,src=DIR, type=registry,ref=REF"),
+    ("--cache-to WHERE", "list", (), "put what was used there, so that others need not build it"),
+    ("--prune", "flag", False, "do not build: remove what is old or too much of the cache, and list it"),
+    ("--prune-age TIME", "text", None, "old is what was not used for this long: 12h, 7d (60d)"),
+    ("--prune-size SIZE", "text", None, "how much may stay (a tenth of the file system)"),
     ("--network MODE", ("default", "none", "host"), "default", "the network of RUN"),
     ("--allow WHAT", "list", (), "network.host, security.insecure: let RUN ask for it"),
     ("--add-host NAME:ADDRESS", "list", (), "one more line of /etc/hosts in RUN"),
@@ -54,6 +59,9 @@ def run(args: cli.Args) -> int | None:
     from oci_tools.build.position import Wrong
 
     _check(args)
+    if args.prune:
+        _prune(args)
+        return None
     try:
         return _check_file(args) if args.check else _build(args)
     except Wrong as error:
@@ -99,6 +107,16 @@ def _build(args: cli.Args) -> int | None:
     for handle in made.handles[:1]:
         sys.stdout.write(f"{handle}\n")
     return None
+
+
+def _prune(args: cli.Args) -> None:
+    from oci_tools import fs
+    from oci_tools.build import asked, prune
+
+    age = prune.AGE if args.prune_age is None else asked.seconds(args.prune_age, "--prune-age")
+    size = None if args.prune_size is None else asked.size(args.prune_size, "--prune-size")
+    for kept in prune.prune(f"{fs.root()}/cache/build", age, size):
+        sys.stdout.write(f"{kept.kind}\t{kept.name}\t{kept.size}\n")
 
 
 def _check_file(args: cli.Args) -> int:
@@ -183,6 +201,11 @@ def _options(args: cli.Args) -> Options:
     options.refuse = {name.lower() for text in args.no_cache_filter for name in text.split(",")}
     if args.no_cache:
         options.refuse.add("*")
+    if args.cache_from or args.cache_to:
+        from oci_tools.build import exchange
+
+        options.cache_from = [exchange.parse(word, "--cache-from", "src") for word in args.cache_from]
+        options.cache_to = [exchange.parse(word, "--cache-to", "dest") for word in args.cache_to]
     options.network, options.allow = args.network, asked.allowed(args.allow)
     if args.network == "host":
         options.allow.add("network.host")

@@ -1,0 +1,154 @@
+"""--cache-to and --cache-from: a layout, a directory, a registry; and --prune."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = [pytest.mark.root]
+
+TEXT = (
+    "FROM BASE AS one\nRUN date +%s%N > /one\nRUN --mount=type=cache,target=/c date +%N >> /c/x\n"
+    "FROM BASE\nCOPY --from=one /one /two\nCOPY f /\n"
+)
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path) -> dict[str, str]:
+    """Another user's world."""
+    (tmp_path / "elsewhere").mkdir()
+    return {"OCI_ROOT": str(tmp_path / "elsewhere")}
+
+
+def misses(stderr: str) -> list[str]:
+    """The steps that were done."""
+    lines = stderr.splitlines()
+    numbers = {line.split()[0] for line in lines if line.split()[1:2] == ["DONE"]}
+    return [line.partition("] ")[2] for line in lines if line.split()[:1] and line.split()[0] in numbers
+            and line.split()[1:2] != ["DONE"] and "] " in line and "FROM" not in line]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "to, source",
+    [
+        ("./kept", "./kept"),
+        ("./kept:main", "./kept:main"),
+        ("type=local,dest=kept", "type=local,src=kept"),
+        ("type=registry,ref=HOST/kept:1", "type=registry,ref=HOST/kept:1"),
+        ("HOST/kept", "HOST/kept"),
+    ],
+)
+def test_a_cache_goes_elsewhere(
+    built: Any, elsewhere: dict[str, str], registry: Any, to: str, source: str, tmp_path: Path
+) -> None:
+    to, source = to.replace("HOST", registry.host), source.replace("HOST", registry.host)
+    first = built(TEXT, "--cache-to", to, files={"f": "1"})
+    there = built(TEXT, "--cache-from", source, "--progress", "plain", env=elsewhere)
+    assert misses(there.stderr) == []
+    assert there.stdout == first.stdout
+    changed = built(TEXT, "--cache-from", source, "--progress", "plain", env=elsewhere, files={"f": "2"})
+    assert misses(changed.stderr) == ["COPY f /"]
+
+
+def test_cache_mounts_go_along(built: Any, cat: Any, elsewhere: dict[str, str]) -> None:
+    text = "FROM BASE\nRUN --mount=type=cache,target=/c,mode=0700,uid=7 echo WORD >> /c/x; stat -c %a:%u /c > /s; cat /c/x > /out\n"
+    built(text.replace("WORD", "first"), "--cache-to", "./kept")
+    built(text.replace("WORD", "second"), "--cache-from", "./kept", env=elsewhere)
+    assert cat("/out") == "first\nsecond\n" and cat("/s") == "700:7\n"
+
+
+def test_min_has_only_the_target(built: Any, elsewhere: dict[str, str]) -> None:
+    built(TEXT, "--cache-to", "type=local,dest=kept,mode=min", files={"f": "1"})
+    there = built(TEXT, "--cache-from", "./kept", "--progress", "plain", env=elsewhere)
+    assert "RUN date +%s%N > /one" in misses(there.stderr)
+
+
+def test_what_was_sent_before_goes(built: Any, tmp_path: Path) -> None:
+    for content in "12345":
+        built("FROM BASE\nCOPY f /\n", "--cache-to", "./kept", files={"f": content})
+    assert len(list((tmp_path / "kept/blobs/sha256").iterdir())) == 3
+
+
+def test_an_image_beside_it_stays(oci: Any, built: Any, busybox: Path, tmp_path: Path) -> None:
+    built("FROM BASE\nCOPY f /\n", "--cache-to", "./img:kept", files={"f": "1"})
+    built("FROM BASE\nCOPY f /\n", "--cache-to", "./img:kept", files={"f": "2"})
+    assert oci("image", "fsck", "./img").returncode == 0
+    assert sorted(line.split()[0] for line in oci("image", "ls", "./img").stdout.splitlines()) == ["-", "-", "kept", "x"]
+
+
+def test_no_cache_is_a_warning(oci: Any, built: Any, busybox: Path) -> None:
+    done = built("FROM BASE\nRUN true\n", "--cache-from", "./nowhere", "--cache-from", str(busybox))
+    assert [line for line in done.stderr.splitlines() if line.startswith("oci-build: warning: no cache: ")][1:]
+    failed = built("FROM BASE\nRUN true\n", "--cache-to", "127.0.0.1:1/x", code=75)
+    assert "oci-build: cannot reach" in failed.stderr or "127.0.0.1:1" in failed.stderr
+    built("FROM BASE\nRUN true\n", "--cache-to", "type=registry,ref=127.0.0.1:1/x,ignore-error=true")
+
+
+@pytest.mark.parametrize("word", ["type=inline", "type=local", "type=registry", "type=local,dest=x,mode=all", "a=b"])
+def test_words_that_make_no_sense(oci: Any, word: str) -> None:
+    done = oci("build", "--cache-to", word, code=2)
+    assert "invalid value for --cache-to" in done.stderr and done.stderr.count("\n") == 1
+
+
+def cache(tmp_path: Path) -> Path:
+    return tmp_path / "root/cache/build"
+
+
+def test_prune_by_age(oci: Any, built: Any, tmp_path: Path) -> None:
+    built(TEXT, files={"f": "1"})
+    old = time.time() - 3 * 86400
+    for directory, _, files in os.walk(cache(tmp_path)):
+        for name in files:
+            os.utime(f"{directory}/{name}", (old, old))
+    built("FROM BASE\nRUN echo new\n", "--cache-to", "./kept")
+    assert oci("build", "--prune").stdout == ""
+    gone = [line.split("\t") for line in oci("build", "--prune", "--prune-age", "2d").stdout.splitlines()]
+    assert {kind for kind, _, _ in gone} >= {"layer", "mount", "hashes"}
+    assert not [name for name in os.listdir(cache(tmp_path) / "mounts") if not name.endswith(".lock")]
+    again = built(TEXT, "--progress", "plain", files={"f": "1"})
+    assert len(misses(again.stderr)) == 4
+    assert misses(built("FROM BASE\nRUN echo new\n", "--progress", "plain").stderr) == []
+
+
+def test_prune_by_size(oci: Any, built: Any, tmp_path: Path) -> None:
+    for n in range(4):
+        built(f"FROM BASE\nRUN head -c 100000 /dev/urandom > /{n}\n")
+        for path in (cache(tmp_path) / "steps").iterdir():
+            os.utime(path, (time.time() - 1000, path.stat().st_mtime - 100))
+    oci("build", "--prune", "--prune-size", "250k")
+    blobs = sum(path.stat().st_size for path in (cache(tmp_path) / "images/blobs/sha256").iterdir())
+    assert 150_000 < blobs < 250_000
+    assert misses(built("FROM BASE\nRUN head -c 100000 /dev/urandom > /3\n", "--progress", "plain").stderr) == []
+    oci("build", "--prune", "--prune-size", "0")
+    assert not list((cache(tmp_path) / "images/blobs/sha256").iterdir())
+    assert "invalid value for --prune-age 'x'" in oci("build", "--prune", "--prune-age", "x", code=2).stderr
+
+
+def test_a_build_prunes_once_a_day(built: Any, tmp_path: Path) -> None:
+    built("FROM BASE\nRUN echo 1 > /a\n")
+    mark = cache(tmp_path) / "pruned"
+    old = time.time() - 90 * 86400
+    for path in (cache(tmp_path) / "steps").iterdir():
+        os.utime(path, (old, old))
+    built("FROM BASE\n")
+    assert len(list((cache(tmp_path) / "images/blobs/sha256").iterdir())) == 1
+    os.utime(mark, (old, old))
+    built("FROM BASE\n")
+    assert not list((cache(tmp_path) / "images/blobs/sha256").iterdir())
+
+
+def test_nothing_goes_that_a_build_at_work_may_use(oci: Any, busybox: Path, tmp_path: Path) -> None:
+    (tmp_path / "Dockerfile").write_text(f"FROM {busybox}\nRUN echo 1 > /a\nRUN echo ready; cat > /b < /dev/null; sleep 1000\n")
+    process = oci.start("build", "--progress", "json", ".", stderr=-1, text=True)
+    for line in process.stderr:
+        if "stream" in json.loads(line):
+            break
+    assert "layer" not in oci("build", "--prune", "--prune-size", "0").stdout
+    process.terminate()
+    process.communicate()
+    assert "layer" in oci("build", "--prune", "--prune-size", "0").stdout
