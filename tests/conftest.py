@@ -58,6 +58,11 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         pytest.skip(f"needs {', '.join(missing)}; tests/run --setup installs it on Debian as root")
 
 
+def named(name: str) -> str:
+    """A command's file in `bin/`."""
+    return name if name == "ocid" else f"oci-{name}"
+
+
 class Commands:
     """Runs our commands; everything it started has ended when the `with` block ends."""
 
@@ -84,7 +89,7 @@ class Commands:
         self, name: str, *words: str | bytes | os.PathLike[str], **options: Any
     ) -> subprocess.CompletedProcess[Any]:
         """Run `oci-NAME WORDS...` to its end and demand exit code 0 (for options see `run`)."""
-        return self.run([self.bin / f"oci-{name}", *words], **options)
+        return self.run([self.bin / named(name), *words], **options)
 
     def shell(self, line: str, **options: Any) -> subprocess.CompletedProcess[Any]:
         """Run a command line as typed, with our commands first on PATH."""
@@ -128,7 +133,7 @@ class Commands:
     ) -> subprocess.Popen[Any]:
         """Start `oci-NAME WORDS...`; it gets SIGTERM, and is waited for, when the test ends."""
         more = {"stdin": subprocess.DEVNULL, "cwd": self.cwd, **self.user, **more}
-        process = subprocess.Popen([self.bin / f"oci-{name}", *words], env=self.environment(env), **more)
+        process = subprocess.Popen([self.bin / named(name), *words], env=self.environment(env), **more)
         self._started.append(process)
         return process
 

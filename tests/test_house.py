@@ -25,6 +25,16 @@ PACKAGE = Path(oci_tools.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
 COMMANDS = sorted(path.name.removeprefix("oci-") for path in (TOP / "bin").iterdir())
 
+
+def full(name: str) -> str:
+    """The command's whole name."""
+    return name if name == "ocid" else f"oci-{name}"
+
+
+def page_name(name: str) -> str:
+    return f"{full(name)}.{8 if name == 'ocid' else 1}"
+
+
 # -- who imports whom ------------------------------------------------------------------
 
 # A room, or a module beside the rooms, and what it may import besides itself.  Arrows only
@@ -230,18 +240,18 @@ def test_start_up_budget(words: tuple[str, ...], oci: Any, busybox: Path, tmp_pa
 
 
 def test_bin_files_differ_only_in_the_name() -> None:
-    texts = {name: (TOP / "bin" / f"oci-{name}").read_text().replace(f'"{name}"', '"NAME"') for name in COMMANDS}
+    texts = {name: (TOP / "bin" / full(name)).read_text().replace(f'"{name}"', '"NAME"') for name in COMMANDS}
     heads, bodies = zip(*(text.split("import os\n", 1) for text in texts.values()), strict=True)
     assert len(set(bodies)) == 1
     # oci-run is started by a shell, from the sealed interpreter if there is one.
     assert {head for name, head in zip(texts, heads, strict=True) if name != "run"} == {"#!/usr/bin/python3 -IS\n"}
-    assert all((TOP / "bin" / f"oci-{name}").stat().st_mode & 0o111 for name in COMMANDS)
+    assert all((TOP / "bin" / full(name)).stat().st_mode & 0o111 for name in COMMANDS)
 
 
 def test_every_command_has_a_module_a_page_and_a_test_and_there_are_no_others() -> None:
     modules = {path.stem for path in (PACKAGE / "cmd").glob("*.py")} - {"__init__"}
     modules |= {path.parent.name for path in (PACKAGE / "cmd").glob("*/__init__.py")}
-    pages = {path.name.removeprefix("oci-").removesuffix(".1") for path in (TOP / "man").glob("oci-*.1")}
+    pages = {path.stem.removeprefix("oci-") for path in (TOP / "man").glob("oci*.[18]")}
     tests = {path.stem.removeprefix("test_") for path in (TOP / "tests/cmd").glob("test_*.py")}
     assert modules == set(COMMANDS)
     assert pages == set(COMMANDS)
@@ -292,32 +302,32 @@ def tagged(text: str) -> set[str]:
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_page_describes_the_options_that_there_are(name: str) -> None:
-    assert tagged(page(f"oci-{name}.1")) == declared(command(name))
+    assert tagged(page(page_name(name))) == declared(command(name))
 
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_page_is_headed_by_the_commands_own_summary(name: str) -> None:
-    head = re.search(r"^\.SH NAME\n(.*)$", page(f"oci-{name}.1"), re.M)
-    assert head and plain(head[1]) == f"oci-{name} - {command(name).summary}"
+    head = re.search(r"^\.SH NAME\n(.*)$", page(page_name(name)), re.M)
+    assert head and plain(head[1]) == f"{full(name)} - {command(name).summary}"
 
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_page_names_every_verb(name: str) -> None:
-    text = plain(page(f"oci-{name}.1"))
-    missing = [verb for verb in command(name).verbs or {} if not re.search(rf"oci-{name} {verb}\b", text)]
+    text = plain(page(page_name(name)))
+    missing = [verb for verb in command(name).verbs or {} if not re.search(rf"{full(name)} {verb}\b", text)]
     assert not missing
 
 
 def test_the_overview_lists_the_commands() -> None:
     text = page("oci-tools.7")
     body, _, also = text.partition(".SH SEE ALSO")
-    listed = re.findall(r"^\.BR oci-(\w+) \(1\)", body, re.M)
-    assert sorted(listed) == COMMANDS
-    assert re.findall(r"^\.BR oci-(\w+) \(1\)", also, re.M) == COMMANDS
+    pattern = r"^\.BR (?:oci-)?(\w+) \([18]\),?$"
+    assert sorted(re.findall(pattern, body, re.M)) == COMMANDS
+    assert sorted(re.findall(pattern, also, re.M)) == COMMANDS
 
 
 def test_readme_lists_the_commands() -> None:
-    listed = re.findall(r"^\| `oci-(\w+)` \|", (TOP / "README.md").read_text(), re.M)
+    listed = re.findall(r"^\| `(?:oci-)?(\w+)` \|", (TOP / "README.md").read_text(), re.M)
     assert sorted(listed) == COMMANDS
 
 

@@ -1,0 +1,153 @@
+"""ocid's own life: how it starts, what becomes of its parts, how it ends and is upgraded."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import select
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+class Client(http.client.HTTPConnection):
+    """A client of a unix socket."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__("localhost")
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.connect(self._path)
+
+
+def ping(path: str) -> bytes:
+    client = Client(path)
+    client.request("GET", "/_ping")
+    return client.getresponse().read()
+
+
+def children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def gone(pid: int) -> None:
+    try:
+        pidfd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    select.select([pidfd], [], [])
+    os.close(pidfd)
+
+
+@pytest.fixture
+def ocid(oci: Any) -> Any:
+    daemon = oci.start("ocid", stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    address = daemon.stdout.readline().strip()
+    assert address == f"unix://{oci.env['OCI_RUN']}/ocid.sock"
+    daemon.path = address.removeprefix("unix://")
+    return daemon
+
+
+def test_it_answers_and_ends(ocid: Any) -> None:
+    assert ping(ocid.path) == b"OK"
+    parts = children(ocid.pid)
+    assert len(parts) == 2
+    ocid.terminate()
+    assert ocid.wait() == 0 and not os.path.exists(ocid.path)
+    for part in parts:
+        gone(part)
+
+
+@pytest.mark.parametrize("part", [0, 1])
+def test_a_part_that_is_killed_is_there_again(ocid: Any, part: int) -> None:
+    before = children(ocid.pid)
+    os.kill(before[part], signal.SIGKILL)
+    assert "ended by signal 9" in ocid.stderr.readline()
+    while len(children(ocid.pid)) < 2:
+        time.sleep(0.01)  # a fork of another process says nothing
+    assert ping(ocid.path) == b"OK"
+    assert children(ocid.pid) != before
+
+
+def test_killed_itself_it_leaves_nothing(ocid: Any, oci: Any) -> None:
+    parts = children(ocid.pid)
+    ocid.kill()
+    for part in parts:
+        gone(part)
+    again = oci.start("ocid", stdout=subprocess.PIPE, text=True)
+    again.stdout.readline()
+    assert ping(ocid.path) == b"OK"
+
+
+def test_an_upgrade_keeps_its_pid_and_its_sockets(ocid: Any) -> None:
+    waiting = Client(ocid.path)
+    waiting.connect()
+    before = children(ocid.pid)
+    ocid.send_signal(signal.SIGUSR2)
+    assert ocid.stdout.readline().startswith("unix://")
+    assert ping(ocid.path) == b"OK" and ocid.poll() is None
+    for part in before:
+        gone(part)
+    assert len(children(ocid.pid)) == 2
+    waiting.close()
+
+
+def test_there_is_one(ocid: Any, oci: Any) -> None:
+    assert "another process holds it" in oci("ocid", code=75).stderr
+    other = {"OCI_RUN": f"{oci.env['OCI_RUN']}2"}
+    assert "somebody listens there" in oci("ocid", "--listen", f"unix://{ocid.path}", env=other, code=1).stderr
+
+
+def test_sockets_that_were_passed(oci: Any, tmp_path: Path) -> None:
+    reader, writer = os.pipe()
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(tmp_path / "s"))
+    listener.listen()
+    script = f"exec 3<&{listener.fileno()}; LISTEN_FDS=1 LISTEN_PID=$$ exec ocid --ready-fd {writer}"
+    daemon = subprocess.Popen(
+        ["/bin/bash", "-c", script], env=oci.env, pass_fds=(listener.fileno(), writer), stdout=subprocess.PIPE, text=True
+    )
+    os.close(writer)
+    listener.close()
+    with open(reader) as ready:
+        assert ready.read() == "ready\n"
+    assert ping(str(tmp_path / "s")) == b"OK"
+    daemon.terminate()
+    daemon.communicate()
+
+
+def test_a_service_manager_is_told(oci: Any, tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as told:
+        told.bind(str(tmp_path / "notify"))
+        daemon = oci.start("ocid", "--pid-file", tmp_path / "pid", env={"NOTIFY_SOCKET": str(tmp_path / "notify")})
+        assert told.recv(100) == b"READY=1\nMAINPID=%d" % daemon.pid
+    assert int((tmp_path / "pid").read_text()) == daemon.pid
+
+
+@pytest.mark.parametrize(
+    "words, code, said",
+    [
+        (["--listen", "127.0.0.1:1"], 2, "invalid address '127.0.0.1:1'"),
+        (["--listen", "fd://"], 1, "no socket was passed"),
+        (["--listen", "fd://0"], 1, "cannot listen on 'fd://0'"),
+        (["--listen", "tcp://localhost"], 1, "not HOST:PORT"),
+        (["--group", "no-such-group"], 1, "no such group 'no-such-group'"),
+        (["x"], 2, "unexpected extra argument"),
+    ],
+)
+def test_words_that_make_no_sense(oci: Any, words: list[str], code: int, said: str) -> None:
+    done = oci("ocid", *words, code=code)
+    assert said in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_a_plain_user(plain: Any) -> None:
+    daemon = plain.start("ocid", stdout=subprocess.PIPE, text=True)
+    path = daemon.stdout.readline().strip().removeprefix("unix://")
+    assert ping(path) == b"OK" and os.stat(path).st_mode & 0o777 == 0o600
