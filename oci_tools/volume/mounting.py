@@ -121,9 +121,22 @@ def _mount_disk(disk: str, target: str) -> None:
 
 def _empty(target: str, made: backing.Backing) -> None:
     """A new file system is an empty directory: what mkfs put in it is no file of the volume."""
-    os.rmdir(f"{target}/lost+found")
+    try:
+        os.rmdir(f"{target}/lost+found")
+    except FileNotFoundError:
+        return  # it has files already
     os.chmod(target, 0o755 if made.mode is None else made.mode)
     os.chown(target, made.uid, made.gid)
+
+
+def exchange(volume: volumes.Volume, disk: str) -> None:
+    """Let a volume that nobody uses have another file system, in the file `disk`."""
+    with fs.Lock(volume.path):
+        unmount(volume)
+        try:
+            os.rename(disk, f"{volume.path}/{room.DISK}")
+        except OSError as error:
+            raise Error("cannot import volume", volume.name, error) from None
 
 
 class Disk:

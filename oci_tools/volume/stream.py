@@ -17,7 +17,7 @@ from oci_tools.layer import owner as owners
 from oci_tools.layer.limits import Limits
 from oci_tools.layer.write import Writer
 from oci_tools.linux import files, quota
-from oci_tools.volume import copy, mounting, users
+from oci_tools.volume import copy, mounting, room, users
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -98,28 +98,37 @@ class Opened:
 def import_(name: str, stream: Any, replace: bool, warn: Warn) -> None:
     """Make a volume of an archive, plain or compressed, or put it into the empty one of that name.
 
-    With `replace` what was in it goes.  Of one with a file system of its own the files are put there.
+    With `replace` what was in it goes.
     """
     limits = Limits()
     limits.size = 1 << 62  # what people keep is not ours to bound
     known = volumes.find(volumes.check(name))
-    if known and (mounting.needs(known) or known.backing.kind == "bind"):
+    if known and known.backing.type == "tmpfs":
+        raise Error("cannot import into volume", name, "what is in memory is lost when nobody uses it")
+    if known and known.backing.kind != "plain":
         return _into(known, stream, replace, limits, warn)
     with volumes.lock():
         known = volumes.find(name)
         if known:
-            _refuse(known, known.data, replace)
+            with Opened(known) as rootfd:
+                _refuse(known, f"/proc/self/fd/{rootfd}", replace)
         with volumes.Making(name) as making:
-            if known and known.record["project"] is not None:
-                quota.set_project(making.data, known.record["project"])
-            _fill(making.data, stream, limits, warn)
             if known is None:
+                _fill(making.data, stream, limits, warn)
                 making.done()
-                return
-            try:
-                files.exchange(making.data, known.data)
-            except OSError as error:
-                raise Error("cannot import volume", name, error) from None
+            elif mounting.needs(known):
+                making.begin(known.backing)
+                with mounting.Disk(f"{making.beside}/{room.DISK}", making.data):
+                    _fill(making.data, stream, limits, warn)
+                mounting.exchange(known, f"{making.beside}/{room.DISK}")
+            else:
+                if known.record["project"] is not None:
+                    quota.set_project(making.data, known.record["project"])
+                _fill(making.data, stream, limits, warn)
+                try:
+                    files.exchange(making.data, known.data)
+                except OSError as error:
+                    raise Error("cannot import volume", name, error) from None
 
 
 def _into(volume: volumes.Volume, stream: Any, replace: bool, limits: Limits, warn: Warn) -> None:

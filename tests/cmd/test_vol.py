@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import random
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.long import rounds
 
 
 @pytest.fixture
@@ -231,3 +235,32 @@ def test_a_plain_user(plain: Any) -> None:
     assert "33/34" in listed
     plain("vol", "clone", "x", "z")
     plain("vol", "rm", "x", "z")
+
+
+def test_killed_at_any_moment(vol: Any, oci: Any, tree: Path, tmp_path: Path) -> None:
+    """Nothing is half there afterwards, and the next command takes away what was left."""
+    archive = tmp_path / "archive"
+    for at in range(40):
+        (tree / f"d/{at}").write_bytes(bytes(100_000))
+    subprocess.run(["tar", "-cf", archive, "."], cwd=tree, check=True)
+    sized = ["--size", "64m"] if os.geteuid() == 0 and os.path.exists("/dev/loop-control") else []
+    chance = random.Random(1)
+    for at in range(rounds(6, 100)):
+        vol("create", "old", *sized)
+        steps = [("import", "new", archive), ("import", "--replace", "old", archive), ("clone", "old", "copy"), ("rm", "old")]
+        for words in steps:
+            process = oci.start("vol", *words, stdout=subprocess.DEVNULL)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(chance.uniform(0.03, 0.3))
+            process.kill()
+            process.wait()
+        there = vol("ls", "-q").stdout.split()
+        assert set(there) <= {"old", "new", "copy"}, at
+        for name in there:
+            found = subprocess.run(["tar", "-t"], input=vol("export", name, binary=True).stdout, capture_output=True, check=True)
+            assert name == "old" or found.stdout.count(b"\n") in (1, len(listing(tree))), "all or nothing"
+        vol("create", "last")
+        vol("rm", *there, "last")
+        assert os.listdir(tmp_path / "root/volumes") == [".lock"]
+    with open("/proc/self/mountinfo") as file:
+        assert f"{tmp_path}/" not in file.read()
