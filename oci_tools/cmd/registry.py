@@ -33,6 +33,8 @@ SERVE: tuple[cli.Option, ...] = (
     ("--delete", "flag", True, "let clients delete tags, manifests and blobs"),
     ("--immutable-tags", "flag", False, "refuse to give a tag to another manifest"),
     ("--sparse-index", "flag", False, "accept an index some of whose manifests are not here"),
+    ("--max-repositories N", "int", 0, "make no more repositories than that"),
+    ("--rate N", "int", 0, "answer each client that many requests a second"),
     ("--upstream PREFIX=PLACE", "list", (), "fill the repositories below PREFIX from another registry"),
     ("--upstream-ttl SECONDS", "int", 300, "how long a tag from there is not looked up again"),
     ("--authfile FILE", "text", None, "credentials for upstreams, instead of the usual ones"),

@@ -53,6 +53,11 @@ class Blobs:
                 kind = [("Content-Type", "application/octet-stream"), ("Content-Length", str(filling.size))]
                 return Response(200, [*kind, ("Docker-Content-Digest", digest), VERSION], filling)
             found = repository.open_blob(digest)
+        if found is None and self._upstreams:
+            size = self._upstreams.size(repository, digest)
+            if size is not None:
+                kind = [("Content-Type", "application/octet-stream"), ("Content-Length", str(size))]
+                return Response(200, [*kind, ("Docker-Content-Digest", digest), ("Accept-Ranges", "bytes"), VERSION])
         if found is None:
             raise Refusal(404, "BLOB_UNKNOWN", "no such blob", {"digest": digest})
         fd, size = found

@@ -17,6 +17,7 @@ from oci_tools.errors import Error, Usage
 from oci_tools.http import Server
 from oci_tools.registry import retention
 from oci_tools.registry.metrics import Metrics
+from oci_tools.registry.rate import Rate
 from oci_tools.registry.server import Registry
 from oci_tools.registry.storage import Storage
 from oci_tools.registry.webhook import Webhook
@@ -43,7 +44,7 @@ def serve(args: Any, say: Callable[[str], None]) -> None:
     passed = _passed_sockets()
     metrics = Metrics()
     hooks = [Webhook(url, say) for url in args.webhook]
-    storage = Storage(args.dir)
+    storage = Storage(args.dir, args.max_repositories)
     registry = Registry(
         storage,
         read_only=args.read_only,
@@ -53,6 +54,7 @@ def serve(args: Any, say: Callable[[str], None]) -> None:
         access=access(args, say),
         told=_to_all(hooks) if hooks else None,
         upstreams=_upstreams(storage, args),
+        rate=Rate(args.rate) if args.rate else None,
     )
     tls = Certificate(args, say)
     server = Server(registry, tls=tls.context, broken=lambda r: _broken(r, say))

@@ -31,13 +31,14 @@ from oci_tools.registry.access import Access, Caller
 from oci_tools.registry.blobs import Blobs
 from oci_tools.registry.refusal import JSON, VERSION, Refusal, digest_of, only
 from oci_tools.registry.referrers import referrer
-from oci_tools.registry.storage import MAX_MANIFEST, Repository, Storage
+from oci_tools.registry.storage import MAX_MANIFEST, Repository, Storage, is_repository
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from oci_tools.registry.rate import Rate
     from oci_tools.registry.upstream import Upstreams
 
 
@@ -55,15 +56,17 @@ class Registry:
         access: Access | None = None,
         told: Callable[[dict[str, Any]], None] | None = None,
         upstreams: Upstreams | None = None,
+        rate: Rate | None = None,
     ) -> None:
         """immutable: a tag stays what it is; sparse: an index may lack some of its manifests;
         access: None lets everybody do everything; told: of every event (webhook.py);
-        upstreams: where what is missing comes from."""
+        upstreams: where what is missing comes from; rate: how many requests a client may send."""
         self.storage = storage
         self.pages: dict[str, Callable[[Request], Response]] = {"/health": self._health}
         self._told = told
         self._upstreams = upstreams
         self._access = access
+        self._rate = rate
         self.blobs = Blobs(storage, access, delete=delete and not read_only, upstreams=upstreams)
         self._read_only = read_only
         self._delete = delete and not read_only
@@ -87,11 +90,15 @@ class Registry:
 
     def _route(self, request: Request) -> Response:
         path = request.path
-        if path == "/token" and self._access:
-            return self._access.token(request)
         if path in self.pages:
             only(request, "GET", "HEAD")
             return self.pages[path](request)
+        wait = self._rate.wait(request.peer) if self._rate else 0.0
+        if wait:
+            after = [("Retry-After", str(int(wait) + 1))]
+            raise Refusal(429, "TOOMANYREQUESTS", "too many requests", headers=after)
+        if path == "/token" and self._access:
+            return self._access.token(request)
         if not path.startswith("/v2/") and path not in ("/v2", "/"):
             raise Refusal(404, "UNSUPPORTED", "not a path of the registry api")
         access = self._access
@@ -108,10 +115,20 @@ class Registry:
             only(request, "GET")
             return lists.page(request, "repositories", self._names(request, caller), {})
         name, kind, reference = _parts(path[4:])
+        source = request.query("ns")
+        if source and self._upstreams and request.method in ("GET", "HEAD"):
+            inner = self._upstreams.within(name, source)
+            if inner:
+                answer = self._of_repository(request, caller, inner, kind, reference)
+                answer.headers = [*answer.headers, ("OCI-Namespace", source)]
+                return answer
+        return self._of_repository(request, caller, name, kind, reference)
+
+    def _of_repository(self, request: Request, caller: Caller, name: str, kind: str, reference: str) -> Response:
         self._check(request, caller, name, kind)
         if kind == "tags":
             only(request, "GET")
-            return lists.page(request, "tags", self._repository(name).tags(), {"name": name})
+            return lists.page(request, "tags", self._tags(name), {"name": name})
         if kind == "uploads" and not reference:
             only(request, "POST")
             return self.blobs.begin(request, caller, self._repository_to_write(name))
@@ -179,15 +196,33 @@ class Registry:
             raise Refusal(
                 403, "DENIED", "this registry serves one layout: no repository can be added", {"name": name}
             )
+        if found is None and is_repository(name):
+            raise Refusal(403, "DENIED", "this registry takes no more repositories", {"name": name})
         if found is None:
             raise Refusal(400, "NAME_INVALID", "not a repository's name", {"name": name})
         return found
 
     # -- lists ------------------------------------------------------------------------
 
+    def _tags(self, name: str) -> list[str]:
+        if not self._upstreams or not self._upstreams.remotes(name):
+            return self._repository(name).tags()
+        found = self.storage.repository(name)
+        try:
+            there = self._upstreams.tags(name)
+        except Error as error:
+            if found is None:
+                raise self._upstreams.refusal(error, "NAME_UNKNOWN") from None
+            there = set()
+        every = {*(found.tags() if found else ()), *filter(refs.is_tag, there)}
+        return sorted(every, key=lambda tag: (tag.lower(), tag))
+
     def _referrers(self, request: Request, name: str, digest: str) -> Response:
         found = self.storage.repository(name)
-        return lists.referrers(request, found.referrers(digest) if found else [])
+        entries = {entry["digest"]: entry for entry in (found.referrers(digest) if found else [])}
+        for entry in self._upstreams.referrers(name, digest) if self._upstreams else ():
+            entries.setdefault(entry["digest"], entry)
+        return lists.referrers(request, list(entries.values()))
 
     # -- manifests ----------------------------------------------------------------------
 

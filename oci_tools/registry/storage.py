@@ -42,8 +42,10 @@ MAX_MANIFEST = layouts.MAX_DOCUMENT  # bytes; the specification demands 4 MiB
 class Storage:
     """All repositories of a directory, or the one layout that it is."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, most: int = 0) -> None:
+        """most: repositories that may be made, those that are there among them; 0: any number."""
         self.path = os.path.abspath(path)
+        self.most = most
         self.single = os.path.exists(f"{self.path}/oci-layout")
         self._known: dict[str, Repository] = {}
         self._index: Index | None = None  # of the one layout
@@ -70,7 +72,7 @@ class Storage:
             path = os.path.dirname(path)
 
     def repository(self, name: str, make: bool = False) -> Repository | None:
-        """A repository by its name, made if it is missing and `make` is true; None: there is none."""
+        """A repository by its name, made if it is missing and `make` is true; None: there is none, or may be no more."""
         if not is_repository(name):
             return None
         with self._lock:
@@ -86,7 +88,7 @@ class Storage:
     def _in_directory(self, name: str, make: bool) -> Repository | None:
         path = "/".join([self.path, *(f"_{part}" if part in RESERVED else part for part in name.split("/"))])
         if not os.path.exists(f"{path}/oci-layout"):
-            if not make:
+            if not make or (self.most and len(self.names()) >= self.most):
                 return None
             _make(path)
             self._recent = (0.0, [])

@@ -5,7 +5,11 @@
 A tag is looked up again there when it was looked up longer ago than `ttl`; while nobody answers
 there, what is here is served.  What a digest names is fetched once.  A blob goes to the first client
 while it comes in; the next ones wait for it.  A tag that somebody pushed here is ours and is not
-looked up.  Everything is kept as if it had been pushed, so rules, retention and gc apply.
+looked up.  Everything is kept as if it had been pushed, so rules, retention and gc apply.  Lists, of
+tags and referrers, are what is there and what is here together.
+
+A client that knows where it wants to read from says so with `ns=HOST` and leaves the prefix away
+(distribution-spec, "Registry Proxying"): so containerd has one mirror for all registries.
 """
 
 from __future__ import annotations
@@ -24,12 +28,16 @@ from oci_tools.registry.refusal import Refusal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
+    from oci_tools.image.layout import Descriptor
+    from oci_tools.registry.client import Registry
     from oci_tools.registry.storage import Repository, Storage
 
 CACHED = "io.oci-tools.upstream"  # on what came from there: where it came from
 HEAD_LIMIT = 10_000  # tags whose last look is remembered
+LISTS = 100  # lists that are remembered
 
 
 class Upstreams:
@@ -41,6 +49,7 @@ class Upstreams:
         self._options = copy.Options(credentials=Credentials(authfile), retries=2)
         self._table = [_split(word) for word in words]
         self._looked: dict[tuple[str, str], float] = {}
+        self._lists: dict[tuple[str, str], tuple[float, list[Any]]] = {}  # when, and what
         self._busy: dict[tuple[str, str], list[Any]] = {}  # key -> [lock, how many use it]
         self._lock = threading.Lock()
         if storage.single:
@@ -58,6 +67,47 @@ class Upstreams:
                     continue
                 found.append(copy.Remote(ref, self._options))
         return found
+
+    def within(self, name: str, host: str) -> str:
+        """The repository here that NAME of a registry is; "" where that is nobody's upstream."""
+        found = next((prefix for prefix, place in self._table if place == host), None)
+        return "" if found is None else f"{found}/{name}".lstrip("/")
+
+    # -- lists --------------------------------------------------------------------------
+
+    def tags(self, name: str) -> set[str]:
+        """The tags there; asked for again after `ttl`.  An Error where nobody knows the repository."""
+        return set(self._listed("tags", name, lambda registry, there: list(registry.tags(there))))
+
+    def referrers(self, name: str, digest: str) -> list[Descriptor]:
+        """What refers to a manifest there; nothing where nobody answers."""
+        try:
+            return self._listed(digest, name, lambda registry, there: registry.referrers(there, digest))
+        except Error:
+            return []
+
+    def _listed(self, what: str, name: str, ask: Callable[[Registry, str], list[Any]]) -> list[Any]:
+        """A list of the first that has one, kept for `ttl`."""
+        key = what, name
+        when, found = self._lists.get(key, (0.0, []))
+        if when and time.monotonic() - when <= self._ttl:
+            return found
+        failure: Error = Missing("no such repository", name)
+        with _Turn(self, key):
+            for remote in self.remotes(name):
+                try:
+                    found = ask(*remote.main)
+                except Error as error:
+                    failure = failure if isinstance(error, Missing) else error
+                    continue
+                with self._lock:
+                    if len(self._lists) > LISTS:
+                        self._lists.clear()
+                    self._lists[key] = time.monotonic(), found
+                return found
+        if when:
+            return found  # better old than nothing
+        raise failure
 
     # -- manifests ----------------------------------------------------------------------
 
@@ -87,7 +137,7 @@ class Upstreams:
             if known:
                 self._remember(name, reference)  # better old than nothing; asked again in a while
             elif failure:
-                raise _refusal(failure, "MANIFEST_UNKNOWN")
+                raise self.refusal(failure, "MANIFEST_UNKNOWN")
 
     def _wanted(self, name: str, reference: str) -> bool:
         repository = self._storage.repository(name)
@@ -120,6 +170,18 @@ class Upstreams:
 
     # -- blobs --------------------------------------------------------------------------
 
+    def size(self, repository: Repository, digest: str) -> int | None:
+        """How large a blob is that is not here but there; None: it is not, or nobody says."""
+        for remote in self.remotes(repository.name):
+            registry, there = remote.main
+            try:
+                with registry.request("HEAD", f"/v2/{there}/blobs/{digest}", there) as answer:
+                    if answer.status == 200 and answer.length is not None:
+                        return answer.length
+            except Error:
+                continue
+        return None
+
     def blob(self, repository: Repository, digest: str) -> Filling | None:
         """A blob that is not here as a stream that also puts it here; None: it cannot be had, or is here now."""
         turn = _Turn(self, (repository.name, digest))
@@ -135,12 +197,19 @@ class Upstreams:
                     except Error as error:
                         failure = failure or error
                 if failure:
-                    raise _refusal(failure, "BLOB_UNKNOWN")
+                    raise self.refusal(failure, "BLOB_UNKNOWN")
         except BaseException:
             turn.__exit__()
             raise
         turn.__exit__()
         return None
+
+    @staticmethod
+    def refusal(error: Error, code: str) -> Refusal:
+        """What to say to a client; who cannot get in there is told so as if there were nothing."""
+        if isinstance(error, (Busy, fetch.Lost)):
+            return Refusal(503, "UNAVAILABLE", str(error), headers=[("Retry-After", "5")])
+        return Refusal(404, code, str(error))
 
     def turn(self, key: tuple[str, str]) -> Any:
         with self._lock:
@@ -224,13 +293,6 @@ def _open(remote: copy.Remote, digest: str) -> fetch.Answer:
         except Error as error:
             failure = error
     raise failure or Missing("cannot fetch blob", digest)
-
-
-def _refusal(error: Error, code: str) -> Refusal:
-    """What to say to a client; who cannot get in there is told so as if there were nothing."""
-    if isinstance(error, (Busy, fetch.Lost)):
-        return Refusal(503, "UNAVAILABLE", str(error), headers=[("Retry-After", "5")])
-    return Refusal(404, code, str(error))
 
 
 def _split(word: str) -> tuple[str, str]:

@@ -158,3 +158,26 @@ def test_a_request_is_finished_before_the_end(oci: Any, tmp_path: Path) -> None:
         assert b"201 Created" in sock.recv(1000)
     assert server.process.wait() == 0
     assert (tmp_path / "store/a/blobs/sha256" / digest(data)[7:]).read_bytes() == data
+
+
+def test_a_client_that_asks_too_much(oci: Any, tmp_path: Path) -> None:
+    server = start(oci, tmp_path, "--rate", "2", "--metrics")
+    client = Client(server.host)
+    answers = [client("GET", "/v2/") for _ in range(40)]
+    assert [one.status for one in answers[:20]] == [200] * 20
+    refused = [one for one in answers if one.status == 429]
+    assert len(refused) >= 10 and refused[0].code == "TOOMANYREQUESTS" and refused[0].headers["Retry-After"] == "1"
+    assert client("GET", "/health").status == client("GET", "/metrics").status == 200
+    oci("pull", f"{server.host}/none:1", "./img", code=1)  # ours waits as it is told
+
+
+def test_no_more_repositories(oci: Any, tmp_path: Path) -> None:
+    server = start(oci, tmp_path, "--max-repositories", "2")
+    client = Client(server.host)
+    for name in ("a", "team/b", "a"):
+        client.image(name, "1")
+    answer = client("POST", "/v2/c/blobs/uploads/", b"")
+    assert answer.status == 403 and answer.code == "DENIED" and sorted(os.listdir(server.dir)) == ["a", "team"]
+    assert client("POST", "/v2/C/blobs/uploads/", b"").code == "NAME_INVALID"
+    oci("registry", "rm", server.dir, "a")
+    client.image("c", "1")

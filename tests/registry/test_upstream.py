@@ -103,6 +103,52 @@ def test_several_upstreams_and_real_clients(oci: Any, registry: Any, busybox: Pa
         assert json.loads((server.dir / "hub/box/index.json").read_text())["manifests"][0]["annotations"]
 
 
+def test_lists_and_sizes_of_what_is_not_here_yet(oci: Any, registry: Any, cache: Any) -> None:
+    there, here = Client(registry.host), Client(cache.host)
+    image = there.image("app", "1.0", b"layer")
+    there.image("app", "A", b"layer")
+    signature = there.image("app", "", b"sig", subject=image, artifactType="x/sig")["digest"]
+    answer = here("HEAD", f"/v2/hub/app/blobs/{digest(b'layer')}")
+    assert answer.status == 404  # a repository that nobody asked for is not made by this
+    assert here("GET", "/v2/hub/app/tags/list?n=1").json == {"name": "hub/app", "tags": ["1.0"]}
+    assert [d["digest"] for d in here("GET", f"/v2/hub/app/referrers/{image['digest']}").json["manifests"]] == [signature]
+    assert not (cache.dir / "hub").exists()
+    here("GET", "/v2/hub/app/manifests/1.0")
+    answer = here("HEAD", f"/v2/hub/app/blobs/{digest(b'layer')}")
+    assert answer.status == 200 and answer.headers["Content-Length"] == "5"
+    assert not (cache.dir / "hub/app/blobs/sha256" / digest(b"layer")[7:]).exists()
+    assert here("HEAD", f"/v2/hub/app/blobs/{digest(b'none')}").status == 404
+    ours = here.image("hub/app", "b", b"ours", subject=image)["digest"]
+    assert here("GET", "/v2/hub/app/tags/list").json["tags"] == ["1.0", "A", "b"]
+    found = here("GET", f"/v2/hub/app/referrers/{image['digest']}?artifactType=x/sig").json["manifests"]
+    assert [d["digest"] for d in found] == [signature]
+    oci("pull", "--referrers", f"{cache.host}/hub/app:1.0", "./img")
+    registry.process.terminate()
+    registry.process.wait()
+    assert here("GET", "/v2/hub/app/tags/list").json["tags"] == ["1.0", "A", "b"]
+    listed = here("GET", f"/v2/hub/app/referrers/{image['digest']}").json["manifests"]
+    assert {d["digest"] for d in listed} == {signature, ours}
+    assert here("GET", "/v2/hub/other/tags/list").status == 503
+    assert here("GET", "/v2/local/tags/list").status == 404
+
+
+def test_a_mirror_of_all_registries(oci: Any, registry: Any, tmp_path: Path) -> None:
+    """A client that says which registry it means leaves the prefix away."""
+    (tmp_path / "second").mkdir()
+    second = start(oci, tmp_path / "second")
+    Client(registry.host).image("app", "1", b"one")
+    theirs = Client(second.host).image("app", "1", b"two")
+    server = start(oci, tmp_path, "--upstream", f"a={registry.host}", "--upstream", f"b/c={second.host}")
+    here = Client(server.host)
+    answer = here("GET", f"/v2/app/manifests/1?ns={second.host}")
+    assert answer.headers["Docker-Content-Digest"] == theirs["digest"]
+    assert answer.headers["OCI-Namespace"] == second.host
+    assert here("GET", f"/v2/app/blobs/{digest(b'two')}?ns={second.host}").body == b"two"
+    assert here("GET", f"/v2/app/tags/list?ns={registry.host}").json == {"name": "a/app", "tags": ["1"]}
+    assert here("GET", "/v2/app/manifests/1?ns=other.invalid").status == 404
+    assert os.listdir(server.dir) == ["b"]
+
+
 @pytest.mark.parametrize("word", ["x", "=", "a=", "A B=host", "a=ho st"])
 def test_words_that_make_no_sense(oci: Any, tmp_path: Path, word: str) -> None:
     assert "invalid upstream" in oci("registry", "serve", "--upstream", word, tmp_path / "store", code=2).stderr
