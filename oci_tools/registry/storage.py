@@ -72,7 +72,7 @@ class Storage:
             path = os.path.dirname(path)
 
     def repository(self, name: str, make: bool = False) -> Repository | None:
-        """A repository by its name, made if it is missing and `make` is true; None: there is none, or may be no more."""
+        """A repository by its name, made if it is missing and `make` is true; None: there is none, or may not be."""
         if not is_repository(name):
             return None
         with self._lock:

@@ -27,6 +27,8 @@ REFERRERS: cli.Option = ("--referrers", "flag", False, "take along what refers t
 ARTIFACT: cli.Option = ("--artifact-type TYPE", "text", None, "list only artifacts of this type")
 IGNORE: cli.Option = ("--ignore WHAT[,WHAT]...", "list", (), "differences that are none: time, owner, layer and others")
 ANNOTATION: cli.Option = ("-a --annotation NAME[=VALUE]", "list", (), "set an annotation; without a value take it away")
+KIND: cli.Option = ("--artifact-type TYPE", "text", None, "what kind of artifact it is")
+SUBJECT: cli.Option = ("--subject IMAGE", "text", None, "the image that it is about")
 NEST: cli.Option = ("--nest", "flag", False, "take an index as one entry, not its images")
 BESIDE: cli.Option = ("--beside", "flag", False, "leave the entry for the same platform where it is")
 IS: cli.Option = ("--platform OS/ARCH[/VARIANT]", "text", None, "what the entry is for, whatever its image says")
@@ -61,6 +63,14 @@ _INDEX = {
                       (ANNOTATION, IS, LOCK), "-a org.opencontainers.image.version=2 ./img:app", "index "),
 }  # fmt: skip
 
+_ARTIFACT = {
+    "create": _verb("artifact.create", "make an artifact of files", "IMAGE [FILE...]",
+                    (KIND, SUBJECT, ANNOTATION, LOCK), "--artifact-type application/spdx+json --subject ./img:app "
+                    "./img:app-sbom sbom.json:application/spdx+json", "artifact "),
+    "extract": _verb("artifact.extract", "write an artifact's files into a directory", "IMAGE DIR", (),
+                     "./img:app-sbom ./out", "artifact "),
+}  # fmt: skip
+
 COMMAND = cli.Command(
     "oci-image",
     "list, show, name, change, check, compare, copy and remove images in a layout",
@@ -82,6 +92,8 @@ COMMAND = cli.Command(
         "rm": _verb("change.rm", "take names away from images", "IMAGE...", (LOCK,), "./img:app"),
         "index": cli.Command("oci-image index", "make and change indexes: images for several platforms under one name",
                              verbs=_INDEX, example=_INDEX["create"].example),
+        "artifact": cli.Command("oci-image artifact", "make artifacts of files, and files of artifacts",
+                                verbs=_ARTIFACT, example=_ARTIFACT["create"].example),
         "gc": _verb("keep.gc", "remove what nothing leads to any more", "[LAYOUT]", (GRACE, DRY, JSON, LOCK), "./img"),
         "fsck": _verb("keep.fsck", "check every digest, size and diff id", "[LAYOUT]", (FAST, JSON), "./img"),
         "save": _verb("move.save", "write images as an archive", "IMAGE...", (OUTPUT, PLATFORMS, FORMAT, REFERRERS),
