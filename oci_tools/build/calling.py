@@ -13,6 +13,7 @@ from oci_tools.errors import Error
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from typing import NoReturn
 
     # words, descriptors of the child -> ours; the pid
     Call = Callable[[Sequence[str], Mapping[int, int]], int]
@@ -23,12 +24,26 @@ def execute(words: Sequence[str], fds: Mapping[int, int]) -> int:
 
     A Ctrl-C of the terminal is then for us alone, who know what has to be ended and in which order.
     """
-    program = f"{os.path.dirname(os.path.realpath(sys.argv[0]))}/oci-{words[0]}"
+    path = program(words[0])
     actions = [(os.POSIX_SPAWN_DUP2, ours, theirs) for theirs, ours in fds.items()]
     try:
-        return os.posix_spawn(program, [program, *words[1:]], os.environ, file_actions=actions, setpgroup=0)
+        return os.posix_spawn(path, [path, *words[1:]], os.environ, file_actions=actions, setpgroup=0)
     except OSError as error:
-        raise Error("cannot execute", program, error) from None
+        raise Error("cannot execute", path, error) from None
+
+
+def program(name: str) -> str:
+    """The path of a command beside ours."""
+    return f"{os.path.dirname(os.path.realpath(sys.argv[0]))}/oci-{name}"
+
+
+def become(words: Sequence[str], env: Mapping[str, str]) -> NoReturn:
+    """Be another command from now on."""
+    path = program(words[0])
+    try:
+        os.execve(path, [path, *words[1:]], env)
+    except OSError as error:
+        raise Error("cannot execute", path, error) from None
 
 
 def output(call: Call, words: Sequence[str]) -> str:

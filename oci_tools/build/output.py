@@ -257,7 +257,7 @@ def _directory(layout: Layout, image: Descriptor, path: str) -> None:
         raise Error("cannot make directory", path, error) from None
     beside = f"{path}/.oci-build-{os.getpid()}.new"
     try:
-        merge.flatten(Image(layout, image).sources(), beside, owner.for_process(), Limits())
+        merge.flatten(Image(layout, image).sources(), beside, owner.for_namespace(), Limits())
         source, target = (os.open(each, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC) for each in (beside, path))
         try:
             whole = picking.Origin(source, owners=False)

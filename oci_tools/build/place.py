@@ -71,7 +71,7 @@ class Place:
 
         step.apart.private()
         fs.make_private(f"{self.path}/work")
-        self.owner = owner.for_process(self.warn)
+        self.owner = owner.for_namespace(self.warn)
         self.store = stores.Store(self.owner.key)
         self._held = self.store.lock()
         self._held.__enter__()

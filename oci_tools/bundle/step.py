@@ -144,7 +144,8 @@ class Root:
         """
         from oci_tools.runtime import default_seccomp, spec
 
-        made = spec.from_image(config, self.read(), spec.default(rootless=os.geteuid() != 0))
+        maps = _identity()
+        made = spec.from_image(config, self.read(), spec.default(rootless=maps is not None, maps=maps))
         made["hostname"] = hostname
         made["annotations"] = {bundle.OVERLAY: document.dumps(self._annotation()).decode()}
         made["process"]["noNewPrivileges"] = False
@@ -156,6 +157,8 @@ class Root:
         else:
             able = made["process"].get("capabilities", {}).get("bounding", [])
             linux["seccomp"] = default_seccomp.profile(able)
+        if self._store.key.startswith("single"):
+            self._pretend(made, mounts)
         taken = {mount["destination"] for mount in mounts}
         made["mounts"] = [each for each in made["mounts"] if each["destination"] not in taken] + mounts
         if more:
@@ -166,6 +169,21 @@ class Root:
         if hidden:
             os.symlink(hidden, f"{self.path}/config.json")
         fs.write(hidden or f"{self.path}/config.json", document.dumps(made), 0o600, sync=False)
+
+    def _pretend(self, made: dict[str, Any], mounts: list[dict[str, Any]]) -> None:
+        """Let a process be root that can be nobody else; apt would check whether it became somebody else."""
+        from oci_tools.runtime import pretence
+
+        made["process"]["user"] = {"uid": 0, "gid": 0}
+        if "seccomp" in made["linux"]:
+            made["linux"]["seccomp"] = pretence.of_root(made["linux"]["seccomp"])
+        if self.has("etc/apt/apt.conf.d"):
+            mounts.append(self.file("apt.conf", 'APT::Sandbox::User "root";\n', "/etc/apt/apt.conf.d/zz-single-id"))
+
+    def has(self, path: str) -> bool:
+        """Whether there is something at a path before the step."""
+        with lookup.Stack(self.trees()) as below:
+            return below.look(os.fsencode(path)) is not None
 
     # -- what it made --------------------------------------------------------------------------
 
@@ -199,6 +217,16 @@ class Root:
             said = _tidy(f"{self.path}/upper", packed.planned, not self._store.key)
             os.rename(f"{self.path}/upper", fresh.place)
             fresh.commit(said)
+
+
+def _identity() -> dict[str, Any] | None:
+    """The maps of a step, in which every id stays what it is in our user namespace; None for the host's root."""
+    from oci_tools.layer import owner
+
+    maps = owner.own_maps()
+    if maps is None or os.geteuid() != 0:
+        return None
+    return {name: [{**entry, "hostID": entry["containerID"]} for entry in entries] for name, entries in maps.items()}
 
 
 def _let_all(made: dict[str, Any]) -> None:

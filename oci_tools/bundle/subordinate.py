@@ -39,7 +39,7 @@ class Mapped(Owner):
 
     def __init__(self, maps: Maps, warn: Callable[[str], None] | None = None) -> None:
         super().__init__(warn)
-        self.key = key(maps)
+        self.key = owners.key(maps)
         self._most = tuple(sum(entry["size"] for entry in maps[f"{kind}Mappings"]) for kind in ("uid", "gid"))
 
     def ids(self, uid: int, gid: int) -> tuple[int, int]:
@@ -47,14 +47,6 @@ class Mapped(Owner):
             what = f"there are {self._most[0]} user and {self._most[1]} group ids"
             raise Error("cannot give a file to", f"{uid}:{gid}", what, "--single-id, or more in /etc/subuid")
         return uid, gid
-
-
-def key(maps: Maps) -> str:
-    """A name of the mapping: part of the layer store's keys, and of a bundle's record."""
-    import zlib
-
-    text = repr([[(e["containerID"], e["hostID"], e["size"]) for e in maps[name]] for name in sorted(maps)])
-    return f"ids-{zlib.crc32(text.encode()):08x}"
 
 
 def maps_of_user() -> Maps | None:
@@ -124,7 +116,7 @@ def overlay(image: Image, path: str, limits: Limits, warn: Warn, maps: Maps | No
         return bundle.overlay(image, path, lambda: owners.for_process(warn), limits)
 
     def work() -> str:
-        return bundle.overlay(image, path, lambda: Mapped(maps, warn), limits, _specify(maps), key(maps), maps)
+        return bundle.overlay(image, path, lambda: Mapped(maps, warn), limits, _specify(maps), owners.key(maps), maps)
 
     return str(inside(maps, work))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 from oci_tools import cli
@@ -107,6 +108,15 @@ def _build(args: cli.Args) -> int | None:
     for handle in made.handles[:1]:
         sys.stdout.write(f"{handle}\n")
     return None
+
+
+def _rootless(words: list[str]) -> None:
+    """A plain user builds where he is root: in a user namespace with his subordinate ids, or with one id."""
+    from oci_tools import fs
+    from oci_tools.build import calling
+
+    env = {**os.environ, "OCI_ROOT": fs.root(), "OCI_RUN": fs.run()}
+    calling.become(["run", "unshare", calling.program("build"), *words], env)
 
 
 def _prune(args: cli.Args) -> None:
@@ -232,4 +242,6 @@ COMMAND = cli.Command(
 
 
 def main(words: list[str]) -> int:
+    if os.geteuid() and not {"--help", "--version", "--check"} & set(words):
+        _rootless(words)
     return cli.main(COMMAND, words)

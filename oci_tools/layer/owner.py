@@ -21,6 +21,7 @@ import os
 import stat
 
 from oci_tools.errors import Error, quote, reason
+from oci_tools.linux import process
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -149,6 +150,45 @@ class Single(Owner):
         for name, value in xattrs.items():
             if not name.startswith(_SILENT):
                 self._xattr(file, name, value)
+
+
+class Inside(Owner):
+    """Ownership as layers say it, by who is root in a user namespace with more ids than one."""
+
+    trusted = False
+
+    def __init__(self, maps: dict[str, list[dict[str, int]]], warn: Callable[[str], None] | None = None) -> None:
+        super().__init__(warn)
+        self.key = key(maps)
+
+
+def key(maps: dict[str, list[dict[str, int]]]) -> str:
+    """A name of a mapping {"uidMappings", "gidMappings"}: part of the layer store's keys, and of a bundle's record."""
+    import zlib
+
+    text = repr([[(e["containerID"], e["hostID"], e["size"]) for e in maps[name]] for name in sorted(maps)])
+    return f"ids-{zlib.crc32(text.encode()):08x}"
+
+
+def own_maps() -> dict[str, list[dict[str, int]]] | None:
+    """The mapping of the user namespace that we are in; None for the host's own."""
+    if process.in_host_user_namespace():
+        return None
+    made = {}
+    for member, file in (("uidMappings", "uid_map"), ("gidMappings", "gid_map")):
+        with open(f"/proc/self/{file}", encoding="ascii") as lines:
+            rows = [[int(word) for word in line.split()] for line in lines]
+        made[member] = [{"containerID": inside, "hostID": host, "size": size} for inside, host, size in rows]
+    return made
+
+
+def for_namespace(warn: Callable[[str], None] | None = None) -> Owner:
+    """The same as `for_process`, of who may be root in a user namespace only."""
+    maps = own_maps() if os.geteuid() == 0 else None
+    if maps is None:
+        return for_process(warn)
+    single = all(sum(entry["size"] for entry in entries) == 1 for entries in maps.values())
+    return Single(warn) if single else Inside(maps, warn)
 
 
 def for_process(warn: Callable[[str], None] | None = None) -> Owner:

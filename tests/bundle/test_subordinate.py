@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from oci_tools.bundle import subordinate
+from oci_tools.layer import owner as owners
 from tests.conftest import Commands
 from tests.layer import listing
 
@@ -168,4 +168,4 @@ def test_a_refused_mapping(mapped: Mapped, img: str, public: Path) -> None:
 def test_a_key_is_of_the_maps() -> None:
     one = [{"containerID": 0, "hostID": 1, "size": 1}]
     two = [{"size": 2, "hostID": 1, "containerID": 0}]
-    assert subordinate.key({"uidMappings": one, "gidMappings": one}) != subordinate.key({"uidMappings": two, "gidMappings": one})
+    assert owners.key({"uidMappings": one, "gidMappings": one}) != owners.key({"uidMappings": two, "gidMappings": one})
