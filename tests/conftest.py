@@ -179,6 +179,7 @@ def world(directory: Path) -> dict[str, str]:
         "HOME": str(directory / "home"),
         "OCI_ROOT": str(directory / "root"),
         "OCI_RUN": str(directory / "run"),
+        "OCI_NETWORK": "none",  # a bridge would be the real host's
     }
 
 

@@ -6,6 +6,7 @@ from oci_tools.errors import Error, Usage
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any
 
     from oci_tools.cli import Args
@@ -23,14 +24,16 @@ ff02::2\tip6-allrouters
 """
 
 
-def texts(spec: dict[str, Any], args: Args, host: Host) -> dict[str, str]:
-    """The content of each file."""
+def texts(
+    spec: dict[str, Any], args: Args, host: Host, servers: Sequence[str] = (), gateway: str = ""
+) -> dict[str, str]:
+    """The content of each file; on networks with the servers there, which ask others, and the host's address."""
     own = any(each["type"] == "network" for each in spec["linux"].get("namespaces", ()))
     name = spec.get("hostname") or host.hostname()
     return {
-        "hosts": hosts("" if own else _text(host, "/etc/hosts"), args.add_host),
+        "hosts": hosts("" if own else _text(host, "/etc/hosts"), args.add_host, gateway if own else "127.0.0.1"),
         "hostname": f"{name}\n",
-        "resolv.conf": resolver(_resolver_of(host, own), own, args),
+        "resolv.conf": resolver(_resolver_of(host, own), own, args, servers),
     }
 
 
@@ -45,14 +48,16 @@ def _resolver_of(host: Host, own: bool) -> str:
     return text
 
 
-def hosts(base: str, more: list[str]) -> str:
-    """`base`, or if there is none the loopback names, and NAME:ADDRESS lines."""
+def hosts(base: str, more: list[str], gateway: str = "") -> str:
+    """`base`, or if there is none the loopback names, and NAME:ADDRESS lines; host-gateway is the host's address."""
     lines = base or LOOPBACK
     if not lines.endswith("\n"):
         lines += "\n"
     for word in more:
         name, colon, address = word.partition("=" if "=" in word.partition(":")[0] else ":")
         address = address.removeprefix("[").removesuffix("]")
+        if address == "host-gateway":
+            address = gateway
         if not name or not is_address(address):
             raise Usage("invalid value for --add-host", word, hint="NAME:ADDRESS")
         lines += f"{address}\t{name}\n"
@@ -78,16 +83,16 @@ def servers(text: str) -> list[str]:
     return [words[1] for words in fields if len(words) > 1 and words[0] == "nameserver"]
 
 
-def resolver(base: str, own: bool, args: Args) -> str:
+def resolver(base: str, own: bool, args: Args, networks: Sequence[str]) -> str:
     """resolv.conf: the host's, with what the options replace; with a network of one's own, without
     servers on loopback, which is another one there."""
-    kept = []
+    kept = [f"nameserver {address}" for address in networks]
     for line in base.split("\n"):
         words = line.split()
         if not words or words[0][0] in "#;":
             continue
         if words[0] == "nameserver":
-            if args.dns or (own and len(words) > 1 and (words[1].startswith("127.") or words[1] == "::1")):
+            if args.dns or networks or (own and len(words) > 1 and (words[1].startswith("127.") or words[1] == "::1")):
                 continue
         elif words[0] in ("search", "domain"):
             if args.dns_search:
@@ -98,7 +103,8 @@ def resolver(base: str, own: bool, args: Args) -> str:
     for address in args.dns:
         if not is_address(address):
             raise Usage("invalid value for --dns", address, hint="an address")
-        kept.append(f"nameserver {address}")
+        if not networks:  # else the resolver there asks it
+            kept.append(f"nameserver {address}")
     search = [domain for domain in args.dns_search if domain != "."]  # "." alone: none
     for name, values in (("search", search), ("options", args.dns_option)):
         for value in values:

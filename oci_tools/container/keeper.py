@@ -18,7 +18,7 @@ import _signal
 import os
 import select
 
-from oci_tools.container import log
+from oci_tools.container import joining, log
 from oci_tools.errors import Error
 from oci_tools.linux import tty
 from oci_tools.runtime import launch, lifecycle
@@ -62,7 +62,8 @@ def _stay(root: str, held: Place, spec: dict[str, Any], writer: int) -> None:
         _close_but(held.lock.fd, writer)
         held.begins()
         streams = _Streams(held, bool(spec["process"].get("terminal")))
-        options = launch.Options(detach=True, pid_file=held.policy.get("pidfile"))
+        late = joining.late(held.id, held.policy)
+        options = launch.Options(detach=True, pid_file=held.policy.get("pidfile"), joined=late)
         made = lifecycle.begin(root, held.id, held.bundle, spec, options)
         for number in (_HUP, _INT, _QUIT, _TERM):  # the container hears of these itself
             _signal.signal(number, _signal.SIG_IGN)

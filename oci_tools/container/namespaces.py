@@ -6,8 +6,8 @@ A word is `private`, `host`, `container:ID` (the namespace that another, running
 
 from __future__ import annotations
 
-from oci_tools.container import mounts
-from oci_tools.errors import Error, Usage
+from oci_tools.container import mounts, networking
+from oci_tools.errors import Usage
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,10 +21,9 @@ SHM, QUEUES = "/dev/shm", "/dev/mqueue"
 
 def apply(spec: dict[str, Any], args: Args, host: Host) -> None:
     """Put the namespaces that `args` ask for in place."""
-    if args.network not in ("none", "host"):
-        raise Error("cannot use network", args.network, "there are only none and host yet")
-    if args.network == "host":
-        leave(spec, "network")
+    alone = networking.mode(args.network)
+    if alone == "host" or alone.startswith(("container:", "ns:")):
+        _take(spec, "network", alone, "--network", host)
     _names(spec, args)
     _take(spec, "pid", args.pid, "--pid", host)
     _take(spec, "cgroup", args.cgroupns, "--cgroupns", host)

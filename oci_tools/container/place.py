@@ -29,7 +29,7 @@ import os
 import time
 
 from oci_tools import document, fs
-from oci_tools.container import names
+from oci_tools.container import joining, names
 from oci_tools.errors import Busy, Error
 
 TYPE_CHECKING = False
@@ -149,6 +149,8 @@ class Place:
             from oci_tools.container import volumes
 
             volumes.begin(self)
+        if self.policy.get("networks"):
+            joining.join(self.id, self.policy)
         if not self.keep and not self.policy.get("waits"):
             return
         try:
@@ -163,6 +165,8 @@ class Place:
             from oci_tools.container import volumes
 
             volumes.end(self)
+        if self.policy.get("networks"):
+            joining.leave_quietly(self.id)
         whole = fs.Lock(self.path, timeout=0)
         if not self.keep:
             try:
@@ -214,12 +218,23 @@ def remove(container: str, volumes: bool = False) -> None:
     policy = names.policy(f".{container}")
     if policy.get("name"):
         names.give_back(policy["name"], container)
+    if policy.get("networks"):
+        joining.leave_quietly(container)
     fs.remove_tree(away)
     bundles.release(f"{path}/bundle")
     if policy.get("volumes") and (volumes or policy.get("rm")):
         from oci_tools.container.volumes import drop
 
         drop(policy["volumes"])
+
+
+def _runs(root: str, container: str) -> bool:
+    """Whether the runtime has a living process of a container."""
+    from oci_tools.runtime import lifecycle, state
+
+    if not os.path.exists(state.directory(root, container)):
+        return False
+    return bool(lifecycle.query(root, container)["status"] != "stopped")
 
 
 def sweep(runtime: str | None = None) -> None:
@@ -241,6 +256,8 @@ def sweep(runtime: str | None = None) -> None:
                     fs.remove_tree(path)
                     continue
                 policy = names.policy(container) or {"rm": old}
+                if policy.get("networks") and not _runs(root, container):
+                    joining.leave(container)
                 if not policy.get("rm") or (policy.get("waits") and not names.was_started(container)):
                     continue
                 if os.path.exists(state.directory(root, container)):

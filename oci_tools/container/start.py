@@ -15,7 +15,7 @@ import time
 
 from oci_tools import bundle as bundles
 from oci_tools import document, fs
-from oci_tools.container import files, mounts, names, options, place, security
+from oci_tools.container import files, joining, mounts, names, networking, options, place, security
 from oci_tools.container import process as processes
 from oci_tools.container.host import Host
 from oci_tools.errors import Busy, Error, Usage
@@ -108,6 +108,8 @@ def _free(root: str, container: str) -> Place:
 
 
 def _bundle(word: str, args: Args, then: Then) -> Any:
+    if args.network:  # else it is as config.json says
+        networking.settle(args)
     with place.Place(word, args.name, _keeps(args), _more(args, then)) as held:
         spec = _of_bundle(os.path.abspath(word), held, args)
         if held.keep or then is _leave or held.volumes:
@@ -121,6 +123,7 @@ def _rootfs(word: str, args: Args, then: Then) -> Any:
     path = os.path.abspath(word)
     if not os.path.isdir(path):
         raise Error("cannot use rootfs", word, "no such directory")
+    networking.settle(args)
     with place.Place(word, args.name, _keeps(args), _more(args, then)) as held:
         host = Host(path, _states(args))
         spec, _ = _finished(from_image({"config": {}}, held.id, args, host), held, args, host)
@@ -137,6 +140,7 @@ def _image(word: str, args: Args, then: Then) -> Any:
     from oci_tools.container import image as images
     from oci_tools.image.source import Source
 
+    networking.settle(args)
     word = images.bring(word, args.pull, args.platform, args.quiet)
     with place.Place(word, args.name, _keeps(args), _more(args, then)) as held:
         with Source(word) as source:
@@ -161,6 +165,9 @@ def _more(args: Args, then: Then) -> dict[str, Any]:
         more["stopTimeout"] = args.stop_timeout
     if args.pidfile:
         more["pidfile"] = host.absolute(args.pidfile)
+    more.update(networking.policy(args))
+    if args.dns and more.get("networks"):
+        more["dns"] = args.dns
     if then is _leave:
         more["waits"] = True
     if _detached(args) or args.detach_keys is not None:  # it outlives this process
@@ -262,9 +269,10 @@ def from_image(config: dict[str, Any], name: str, args: Args, host: Host) -> dic
     base = specs.default(host.rootless)
     if host.exists("/proc/self/ns/time"):
         base["linux"]["namespaces"].append({"type": "time"})
-    base["hostname"] = host.hostname() if args.network == "host" else name[:12]
+    own = networking.mode(args.network) != "host"
+    base["hostname"] = name[:12] if own else host.hostname()
     base["process"]["env"].append(f"HOSTNAME={args.hostname or base['hostname']}")
-    if args.network != "host":
+    if own:
         base["linux"]["sysctl"] = {"net.ipv4.ip_unprivileged_port_start": "0"}
         if not host.rootless:  # groups that are not mapped cannot be named
             base["linux"]["sysctl"]["net.ipv4.ping_group_range"] = "0 2147483647"
@@ -285,6 +293,12 @@ def _finished(
 ) -> tuple[dict[str, Any], options.Asked]:
     """The options applied, and everything checked, before the first thing is made."""
     asked = options.apply(spec, args, host)
+    if held.policy.get("networks"):
+        if joining.bind(spec, held.id):
+            held.note(joinsLate=True)
+        if args.publish_all:
+            held.policy["networks"][0]["ports"] += networking.all_exposed(spec, options.EXPOSED)
+            held.note()
     if args.cgroup_parent:
         spec["linux"]["cgroupsPath"] = f"{args.cgroup_parent.rstrip('/')}/{held.id}"
     if spec["process"].get("terminal"):
@@ -321,7 +335,8 @@ def _add_files(spec: dict[str, Any], held: Place, args: Args, host: Host) -> Non
     taken = {mounts.normal(each["destination"]) for each in spec["mounts"]}
     readonly = bool(spec["root"].get("readonly"))
     left = {name for name, wanted in (("hosts", args.no_hosts), ("hostname", args.no_hostname)) if wanted}
-    for name, text in files.texts(spec, args, host).items():
+    around = networking.Around(held.policy.get("networks", []))
+    for name, text in files.texts(spec, args, host, around.servers, around.host).items():
         if f"/etc/{name}" not in taken and name not in left:
             path = held.write(name, text.encode("utf-8", "surrogateescape"), 0o644)
             spec["mounts"].append(mounts.bind(path, f"/etc/{name}", readonly, flat=True))
@@ -377,7 +392,12 @@ def _write_id(path: str | None, container: str) -> None:
 def _stay(root: str, held: Place, spec: dict[str, Any], **more: Any) -> int:
     """Run it in the foreground."""
     held.begins()
-    code = lifecycle.run(root, held.id, held.bundle, spec, launch.Options(pid_file=held.policy.get("pidfile"), **more))
+    more.update(pid_file=held.policy.get("pidfile"), joined=joining.late(held.id, held.policy))
+    try:
+        code = lifecycle.run(root, held.id, held.bundle, spec, launch.Options(**more))
+    except BaseException:
+        joining.leave_quietly(held.id)
+        raise
     held.ended(code)
     return code
 

@@ -84,6 +84,10 @@ class Names:
         self._answers[query[2:], client] = packed[2:]
         return packed
 
+    def servers(self, client: str) -> list[str]:
+        """Those that a client wants to be asked, in place of the network's."""
+        return self._owners.get(client, "").split()[1:]
+
     def _make(self, query: bytes, client: str) -> tuple[bytes, int] | None:
         import dnslib
 
@@ -120,10 +124,10 @@ class Names:
             return [pool.gateway_text for pool in self._pools]
         found = self._of(name, self._name, self._names)
         if found is None:
-            owner = self._owners.get(client)
+            owner = self._owners.get(client, "").split()[:1]
             for network in self._others() if owner else ():
                 names, owners = hosts.table(self._text(network))
-                if owner in owners.values():
+                if any(each.split()[:1] == owner for each in owners.values()):
                     found = self._of(name, network, names)
                 if found is not None:
                     break

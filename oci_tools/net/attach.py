@@ -25,6 +25,7 @@ class Wanted:
 
     container  its ID; namespace  the path of its network namespace; name  what it is called
     addresses  those it asks for; ports  mappings as `ports.parse` has them; interface  what its link is called
+    servers    those that are asked for its names, if not the network's
     priority   of the networks of a container the one with the highest has the default route, of equals the first
     """
 
@@ -35,12 +36,13 @@ class Wanted:
     addresses: list[str]
     aliases: list[str]
     ports: list[dict[str, Any]]
+    servers: list[str]
 
     def __init__(self, container: str, **given: Any) -> None:
         if not records.is_id(container):
             raise Usage("invalid container id", container)
         self.container = container
-        self.addresses, self.aliases, self.ports = [], [], []
+        self.addresses, self.aliases, self.ports, self.servers = [], [], [], []
         self.__dict__.update(given)
         for alias in self.aliases:
             hosts.check(alias)
@@ -92,7 +94,7 @@ def _attach(network: Network, wanted: Wanted, fd: int) -> dict[str, Any]:
         "inode": os.fstat(fd).st_ino, "mac": wanted.mac or _mac(addresses), "addresses": addresses,
         "gateways": [] if network.internal else [pool.gateway_text for pool in network.pools],
         "ports": ports.take(_bound(network, wanted.ports), network.name, wanted.container),
-        "priority": wanted.priority,
+        "priority": wanted.priority, "servers": [address.same(each) for each in wanted.servers],
         "attached": time.time_ns(),
     }  # fmt: skip
     if network.get("metric", 0):

@@ -3,7 +3,8 @@
     $OCI_RUN/net/on/NETWORK/hosts
     10.88.0.2<TAB>web 4f5e6a7b8c9d www<TAB># CONTAINER
 
-One line for each address; what stands behind `#` says whose it is.  Replaced as a whole, under a Change.
+One line for each address; what stands behind `#` says whose it is, and which servers are to be asked for it if not
+the network's.  Replaced as a whole, under a Change.
 """
 
 from __future__ import annotations
@@ -49,7 +50,8 @@ def add(record: dict[str, Any]) -> None:
     container = record["container"]
     names = [record["name"], container[:12], *record["aliases"]]
     words = " ".join(dict.fromkeys(name for name in names if name and is_host(name)))
-    made = [f"{each.partition('/')[0]}\t{words}\t# {container}\n" for each in record["addresses"]]
+    owner = " ".join([container, *record.get("servers", ())])
+    made = [f"{each.partition('/')[0]}\t{words}\t# {owner}\n" for each in record["addresses"]]
     _replace(record["network"], [*_others(lines(record["network"]), container), *made])
 
 
@@ -63,7 +65,7 @@ def remove(network: str, container: str) -> bool:
 
 
 def _others(known: list[str], container: str) -> list[str]:
-    return [line for line in known if not line.endswith(f"# {container}\n")]
+    return [line for line in known if line.partition("# ")[2].split()[:1] != [container]]
 
 
 def _replace(network: str, kept: list[str]) -> None:
@@ -72,7 +74,7 @@ def _replace(network: str, kept: list[str]) -> None:
 
 
 def table(text: str) -> tuple[dict[str, list[str]], dict[str, str]]:
-    """Addresses by name in lower case, and containers by address, of a file's text."""
+    """Addresses by name in lower case, and by address what stands behind `#`, of a file's text."""
     names: dict[str, list[str]] = {}
     owners: dict[str, str] = {}
     for line in text.splitlines():

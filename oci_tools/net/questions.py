@@ -132,7 +132,7 @@ class Server:
                 return  # nothing more; or an answer of ours that nobody wanted
             made = answer(query, client[0], False)
             if made is None:
-                self._pass_on(query, _Datagram(sock, client), False)
+                self._pass_on(query, client[0], _Datagram(sock, client), False)
             elif made:
                 _send(sock, made, client)
 
@@ -189,7 +189,7 @@ class Server:
             made = self._names.answer(query, one.client, True)
             if made is None:
                 one.due += 1
-                self._pass_on(query, _Stream(self._reply, one), True)
+                self._pass_on(query, one.client, _Stream(self._reply, one), True)
             elif made:
                 one.going += pack("!H", len(made)) + made
             else:
@@ -208,10 +208,10 @@ class Server:
 
     # -- the host's resolvers ---------------------------------------------------------------
 
-    def _pass_on(self, query: bytes, reply: Callable[[bytes], None], tcp: bool) -> None:
+    def _pass_on(self, query: bytes, client: str, reply: Callable[[bytes], None], tcp: bool) -> None:
         if len(self._passed) >= MOST_PASSED_ON:
             return reply(answers.failure(query, answers.SERVFAIL))
-        self._ask(Passed(query, reply, self._servers.now(), tcp))
+        self._ask(Passed(query, reply, self._names.servers(client) or self._servers.now(), tcp))
 
     def _ask(self, one: Passed) -> None:
         """Ask the next resolver; with none left, say that it failed."""

@@ -37,6 +37,7 @@ class Options:
     detach = False
     keep = False
     proxy = True  # signals that reach us in the foreground are the container's
+    joined: Any = staticmethod(lambda pid: None)  # called when its namespaces are there, before the hooks
 
     @staticmethod
     def warn(error: Error | None) -> None:
@@ -287,6 +288,7 @@ def shake_hands(made: Container, spec: dict[str, Any], options: Options) -> None
         if message is None:
             raise Error("cannot set up the container", None, last_words(made))
         if message["op"] == "created":
+            options.joined(made.state["pid"])
             shown = {**state.public(made.root, made.state, "creating"), "pid": made.state["pid"]}
             for kind in ("prestart", "createRuntime"):
                 hooks.run(hooks.listed(spec, kind), kind, shown, dict(os.environ))

@@ -283,8 +283,12 @@ def test_names():
     )
 
 
-def test_other_networks_are_refused():
-    assert refused("--network", "bridge") == "cannot use network 'bridge': there are only none and host yet"
+def test_networks():
+    assert "network" not in kinds(applied("--network", "host"))
+    assert kinds(applied("--network", "web:ip=10.1.2.3")) == kinds(applied())
+    spaces = applied("--network", "container:web")["linux"]["namespaces"]
+    assert {"type": "network", "path": "/proc/web/ns/network"} in spaces
+    assert refused("--network", "none", "--net", "web", kind=Usage) == "--network none excludes other networks"
 
 
 # -- mounts --------------------------------------------------------------------------------------

@@ -13,7 +13,8 @@ import os
 import socket
 import subprocess
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -107,6 +108,7 @@ class Machine(Space):
         self.directory = directory
         self.root = f"/proc/{self.process.pid}/root"
         self.spaces: list[Space] = []
+        self.started: list[subprocess.Popen[bytes]] = []
         self.enter = ["nsenter", "-t", str(self.process.pid), "-n", "-m", f"--wdns={directory}", "--"]
 
     def run(self, *words: str, **options: Any) -> subprocess.CompletedProcess[Any]:
@@ -126,6 +128,22 @@ class Machine(Space):
 
     def command(self, name: str, *words: str, **options: Any) -> subprocess.CompletedProcess[Any]:
         return self.run(str(self.oci.bin / f"oci-{name}"), *words, **options)
+
+    def start(self, name: str, *words: str, **options: Any) -> subprocess.Popen[bytes]:
+        """Start `oci-NAME WORDS...`, to be ended by the test."""
+        env = self.oci.environment(options.pop("env", None))
+        argv = [*self.enter, str(self.oci.bin / f"oci-{name}"), *words]
+        made = subprocess.Popen(argv, env=env, stdin=subprocess.DEVNULL, **options)
+        self.started.append(made)
+        return made
+
+    @staticmethod
+    def until(condition: Callable[[], bool]) -> None:
+        """Wait for what no descriptor tells."""
+        deadline = time.monotonic() + PATIENCE
+        while not condition():
+            assert time.monotonic() < deadline, "it did not happen"
+            time.sleep(0.01)
 
     def space(self, name: str) -> Space:
         """A new namespace; it has no link."""
@@ -147,6 +165,9 @@ class Machine(Space):
         return found
 
     def close(self) -> None:
+        for process in self.started:
+            process.kill()
+            process.wait()
         for pid in self.resolvers():
             os.kill(pid, 9)
         for space in self.spaces:
@@ -168,6 +189,20 @@ def connect(machine: Machine) -> Space:
         space.ip("link", "set", "eth0", "up")
     made.ip("link", "set", "lo", "up")
     return made
+
+
+def greet(listener: socket.socket) -> list[str]:
+    """Take one connection in a thread, say hello and close it; whose it was is in the list then."""
+    peers: list[str] = []
+
+    def serve() -> None:
+        there, peer = listener.accept()
+        peers.append(peer[0])
+        there.sendall(b"hello\n")
+        there.close()
+
+    threading.Thread(target=serve, daemon=True).start()
+    return peers
 
 
 def echo(sock: socket.socket, count: int = 1) -> threading.Thread:

@@ -1,0 +1,109 @@
+"""A container joins its networks before it starts, and leaves them when it has ended.
+
+Its network namespace is made first, attached, and pinned at $OCI_RUN/netns/ID, where the runtime joins it by path
+(contracts.md, "Network order").  A container in a user namespace of its own must have a network namespace that belongs
+to that: the runtime makes both, and the networks are joined once they are there, before the payload.
+"""
+
+from __future__ import annotations
+
+import os
+
+from oci_tools.container import names
+from oci_tools.errors import Error
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+MARK = "# by oci-net"
+
+
+def bind(spec: dict[str, Any], container: str) -> bool:
+    """Have the runtime join the namespace that will be pinned; True if it has to make one in a new user namespace."""
+    from oci_tools.net import place
+
+    spaces = [each for each in spec["linux"].get("namespaces", []) if each["type"] != "network"]
+    late = any(each["type"] == "user" and not each.get("path") for each in spaces)
+    own = {"type": "network"} if late else {"type": "network", "path": place.namespace(container)}
+    spec["linux"]["namespaces"] = [*spaces, own]
+    return late
+
+
+def join(container: str, policy: dict[str, Any]) -> None:
+    """Make and attach the namespace of a container that is about to start."""
+    if not policy.get("networks") or policy.get("joinsLate"):
+        return
+    from oci_tools.net import detach, namespace, place
+
+    with place.Change():
+        detach.release(container)  # what a killed start left
+        _attach(container, policy, namespace.pin(container))
+
+
+def late(container: str, policy: dict[str, Any]) -> Callable[[int], None]:
+    """What is to be done with the pid of a container whose namespaces the runtime has made."""
+
+    def join_late(pid: int) -> None:
+        if policy.get("networks") and policy.get("joinsLate"):
+            from oci_tools.net import detach, place
+
+            with place.Change():
+                detach.release(container)
+                _attach(container, policy, f"/proc/{pid}/ns/net")
+
+    return join_late
+
+
+def _attach(container: str, policy: dict[str, Any], path: str) -> None:
+    """All of its networks, or none.  Under a Change."""
+    from oci_tools.net import attach, detach, store
+
+    made = []
+    try:
+        for one in policy["networks"]:
+            network = store.load(store.find(one["network"]))
+            wanted = attach.Wanted(
+                container, namespace=path, name=policy.get("name") or "", addresses=one["addresses"], mac=one["mac"],
+                aliases=one["aliases"], ports=one["ports"], interface=one["interface"], priority=one["priority"],
+                servers=policy.get("dns", []),
+            )  # fmt: skip
+            made.append(attach.attach(network, wanted))
+    except BaseException:
+        detach.release(container)
+        raise
+    _name_it(container, policy, made)
+
+
+def _name_it(container: str, policy: dict[str, Any], made: list[dict[str, Any]]) -> None:
+    """Its own names in its /etc/hosts, in place of what an earlier start wrote."""
+    path = f"{names.place(container)}/hosts"
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape") as file:
+            kept = [line for line in file if MARK not in line]
+        with open(f"{names.place(container)}/hostname", encoding="utf-8") as file:
+            called = file.read().strip()
+    except FileNotFoundError:
+        return  # the image's own
+    words = " ".join(dict.fromkeys(word for word in (called, policy.get("name")) if word))
+    own = [f"{each.partition('/')[0]}\t{words}\t{MARK}\n" for one in made for each in one["addresses"]]
+    with open(path, "w", encoding="utf-8", errors="surrogateescape") as file:  # in place: it is bound as it is
+        file.writelines([*kept, *own])
+
+
+def leave(container: str) -> None:
+    """A container has ended, or there is nothing of it any more."""
+    from oci_tools.net import detach, place, record
+
+    if os.path.lexists(place.namespace(container)) or record.of_container(container):
+        with place.Change():
+            detach.release(container)
+
+
+def leave_quietly(container: str) -> None:
+    """The same, for who has more to clear: what is left of it the next command on these networks finds."""
+    try:
+        leave(container)
+    except Error:
+        pass

@@ -1,0 +1,192 @@
+"""--network and what goes with it: which networks a container joins, and how.  Words to data, before anything is made.
+
+    none, host                  only a loopback device; the host's network
+    container:ID, ns:PATH       the network of another container; a namespace that is there
+    pasta, slirp4netns[:OPTION,...]   a plain user's way out, by that program
+    NETWORK[:OPTION=VALUE,...]  a network of `oci-net`; docker's form is name=NETWORK,OPTION=VALUE,...
+    default                     what is meant without a word: `default` below
+
+What comes of it is in policy.json, so that a container that is started again joins the same networks:
+
+    "network"   the words themselves; "dns" the servers that were said
+    "networks"  a list of {"network", "addresses", "mac", "aliases", "ports", "priority", "interface"}
+    "joinsLate" they are joined once the runtime has made the namespace: joining.py
+"""
+
+from __future__ import annotations
+
+import os
+
+from oci_tools.errors import Usage
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from oci_tools.cli import Args
+
+VARIABLE = "OCI_NETWORK"
+PROGRAMS = ("pasta", "slirp4netns")
+_ALONE = ("none", "host", "container", "ns", *PROGRAMS)
+# Options of a network in a word: docker's and podman's names for the members.
+_LISTS = {"ip": "addresses", "ip6": "addresses", "alias": "aliases"}
+_TEXTS = {"mac": "mac", "mac-address": "mac", "interface_name": "interface"}
+
+
+def default() -> str:
+    """What a container gets for which no network is said.
+
+    $OCI_NETWORK; else root's is `bridge`, a plain user's pasta or slirp4netns; without the program that it needs
+    there is none, and who starts it is told.
+    """
+    said = os.environ.get(VARIABLE)
+    if said:
+        return said
+    from oci_tools.net import nft
+
+    wanted = ("nft", "bridge") if os.geteuid() == 0 else ("pasta", "pasta")
+    if nft.is_there() if os.geteuid() == 0 else program("pasta"):
+        return wanted[1]
+    if os.geteuid() and program("slirp4netns"):
+        return "slirp4netns"
+    from oci_tools import cli
+
+    cli.say("oci-run", f"warning: no network: {wanted[0]} is not installed (--network none says so)")
+    return "none"
+
+
+def program(name: str) -> str | None:
+    """Where a program is."""
+    places = [*os.environ.get("PATH", "").split(":"), "/usr/bin", "/usr/sbin", "/usr/local/bin"]
+    found = (f"{each}/{name}" for each in places if each.startswith("/"))
+    return next((path for path in found if os.access(path, os.X_OK)), None)
+
+
+def mode(words: list[str]) -> str:
+    """The one word that names no network: none, host, container:ID, ns:PATH, a program; else empty."""
+    alone = [word for word in words if word.partition(":")[0] in _ALONE]
+    if alone and len(words) > 1:
+        raise Usage(f"--network {alone[0]} excludes other networks")
+    return alone[0] if alone else ""
+
+
+def settle(args: Args) -> None:
+    """Put the default in place where no network was said, and check what was."""
+    said: list[str] = args.network or ["default"]
+    args.network[:] = [default() if word in ("default", "private") else word for word in said]
+    wanted = attachments(args)
+    if wanted and os.geteuid():
+        raise Usage("network of a plain user", args.network[0], hint="pasta, slirp4netns, none or host")
+    if wanted:
+        from oci_tools.net import conflist, store
+
+        for one in wanted:
+            if one["network"] != conflist.DEFAULT:
+                one["network"] = store.find(one["network"])
+
+
+def policy(args: Args) -> dict[str, Any]:
+    """What policy.json says of it."""
+    if not args.network:
+        return {}
+    wanted = attachments(args)
+    made: dict[str, Any] = {"network": ",".join(args.network)}
+    if wanted:
+        made["networks"] = wanted
+    elif mode(args.network).partition(":")[0] in PROGRAMS and args.publish:
+        made["ports"] = _ports(args)
+    if args.publish_all:
+        made["publishAll"] = True
+    return made
+
+
+def attachments(args: Args) -> list[dict[str, Any]]:
+    """The networks that are joined; the options of the command are about the first."""
+    alone = mode(args.network)
+    about_one = {"--ip": args.ip, "--ip6": args.ip6, "--mac-address": args.mac_address}
+    if alone:
+        said = [name for name, value in {**about_one, "--network-alias": args.network_alias}.items() if value]
+        if said and alone.partition(":")[0] not in PROGRAMS:
+            raise Usage(f"{said[0]} needs a network", hint=f"--network {alone} has none of its own")
+        if alone.partition(":")[0] in ("container", "ns", "none") and (args.publish or args.publish_all):
+            raise Usage(f"--publish excludes --network {alone}")
+        return []
+    found = [_attachment(word) for word in args.network]
+    if not found:
+        return []
+    names = [one["network"] for one in found]
+    if len({*names}) < len(names):
+        raise Usage("network is named twice", next(name for name in names if names.count(name) > 1))
+    first = found[0]
+    first["addresses"] += [each for each in (args.ip, args.ip6) if each]
+    first["mac"] = args.mac_address or first["mac"]
+    for one in found:
+        one["aliases"] += args.network_alias
+    first["ports"] = _ports(args)
+    return found
+
+
+def _ports(args: Args) -> list[dict[str, Any]]:
+    if not args.publish:
+        return []
+    from oci_tools.net import ports
+
+    return [mapping for word in args.publish for mapping in ports.parse(word)]
+
+
+def _attachment(word: str) -> dict[str, Any]:
+    """`web`, `web:ip=10.1.2.3,alias=www`, `name=web,ip=10.1.2.3`."""
+    name, colon, rest = word.partition(":")
+    pairs = rest.split(",") if colon else []
+    if "=" in name:
+        pairs, name = word.split(","), ""
+    made: dict[str, Any] = {
+        "network": name, "addresses": [], "mac": None, "aliases": [], "ports": [], "priority": 0, "interface": None,
+    }  # fmt: skip
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals or not value:
+            raise Usage("invalid value for --network", word, hint="NETWORK[:OPTION=VALUE,...]")
+        _set(made, key, value, word)
+    if not made["network"]:
+        raise Usage("invalid value for --network", word, hint="it names no network")
+    return made
+
+
+def _set(made: dict[str, Any], key: str, value: str, word: str) -> None:
+    if key == "name":
+        made["network"] = value
+    elif key in _LISTS:
+        made[_LISTS[key]].append(value)
+    elif key in _TEXTS:
+        made[_TEXTS[key]] = value
+    elif key in ("gw-priority", "priority"):
+        if not value.removeprefix("-").isdigit():
+            raise Usage("invalid value for --network", word, f"{key} is no number")
+        made["priority"] = int(value)
+    elif key not in ("driver-opt", "link-local-ip"):
+        raise Usage("invalid value for --network", word, f"unknown option {key}")
+
+
+def all_exposed(spec: dict[str, Any], annotation: str) -> list[dict[str, Any]]:
+    """Random ports of the host for all that the image says it listens on."""
+    from oci_tools.net import ports
+
+    words = (spec.get("annotations") or {}).get(annotation, "").split(",")
+    return [mapping for word in words if word for mapping in ports.parse(word)]
+
+
+class Around:
+    """What a container finds around it on its networks: the name servers that it asks, the host's address."""
+
+    def __init__(self, networks: list[dict[str, Any]]) -> None:
+        self.servers: list[str] = []
+        self.host = ""
+        if not networks:
+            return
+        from oci_tools.net import place, store
+
+        with place.Change():
+            known = [store.load(one["network"]) for one in networks]
+        self.servers = [pool.gateway_text for network in known if network.resolves for pool in network.pools][:3]
+        self.host = next((pool.gateway_text for network in known for pool in network.pools), "")

@@ -1,0 +1,126 @@
+"""oci-run on networks: real containers, their names, ports and files, and what is left of them: nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.net.machines import HERE, THERE, Machine, Space, greet
+
+pytestmark = [pytest.mark.root, pytest.mark.needs("nft", "ip", "nsenter")]
+
+
+@pytest.fixture
+def machine(machine: Machine, busybox: Path) -> Any:
+    """With an image, and the network that people have who say nothing."""
+    machine.oci.preload("docker.io/library/busybox:latest", busybox)
+    machine.oci.env.pop("OCI_NETWORK")
+    return machine
+
+
+def run(machine: Machine, *words: str, **options: Any) -> str:
+    return str(machine.command("run", *words, **options).stdout)
+
+
+def nothing_left(machine: Machine) -> None:
+    """No lease, name, port, namespace, rule of a container, or link."""
+    state = Path(machine.oci.env["OCI_RUN"])
+    left = [path for path in state.glob("net/**/*") if not path.is_dir()]
+    assert {path.name for path in left} <= {"lock", "last4", "last6", "hosts", "resolver", "guard4", "guard6"}
+    assert all(path.read_text() == "" for path in left if path.name == "hosts")
+    assert not list(state.glob("netns/*"))
+    assert "veth" not in machine.ip("link") and ". 80" not in machine.rules()
+
+
+def test_the_default_is_the_bridge(machine: Machine, outside: Space) -> None:
+    peers = greet(outside.listen(80))
+    said = run(machine, "busybox", "sh", "-c", f"ip -o -4 addr show eth0; cat /etc/resolv.conf; nc -w 2 {THERE} 80 </dev/null")
+    assert "10.88.0.2/16" in said and "nameserver 10.88.0.1" in said
+    assert peers == [HERE]
+    assert run(machine, "--network", "none", "busybox", "ls", "/sys/class/net") == "lo\n"
+    nothing_left(machine)
+
+
+def test_two_containers_by_name(machine: Machine) -> None:
+    machine.net("create", "web")
+    run(machine, "-d", "--network", "web:alias=www", "--network-alias", "also", "--name", "db", "busybox",
+        "httpd", "-f", "-p", "80", "-h", "/etc")  # fmt: skip
+    for name in ("db", "www", "also", "db.web", "DB"):
+        assert run(machine, "--network", "web", "busybox", "wget", "-qO-", f"http://{name}/hostname")
+    container = run(machine, "--network", "web", "busybox", "wget", "-qO-", "http://db/hostname").strip()
+    assert run(machine, "--network", "web", "busybox", "wget", "-qO-", f"http://{container}/hostname").strip() == container
+    assert machine.net("resolve", "db") == "10.89.0.2"
+    assert "no container" in machine.fails("resolve", "nobody")
+    assert machine.fails("rm", "web") == "network is in use 'web': container db is attached to it"
+    run(machine, "rm", "-f", "db")
+    machine.net("rm", "web")
+    nothing_left(machine)
+
+
+def test_published_ports_and_restart(machine: Machine, outside: Space) -> None:
+    run(machine, "-d", "-p", "8080:80", "--name", "web", "busybox", "httpd", "-f", "-p", "80", "-h", "/etc")
+    assert outside.reaches(HERE, 8080)
+    said = machine.command("run", "-p", "8080:80", "busybox", "true", code=125).stderr
+    assert "port is in use '0.0.0.0:8080/tcp': container" in said
+    run(machine, "stop", "-t", "0", "web")
+    assert not outside.reaches(HERE, 8080)
+    run(machine, "start", "web")
+    assert outside.reaches(HERE, 8080)
+    hosts = run(machine, "exec", "web", "cat", "/etc/hosts")
+    assert hosts.count("# by oci-net") == 1 and "\tweb" not in hosts.partition("# by")[0].rpartition("\n")[0]
+    run(machine, "rm", "-f", "web")
+    nothing_left(machine)
+
+
+def test_what_was_asked_for(machine: Machine) -> None:
+    machine.net("create", "--subnet", "10.7.0.0/24", "--ipv6", "--subnet", "fd00:7::/64", "web")
+    machine.net("create", "--subnet", "10.8.0.0/24", "db")
+    said = run(machine, "--network", "web", "--network", "db:priority=9", "--ip", "10.7.0.77", "--ip6", "fd00:7::77",
+               "--mac-address", "02:00:00:00:00:77", "--add-host", "me:host-gateway", "busybox", "sh", "-c",
+               "ip -o addr; ip -o link; ip route; cat /etc/hosts")  # fmt: skip
+    assert "10.7.0.77/24" in said and "fd00:7::77/64" in said and "02:00:00:00:00:77" in said
+    assert "default via 10.8.0.1 dev eth1" in said and "10.7.0.1\tme" in said
+    nothing_left(machine)
+
+
+def test_the_network_of_another(machine: Machine) -> None:
+    container = run(machine, "-d", "--name", "one", "busybox", "sleep", "1000").strip()
+    said = run(machine, "--network", "container:one", "busybox", "ip", "-o", "-4", "addr")
+    assert "10.88.0.2/16" in said
+    assert os.path.exists(f"{machine.root}{machine.oci.env['OCI_RUN']}/netns/{container}")
+    run(machine, "rm", "-f", "one")
+    nothing_left(machine)
+
+
+def test_what_the_image_exposes(machine: Machine, outside: Space) -> None:
+    run(machine, "-d", "-P", "--expose", "80", "--name", "web", "busybox", "httpd", "-f", "-p", "80")
+    shown = json.loads(machine.net("inspect", "--json", "bridge"))
+    (port,) = next(iter(shown["containers"].values()))["ports"]
+    assert port["containerPort"] == 80 and outside.reaches(HERE, port["hostPort"])
+    run(machine, "rm", "-f", "web")
+    nothing_left(machine)
+
+
+def test_a_container_that_cannot_start_leaves_nothing(machine: Machine) -> None:
+    machine.command("run", "-p", "8080:80", "busybox", "/nosuch", code=127)
+    nothing_left(machine)
+    said = machine.command("run", "--network", "nosuch", "busybox", "true", code=125).stderr
+    assert said == "oci-run: no such network 'nosuch'\n"
+    said = machine.command("run", "--ip", "10.99.0.1", "busybox", "true", code=125).stderr
+    assert said == "oci-run: address is in no subnet of the network '10.99.0.1': bridge\n"
+    nothing_left(machine)
+
+
+def test_a_killed_one_is_cleared_by_the_next(machine: Machine) -> None:
+    process = machine.start("run", "--name", "gone", "-p", "8080:80", "busybox", "sleep", "1000")
+    machine.until(lambda: "8080" in machine.rules())
+    process.kill()
+    process.wait()
+    machine.command("run", "kill", "--all", "gone", "KILL", code=None)
+    run(machine, "--network", "none", "busybox", "true")  # any that looks after those who died
+    machine.until(lambda: not list(Path(machine.oci.env["OCI_RUN"]).glob("netns/*")))
+    nothing_left(machine)
