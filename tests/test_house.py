@@ -206,7 +206,7 @@ STARTS: dict[tuple[str, ...], tuple[str, int]] = {
     ("run", "--network", "none", "./img", "true"): ("", 126),
     ("image", "ls", "./img"): ("", 65),
     ("image", "inspect", "./img"): (DOCUMENTS, 92),
-    ("spec", "new", "./img"): (DOCUMENTS, 105),
+    ("spec", "new", "./img"): (DOCUMENTS, 107),
     ("unpack", "./img", "./b2"): (LAYERS, 112),
     ("pack", "./tree", "./img2:x"): (LAYERS, 112),
     ("pull", "127.0.0.1:1/x", "./none"): (NETWORK, 310),
