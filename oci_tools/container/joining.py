@@ -17,7 +17,22 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from oci_tools.container.place import Place
+
 MARK = "# by oci-net"
+
+
+def plan(held: Place, spec: dict[str, Any], everything: bool) -> None:
+    """What the specification and the policy of a container say of its networks; `everything` exposed is published."""
+    if not held.policy.get("networks"):
+        return
+    if bind(spec, held.id):
+        held.note(joinsLate=True)
+    if everything:
+        from oci_tools.container import networking, options
+
+        held.policy["networks"][0]["ports"] += networking.all_exposed(spec, options.EXPOSED)
+        held.note()
 
 
 def bind(spec: dict[str, Any], container: str) -> bool:

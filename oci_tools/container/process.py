@@ -122,3 +122,17 @@ def _variable(word: str, host: Host) -> list[str]:
     if name.endswith("*"):
         return [f"{each}={host.environ[each]}" for each in sorted(host.environ) if each.startswith(name[:-1])]
     return [f"{name}={host.environ[name]}"] if name in host.environ else []
+
+
+def fit(process: dict[str, Any]) -> None:
+    """A terminal begins in the size of ours."""
+    from oci_tools.linux import tty
+
+    for fd in (0, 1, 2):
+        try:
+            height, width = tty.size(fd)
+        except OSError:
+            continue
+        if height and width:
+            process["consoleSize"] = {"height": height, "width": width}
+        return

@@ -293,16 +293,11 @@ def _finished(
 ) -> tuple[dict[str, Any], options.Asked]:
     """The options applied, and everything checked, before the first thing is made."""
     asked = options.apply(spec, args, host)
-    if held.policy.get("networks"):
-        if joining.bind(spec, held.id):
-            held.note(joinsLate=True)
-        if args.publish_all:
-            held.policy["networks"][0]["ports"] += networking.all_exposed(spec, options.EXPOSED)
-            held.note()
+    joining.plan(held, spec, args.publish_all)
     if args.cgroup_parent:
         spec["linux"]["cgroupsPath"] = f"{args.cgroup_parent.rstrip('/')}/{held.id}"
     if spec["process"].get("terminal"):
-        _size(spec["process"])
+        processes.fit(spec["process"])
     check.check(spec, "the container's specification")
     for path in asked.directories:
         try:
@@ -314,20 +309,6 @@ def _finished(
 
         volumes.make(asked.volumes, spec, held)
     return spec, asked
-
-
-def _size(process: dict[str, Any]) -> None:
-    """A terminal begins in the size of ours."""
-    from oci_tools.linux import tty
-
-    for fd in (0, 1, 2):
-        try:
-            height, width = tty.size(fd)
-        except OSError:
-            continue
-        if height and width:
-            process["consoleSize"] = {"height": height, "width": width}
-        return
 
 
 def _add_files(spec: dict[str, Any], held: Place, args: Args, host: Host) -> None:

@@ -56,8 +56,7 @@ class Container:
         self.state = known
         self.groups = groups
         self.channel: Any = None
-        self.pidfd = -1
-        self.master = -1  # of the terminal
+        self.pidfd = self.master = -1  # of its process, of its terminal
         self.notify: Any = None  # the socket on which the payload says that it is ready
         self.entered: dict[str, Any] | None = None  # the state of the container that an exec enters
 
