@@ -34,6 +34,7 @@ OPTIONS: tuple[cli.Option, ...] = (
     ("--verify-key FILE", "list", (), "take only an image that this public key, or another one given, has signed"),
     ("--policy FILE", "text", None, "policy.json to obey, instead of the user's or the system's"),
     ("--unpack DIR", "text", None, "unpack the image into a bundle too, and print that"),
+    ("--check-base", "flag", False, "say whether the base that an image here names is still what its name means"),
     ("--login HOST", "text", None, "store credentials for a registry; the password is read, not said"),
     ("--username NAME", "text", None, "user's name for --login"),
     ("--logout HOST", "text", None, "drop the stored credentials for a registry"),
@@ -46,6 +47,8 @@ def run(args: cli.Args) -> int | None:
         return None
     if not args.ref:
         raise Usage("missing argument 'REF'", hint="see --help")
+    if args.check_base:
+        return _check_base(args)
     if args.all_platforms and args.platform:
         raise Usage("--platform and --all-platforms exclude each other")
     if (args.prune and not args.all_tags) or (args.no_clobber and not (args.all_tags or args.ref == "-")):
@@ -277,6 +280,19 @@ def _target(args: cli.Args, name: str = "") -> Place:
     if place.kind == "registry":
         raise Usage("not a layout", args.layout, hint="oci-push")
     return place
+
+
+def _check_base(args: cli.Args) -> int:
+    """Name, digest then and digest now of the base; 0 if they are the same."""
+    from oci_tools.image.source import Source
+    from oci_tools.registry import base
+
+    if len(args.platform) > 1:
+        raise Usage("--check-base is about one image")
+    with Source(args.ref) as source, options(args, "pull", warn=_say) as chosen:
+        ref, then, now = base.check(source.layout, source.descriptor, (args.platform or [None])[0], chosen)
+    print(f"{ref}\t{then}\t{now}")
+    return 0 if now == then else 1
 
 
 # -- credentials -----------------------------------------------------------------------------

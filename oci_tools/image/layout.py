@@ -344,7 +344,7 @@ class Layout:
         try:
             file = self.blob(descriptor)
         except Error:
-            data = _embedded(descriptor)
+            data = embedded(descriptor)
             if data is None:
                 raise
             return data
@@ -379,7 +379,7 @@ class Layout:
         return Ingest(self, descriptor, algorithm, resume)
 
 
-def _embedded(descriptor: Descriptor) -> bytes | None:
+def embedded(descriptor: Descriptor) -> bytes | None:
     """The content that a descriptor carries in `data`, verified (image-spec, descriptor.md)."""
     text = descriptor.get("data")
     if not isinstance(text, str):

@@ -4,6 +4,8 @@
     PATCH LOCATION, Content-Range          a chunk; each answer says the next Location
     PUT LOCATION&digest=DIGEST             the last of it
 
+    DELETE LOCATION                        what cannot go on is given up
+
 After a cut, GET LOCATION says how much is there.  A registry that does not know any more, or does not take what
 follows, gets this blob from its beginning.
 """
@@ -68,23 +70,30 @@ class _Upload:
         attempt = offset = 0
         resumed = False
         location = self._begin(self._source)
-        while location:
-            try:
-                self._send(location, offset)
-                return "sent"
-            except Busy:
-                if attempt >= client.retries:
-                    raise
-                known = True
-            except Refused:
-                if not resumed:
-                    raise
-                known = False  # what it kept of the upload before the cut is no good any more
-            client.pause(attempt)
-            attempt += 1
-            location, offset = self._resume(location) if known else ("", 0)
-            resumed = bool(location)
-            location = location or self._begin(self._source)
+        try:
+            while location:
+                try:
+                    self._send(location, offset)
+                    return "sent"
+                except Busy:
+                    if attempt >= client.retries:
+                        raise
+                    known = True
+                except Refused:
+                    if not resumed:
+                        raise
+                    known = False  # what it kept of the upload before the cut is no good any more
+                    self._abort(location)
+                client.pause(attempt)
+                attempt += 1
+                location, offset = self._resume(location) if known else ("", 0)
+                resumed = bool(location)
+                location = location or self._begin(self._source)
+        except Busy:
+            raise  # nobody is there to be told
+        except BaseException:
+            self._abort(location)
+            raise
         return "mounted"
 
     def _begin(self, source: str) -> str:
@@ -110,6 +119,14 @@ class _Upload:
             if self._chunk and least.isascii() and least.isdigit():
                 self._chunk = max(self._chunk, int(least))
             return self._location(answer)
+
+    def _abort(self, location: str) -> None:
+        """Say that nothing more comes of an upload, so that the registry need not keep what came."""
+        try:
+            with self._registry.request("DELETE", location, self._repository, "pull,push", retries=0) as answer:
+                answer.done()
+        except Error:
+            pass
 
     def _location(self, answer: fetch.Answer) -> str:
         location, host = answer.header("Location"), self._registry.host

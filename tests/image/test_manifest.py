@@ -247,3 +247,11 @@ def test_host_platform():
     assert manifest.matches(manifest.host_platform(), manifest.host_platform()) == 0
     if os.uname().machine == "x86_64":
         assert manifest.platform_name(manifest.host_platform()) == "linux/amd64"
+
+
+def test_embedded_data_is_what_its_digest_names(layout):
+    config = {**layout.put(b"{}", manifest.OCI_CONFIG), "data": "e30="}
+    assert manifest.parse(document.dumps(manifest.new(config, [])), {"digest": "x"})["config"] == config
+    for wrong in ("e30", "e2E=", "", 5, None, "=" * 100):
+        with pytest.raises(Error, match="config: data is not the content"):
+            manifest.parse(document.dumps(manifest.new({**config, "data": wrong}, [])), {"digest": "x"})

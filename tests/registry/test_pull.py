@@ -852,3 +852,26 @@ def test_pulls_that_are_left(oci: Any, fake: Fake, image: Any) -> None:
         assert [[line["id"], line["op"], line["current"], line["total"]] for line in limits] == ([[fake.host, "pull", *left]] if left else [])
         assert "\x1b" not in done.stderr
     assert oci("pull", f"{fake.host}/app:v1", "./img").stderr == ""
+
+
+def test_whether_a_base_is_the_newest(oci: Any, fake: Fake, tmp_path: Path) -> None:
+    from tests.registry.test_push import Sound
+
+    old = fake.image("base", "1", [b"base"], os="linux", architecture="amd64")
+    new = fake.image("base", "1", [b"newer"], os="linux", architecture="amd64")
+    index = fake.index("base", "all", [fake.image("base", "", [b"s390x"], os="linux", architecture="s390x"), new])
+    layout, name, said = Sound(tmp_path / "img"), "org.opencontainers.image.base.name", "org.opencontainers.image.base.digest"
+    for tag, at, digest_then, now in (
+        ("same", "1", new["digest"], new["digest"]),
+        ("other", "1", old["digest"], new["digest"]),
+        ("index", "all", index["digest"], index["digest"]),
+        ("within", "all", new["digest"], new["digest"]),  # the image that the index has for the platform
+        ("moved", "all", old["digest"], index["digest"]),
+    ):
+        layout.image(tag, b"mine", annotations={name: f"{fake.host}/base:{at}", said: digest_then})
+        done = oci("pull", "--check-base", f"./img:{tag}", code=0 if now == digest_then else 1)
+        assert done.stdout == f"{fake.host}/base:{at}\t{digest_then}\t{now}\n" and done.stderr == ""
+    layout.image("none", b"mine")
+    assert "no base is said by" in oci("pull", "--check-base", "./img:none", code=1).stderr
+    layout.image("gone", b"mine", annotations={name: f"{fake.host}/base:gone", said: old["digest"]})
+    assert "there is no such thing" in oci("pull", "--check-base", "./img:gone", code=1).stderr

@@ -149,6 +149,39 @@ def test_a_mirror_of_all_registries(oci: Any, registry: Any, tmp_path: Path) -> 
     assert os.listdir(server.dir) == ["b"]
 
 
+@pytest.mark.root
+@pytest.mark.needs("containerd", "ctr")
+def test_containerd_pulls_through_it_and_pushes(oci: Any, registry: Any, cache: Any, busybox: Path, tmp_path: Path) -> None:
+    oci("push", f"{busybox}:latest", f"{registry.host}/team/box:1")
+    hosts = tmp_path / "hosts" / registry.host
+    hosts.mkdir(parents=True)
+    (hosts / "hosts.toml").write_text(f'[host."http://{cache.host}"]\n  capabilities = ["pull", "resolve"]\n')
+    config = tmp_path / "containerd.toml"
+    config.write_text(
+        f'version = 2\nroot = "{tmp_path}/root"\nstate = "{tmp_path}/state"\n'
+        f'disabled_plugins = ["io.containerd.grpc.v1.cri"]\n[grpc]\naddress = "{tmp_path}/c.sock"\n'
+    )
+    daemon = subprocess.Popen(["containerd", "-c", config], stderr=subprocess.PIPE, text=True)
+    try:
+        assert daemon.stderr is not None
+        assert any("successfully booted" in line for line in daemon.stderr)
+        threading.Thread(target=daemon.stderr.read, daemon=True).start()
+
+        def ctr(*words: Any) -> None:
+            subprocess.run(["ctr", "-a", f"{tmp_path}/c.sock", "images", *words], check=True, stdout=subprocess.DEVNULL)
+
+        name = f"{registry.host}/team/box:1"
+        ctr("pull", "--hosts-dir", tmp_path / "hosts", "--snapshotter", "native", name)
+        assert Client(cache.host)("GET", "/v2/_catalog").json["repositories"] == ["hub/team/box"]
+        ctr("tag", name, f"{cache.host}/mine:1")
+        ctr("push", "--plain-http", f"{cache.host}/mine:1")
+        mine = oci("pull", f"{cache.host}/mine:1", "./img").stdout
+        assert mine == oci("pull", name, "./img").stdout
+    finally:
+        daemon.terminate()
+        daemon.wait()
+
+
 @pytest.mark.parametrize("word", ["x", "=", "a=", "A B=host", "a=ho st"])
 def test_words_that_make_no_sense(oci: Any, tmp_path: Path, word: str) -> None:
     assert "invalid upstream" in oci("registry", "serve", "--upstream", word, tmp_path / "store", code=2).stderr
