@@ -16,6 +16,7 @@ from oci_tools.build.running import Runner
 from oci_tools.build.scope import Scope
 from oci_tools.image import layout as layouts
 from oci_tools.image import manifest as manifests
+from oci_tools.image import ref as refs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def build(
                     results.append((one, _run(one)))
             for unused in results[0][0].scope.unused():
                 warn(f"build argument '{unused}' was not used")
-            _put(made, results, options, tags, outputs, place)
+            _put(made, results, options, tags, outputs, place, (name, data))
             if options.cache_to:
                 from oci_tools.build import exchange
 
@@ -109,6 +110,22 @@ def _seldom(path: str) -> None:
 
     fs.write(mark, b"", 0o600, sync=False)
     prune.prune(path)
+
+
+def _attest(
+    layout: Layout, images: list[Descriptor], results: list[tuple[Building, Result]], options: Options,
+    tags: list[str], place: Place, written: tuple[str, bytes],
+) -> list[Descriptor]:  # fmt: skip
+    """The attestations of the images of each platform."""
+    from oci_tools.build import attest
+
+    facts = attest.facts_of(results[0][0], *written)
+    known = [refs.locate(tag) for tag in tags]
+    names = [str(at.ref or at.name or tag) for at, tag in zip(known, tags, strict=True)]
+    return [
+        attest.attest(layout, image, one, place.view(result.layers).mount(), options.attest, facts, names)
+        for image, (one, result) in zip(images, results, strict=True)
+    ]
 
 
 def check(options: Options, warn: Callable[[str], None]) -> list[lint.Warning]:
@@ -162,7 +179,7 @@ def _run(one: Building) -> Result:
 
 def _put(
     made: Made, results: list[tuple[Building, Result]], options: Options, tags: list[str], outputs: list[Output],
-    place: Place,
+    place: Place, written: tuple[str, bytes],
 ) -> None:  # fmt: skip
     created = results[0][0].created
     finished = [output.squash(place, one, options, created) if options.squash else one for _, one in results]
@@ -172,7 +189,9 @@ def _put(
         places = [(place.layout if outputs else layouts.store(), None)]
     for layout, name in places:
         images = [output.put(layout, each, options, created) for each in finished]
-        top = images[0] if len(images) == 1 else output.index(layout, images, options.annotations)
+        told = _attest(layout, images, results, options, tags, place, written) if options.attest else []
+        several = len(images) > 1 or told
+        top = output.index(layout, [*images, *told], options.annotations) if several else images[0]
         if layout is not place.layout:
             layout.tag(name, top)
         made.handles.append(layouts.handle(layout, top))

@@ -6,6 +6,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from oci_tools.build.attest import Wanted
     from oci_tools.build.calling import Call
     from oci_tools.build.exchange import Where
 
@@ -39,5 +40,6 @@ class Options:
         self.compression = "gzip"
         self.level: int | None = None
         self.squash = False
+        self.attest: list[Wanted] = []
         self.why = False
         self.workers = 0  # stages at once, 0: as there are processors

@@ -178,6 +178,8 @@ def _entries_below(result: Result) -> int:
 def write(output: Output, layout: Layout, images: list[Descriptor], top: Descriptor, names: list[str]) -> str | None:
     """Make an output that is no layout; where it is, None on standard output."""
     if output.kind in ("oci", "docker"):
+        if output.kind == "docker" and len(images) == 1:
+            top = images[0]  # what is told of it has no place in there
         return _archive(output, layout, top, names)
     paths = [""] if len(images) == 1 else [manifests.platform_name(one["platform"]).replace("/", "_") for one in images]
     if output.kind == "local":

@@ -43,6 +43,7 @@ OPTIONS: tuple[cli.Option, ...] = (
     ("--cgroup-parent PATH", "text", None, "cgroup to put RUN under"),
     ("-o --output type=KIND,dest=PATH", "list", (), "oci, docker: an archive; local: files; tar; image"),
     ("--squash", "flag", False, "make one layer of all that is built"),
+    ("--attest type=KIND,...", "list", (), "sbom, provenance[,mode=min|max][,version=v0.2|v1], beside the image"),
     ("--compression KIND", ("gzip", "zstd", "none"), "gzip", "of new layers"),
     ("--level N", "int", None, "of the compression: gzip 1 to 9 (2), zstd 1 to 19 (3)"),
     ("--check", "flag", False, "do not build: say what should be written otherwise"),
@@ -228,6 +229,10 @@ def _options(args: cli.Args) -> Options:
     options.epoch = asked.epoch(options.arguments)
     options.compression, options.level = args.compression, args.level
     options.squash, options.why = args.squash, args.why
+    if args.attest:
+        from oci_tools.build import attest
+
+        options.attest = [attest.Wanted(word) for word in args.attest]
     return options
 
 
