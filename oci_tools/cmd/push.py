@@ -8,10 +8,12 @@ from oci_tools.registry.words import TRANSFER, changes, options
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import Any
 
     from oci_tools.image.layout import Descriptor, Layout
     from oci_tools.image.ref import Ref
+    from oci_tools.registry.copy import Options
 
 OPTIONS: tuple[cli.Option, ...] = (
     ("--platform OS/ARCH[/VARIANT]", "text", None, "push only this platform of an index"),
@@ -46,6 +48,8 @@ def run(args: cli.Args) -> None:
         if not refs.is_tag(tag):
             raise Usage("not a tag", tag)
     ref = None if local else refs.Ref.parse(args.target.removeprefix("docker://"))
+    if args.image.startswith("docker://"):
+        return _between(refs.Ref.parse(args.image.removeprefix("docker://")), ref, args)
     with Source(args.image) as source:
         layout, descriptor = source.layout, source.descriptor
         if args.platform:
@@ -76,14 +80,38 @@ def _copy(layout: Layout, descriptor: Descriptor, name: str | None, args: cli.Ar
 
 
 def _push(layout: Layout, descriptor: Descriptor, ref: Ref, args: cli.Args) -> str:
+    with _options(args) as chosen, chosen.progress:
+        return _send(layout, descriptor, ref, chosen, args.mount_from, args)
+
+
+def _options(args: cli.Args, **more: Any) -> Options:
+    more |= {"chunk": args.chunk_size, "foreign": args.allow_nondistributable}
+    return options(args, "push", referrers=args.referrers, warn=_say, **more)
+
+
+def _send(layout: Any, top: Descriptor, ref: Ref, chosen: Options, sources: Iterable[str], args: cli.Args) -> str:
     from oci_tools.registry import push
 
-    if ref.digest and ref.digest != descriptor["digest"]:
-        raise Error("cannot push as", ref, f"the image is {descriptor['digest']}")
-    more = {"chunk": args.chunk_size, "foreign": args.allow_nondistributable}
+    if ref.digest and ref.digest != top["digest"]:
+        raise Error("cannot push as", ref, f"the image is {top['digest']}")
     key = _key(args.sign_key) if args.sign_key else None
-    with options(args, "push", referrers=args.referrers, warn=_say, **more) as chosen, chosen.progress:
-        return push.push(layout, descriptor, ref, chosen, args.mount_from, key, args.tag, not args.no_clobber)
+    return push.push(layout, top, ref, chosen, sources, key, args.tag, not args.no_clobber)
+
+
+def _between(source: Ref, ref: Ref | None, args: cli.Args) -> None:
+    """From a registry to another, or to another of its repositories: what is there already is not fetched."""
+    from oci_tools.image.rewrite import Changed
+    from oci_tools.registry.choose import choose
+    from oci_tools.registry.passage import Between
+    from oci_tools.registry.policy import Policy
+
+    if ref is None:
+        raise Usage("not a registry", args.target, hint="oci-pull brings an image into a layout or an archive")
+    with _options(args, policy=Policy(None, ())) as chosen, chosen.progress:
+        found = choose(source, chosen, [args.platform] if args.platform else (), not args.platform)
+        known = [source.repository] if source.host == ref.host and source.repository != ref.repository else []
+        with Changed(Between(found), found.descriptor, *changes(args)) as made:
+            print(_send(made.view, made.top, ref, chosen, [*args.mount_from, *known], args))
 
 
 def _delete(args: cli.Args) -> None:

@@ -223,8 +223,8 @@ class Registry:
             answer.close()
             raise
 
-    def has_blob(self, repository: str, descriptor: Descriptor) -> bool:
-        with self.request("HEAD", f"/v2/{repository}/blobs/{descriptor['digest']}", repository, "pull,push") as answer:
+    def has_blob(self, repository: str, descriptor: Descriptor, actions: str = "pull,push") -> bool:
+        with self.request("HEAD", f"/v2/{repository}/blobs/{descriptor['digest']}", repository, actions) as answer:
             if answer.status not in (200, 404):
                 raise self.fail(answer, "cannot look for blob", descriptor["digest"])
             return answer.status == 200

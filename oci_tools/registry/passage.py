@@ -1,11 +1,14 @@
 """What was chosen of an image in a registry, as the layout that it is read from: nothing is kept on disk.
 
     Passing   stands for a layout: documents are in memory, blobs come as they are read
+    Between   the same for a push, which reads a blob again where it was cut
 """
 
 from __future__ import annotations
 
-from oci_tools import fetch
+import os
+
+from oci_tools import fetch, fs
 from oci_tools.errors import Error
 from oci_tools.image import digest as digests
 from oci_tools.image.layout import MAX_DOCUMENT
@@ -97,3 +100,37 @@ class _Passage:
         if self._answer:
             self._answer.close()
         self._answer = None
+
+
+class Between(Passing):
+    """What goes from one registry to another: of the blobs, those in flight are files without a name for as long."""
+
+    def index(self) -> dict[str, Any]:
+        return {"manifests": list(self._chosen.referrers)}
+
+    def blob_path(self, descriptor: Descriptor) -> str:
+        return str(descriptor["digest"])
+
+    def hold(self) -> Between:
+        return self
+
+    def blob(self, descriptor: Descriptor) -> Any:
+        stream = super().blob(descriptor)
+        directory = f"{fs.make_private(fs.root())}/cache"
+        try:
+            fd = os.open(fs.make_private(directory), os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise Error("cannot write in", directory, error) from None
+        file = open(fd, "r+b", buffering=0)  # noqa: SIM115
+        try:
+            with digests.Verifier(stream, descriptor) as whole:
+                while data := whole.read(CHUNK):
+                    fs.write_all(file.fileno(), data)
+            file.seek(0)
+        except OSError as error:
+            file.close()
+            raise Error("cannot write in", directory, error) from None
+        except BaseException:
+            file.close()
+            raise
+        return file

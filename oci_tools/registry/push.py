@@ -24,6 +24,7 @@ from oci_tools.registry.upload import upload
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
+    from io import FileIO
     from typing import Any
 
     from oci_tools import fetch
@@ -48,13 +49,13 @@ def push(
     if not clobber:
         _check_free(registry, repository, tags, descriptor["digest"])
     documents, blobs = _collect(layout, descriptor, options)
-    known = _mounts(layout, ref, [*sources])
+    elsewhere = _Elsewhere(remote, layout, [*sources])
     told = options.progress.tell
     for blob in blobs.values():
         told(blob["digest"], "wait", 0, blob["size"])
 
     def send(blob: Descriptor) -> Callable[[threading.Event], None]:
-        return lambda stop: _Send(remote, layout, blob, known.get(blob["digest"], "")).run(stop)
+        return lambda stop: _Send(remote, layout, blob, elsewhere).run(stop)
 
     ordered = sorted(blobs.values(), key=lambda blob: -int(blob["size"]))
     parallel(options.jobs, [send(blob) for blob in ordered])
@@ -147,27 +148,45 @@ def is_foreign(descriptor: Descriptor) -> bool:
     return ".nondistributable." in media_type or ".foreign." in media_type
 
 
-def _mounts(layout: Layout, ref: Ref, sources: list[str]) -> dict[str, str]:
-    """digest -> a repository of the same registry that should have it, so it need not be sent.
+class _Elsewhere:
+    """Where else in the same registry a blob should be, so that it need not be sent: looked for when one is missing."""
 
-    In the default store names are full references, so it knows what came from where.
-    """
-    known: dict[str, str] = {}
-    for entry in layout.index()["manifests"]:
-        name = layouts.ref_name(entry) or ""
-        host, _, rest = name.partition("/")
-        repository = rest.partition("@")[0].partition(":")[0]
-        if host != ref.host or not repository or repository == ref.repository:
-            continue
-        for descriptor, found in manifests.walk(layout, entry):
-            if found is None:
-                known.setdefault(descriptor["digest"], repository)
-    for source in sources:
-        for descriptor in layout.index()["manifests"]:
-            for inner, found in manifests.walk(layout, descriptor):
+    def __init__(self, remote: Remote, layout: Layout, sources: list[str]) -> None:
+        """sources: repositories that may have what is missing."""
+        self._remote = remote
+        self._layout = layout
+        self._sources = sources
+        self._known: dict[str, str] | None = None
+        self._lock = threading.Lock()
+
+    def of(self, blob: Descriptor) -> str:
+        """A repository to mount a blob from, or ""."""
+        registry, _ = self._remote.main
+        for source in self._sources:
+            try:
+                if len(self._sources) == 1 or registry.has_blob(source, blob, "pull"):
+                    return source
+            except Error:
+                continue
+        with self._lock:
+            if self._known is None:
+                self._known = self._in_store()
+        return self._known.get(blob["digest"], "")
+
+    def _in_store(self) -> dict[str, str]:
+        """digest -> repository.  In the default store names are full references, so it knows what came from where."""
+        known: dict[str, str] = {}
+        ref = self._remote.ref
+        for entry in self._layout.index()["manifests"]:
+            name = layouts.ref_name(entry) or ""
+            host, _, rest = name.partition("/")
+            repository = rest.partition("@")[0].partition(":")[0]
+            if host != ref.host or not repository or repository == ref.repository:
+                continue
+            for descriptor, found in manifests.walk(self._layout, entry):
                 if found is None:
-                    known[inner["digest"]] = source
-    return known
+                    known.setdefault(descriptor["digest"], repository)
+        return known
 
 
 def _announce(
@@ -219,11 +238,11 @@ def relist(
 class _Send:
     """One blob on its way from a layout into a repository."""
 
-    def __init__(self, remote: Remote, layout: Layout, descriptor: Descriptor, source: str) -> None:
+    def __init__(self, remote: Remote, layout: Layout, descriptor: Descriptor, elsewhere: _Elsewhere) -> None:
         self.remote = remote
         self.layout = layout
         self.descriptor = descriptor
-        self.source = source
+        self.elsewhere = elsewhere
         self.progress = remote.options.progress
         algorithm, self._hex = digests.check(descriptor["digest"])
         self._hash = digests.new(algorithm)
@@ -234,13 +253,18 @@ class _Send:
         registry, repository = self.remote.main
         self._stop = stop
         size, digest = self.descriptor["size"], self.descriptor["digest"]
-        with self.layout.blob(self.descriptor) as file:
-            if registry.has_blob(repository, self.descriptor):
-                state = "exists"
-            else:
-                chunk = self.remote.options.chunk
-                state = upload(registry, repository, self.descriptor, file, self.source, chunk, self._block)
+        if not self.layout.has(self.descriptor):
+            self.layout.blob(self.descriptor).close()  # says what is wrong with it
+        if registry.has_blob(repository, self.descriptor):
+            state = "exists"
+        else:
+            source, chunk = self.elsewhere.of(self.descriptor), self.remote.options.chunk
+            state = upload(registry, repository, self.descriptor, self._content, source, chunk, self._block)
         self.progress.tell(digest, "done" if state == "sent" else state, size, size)
+
+    def _content(self) -> FileIO:
+        found: FileIO = self.layout.blob(self.descriptor)
+        return found
 
     def _block(self, at: int, data: bytes) -> None:
         """A block before it is sent: a damaged blob is found here, before its last block leaves."""

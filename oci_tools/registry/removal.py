@@ -57,7 +57,7 @@ def _displace(registry: Registry, repository: str, tag: str) -> None:
     config = {"mediaType": manifests.OCI_CONFIG, "digest": digests.of(content), "size": len(content)}
     with open(os.memfd_create("config", os.MFD_CLOEXEC), "r+b", buffering=0) as file:
         file.write(content)
-        upload(registry, repository, config, file)
+        upload(registry, repository, config, lambda: file)
     data = document.dumps(manifests.new(config, []))
     registry.put_manifest(repository, tag, data, manifests.OCI_MANIFEST)
     registry.delete(repository, digests.of(data))

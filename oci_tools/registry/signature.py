@@ -157,5 +157,5 @@ def _put(remote: Remote, data: bytes, media_type: str) -> Descriptor:
     if not registry.has_blob(repository, descriptor):
         with TemporaryFile(buffering=0) as file:
             file.write(data)
-            upload(registry, repository, descriptor, file)
+            upload(registry, repository, descriptor, lambda: file)
     return descriptor

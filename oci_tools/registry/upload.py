@@ -36,64 +36,74 @@ def upload(
     registry: Registry,
     repository: str,
     descriptor: Descriptor,
-    file: FileIO,
+    content: Callable[[], FileIO],
     source: str = "",
     chunk: int = 0,
     told: Told | None = None,
 ) -> str:
     """Bring a blob into a repository: "mounted" from another or "sent".
 
+    content: opens the file with its bytes, where they have to be sent;
     source: a repository of this registry that has it; chunk: bytes sent at most in one
     request, 0 for all; told: of offset and bytes of each block before it
     is sent; an Error out of it ends the upload.
     """
-    return _Upload(registry, repository, descriptor, file, source, chunk, told).run()
+    return _Upload(registry, repository, descriptor, content, source, chunk, told).run()
 
 
 class _Upload:
     """One blob, its file and its repository."""
 
     def __init__(
-        self, registry: Registry, repository: str, descriptor: Descriptor, file: FileIO, source: str, chunk: int,
-        told: Told | None,
+        self, registry: Registry, repository: str, descriptor: Descriptor, content: Callable[[], FileIO], source: str,
+        chunk: int, told: Told | None,
     ) -> None:  # fmt: skip
         self._registry = registry
         self._repository = repository
         self._descriptor = descriptor
-        self._file = file
+        self._content = content
         self._source = source
         self._chunk = chunk
         self._told = told
 
     def run(self) -> str:
-        client = self._registry.client
-        attempt = offset = 0
-        resumed = False
         location = self._begin(self._source)
+        if not location:
+            return "mounted"
         try:
-            while location:
-                try:
-                    self._send(location, offset)
-                    return "sent"
-                except Busy:
-                    if attempt >= client.retries:
-                        raise
-                    known = True
-                except Refused:
-                    if not resumed:
-                        raise
-                    known = False  # what it kept of the upload before the cut is no good any more
-                    self._abort(location)
-                client.pause(attempt)
-                attempt += 1
-                location, offset = self._resume(location) if known else ("", 0)
-                resumed = bool(location)
-                location = location or self._begin(self._source)
+            self._location_now = location
+            with self._content() as self._file:
+                return self._bring(location)
         except Busy:
             raise  # nobody is there to be told
         except BaseException:
-            self._abort(location)
+            self._abort(self._location_now)
             raise
+
+    def _bring(self, location: str) -> str:
+        """Send the content, again and again where it is cut; or see it mounted after all."""
+        client = self._registry.client
+        attempt = offset = 0
+        resumed = False
+        while location:
+            self._location_now = location
+            try:
+                self._send(location, offset)
+                return "sent"
+            except Busy:
+                if attempt >= client.retries:
+                    raise
+                known = True
+            except Refused:
+                if not resumed:
+                    raise
+                known = False  # what it kept of the upload before the cut is no good any more
+                self._abort(location)
+            client.pause(attempt)
+            attempt += 1
+            location, offset = self._resume(location) if known else ("", 0)
+            resumed = bool(location)
+            location = location or self._begin(self._source)
         return "mounted"
 
     def _begin(self, source: str) -> str:

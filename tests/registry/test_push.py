@@ -445,7 +445,7 @@ def test_sources(oci: Any, registry: Any, tmp_path: Path, busybox: Path) -> None
     assert oci("push", f"{busybox}@{made}", f"docker://{registry.host}/a:4").stdout.endswith(ends)
     assert "none.tar" in oci("push", "oci-archive:none.tar", f"{registry.host}/a", code=1).stderr
     assert "nothing on standard input" in oci("push", "-", f"{registry.host}/a", code=1).stderr
-    assert "not a local image" in oci("push", "docker://x/y/z", f"{registry.host}/a", code=1).stderr
+    assert "no such repo" in oci("push", f"docker://{registry.host}/y:z", f"{registry.host}/a", code=1).stderr
     assert "no such image" in oci("push", "nothing", f"{registry.host}/a", code=1).stderr
     assert "invalid reference" in oci("push", f"{busybox}:latest", "UPPER/x:y:z", code=None).stderr
 
@@ -474,3 +474,61 @@ def test_sha512_both_ways(oci: Any, registry: Any, layout: Layout, tmp_path: Pat
     said = oci("push", f"{layout.path}:v1", f"{registry.host}/a@{made['digest']}").stdout
     assert said == f"{registry.host}/a@{made['digest']}\n"
     assert oci("pull", said.strip(), "./out").stdout == f"{tmp_path}/out@{made['digest']}\n"
+
+
+# -- from one registry to another ------------------------------------------------------------
+
+
+@pytest.fixture
+def fake() -> Iterator[Fake]:
+    with Fake() as made:
+        yield made
+
+
+def test_between_registries(oci: Any, registry: Any, fake: Fake, tmp_path: Path) -> None:
+    """All of an index goes over, byte for byte; what is there already is neither fetched nor sent; nothing stays here."""
+    big = os.urandom(20 << 20)
+    parts = [fake.image("app", "", [b"one", big], os="linux", architecture=arch) for arch in ("amd64", "arm64")]
+    index = fake.index("app", "all", parts)
+    source = f"docker://{fake.host}/app:all"
+    said = oci("push", source, f"docker://{registry.host}/there:1").stdout
+    assert said == f"{registry.host}/there@{index['digest']}\n"
+    assert len(fake.seen("GET", "/blobs/")) == 4  # two configurations, two layers
+    oci("pull", "--all-platforms", f"{registry.host}/there:1", "./img")
+    fake.asked.clear()
+    oci("push", source, f"{registry.host}/there:2")
+    assert not fake.seen("GET", "/blobs/")
+    said = oci("push", "--platform", "arm64", "-t", "x", source, f"{registry.host}/one:1").stdout
+    assert said == f"{registry.host}/one@{parts[1]['digest']}\n"
+    oci("pull", f"{registry.host}/one:x", "./one")
+    assert not (tmp_path / "root/images").exists() and list((tmp_path / "root/cache").iterdir()) == []
+
+
+def test_between_repositories_of_one_registry(oci: Any, registry: Any, layout: Layout) -> None:
+    made = layout.image("v1", b"one", LAYER_BYTES)
+    layout.tag("sig", layout.image("", b"sig", subject=made))
+    oci("push", "--referrers", f"{layout.path}:v1", f"{registry.host}/a:v1")
+    done = oci("push", "--progress=plain", "--referrers", f"docker://{registry.host}/a:v1", f"{registry.host}/b:v1")
+    assert done.stderr.count("mounted") == 4 and " done" not in done.stderr  # nothing is fetched
+    said = oci("push", "--format", "docker", f"docker://{registry.host}/a:v1", f"{registry.host}/c:v1").stdout
+    assert made["digest"] not in said
+    oci("pull", "--referrers", f"{registry.host}/b:v1", "./back")
+    assert len(json.loads((layout.path.parent / "back/index.json").read_text())["manifests"]) == 2
+
+
+def test_between_registries_that_fail(oci: Any, registry: Any, fake: Fake, layout: Layout) -> None:
+    layer = os.urandom(3_000_000)
+    fake.image("app", "1", [layer])
+    path = f"/v2/app/blobs/{digest(layer)}"
+    source, target = f"docker://{fake.host}/app:1", f"{registry.host}/b:1"
+    fake.before("GET", path, Answer(200, {"Content-Length": str(len(layer))}, layer, cut=1_000_000))
+    oci("push", *QUICK, source, target)  # a cut is gone on with
+    oci("pull", target, "./out")
+    other = os.urandom(len(layer))
+    fake.image("app", "2", [other])
+    fake.on("GET", f"/v2/app/blobs/{digest(other)}", Answer(200, {}, layer))
+    said = oci("push", *QUICK, f"docker://{fake.host}/app:2", f"{registry.host}/c:1", code=1).stderr
+    assert "wrong digest" in said and said.count("\n") == 1
+    assert not (registry.dir / "c/.ingest").exists()
+    assert "there is no such thing" in oci("push", f"docker://{fake.host}/none:1", target, code=1).stderr
+    assert "oci-pull brings" in oci("push", source, "./layout", code=2).stderr
