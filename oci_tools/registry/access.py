@@ -27,10 +27,12 @@ if TYPE_CHECKING:
     from typing import Any
 
     from oci_tools.http import Request
+    from oci_tools.registry.issuer import Issuer
 
 LIFE = 300  # seconds that a token can be used
 MAX_FORM = 1 << 16  # bytes of a POST to /token
 CATALOG = ("registry", "catalog")
+ANONYMOUS = "anonymous"  # the user of a token that names none
 
 
 class Caller:
@@ -52,14 +54,16 @@ class Access:
         tokens: bool = False,
         key: bytes = b"",
         url: str = "",
+        issuer: Issuer | None = None,
     ) -> None:
         """tokens: clients are sent to /token; key: signs them, several servers may share one;
-        url: how clients reach us, where that is not what they say in Host."""
+        url: how clients reach us, where that is not what they say in Host; issuer: where they are sent instead."""
         self._rules = rules
         self._users = users
         self._tokens = tokens
         self._key = key or os.urandom(32)
         self._url = url.rstrip("/")
+        self._issuer = issuer
 
     # -- who ------------------------------------------------------------------------------
 
@@ -77,6 +81,13 @@ class Access:
         return Caller(_certified(request))
 
     def _bearer(self, request: Request, token: str) -> Caller:
+        if self._issuer:
+            from oci_tools.registry.issuer import granted
+
+            said = self._issuer.claims(token)
+            if said is None:
+                raise self._unknown(request, "the token is not valid", 'error="invalid_token"')
+            return Caller(said.get("sub") or ANONYMOUS, granted(said))
         claims = opened(token, self._key)
         if claims is None or claims.get("aud") != self._service(request):
             raise self._unknown(request, "the token is not valid any more", 'error="invalid_token"')
@@ -130,7 +141,8 @@ class Access:
     ) -> Refusal:
         """401 and how to do better."""
         if self._tokens:
-            words = [f'Bearer realm="{self._base(request)}/token"', f'service="{self._service(request)}"', more]
+            place = self._issuer.realm if self._issuer else f"{self._base(request)}/token"
+            words = [f'Bearer realm="{place}"', f'service="{self._service(request)}"', more]
             if caller and caller.granted is not None:
                 words.append('error="insufficient_scope"')
             value = ",".join(word for word in words if word)
@@ -148,13 +160,15 @@ class Access:
         return f"{'https' if hasattr(request.sock, 'getpeercert') else 'http'}://{host}"
 
     def _service(self, request: Request) -> str:
+        if self._issuer:
+            return self._issuer.service
         return self._base(request).partition("://")[2].partition("/")[0]
 
     # -- the token service ----------------------------------------------------------------
 
     def token(self, request: Request) -> Response:
         """GET /token?service=&scope=, or the same as a form by POST with grant_type=password."""
-        if not self._tokens:
+        if not self._tokens or self._issuer:
             raise Refusal(404, "UNSUPPORTED", "there are no tokens here")
         if request.method == "POST":
             user, scopes = self._form(request)

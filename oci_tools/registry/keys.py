@@ -27,6 +27,27 @@ def public(data: bytes, name: object) -> Any:
     return _known(found, name)
 
 
+def of_certificate(data: bytes, name: object) -> Any:
+    """The public key in a certificate (PEM); who signed that does not matter."""
+    from cryptography import x509
+
+    try:
+        found = x509.load_pem_x509_certificate(data).public_key()
+    except Exception as error:  # ValueError, and what else its parsers say
+        raise Error("cannot use certificate", name, _why(error)) from None
+    return _known(found, name)
+
+
+def der(key: Any, signature: bytes) -> bytes:
+    """A signature of a JWT as the others are: of ECDSA it has both numbers side by side (RFC 7518, 3.4)."""
+    from cryptography.hazmat.primitives.asymmetric import ec, utils
+
+    if not isinstance(key, ec.EllipticCurvePublicKey):
+        return signature
+    half = len(signature) // 2
+    return utils.encode_dss_signature(int.from_bytes(signature[:half]), int.from_bytes(signature[half:]))
+
+
 def private(data: bytes, name: object, password: bytes | None) -> Any:
     """A private key from PEM: plain, or encrypted as openssl (PKCS #8) or as cosign does (secretbox.py)."""
     from cryptography.hazmat.primitives import serialization

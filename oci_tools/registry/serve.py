@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from oci_tools.http import Request
     from oci_tools.registry.access import Access
+    from oci_tools.registry.issuer import Issuer
     from oci_tools.registry.upstream import Upstreams
 
     Told = Callable[[Request, int, int, float], None]
@@ -165,7 +166,8 @@ def _ready() -> None:
 
 def access(args: Any, say: Callable[[str], None]) -> Access | None:
     """What guards the registry; None where nobody asked for a guard."""
-    if not (args.htpasswd or args.rules or args.anonymous_read or args.client_ca):
+    issuer = _issuer(args)
+    if not (args.htpasswd or args.rules or args.anonymous_read or args.client_ca or issuer):
         if args.auth == "token":
             raise Usage("tokens are for users", hint="name them with --htpasswd")
         return None
@@ -185,10 +187,25 @@ def access(args: Any, say: Callable[[str], None]) -> Access | None:
     return Access(
         rules,
         users.Users(args.htpasswd, failed) if args.htpasswd else None,
-        tokens=args.auth == "token",
+        tokens=args.auth == "token" or issuer is not None,
         key=_key(args.token_key) if args.token_key else b"",
         url=args.url or "",
+        issuer=issuer,
     )
+
+
+def _issuer(args: Any) -> Issuer | None:
+    """Whose tokens we take instead of our own."""
+    if not args.token_realm and not args.token_trust:
+        return None
+    if not args.token_realm or not args.token_trust or not args.token_service:
+        raise Usage("tokens of others need --token-realm, --token-service and --token-trust")
+    realm = args.token_realm
+    if not realm.startswith(("https://", "http://")) or not realm.isprintable() or '"' in realm:
+        raise Usage("not a URL", realm)
+    from oci_tools.registry.issuer import Issuer
+
+    return Issuer(realm, args.token_service, args.token_issuer or "", args.token_trust)
 
 
 def _key(path: str) -> bytes:
