@@ -103,15 +103,15 @@ class Contexts:
         if file == "-":
             if self.word == "-":
                 raise Usage("the context and the Dockerfile cannot both be standard input")
-            self._ignore(None)
+            self.ignore(None)
             return b"".join(_stdin()), "Dockerfile"
         if file and remote.is_url(file):
             path = self.place.fresh("dockerfile")
             remote.download(file, path)
-            self._ignore(None)
+            self.ignore(None)
             return _read(path), file
         path = self._find(file)
-        self._ignore(path)
+        self.ignore(path)
         if self.is_local() or (file and os.path.exists(file)):
             self.read_files.append(path)
         return _read(path), os.path.relpath(path, self.directory) if file is None else file
@@ -129,7 +129,7 @@ class Contexts:
         path = f"{self.word}/{names[0]}"
         raise Error("cannot read Dockerfile", path, "no such file or directory", "-f names another")
 
-    def _ignore(self, dockerfile: str | None) -> None:
+    def ignore(self, dockerfile: str | None) -> None:
         """Find the patterns of what is left out: those of the Dockerfile, else those of the context."""
         places = [f"{dockerfile}.dockerignore"] if dockerfile else []
         if self.directory is not None:

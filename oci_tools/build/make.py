@@ -62,7 +62,7 @@ def build(
         contexts = Contexts(place, options.context, options.named, options.call, options.pull)
         try:
             contexts.open()
-            data, name = contexts.read(options.file)
+            data, name = _read(contexts, options)
             dockerfile = Dockerfile(data, name)
             cache = Cache(place, options.refuse, _sent(options, place, warn))
             runner = Runner(options.call, progress)
@@ -88,6 +88,19 @@ def build(
             contexts.close()
     _seldom(place.path)
     return made
+
+
+def _read(contexts: Contexts, options: Options) -> tuple[bytes, str]:
+    """The Dockerfile, or what a script says in its place; and how it is called."""
+    if options.script is None:
+        return contexts.read(options.file)
+    from oci_tools.build import script
+
+    contexts.read_files.append(options.script)
+    contexts.ignore(options.script)
+    context = contexts.directory or contexts.place.fresh("nothing")
+    os.makedirs(context, exist_ok=True)
+    return script.dockerfile(options.script, context, options.arguments), f"{options.script}>Dockerfile"
 
 
 def _sent(options: Options, place: Place, warn: Callable[[str], None]) -> list[Sent]:
@@ -134,7 +147,7 @@ def check(options: Options, warn: Callable[[str], None]) -> list[lint.Warning]:
         contexts = Contexts(place, options.context, options.named, options.call, False)
         try:
             contexts.open()
-            data, name = contexts.read(options.file)
+            data, name = _read(contexts, options)
             dockerfile = Dockerfile(data, name)
             with dockerfile:
                 return lints(dockerfile, options, contexts)

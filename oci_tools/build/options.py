@@ -18,6 +18,7 @@ class Options:
         self.call = call
         self.context = "."
         self.file: str | None = None
+        self.script: str | None = None
         self.arguments: dict[str, str] = {}
         self.target: str | None = None
         self.platforms: list[str] = []

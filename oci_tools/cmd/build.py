@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 OPTIONS: tuple[cli.Option, ...] = (
     ("-t --tag IMAGE", "list", (), "put the image there: ./layout:tag, or a name in the default store"),
     ("-f --file FILE", "text", None, "the Dockerfile; - is standard input (CONTEXT/Dockerfile)"),
+    ("--script FILE", "text", None, "a shell script that says what to build, in place of a Dockerfile"),
     ("--target STAGE", "text", None, "build this stage, by name or number, and no more than it needs"),
     ("--build-arg NAME[=VALUE]", "list", (), "the value of an ARG; without one, of the variable here"),
     ("--build-context NAME=WHERE", "list", (), "a directory, git or http URL, docker-image://REF, oci-layout://PATH:TAG"),
@@ -75,6 +76,8 @@ def run(args: cli.Args) -> int | None:
 def _check(args: cli.Args) -> None:
     if args.file == "-" and args.context == "-":
         raise Usage("the context and the Dockerfile cannot both be standard input")
+    if args.script and args.file:
+        raise Usage("-f and --script say both what to build")
     if args.level is not None:
         from oci_tools import compress
 
@@ -203,6 +206,7 @@ def _options(args: cli.Args) -> Options:
 
     options = Options(calling.execute)
     options.context, options.file, options.target = args.context or ".", args.file, args.target
+    options.script = args.script
     options.arguments = asked.arguments(args.build_arg)
     options.named = asked.named(args.build_context)
     options.labels = asked.pairs(args.label, "--label")
