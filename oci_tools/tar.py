@@ -305,7 +305,7 @@ class Reader:
             length = data[at : max(space, at)]
             end = at + int(length) if length.isdigit() else -1
             key, equals, value = data[space + 1 : end - 1].partition(b"=")
-            if not 0 <= space < end <= len(data) or data[end - 1] != 10 or not equals or not key:
+            if not 0 <= space < end <= len(data) or data[end - 1] != 10 or not equals or not key or b"\0" in key:
                 self.bad("an extended header that is not well formed")
             found.append((key, value))
             at = end

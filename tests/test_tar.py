@@ -239,6 +239,7 @@ def name(length: int) -> bytes:
         pax(("path", "x")) + END,
         member(b"L", b"name\0", b"L") + END,
         pax(("path", b"a\0b")) + header(),
+        pax(("SCHILY.xattr.user.\0a", "x")) + header(),
         pax(("size", "-1")) + header(),
         pax(("uid", "4294967295")) + header(),
         pax(("mtime", "1e9")) + header(),

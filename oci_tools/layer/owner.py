@@ -104,8 +104,6 @@ class Owner:
     def _xattr(self, file: int | bytes, name: bytes, value: bytes) -> None:
         try:
             os.setxattr(file, name, value, follow_symlinks=isinstance(file, int))
-        except ValueError:
-            raise Error("cannot set attribute", name, "its name has a zero byte") from None
         except OSError as error:
             space = name.partition(b".")[0]
             soft = error.errno in (errno.EOPNOTSUPP, errno.EPERM, errno.EACCES, errno.EINVAL)
