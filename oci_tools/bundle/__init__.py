@@ -337,11 +337,10 @@ class _Making:
     def finish(self, parts: list[str], spec: dict[str, Any], known: dict[str, Any]) -> None:
         """Everything is there: give the parts their names, the record last."""
         try:
-            for name in parts:
-                os.rename(self.part(name), f"{self.path}/{name}")
-            fs.write(f"{self.path}/config.json", document.dumps(spec) + b"\n", sync=False)
+            fs.write(self.part("config.json"), document.dumps(spec) + b"\n", sync=False)
             fs.write(self.part(RECORD), document.dumps(known) + b"\n", sync=False)
-            os.rename(self.part(RECORD), f"{self.path}/{RECORD}")
+            for name in (*parts, "config.json", RECORD):
+                os.rename(self.part(name), f"{self.path}/{name}")
         except OSError as error:
             raise Error("cannot make bundle", self.path, error) from None
         self._finished = True

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import stat
 
-from oci_tools import fs
+from oci_tools.bundle.fresh import Fresh
 from oci_tools.errors import Error
 from oci_tools.layer import lookup, merge, store
 from oci_tools.layer.apply import link_at
@@ -26,31 +26,23 @@ if TYPE_CHECKING:
 
 def unpack(image: Image, path: str, owner: Owner, limits: Limits) -> str:
     """Unpack the layers into directories in the new directory `path`, which is returned, absolute."""
-    path = os.path.abspath(path)
-    beside = f"{path}.{os.getpid()}.new"
     owner.stacked = True
     sources = image.sources()
     digits = len(str(len(sources)))
     names = [f"{at:0{digits}}-{one.diff_id.partition(':')[2][:12]}" for at, one in enumerate(sources, 1)]
-    places = [f"{beside}/{name}" for name in names]
-    try:
-        fs.remove_tree(beside)
+    with Fresh(path) as fresh:
         try:
-            os.mkdir(beside, 0o700)  # set-id files of images are not reachable by other users
+            os.mkdir(fresh.place, 0o700)  # set-id files of images are not reachable by other users
         except OSError as error:
-            raise Error("cannot make directory", path, error) from None
+            raise Error("cannot make directory", fresh.path, error) from None
+        places = [f"{fresh.place}/{name}" for name in names]
         with merge.Unpackers(sources, places, owner, limits) as layers:
             for at, layer in enumerate(layers):
                 with layer.tree:
                     _copy_links(layer, places[:at][::-1], owner)
                     store.finish(layer, owner)
-        try:
-            os.rename(beside, path)
-        except OSError as error:
-            raise Error("cannot unpack into", path, error) from None
-    finally:
-        fs.remove_tree(beside)
-    return path
+        fresh.done()
+    return fresh.path
 
 
 def _copy_links(layer: Layer, below: list[str], owner: Owner) -> None:

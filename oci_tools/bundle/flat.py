@@ -17,6 +17,7 @@ from __future__ import annotations
 import os
 
 from oci_tools import fs
+from oci_tools.bundle.fresh import Fresh
 from oci_tools.errors import Error
 from oci_tools.image import files
 from oci_tools.image.tree import LINKS_MAX, Dir
@@ -142,32 +143,23 @@ def unpack(flat: Flat, path: str, found: Dir | File, to: str, owner: Owner) -> s
     from oci_tools.layer import apply
     from oci_tools.layer.tree import new_root
 
-    to = os.path.abspath(to)
-    beside = f"{to}.{os.getpid()}.new"
-    try:
-        os.rmdir(to)
-    except FileNotFoundError:
-        pass
-    except OSError:
-        raise Error("cannot unpack into", to, "it is there already") from None
-    try:
-        if isinstance(found, Dir):
-            fd = new_root(beside)
-            try:
-                source = apply.Source(lambda: Stream(flat.archive(found)), None, None, None)
-                layer = apply.unpack(source, fd, owner, flat._limits)
-                with layer.tree:
-                    layer.tree.settle(owner)
-            finally:
-                os.close(fd)
-        else:
-            _file(flat.content(found, path), beside, found, owner)
-        os.rename(beside, to)
-    except OSError as error:
-        raise Error("cannot write", to, error) from None
-    finally:
-        fs.remove_tree(beside)
-    return to
+    with Fresh(to) as fresh:
+        try:
+            if isinstance(found, Dir):
+                fd = new_root(fresh.place)
+                try:
+                    source = apply.Source(lambda: Stream(flat.archive(found)), None, None, None)
+                    layer = apply.unpack(source, fd, owner, flat._limits)
+                    with layer.tree:
+                        layer.tree.settle(owner)
+                finally:
+                    os.close(fd)
+            else:
+                _file(flat.content(found, path), fresh.place, found, owner)
+        except OSError as error:
+            raise Error("cannot write", fresh.path, error) from None
+        fresh.done()
+    return fresh.path
 
 
 def _file(pieces: Iterator[bytes], path: str, found: File, owner: Owner) -> None:

@@ -39,6 +39,7 @@ def collect(path: str | None = None, dry_run: bool = False) -> list[str]:
             stores.sweep(path)
             for tree in dead:
                 _remove(tree, path)
+            _forget(path)
     return dead
 
 
@@ -82,6 +83,16 @@ def _all(path: str) -> Iterator[str]:
                 yield from (
                     f"{kept}/{name}" for name in sorted(os.listdir(kept)) if not name.endswith(".json")
                 )
+
+
+def _forget(path: str) -> None:
+    """Remove what says how to stack images whose layers are gone, and what killed writers left of such."""
+    for place in (path, *(f"{path}/{name}" for name in sorted(os.listdir(path)))):
+        chains = f"{place}/chains"
+        for name in os.listdir(chains) if os.path.isdir(chains) else ():
+            config, kept = f"sha256:{name.removesuffix('.json')}", stores.Store(path=place)
+            if not name.endswith(".json") or kept.chain(config) is None:
+                os.unlink(f"{chains}/{name}")
 
 
 def _remove(tree: str, path: str) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import glob
 import os
+import select
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -11,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
-__all__ = ["IDLE", "Missing", "OURS", "Side", "as_installed", "interleaved", "median", "need"]
+__all__ = ["IDLE", "Missing", "OURS", "Side", "as_installed", "interleaved", "median", "need", "together", "timed"]
 
 # Hot loops hide what the kernel does late (grace periods); people do not type in loops.
 IDLE = 0.08  # seconds
@@ -55,27 +57,28 @@ def need(program: str) -> str:
     return found
 
 
-def interleaved(sides: dict[str, Side], rounds: int, idle: float = IDLE) -> dict[str, list[float]]:
-    """Milliseconds of every run of every side; each begins every other round."""
+Take = Callable[[Side, int, "list[str] | None"], float]
+
+
+def interleaved(sides: dict[str, Side], rounds: int, idle: float = IDLE, take: Take | None = None) -> dict[str, list[float]]:
+    """What `take` says (else milliseconds) of every run of every side; each begins every other round."""
+    take = take or timed
     for side in sides.values():
-        timed(side, -1)  # caches warm, and both sides work
+        take(side, -1, None)  # caches warm, and both sides work
     times: dict[str, list[float]] = {name: [] for name in sides}
     for i in range(rounds):
         for name in sorted(sides, reverse=bool(i % 2)):
             words = sides[name].words(i)
             time.sleep(idle)
-            times[name].append(timed(sides[name], i, words))
+            times[name].append(take(sides[name], i, words))
     return times
 
 
 def timed(side: Side, i: int, words: list[str] | None = None) -> float:
     """How long one run takes, in ms, from before its spawn to its end."""
     words = words or side.words(i)
-    env = {"PATH": PATH, "LC_ALL": "C.UTF-8", "HOME": "/nonexistent", **side.env}
-    quiet = [(os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0), (os.POSIX_SPAWN_OPEN, 1, "/dev/null", os.O_WRONLY, 0)]
-    os.chdir(side.cwd)
     start = time.perf_counter()
-    pid = os.posix_spawn(words[0], words, env, file_actions=quiet)
+    pid = spawned(side, words)
     _, status, usage = os.wait4(pid, 0)
     took = (time.perf_counter() - start) * 1000
     side.peak = max(side.peak, resident(side.pid) if side.pid else usage.ru_maxrss / 1024)
@@ -84,7 +87,46 @@ def timed(side: Side, i: int, words: list[str] | None = None) -> float:
     return took
 
 
+def spawned(side: Side, words: list[str]) -> int:
+    env = {"PATH": PATH, "LC_ALL": "C.UTF-8", "HOME": "/nonexistent", **side.env}
+    quiet = [(os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0), (os.POSIX_SPAWN_OPEN, 1, "/dev/null", os.O_WRONLY, 0)]
+    os.chdir(side.cwd)
+    return os.posix_spawn(words[0], words, env, file_actions=quiet)
+
+
 def resident(pid: int) -> float:
     """The most memory that a process has had at a time, in MB (VmHWM of proc_pid_status(5))."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) / 1024
+
+
+def together(side: Side, i: int, words: list[str] | None = None) -> float:
+    """The most memory that all processes of one run have at once, in MB; what they share counts once."""
+    words = words or side.words(i)
+    pid, most = spawned(side, words), 0
+    pidfd = os.pidfd_open(pid)
+    while not select.select([pidfd], [], [], 0.005)[0]:
+        most = max(most, sum(map(_share, _family(pid))))
+    os.close(pidfd)
+    if status := os.waitpid(pid, 0)[1]:
+        raise RuntimeError(f"exit code {os.waitstatus_to_exitcode(status)} of {' '.join(words)}")
+    return most / 1024
+
+
+def _family(pid: int) -> list[int]:
+    found = [pid]
+    for task in glob.glob(f"/proc/{pid}/task/*/children"):
+        try:
+            found += [each for child in Path(task).read_text().split() for each in _family(int(child))]
+        except OSError:
+            pass
+    return found
+
+
+def _share(pid: int) -> int:
+    """A process's memory in KiB, with its part of what is shared (proc_pid_smaps(5))."""
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
+    except (OSError, StopIteration):
+        return 0

@@ -70,7 +70,7 @@ def test_where_an_image_may_be(word: str, oci: Any, img: str, tmp_path: Path) ->
         (["./img:x", "t", "--path", "g"], "it is there already", 1),
         (["./img:x", "b", "--path", "g", "--overlay"], "different things", 2),
         (["./img:x", "-", "--layers"], "cannot be written to standard output", 2),
-        (["./img:x", "t", "--layers"], "directory not empty", 1),
+        (["./img:x", "t", "--layers"], "it is there already", 1),
         (["./img:x", "-", "--limit", "entries=1"], "more than 1 entries", 1),
     ],
 )
