@@ -35,6 +35,11 @@ hypothesis.settings.register_profile("judge", derandomize=True)
 if os.environ.get("CI"):
     hypothesis.settings.load_profile("judge")
 
+# A shell starts what is in its background with these ignored, and a test's own processes would inherit that.
+for number in signal.SIGINT, signal.SIGQUIT:
+    if signal.getsignal(number) == signal.SIG_IGN:
+        signal.signal(number, signal.default_int_handler)
+
 TOP = Path(__file__).resolve().parent.parent
 if str(TOP) not in sys.path:
     sys.path.append(str(TOP))  # last: with OCI_BIN, the installed package is what is tested
