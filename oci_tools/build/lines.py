@@ -24,6 +24,7 @@ LINE_MAX = 65535  # bytes of one line, as BuildKit has it
 _DIRECTIVE = re.compile(r"#\s*([a-zA-Z][a-zA-Z0-9]*)\s*=\s*(.+?)\s*$")
 _DIRECTIVES = ("escape", "syntax", "check")
 _HEREDOC = re.compile(r"(\d*)<<(-?)([^<]+)$")
+_PLAIN_FLAG = re.compile(r"""--[^\s'"\\]*(?!\S)""")
 _SPACE = re.compile(r"[\t\v\f\r ]+")
 _WITH_HEREDOCS = ("ADD", "COPY", "RUN")
 
@@ -234,7 +235,8 @@ def _flags(text: str) -> tuple[list[str], str]:
             at += 1
         if not text.startswith("--", at):
             return found, text[at:].strip()
-        word, at = _flag(text, at)
+        plain = _PLAIN_FLAG.match(text, at)
+        word, at = (plain[0], plain.end() + 1) if plain else _flag(text, at)
         if word == "--":
             return found, text[at:].strip()
         found.append(word)
@@ -263,6 +265,8 @@ def _flag(text: str, at: int) -> tuple[str, int]:
 
 def parted(text: str, escape: str) -> list[str]:
     """Words of ENV, LABEL and ARG: parted at spaces, with their quotes and escapes still on."""
+    if not (escape in text or '"' in text or "'" in text):
+        return text.split()
     out: list[str] = []
     now: list[str] = []
     quote, blank, at = "", False, 0
