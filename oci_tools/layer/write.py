@@ -123,6 +123,10 @@ class Writer:
         self._put(block[:148] + b"%06o\0 " % sum(block) + block[156:])
 
     def _put(self, data: bytes) -> None:
+        if len(data) >= BUFFER:  # not copied once more
+            self._flush()
+            self._stream.write(data)
+            return
         self._parts.append(data)
         self._size += len(data)
         if self._size >= BUFFER:
