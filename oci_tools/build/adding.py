@@ -91,24 +91,26 @@ class Adding:
         """The sources, found."""
         found = []
         for word in self.sources:
-            if self.one.name == "ADD" and (repository := remote.git(word)):
-                found.append(self._git(repository))
-            elif self.one.name == "ADD" and remote.is_url(word):
-                found.append(self._http(word))
-            else:
-                if self.checksum:
-                    raise self.one.wrong("checksum can't be specified for non-HTTP(S) & non-Git sources", word)
-                assert origin is not None
-                try:
-                    found += self._local(origin, word, files)
-                except Wrong:
-                    raise
-                except Error as error:
-                    raise self.one.wrong(str(error), word).with_code(error.code) from None
+            try:
+                found += self._of_word(word, origin, files)
+            except Wrong:
+                raise
+            except Error as error:
+                raise self.one.wrong(str(error), word).with_code(error.code) from None
         for name, text in self.contents:
             data = text.encode("utf-8", "surrogateescape")
             found.append(Source(("text", name, data), self._writer(name, data, 0o644)))
         return found
+
+    def _of_word(self, word: str, origin: Origin | None, files: dict[str, str]) -> list[Source]:
+        if self.one.name == "ADD" and (repository := remote.git(word)):
+            return [self._git(repository)]
+        if self.one.name == "ADD" and remote.is_url(word):
+            return [self._http(word)]
+        if self.checksum:
+            raise self.one.wrong("checksum can't be specified for non-HTTP(S) & non-Git sources", word)
+        assert origin is not None
+        return self._local(origin, word, files)
 
     def _local(self, origin: Origin, word: str, files: dict[str, str]) -> list[Source]:
         picks = picking.pick(origin, word, self.parents, self.exclude)

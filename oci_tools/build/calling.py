@@ -46,6 +46,17 @@ def become(words: Sequence[str], env: Mapping[str, str]) -> NoReturn:
         raise Error("cannot execute", path, error) from None
 
 
+def end(call: Call, container: str) -> None:
+    """End a container, and forget it; one that has ended is fine."""
+    try:
+        null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+        pid = call(["run", "delete", "--force", container], {0: null, 1: null, 2: null})
+        os.close(null)
+        os.waitpid(pid, 0)
+    except (Error, OSError):
+        pass
+
+
 def output(call: Call, words: Sequence[str]) -> str:
     """What a command prints; an Error with its last line where it fails."""
     null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)

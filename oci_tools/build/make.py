@@ -58,14 +58,14 @@ def build(
 ) -> Made:
     """Build, and put the image under its tags and into the outputs."""
     made = Made()
-    with Place(warn) as place:
+    with Place(warn, options.call) as place:
         contexts = Contexts(place, options.context, options.named, options.call, options.pull)
         try:
             contexts.open()
             data, name = _read(contexts, options)
             dockerfile = Dockerfile(data, name)
             cache = Cache(place, options.refuse, _sent(options, place, warn))
-            runner = Runner(options.call, progress)
+            runner = Runner(options.call, progress, f"{place.work}/running")
             results = []
             with dockerfile:
                 if progress.mode != "none" or "check" in dockerfile.source.directives:
@@ -143,7 +143,7 @@ def _attest(
 
 def check(options: Options, warn: Callable[[str], None]) -> list[lint.Warning]:
     """What should be written otherwise in the Dockerfile; nothing is built, and no registry asked."""
-    with Place(warn) as place:
+    with Place(warn, options.call) as place:
         contexts = Contexts(place, options.context, options.named, options.call, False)
         try:
             contexts.open()

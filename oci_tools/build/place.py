@@ -5,7 +5,8 @@
         steps/       what was built: cache.py
         hashes/      what files of contexts are: hashes.py
         mounts/      `RUN --mount=type=cache`: a directory for each id
-        work/ID/     a build at work, under its lock; what a killed one left is removed by the next
+        work/ID/     a build at work, under its lock; what a killed one left is removed by the next, and what it
+                     left running, which `running/` names, is ended
 
 A stage's files are layers, each known by its diff id: in the layer store as trees where a step needs them,
 as blobs in layouts.
@@ -16,6 +17,7 @@ from __future__ import annotations
 import os
 
 from oci_tools import fs
+from oci_tools.build import calling
 from oci_tools.bundle import step
 from oci_tools.bundle.step import Root
 from oci_tools.errors import Busy, Error
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any
 
+    from oci_tools.build.calling import Call
     from oci_tools.image.layout import Descriptor, Layout
 
 EMPTY = "sha256:5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef"  # of an archive of nothing
@@ -54,8 +57,10 @@ class Layer:
 class Place:
     """The places of one build, for a `with` block."""
 
-    def __init__(self, warn: Callable[[str], None]) -> None:
+    def __init__(self, warn: Callable[[str], None], call: Call) -> None:
         import threading
+
+        self._call = call
 
         self.path = f"{fs.root()}/cache/build"
         self.warn = warn
@@ -85,9 +90,10 @@ class Place:
 
     def _claim(self) -> None:
         with fs.Lock(f"{self.path}/work.lock"):  # so that nobody takes ours, made and not yet locked, for a dead one
-            _sweep(f"{self.path}/work")
+            self._sweep(f"{self.path}/work")
             self.work = f"{self.path}/work/{os.urandom(8).hex()}"
             os.mkdir(self.work, 0o700)
+            os.mkdir(f"{self.work}/running", 0o700)
             fs.write(f"{self.work}/began", b"", 0o600, sync=False)  # for prune.py
             self._mine = fs.Lock(self.work, timeout=0)
             self._mine.__enter__()
@@ -102,6 +108,18 @@ class Place:
         finally:
             self._mine.__exit__()
             self._held.__exit__()
+
+    def _sweep(self, work: str) -> None:
+        """Remove what killed builds left, and end what still runs of them."""
+        for name in os.listdir(work):
+            try:
+                with fs.Lock(f"{work}/{name}", timeout=0):
+                    running = f"{work}/{name}/running"
+                    for container in os.listdir(running) if os.path.isdir(running) else ():
+                        calling.end(self._call, container)
+                    fs.remove_tree(f"{work}/{name}")
+            except (Busy, Error):
+                continue
 
     def fresh(self, name: str) -> str:
         """A path for something that is gone with the build."""
@@ -173,13 +191,3 @@ class Place:
     def root(self, layers: Sequence[Layer]) -> Root:
         """A root over these layers, for a `with` block."""
         return Root(self.fresh("root"), self.store, self.chain(layers))
-
-
-def _sweep(work: str) -> None:
-    """Remove what killed builds left."""
-    for name in os.listdir(work):
-        try:
-            with fs.Lock(f"{work}/{name}", timeout=0):
-                fs.remove_tree(f"{work}/{name}")
-        except (Busy, Error):
-            continue

@@ -32,9 +32,11 @@ PIPES = "/dev/pipes"
 class Runner:
     """Starts processes of steps, and ends them all when the build is given up."""
 
-    def __init__(self, call: calling.Call, progress: Progress) -> None:
+    def __init__(self, call: calling.Call, progress: Progress, running: str) -> None:
+        """`running` is a directory in which names are of what runs: for who comes after one that was killed."""
         import threading
 
+        self._running = running
         self._call = call
         self._progress = progress
         self._names: set[str] = set()
@@ -51,6 +53,7 @@ class Runner:
             with self._lock:
                 if self._ended:
                     raise Error("canceled")
+                os.close(os.open(f"{self._running}/{name}", os.O_CREAT | os.O_CLOEXEC, 0o600))
                 pid = self._call(["run", "run", "-b", bundle, name], {0: null, 1: out_end, 2: err_end})
                 self._names.add(name)
         except BaseException:
@@ -70,6 +73,7 @@ class Runner:
         finally:
             with self._lock:
                 self._names.discard(name)
+            os.unlink(f"{self._running}/{name}")
 
     def end_all(self) -> None:
         """End every process that runs; none is started any more."""
@@ -79,13 +83,7 @@ class Runner:
                 self._end(name)
 
     def _end(self, name: str) -> None:
-        try:
-            null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
-            pid = self._call(["run", "delete", "--force", name], {0: null, 1: null, 2: null})
-            os.close(null)
-            os.waitpid(pid, 0)
-        except (Error, OSError):
-            pass  # it has ended
+        calling.end(self._call, name)
 
 
 def run(stage: Building, one: Instruction) -> None:

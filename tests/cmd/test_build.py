@@ -186,3 +186,54 @@ def test_bad_words(oci: Any, tmp_path: Path) -> None:
         assert said in done.stderr and done.stderr.count("\n") == 1
     assert oci("build", "nowhere", code=1).stderr == "oci-build: cannot use context 'nowhere': no such file or directory\n"
     assert "cannot read Dockerfile './Dockerfile'" in oci("build", code=1).stderr
+
+
+def test_killed(oci: Any, busybox: Path, tmp_path: Path) -> None:
+    """The next build ends what a killed one left running, and removes what it left."""
+    text = f"FROM {busybox}\nRUN touch /one\n"
+    (tmp_path / "Dockerfile").write_text(f"{text}RUN echo started; sleep 1000\n")
+    process = oci.start("build", "--progress", "plain", "-t", "./img:x", ".", stderr=subprocess.PIPE, text=True)
+    for line in process.stderr:
+        if line.endswith(" started\n"):
+            break
+    process.kill()
+    process.communicate()
+    assert list((tmp_path / "run/runtime").iterdir())
+    (tmp_path / "Dockerfile").write_text(text)
+    assert "CACHED" in oci("build", "--progress", "plain", ".").stderr
+    assert not list((tmp_path / "run/runtime").iterdir())
+    assert not list((tmp_path / "root/cache/build/work").iterdir())
+
+
+def test_two_at_once(oci: Any, busybox: Path, tmp_path: Path) -> None:
+    """They may build the same, into the same layout, with the same cache mount."""
+    text = "FROM BASE\nRUN --mount=type=cache,target=/c,sharing=locked echo a >> /c/x; sleep 0.2; echo b >> /c/x\nRUN echo 1 > /f\n"
+    (tmp_path / "Dockerfile").write_text(text.replace("BASE", str(busybox)))
+    several = [oci.start("build", "--no-cache", "-t", f"./img:{n}", ".", stderr=subprocess.PIPE) for n in range(3)]
+    assert [process.wait() for process in several] == [0, 0, 0]
+    assert sorted(line.split()[0] for line in oci("image", "ls", "./img").stdout.splitlines()) == ["0", "1", "2"]
+    assert oci("image", "fsck", "./img").returncode == 0
+    (found,) = [path for path in (tmp_path / "root/cache/build/mounts").iterdir() if path.is_dir()]
+    assert (found / "x").read_text() == "a\nb\n" * 3
+
+
+def test_a_full_disk(oci: Any, busybox: Path, tmp_path: Path) -> None:
+    for name in "small", "tiny", "context":
+        (tmp_path / name).mkdir()
+    (tmp_path / "context/big").write_bytes(os.urandom(20_000_000))
+    (tmp_path / "context/Dockerfile").write_text(f"FROM {busybox}\nRUN echo 1 > /one\nCOPY big /\n")
+    try:
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=12m", "tmpfs", tmp_path / "small"], check=True)
+        env: dict[str, str | None] = {"OCI_ROOT": f"{tmp_path}/small"}
+        done = oci("build", "context", env=env, code=1)
+        assert done.stderr.splitlines()[-1] == "oci-build: Dockerfile:3:1: cannot copy 'big': no space left on device"
+        assert not list((tmp_path / "small/cache/build/work").iterdir())
+        (tmp_path / "context/Dockerfile").write_text(f"FROM {busybox}\nRUN echo 1 > /one\n")
+        assert "CACHED" in oci("build", "--progress", "plain", "-t", "./img:x", "context", env=env).stderr
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", tmp_path / "tiny"], check=True)
+        done = oci("build", "-t", "./tiny/img:x", "context", code=1)
+        assert "no space left on device" in done.stderr and done.stdout == ""
+    finally:
+        for name in "small", "tiny":
+            subprocess.run(["umount", "-l", tmp_path / name], capture_output=True)
+    assert "no space left" in oci.shell("oci-build context > /dev/full", code=1).stderr
