@@ -23,15 +23,21 @@ if TYPE_CHECKING:
 OPTIONS: tuple[cli.Option, ...] = (
     ("--listen ADDRESS", "list", (), "unix:///PATH, tcp://HOST:PORT or fd://, may be repeated"),
     ("--group NAME", "text", None, "the group that may use unix sockets (root's: docker, if there is one)"),
+    ("--tlscert FILE", "text", None, "our certificate for tcp:// sockets"),
+    ("--tlskey FILE", "text", None, "its key"),
+    ("--tlscacert FILE", "text", None, "who signs the certificates that clients must show"),
+    ("--let-anybody-who-reaches-the-port-be-root-here", "flag", False, "take tcp:// clients without TLS"),
     ("--ready-fd N", "int", None, "write a line there once it listens, and close it"),
     ("--pid-file FILE", "text", None, "write our pid to FILE"),
 )
 # What the forker has imported, so that a command starts in the time of a fork.
 _WARM = (
-    "cmd.run cmd.image cmd.pack cmd.unpack cmd.spec engine.api container.verbs container.start container.options "
-    "container.ending container.output container.attaching container.control container.usage container.listing "
-    "container.image image.source runtime.foreground runtime.enter runtime.seccomp runtime.overlay runtime.usage "
-    "runtime.update runtime.events runtime.exec_group runtime.words layer.store layer.stack"
+    "cmd.run cmd.image cmd.pack cmd.unpack cmd.spec engine.api.server engine.api.tls container.verbs "
+    "container.start container.options container.ending container.output container.attaching container.control "
+    "container.usage container.listing container.image image.source runtime.foreground runtime.enter "
+    "runtime.seccomp runtime.overlay runtime.usage runtime.update runtime.events runtime.exec_group runtime.words "
+    "layer.store layer.stack cmd.net cmd.vol net.attach net.detach net.firewall net.ports container.top "
+    "container.joining container.networking"
 ).split()
 
 
@@ -39,6 +45,8 @@ def run(args: cli.Args) -> int:
     seal.ensure()
     from oci_tools import fs
     from oci_tools.engine import supervisor
+
+    _check(args)
 
     kept = os.environ.pop("OCID_SOCKETS", "")  # of an ocid that has executed itself again
     with fs.Lock(f"{fs.make_private(fs.run())}/ocid.lock", timeout=0):
@@ -54,6 +62,21 @@ def run(args: cli.Args) -> int:
     for sock in listeners:
         _unlink(sock.getsockname())
     return 0
+
+
+def _check(args: cli.Args) -> None:
+    """Nobody may come in by TCP whom we do not know: who can speak to us is root."""
+    from oci_tools.engine.api import tls
+    from oci_tools.errors import Usage
+
+    given = [args.tlscert, args.tlskey, args.tlscacert]
+    if any(given) and not all(given):
+        raise Usage("--tlscert, --tlskey and --tlscacert go together")
+    open_ports = [address for address in args.listen if address.startswith("tcp://")]
+    if open_ports and not all(given) and not args.let_anybody_who_reaches_the_port_be_root_here:
+        raise Usage("will not listen without certificates", open_ports[0], hint="--tlscert, --tlskey and --tlscacert")
+    if all(given):
+        tls.context(*given)
 
 
 def _say(text: str) -> None:
@@ -130,5 +153,3 @@ COMMAND = cli.Command(
 
 def main(words: list[str]) -> int:
     return cli.main(COMMAND, words)
-
-

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _LAUNCHING = ("create", "run", "exec")
 _RARE = ("events", "spec", "checkpoint", "restore", "mount", "unshare")  # runtime/words.py
 _MAKING = ("_create", "_run")  # their ID is a new one
-PEOPLE = frozenset("new stop wait logs attach stats diff cp export rename rm".split())  # container/verbs.py
+PEOPLE = frozenset("new stop wait logs attach stats top diff cp export rename rm".split())  # container/verbs.py
 
 _GLOBAL = (
     ("--root DIR", "text", None, "where the state of containers is kept"),
@@ -45,10 +45,11 @@ _EXEC = (
     ("-d --detach", "flag", False, "do not wait for it"),
     ("-t --tty", "flag", False, "give it a terminal"),
     ("-e --env NAME=VALUE", "list", (), "set an environment variable"),
-    ("-u --user UID[:GID]", "text", None, "the user, in numbers"),
+    ("-u --user USER[:GROUP]", "text", None, "the user: with --root in numbers, else also by a name in the container"),
     ("-g --additional-gids GID", "list", (), "another group"),
     ("-c --cap CAP", "list", (), "add a capability"),
     ("--cwd DIR", "text", None, "the working directory"),
+    ("--privileged", "flag", False, "give it all capabilities that there are"),
     ("--no-new-privs", "flag", False, "let it gain no privileges by executing"),
     ("--cgroup [CONTROLLER:]PATH", "list", (), "put it into this group beneath the container's, which must be there"),
     ("--ignore-paused", "flag", False, "also in a paused container, where it will wait"),
@@ -295,8 +296,10 @@ def _exec(args: Args, root: str) -> int:
     seal.ensure()
     from oci_tools.runtime import enter, state
 
-    state.load(root, args.id)  # says it if there is none
-    wanted = enter.wanted(enter.configuration(root, args.id), args)
+    known = state.load(root, args.id)  # says it if there is none
+    # People name users of the container; engines, who say where their states are, have looked them up.
+    files = None if args.root else f"/proc/{known['pid']}/root"
+    wanted = enter.wanted(enter.configuration(root, args.id), args, files)
     return enter.execute(root, args.id, wanted, _options(args), args.ignore_paused)
 
 

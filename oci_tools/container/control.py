@@ -54,7 +54,7 @@ def replace(root: str, name: str) -> None:
 def remove(root: str, container: str, force: bool, volumes: bool = False) -> None:
     """Remove a container with all that it wrote; with `volumes` the unnamed ones that were made for it too."""
     runs = os.path.isdir(states.directory(root, container))
-    if runs and not force:
+    if runs and not force and names.exit_code(container) is None:  # else who looks after it is clearing up
         current = lifecycle.query(root, container)["status"]
         if current != "stopped":
             raise Error("cannot remove container", container, f"it is {current}", "oci-run stop, or -f")

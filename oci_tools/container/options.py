@@ -48,6 +48,7 @@ RUNNING: tuple[Option, ...] = (
     ("--add-host NAME:ADDRESS", "list", (), "one more line of /etc/hosts"),
     ("--no-hosts", "flag", False, "leave the image's /etc/hosts as it is"),
     ("--no-hostname", "flag", False, "leave the image's /etc/hostname as it is"),
+    ("--console-size ROWSxCOLUMNS", "text", None, "what its terminal begins with, where we have none"),
     ("--stop-timeout SECONDS", "int", None, "how long 'stop' waits before it kills; -1: for ever"),
     ("--log-opt NAME=VALUE", "list", (), "of -d: max-size=SIZE of one file of the log (16m), max-file=N (4)"),
 )  # fmt: skip

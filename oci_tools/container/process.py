@@ -124,10 +124,16 @@ def _variable(word: str, host: Host) -> list[str]:
     return [f"{name}={host.environ[name]}"] if name in host.environ else []
 
 
-def fit(process: dict[str, Any]) -> None:
-    """A terminal begins in the size of ours."""
+def fit(process: dict[str, Any], said: str | None = None) -> None:
+    """A terminal begins in the size that is said, ROWSxCOLUMNS, else in that of ours."""
     from oci_tools.linux import tty
 
+    if said:
+        rows, cross, columns = said.partition("x")
+        if not (cross and f"{rows}{columns}".isdecimal() and int(rows) < 1 << 16 > int(columns)):
+            raise Usage("invalid value for --console-size", said, hint="ROWSxCOLUMNS")
+        process["consoleSize"] = {"height": int(rows), "width": int(columns)}
+        return
     for fd in (0, 1, 2):
         try:
             height, width = tty.size(fd)

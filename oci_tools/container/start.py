@@ -297,7 +297,7 @@ def _finished(
     if args.cgroup_parent:
         spec["linux"]["cgroupsPath"] = f"{args.cgroup_parent.rstrip('/')}/{held.id}"
     if spec["process"].get("terminal"):
-        processes.fit(spec["process"])
+        processes.fit(spec["process"], args.console_size)
     check.check(spec, "the container's specification")
     for path in asked.directories:
         try:

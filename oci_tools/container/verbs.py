@@ -94,6 +94,12 @@ def stats(args: Args, root: str) -> Iterator[str]:
     return usage.lines(root, [names.need(word, root) for word in args.id], args.no_stream)
 
 
+def top(args: Args, root: str) -> Iterator[str]:
+    from oci_tools.container import top as tops
+
+    return tops.lines(root, names.need(args.id, root), args.option)
+
+
 def diff(args: Args, root: str) -> Iterator[str]:
     from oci_tools.container import changes
 
@@ -172,6 +178,7 @@ def declared() -> list[Verb]:
         ("stats", "print what containers use: id, name, cpu %, memory, its limit, processes, bytes received and sent,"
          " read and written", "[ID...]",
          (("--no-stream", "flag", False, "only once"),), stats, False),
+        ("top", "list the processes of a container as the host's ps shows them", "ID [OPTION...]", (), top, True),
         ("diff", "print which files a container changed: A added, C changed, D deleted", "ID", (), diff, False),
         ("cp", "copy files between the host and a container or bundle; - is a tar archive", "SOURCE DESTINATION",
          (("-a --archive", "flag", False, "keep the owners of files"),

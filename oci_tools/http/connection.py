@@ -11,7 +11,7 @@ import select
 import socket
 import time
 
-import h11
+import h11 as h11  # client.py speaks by it too
 
 from oci_tools.errors import printable
 from oci_tools.http.messages import READ, File, Gone, Hijacked, Request, Response

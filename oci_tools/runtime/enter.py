@@ -10,7 +10,7 @@ import os
 
 from oci_tools import document
 from oci_tools.errors import Error, Usage
-from oci_tools.linux import process
+from oci_tools.linux import caps, process
 from oci_tools.runtime import check as checking
 from oci_tools.runtime import child, exec_group, launch, lifecycle, scheduling, state, sync, user
 from oci_tools.runtime.launch import Container, Options
@@ -141,8 +141,11 @@ def _clone(made: Container, entry: child.Entry) -> None:
     made.channel.send("go")
 
 
-def wanted(spec: dict[str, Any], args: Any) -> dict[str, Any]:
-    """The process that the words of `exec` ask for: a document, or the container's own, changed."""
+def wanted(spec: dict[str, Any], args: Any, files: str | None = None) -> dict[str, Any]:
+    """The process that the words of `exec` ask for: a document, or the container's own, changed.
+
+    files  the root in which users are looked up; None: only numbers can be said
+    """
     if args.process:
         found: dict[str, Any] = document.load(args.process)
         checking.check({**spec, "process": found}, "process")
@@ -156,14 +159,15 @@ def wanted(spec: dict[str, Any], args: Any) -> dict[str, Any]:
     if args.no_new_privs:
         made["noNewPrivileges"] = True
     if args.user is not None:
-        made["user"] = {**user.resolve(args.user, None), "umask": made["user"].get("umask")}
+        made["user"] = {**user.resolve(args.user, files), "umask": made["user"].get("umask")}
     if args.additional_gids:
-        gids = [user.group(text, None) for text in args.additional_gids]
+        gids = [user.group(text, files) for text in args.additional_gids]
         made["user"] = {**made["user"], "additionalGids": [*(made["user"].get("additionalGids") or ()), *gids]}
-    if args.cap:
+    cap = [*args.cap, *(caps.NAMES if args.privileged else ())]
+    if cap:
         # Not inheritable: a program that others may write could then keep them (CVE-2022-29162).
         sets = made.get("capabilities") or {}
         made["capabilities"] = {
-            **sets, **{s: [*(sets.get(s) or ()), *args.cap] for s in ("bounding", "effective", "permitted")}
+            **sets, **{s: [*(sets.get(s) or ()), *cap] for s in ("bounding", "effective", "permitted")}
         }  # fmt: skip
     return made

@@ -1,11 +1,20 @@
-"""The Docker Engine HTTP API: a process of its own, which a crash or a hostile request takes no container with."""
+"""The Docker Engine HTTP API, as Docker's own clients speak it (`docs.docker.com/reference/api/engine`, 1.24 to 1.45).
+
+    server.py      its parts put together, limits                 tls.py         who may come in by TCP
+    routes.py      versions, paths, errors         answers.py    what an answer is
+    commands.py    our commands, called            world.py      containers, read from their files
+    create.py      what a client asks for -> words of `oci-run new`      describe.py   and back
+    life.py  execs.py  streams.py  logs.py  archive.py  events.py  stats.py         what is done to them
+    images.py  store.py  pull.py  build.py  networks.py  volumes.py  system.py
+
+What a container, an image or a network is, is read from files; what is changed, a command changes.
+"""
 
 from __future__ import annotations
 
-from oci_tools.http import Request, Response, Server
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Sequence
     from socket import socket
     from typing import Any
@@ -15,16 +24,9 @@ if TYPE_CHECKING:
 
 def serve(listeners: Sequence[socket], call: Asker, args: Any) -> None:
     """Answer on these sockets until SIGTERM (call: how commands are run; args: the words of `ocid`)."""
-    import signal
+    from oci_tools.engine.api import server, tls
 
-    server = Server(_answer)
-    signal.signal(signal.SIGTERM, lambda *_: server.stop())
-    for sock in listeners:
-        server.listen(f"fd:{sock.detach()}")
-    server.serve()
+    def context() -> ssl.SSLContext:
+        return tls.context(args.tlscert, args.tlskey, args.tlscacert)
 
-
-def _answer(request: Request) -> Response:
-    if request.path == "/_ping":
-        return Response(200, body=b"OK")
-    return Response(404, body=b'{"message":"page not found"}\n')
+    server.serve(listeners, call.begin, context if args.tlscert else None)

@@ -1,0 +1,229 @@
+"""POST /build: a tar context becomes an image by `oci-build`, told in the words of docker's first builder.
+
+    {"stream": "Step 2/3 : RUN make\\n"}   {"stream": " ---> Running in 4f5c...\\n"}   {"stream": "output"}
+    {"stream": " ---> Using cache\\n"}    {"aux": {"ID": "sha256:..."}}    {"stream": "Successfully built ...\\n"}
+
+docker CLI and compose send this with DOCKER_BUILDKIT=0 or without the buildx plugin, docker-py always.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import threading
+from binascii import a2b_base64
+
+from oci_tools import document, fs
+from oci_tools.engine.api import store, transfer
+from oci_tools.engine.api.answers import Refused, line, stream
+from oci_tools.errors import Error
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
+    from oci_tools.engine.api.routes import Asked, Route
+    from oci_tools.engine.api.server import Api
+    from oci_tools.http import Request, Response
+
+_RED, _PLAIN = "\x1b[91m", "\x1b[0m"  # what RUN writes to stderr is between these
+
+
+def build(api: Api, asked: Asked) -> Response:
+    words = ["build", "--progress=none", "--status-fd=3", *_options(asked)]
+    job = Job(api, asked.request, words)
+    if asked.query("remote"):
+        words.append(asked.query("remote"))
+        job.start(feeding=False)
+    else:
+        words.append("-")
+        job.start(feeding=True)
+    first = job.first()
+    if not first or b'"exit"' in first:
+        error = job.error()
+        job.close()
+        if error is not None:
+            raise _wrong(error)
+    return stream(_told(api, job, asked.all("t"), asked.flag("q")))
+
+
+def _options(asked: Asked) -> Iterator[str]:
+    for name in asked.all("t"):
+        yield f"--tag={store.full(name)}"
+    if asked.query("dockerfile"):
+        yield f"--file={asked.query('dockerfile')}"
+    for key, option in (("buildargs", "build-arg"), ("labels", "label")):
+        for name, value in (_json(asked, key, dict) or {}).items():
+            yield f"--{option}={name}" if value is None else f"--{option}={name}={value}"
+    for key, option in (("target", "target"), ("shmsize", "shm-size"), ("cgroupparent", "cgroup-parent"),
+                        ("platform", "platform")):  # fmt: skip
+        if asked.query(key) not in ("", "0"):
+            yield f"--{option}={asked.query(key)}"
+    if asked.flag("nocache"):
+        yield "--no-cache"
+    if asked.flag("pull"):
+        yield "--pull"
+    if asked.flag("squash"):
+        yield "--squash"
+    mode = asked.query("networkmode")
+    if mode in ("none", "host"):
+        yield f"--network={mode}"
+        if mode == "host":
+            yield "--allow=network.host"
+    for each in asked.query("extrahosts").split(","):
+        if each:
+            yield f"--add-host={each}"
+    for limit in _json(asked, "ulimits", list) or ():
+        yield f"--ulimit={limit['Name']}={limit.get('Soft', 0)}:{limit.get('Hard', 0)}"
+
+
+def _json(asked: Asked, key: str, kind: type) -> Any:
+    text = asked.query(key)
+    if not text:
+        return None
+    try:
+        found = document.loads(text)
+    except Error:
+        raise Refused(400, f"{key}: not valid json") from None
+    if found is not None and not isinstance(found, kind):
+        raise Refused(400, f"{key}: not valid json")
+    return found
+
+
+class Job:
+    """A build: fed by the request's body, read line by line.
+
+    The body is read in this thread until the command says something, by another while that is told: a build may begin
+    before all of its context has come.
+    """
+
+    def __init__(self, api: Api, request: Request, words: list[str]) -> None:
+        self._api = api
+        self._request = request
+        self._words = words
+        self._errors = os.memfd_create("stderr", os.MFD_CLOEXEC)
+
+    def start(self, feeding: bool) -> None:
+        status, status_end = os.pipe2(os.O_CLOEXEC)
+        self._file = open(status, "rb")  # noqa: SIM115 (closed by close)
+        null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+        reader, writer = os.pipe2(os.O_CLOEXEC)
+        fds = {0: reader if feeding else null, 1: null, 2: self._errors, 3: status_end}
+        try:
+            self._started = self._api.commands.start(self._words, fds)
+        finally:
+            for fd in (status_end, null, reader):
+                os.close(fd)
+        if feeding:
+            self._feed(writer)
+        else:
+            os.close(writer)
+
+    def _feed(self, writer: int) -> None:
+        """The whole body first: an answer that begins before a request has ended confuses clients."""
+        try:
+            while data := self._request.read():
+                fs.write_all(writer, data)
+        except BrokenPipeError:
+            pass  # it has read all that it wanted
+        except BaseException:
+            self.close()
+            raise
+        finally:
+            os.close(writer)
+
+    def first(self) -> bytes:
+        self._first = self._file.readline()
+        return self._first
+
+    def lines(self) -> Iterator[dict[str, Any]]:
+        text = self._first
+        while text:
+            yield document.loads(text)
+            text = self._file.readline()
+
+    def error(self) -> Refused | None:
+        from oci_tools.engine.api.commands import failure
+
+        code = self._started.wait()
+        return failure(self._words, code, os.pread(self._errors, 1 << 16, 0)) if code else None
+
+    def close(self) -> None:
+        """Stop it if it still runs: its client has gone."""
+        self._started.signal(signal.SIGTERM)
+        threading.Thread(target=self._started.wait, daemon=True).start()
+        self._file.close()
+        if self._errors >= 0:
+            os.close(self._errors)
+            self._errors = -1
+
+
+def _told(api: Api, job: Job, names: list[str], quiet: bool) -> Iterator[bytes]:
+    """The build as its client sees it."""
+    image, last = "", ""
+    try:
+        for said in job.lines():
+            image = str(said["id"]) if "image" in said else image
+            for text in _text(said):
+                last = text
+                if not quiet:
+                    yield line({"stream": text})
+        error = job.error()
+        if error is not None:
+            code, message = _failure(error)
+            yield line({"errorDetail": {"code": code, "message": message}, "error": message})
+            return
+        if quiet:
+            yield line({"stream": f"{image}\n"})
+            return
+        if last and not last.endswith("\n"):
+            yield line({"stream": "\n"})
+        yield line({"aux": {"ID": image}})
+        yield line({"stream": f"Successfully built {transfer.short(image)}\n"})
+        for name in names:
+            yield line({"stream": f"Successfully tagged {store.familiar(store.full(name))}\n"})
+    finally:
+        job.close()
+
+
+def _text(said: dict[str, Any]) -> Iterator[str]:
+    """What docker's builder would print."""
+    if "stream" in said:
+        text = a2b_base64(said["stream"]["data"]).decode("utf-8", "replace")
+        yield f"{_RED}{text}{_PLAIN}" if said["stream"]["fd"] == 2 else text
+        return
+    state = said.get("state")
+    text = str(said.get("text") or "")
+    label, _, rest = text.partition("] ") if text.startswith("[") else ("", "", text)
+    if state == "running" and said.get("of"):
+        yield f"Step {said['step']}/{said['of']} : {rest}"
+        yield "\n"
+        if rest.startswith("RUN"):
+            yield f" ---> Running in {os.urandom(6).hex()}\n"
+    elif state == "cached":
+        yield " ---> Using cache\n"
+
+
+_COMMAND = re.compile(r'process "(.*)" did not complete successfully: exit code: (\d+)$', re.S)
+_PLACE = re.compile(r"^\S*?:(\d+)(?::\d+)?: (.*)$", re.S)
+
+
+def _failure(error: Refused) -> tuple[int, str]:
+    """What a failed build says: of a command that failed its own code, as docker does."""
+    found = _COMMAND.search(error.message)
+    if found:
+        return int(found[2]), f"The command '{found[1]}' returned a non-zero code: {found[2]}"
+    return error.status, error.message
+
+
+def _wrong(error: Refused) -> Refused:
+    """What failed before the first step: most often the Dockerfile itself."""
+    found = _PLACE.match(error.message)
+    if found:
+        return Refused(400, f"dockerfile parse error on line {found[1]}: {found[2]}")
+    return Refused(500 if error.status == 503 else 400, error.message)
+
+
+ROUTES: list[Route] = [("POST", "/build", build)]

@@ -1,0 +1,111 @@
+"""Instructions of a Dockerfile that change an image's configuration, as options of `oci-pack` and `oci-image config`.
+
+What `docker commit --change` and `docker import --change` send, and what a container's Config says.
+"""
+
+from __future__ import annotations
+
+import shlex
+
+from oci_tools import document
+from oci_tools.engine.api.answers import Refused
+from oci_tools.engine.api.wording import seconds
+from oci_tools.errors import Error
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from typing import Any
+
+
+def options(changes: Iterable[str]) -> list[str]:
+    """The options of some instructions; each of `changes` may be many lines."""
+    found: list[str] = []
+    for change in changes:
+        for line in change.splitlines():
+            if line.strip():
+                found += _instruction(*line.strip().partition(" ")[::2])
+    return found
+
+
+def _instruction(name: str, rest: str) -> Iterator[str]:
+    name, rest = name.upper(), rest.strip()
+    if name in ("CMD", "ENTRYPOINT"):
+        yield f"--{name.lower()}={_command(rest)}"
+    elif name == "ENV":
+        yield from (f"--env={each}" for each in _pairs(rest))
+    elif name == "LABEL":
+        yield from (f"--label={each}" for each in _pairs(rest))
+    elif name == "EXPOSE":
+        yield from (f"--expose={each}" for each in rest.split())
+    elif name == "VOLUME":
+        words = _json(rest)
+        yield from (f"--volume={each}" for each in (words if words is not None else rest.split()))
+    elif name in ("USER", "WORKDIR", "STOPSIGNAL"):
+        option = {"USER": "user", "WORKDIR": "workdir", "STOPSIGNAL": "stop-signal"}[name]
+        yield f"--{option}={rest}"
+    elif name in ("ONBUILD", "HEALTHCHECK"):
+        yield f"--{name.lower()}={rest}"
+    else:
+        raise Refused(400, f"{name.lower()} is not a valid change command")
+
+
+def _json(text: str) -> list[str] | None:
+    try:
+        found = document.loads(text)
+    except Error:
+        return None
+    return found if isinstance(found, list) and all(isinstance(each, str) for each in found) else None
+
+
+def _command(text: str) -> str:
+    """Words as a JSON list, a line as what the shell is told."""
+    words = _json(text)
+    return document.dumps(words if words is not None else ["/bin/sh", "-c", text]).decode()
+
+
+def _pairs(text: str) -> list[str]:
+    """NAME=VALUE words with the shell's quotes, or the old form `NAME the rest`."""
+    try:
+        words = shlex.split(text)
+    except ValueError:
+        raise Refused(400, f"unexpected end of statement while looking for matching quote: {text}") from None
+    if words and "=" not in words[0]:
+        name, _, value = text.partition(" ")
+        return [f"{name}={value.strip()}"]
+    if not all("=" in word for word in words):
+        raise Refused(400, f"Syntax error - can't find = in \"{next(w for w in words if '=' not in w)}\"")
+    return words
+
+
+def of_config(config: dict[str, Any]) -> list[str]:
+    """The options that give an image what a container's Config says."""
+    words = ["--clear=env", "--clear=cmd", "--clear=entrypoint"]
+    words += [f"--env={each}" for each in config.get("Env") or ()]
+    for key, option in (("Cmd", "cmd"), ("Entrypoint", "entrypoint"), ("Shell", "shell")):
+        if config.get(key):
+            words.append(f"--{option}={document.dumps(config[key]).decode()}")
+    words += [f"--label={key}={value}" for key, value in (config.get("Labels") or {}).items()]
+    words += [f"--expose={port}" for port in config.get("ExposedPorts") or ()]
+    words += [f"--volume={path}" for path in config.get("Volumes") or ()]
+    for key, option in (("User", "user"), ("WorkingDir", "workdir"), ("StopSignal", "stop-signal")):
+        if config.get(key):
+            words.append(f"--{option}={config[key]}")
+    return [*words, *_health(config.get("Healthcheck") or {})]
+
+
+def _health(check: dict[str, Any]) -> list[str]:
+    test = check.get("Test") or []
+    if not test:
+        return []
+    if test[0] == "NONE":
+        return ["--healthcheck=NONE"]
+    said = [
+        f"--{option}={seconds(check[key])}"
+        for key, option in (("Interval", "interval"), ("Timeout", "timeout"), ("StartPeriod", "start-period"))
+        if check.get(key)
+    ]
+    if check.get("Retries"):
+        said.append(f"--retries={check['Retries']}")
+    command = test[1] if test[0] == "CMD-SHELL" else document.dumps(test[1:]).decode()
+    return [f"--healthcheck={' '.join([*said, 'CMD', command])}"]

@@ -1,0 +1,156 @@
+"""POST /containers/create: what a client asks for becomes `oci-run new`, and is kept to be told again.
+
+    containers/ID/docker.json   {"version", "Config", "HostConfig", "NetworkingConfig", "Image": Id of the image,
+                                 "Platform"}: as the client said it, completed by the image and by defaults
+"""
+
+from __future__ import annotations
+
+from oci_tools import document, fs
+from oci_tools.engine.api import endpoints, members, naming, wording
+from oci_tools.engine.api.answers import Refused, answer
+from oci_tools.engine.api.world import OURS
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from oci_tools.engine.api.routes import Asked, Route
+    from oci_tools.engine.api.server import Api
+    from oci_tools.engine.api.store import Image
+    from oci_tools.http import Response
+
+VERSION = 1
+_NAME = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-")
+# What inspect says of a container that asked for nothing: moby's ContainerJSON, in its order.
+HOST: dict[str, Any] = {
+    "Binds": None, "ContainerIDFile": "", "LogConfig": {"Type": "json-file", "Config": {}}, "NetworkMode": "bridge",
+    "PortBindings": {}, "RestartPolicy": {"Name": "no", "MaximumRetryCount": 0}, "AutoRemove": False,
+    "VolumeDriver": "", "VolumesFrom": None, "ConsoleSize": [0, 0], "CapAdd": None, "CapDrop": None,
+    "CgroupnsMode": "private", "Dns": [], "DnsOptions": [], "DnsSearch": [], "ExtraHosts": None, "GroupAdd": None,
+    "IpcMode": "private", "Cgroup": "", "Links": None, "OomScoreAdj": 0, "PidMode": "", "Privileged": False,
+    "PublishAllPorts": False, "ReadonlyRootfs": False, "SecurityOpt": None, "UTSMode": "", "UsernsMode": "",
+    "ShmSize": 67108864, "Runtime": "runc", "Isolation": "", "CpuShares": 0, "Memory": 0, "NanoCpus": 0,
+    "CgroupParent": "", "BlkioWeight": 0, "BlkioWeightDevice": [], "BlkioDeviceReadBps": [],
+    "BlkioDeviceWriteBps": [], "BlkioDeviceReadIOps": [], "BlkioDeviceWriteIOps": [], "CpuPeriod": 0, "CpuQuota": 0,
+    "CpuRealtimePeriod": 0, "CpuRealtimeRuntime": 0, "CpusetCpus": "", "CpusetMems": "", "Devices": [],
+    "DeviceCgroupRules": None, "DeviceRequests": None, "MemoryReservation": 0, "MemorySwap": 0,
+    "MemorySwappiness": None, "OomKillDisable": False, "PidsLimit": None, "Ulimits": [], "CpuCount": 0,
+    "CpuPercent": 0, "IOMaximumIOps": 0, "IOMaximumBandwidth": 0,
+}  # fmt: skip
+CONFIG: dict[str, Any] = {
+    "Hostname": "", "Domainname": "", "User": "", "AttachStdin": False, "AttachStdout": False, "AttachStderr": False,
+    "Tty": False, "OpenStdin": False, "StdinOnce": False, "Env": None, "Cmd": None, "Image": "", "Volumes": None,
+    "WorkingDir": "", "Entrypoint": None, "OnBuild": None, "Labels": {},
+}  # fmt: skip
+
+
+def create(api: Api, asked: Asked) -> Response:
+    said = asked.json()
+    members.check(said)
+    name = asked.query("name").removeprefix("/")
+    if name and not (len(name) > 1 and name[0] not in "_.-" and _NAME.issuperset(name)):
+        raise Refused(
+            400, f"Invalid container name ({name}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed"
+        )
+    if not said.get("Image"):
+        empty = "config cannot be empty in order to create a container"
+        raise Refused(400, "no image specified" if said.get("Cmd") else empty)
+    for word in (said.get("HostConfig") or {}).get("VolumesFrom") or ():
+        api.world.find(word.partition(":")[0])
+    image = api.store.find(said["Image"], asked.query("platform"))
+    host = _host(said.get("HostConfig") or {})
+    config = _config(said, image)
+    networking = said.get("NetworkingConfig") or {}
+    words, mode = endpoints.words(host, networking, api.world)
+    host["NetworkMode"] = mode
+    container = _make(api, name, image, said, host, words)
+    if not config["Hostname"] and mode != "host":
+        config["Hostname"] = container[:12]
+    kept = {
+        "version": VERSION, "Config": config, "HostConfig": host, "NetworkingConfig": networking, "Image": image.id,
+        "Platform": image.document.get("os") or "linux",
+    }  # fmt: skip
+    fs.write(f"{api.world.place}/{container}/{OURS}", document.dumps(kept), 0o600, sync=False)
+    api.events.tell(api.world.find(container), "create")
+    return answer({"Id": container, "Warnings": []}, 201)
+
+
+def _make(
+    api: Api, name: str, image: Image, said: dict[str, Any], host: dict[str, Any], network: list[str]
+) -> str:
+    taken = {str(each.policy.get("name")) for each in api.world.all()}
+    if name in taken:
+        other = api.world.find(name).id
+        raise Refused(
+            409, f'Conflict. The container name "/{name}" is already in use by container "{other}". '
+            "You have to remove (or rename) that container to be able to reuse that name.",
+        )  # fmt: skip
+    entry, operands = wording.command(said)
+    options = [
+        "--pull=never",
+        f"--name={name or naming.made(taken)}",
+        *wording.of(_asked(said), host, network),
+        *entry,
+    ]
+    if not (operands or entry or image.config.get("Entrypoint") or image.config.get("Cmd")):
+        raise Refused(400, "no command specified")
+    return api.commands.run(["run", "new", *options, image.word, *operands]).strip()
+
+
+def _asked(said: dict[str, Any]) -> dict[str, Any]:
+    """What the client itself asks for: the image's own is known to `oci-run`."""
+    return {key: value for key, value in said.items() if key not in ("HostConfig", "NetworkingConfig")}
+
+
+def _host(said: dict[str, Any]) -> dict[str, Any]:
+    host = {**HOST, **{key: value for key, value in said.items() if value is not None or HOST.get(key) is None}}
+    log = said.get("LogConfig") or {}
+    host["LogConfig"] = {"Type": log.get("Type") or "", "Config": log.get("Config") or {}}
+    restart = host["RestartPolicy"]
+    host["RestartPolicy"] = {
+        "Name": restart.get("Name") or "no", "MaximumRetryCount": restart.get("MaximumRetryCount") or 0,
+    }  # fmt: skip
+    for key in ("IpcMode", "CgroupnsMode", "ShmSize", "Runtime"):
+        host[key] = host[key] or HOST[key]
+    if host["Memory"] and not host["MemorySwap"]:
+        host["MemorySwap"] = 2 * host["Memory"]
+    return host
+
+
+def _config(said: dict[str, Any], image: Image) -> dict[str, Any]:
+    """Config as inspect tells it: the image's where the client said nothing (moby's `merge`)."""
+    own = _asked(said)
+    config = {**CONFIG, **{key: value for key, value in own.items() if value is not None}}
+    base = image.config
+    for key in ("User", "WorkingDir", "StopSignal", "OnBuild", "Shell"):
+        if base.get(key) and not own.get(key):
+            config[key] = base[key]
+    if own.get("Entrypoint") is None:
+        config["Entrypoint"] = base.get("Entrypoint")
+        if not own.get("Cmd"):
+            config["Cmd"] = base.get("Cmd")
+    elif own["Entrypoint"] in ([""], ""):
+        config["Entrypoint"] = None
+    config["Env"] = _environment(base.get("Env") or [], own.get("Env") or [])
+    config["Labels"] = {**(base.get("Labels") or {}), **(own.get("Labels") or {})}
+    for key in ("ExposedPorts", "Volumes"):
+        both = {**(base.get(key) or {}), **(own.get(key) or {})}
+        if both:
+            config[key] = both
+    check, theirs = own.get("Healthcheck") or {}, base.get("Healthcheck") or {}
+    if theirs or check:
+        config["Healthcheck"] = {**theirs, **{key: value for key, value in check.items() if value}}
+    return config
+
+
+def _environment(base: list[str], own: list[str]) -> list[str]:
+    """The client's variables, then those of the image that it did not set; `NAME` alone takes one away."""
+    names = {each.partition("=")[0] for each in own}
+    kept = [each for each in own if "=" in each]
+    if not any(each.startswith("PATH=") for each in [*base, *own]):
+        base = ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", *base]
+    return [*kept, *(each for each in base if each.partition("=")[0] not in names)]
+
+
+ROUTES: list[Route] = [("POST", "/containers/create", create)]

@@ -1,0 +1,245 @@
+"""A container's networks: the words that give it some, and what inspect and lists tell of them.
+
+    $OCI_ROOT/networks/NAME.conflist              a network: its id, and who made it when
+    $OCI_RUN/net/on/NAME/at/CONTAINER.json        a container's place on it (net/record.py)
+    policy.json, "networks"                       what it joins when it starts (container/networking.py)
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+
+from oci_tools import document, fs
+from oci_tools.engine.api.answers import Refused
+from oci_tools.errors import Error
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
+    from oci_tools.engine.api.world import Container, World
+
+BRIDGE = "bridge"
+BUILT_IN = {"none": "null", "host": "host"}  # networks that are none, and what docker says their driver is
+
+
+# -- of a container that is to be made ----------------------------------------------------------
+
+
+def words(host: dict[str, Any], networking: dict[str, Any], world: World) -> tuple[list[str], str]:
+    """The options of `oci-run new` that give a container its networks, and the mode that inspect tells."""
+    mode = host.get("NetworkMode") or "default"
+    mode = BRIDGE if mode == "default" else mode
+    if mode.startswith("container:"):
+        other = world.find(mode.partition(":")[2])
+        return [f"--network=container:{other.id}"], f"container:{other.id}"
+    if mode in BUILT_IN:
+        return [f"--network={mode}"], mode
+    ends = {name: end or {} for name, end in (networking.get("EndpointsConfig") or {}).items()}
+    first = ends.pop(mode, None) or (ends.pop("default", None) if mode == BRIDGE else None) or {}
+    found = [_joined(mode, first), *(_joined(name, end) for name, end in ends.items() if name not in BUILT_IN)]
+    if os.geteuid() and mode == BRIDGE:
+        found = ["--network=default"]  # a plain user has none, but a way out
+    return [*found, *_published(host)], mode
+
+
+def _joined(name: str, end: dict[str, Any]) -> str:
+    said = list(options(end))
+    if any(char in name for char in ":,=") or any("," in option for option in said):
+        raise Refused(400, f"invalid network name or endpoint settings: {name}")
+    return f"--network={name}" + (f":{','.join(said)}" if said else "")
+
+
+def options(end: dict[str, Any]) -> Iterator[str]:
+    """What an EndpointConfig asks for, as options of `--network` and, with dashes before, of `oci-net attach`."""
+    config = end.get("IPAMConfig") or {}
+    for key, option in (("IPv4Address", "ip"), ("IPv6Address", "ip6")):
+        if config.get(key):
+            yield f"{option}={config[key]}"
+    if end.get("MacAddress"):
+        yield f"mac={end['MacAddress']}"
+    for alias in end.get("Aliases") or ():
+        yield f"alias={alias}"
+
+
+def _published(host: dict[str, Any]) -> Iterator[str]:
+    asked: dict[str, list[dict[str, str]] | None] = host.get("PortBindings") or {}
+    for port, bindings in asked.items():
+        for binding in bindings or [{}]:
+            address, outer = binding.get("HostIp") or "", binding.get("HostPort") or ""
+            address = f"[{address}]" if ":" in address else address
+            head = f"{address}:{outer}:" if address else f"{outer}:" if outer else ""
+            yield f"--publish={head}{port}"
+    if host.get("PublishAllPorts"):
+        yield "--publish-all"
+
+
+# -- of a container that there is ----------------------------------------------------------------
+
+
+def joined(one: Container) -> dict[str, dict[str, Any]]:
+    """The networks of a container: what it asked for, and where it is on them while it runs."""
+    found: dict[str, dict[str, Any]] = {each["network"]: each for each in one.policy.get("networks") or ()}
+    alive = one.state() != {}
+    names = list(found)
+    if alive and (found or one.host.get("NetworkMode") not in (*BUILT_IN, None)):
+        names += [name for name in _attached() if name not in found]
+    for name in names:
+        place = placed(name, one.id) if alive else {}
+        if place or name in found:
+            found[name] = {**found.get(name, {}), **place}
+    return found
+
+
+def _attached() -> list[str]:
+    try:
+        return os.listdir(f"{fs.run()}/net/on")
+    except OSError:
+        return []
+
+
+_kept: dict[str, tuple[int, dict[str, Any]]] = {}
+
+
+def placed(network: str, container: str) -> dict[str, Any]:
+    """Where a container is on a network; {} where it is not."""
+    return _document(f"{fs.run()}/net/on/{network}/at/{container}.json")
+
+
+def _document(path: str) -> dict[str, Any]:
+    """A small document that is replaced, never changed: read once; {} where there is none."""
+    try:
+        stamp = os.stat(path).st_mtime_ns
+    except OSError:
+        _kept.pop(path, None)
+        return {}
+    if path not in _kept or _kept[path][0] != stamp:
+        try:
+            found = document.load(path)
+        except Error:
+            return {}
+        if len(_kept) > 5000:
+            _kept.clear()
+        _kept[path] = (stamp, found if isinstance(found, dict) else {})
+    return _kept[path][1]
+
+
+def identity(name: str) -> str:
+    """The id of a network by its name."""
+    if name in BUILT_IN:
+        return hashlib.sha256(f"{fs.root()} {name}".encode()).hexdigest()
+    found = _document(f"{fs.root()}/networks/{name}.conflist")
+    for part in (found, *(found.get("plugins") or ())):
+        said = part.get("io.oci-tools") if isinstance(part, dict) else None
+        if isinstance(said, dict) and said.get("id"):
+            return str(said["id"])
+    return hashlib.sha256(name.encode()).hexdigest()
+
+
+def _shown(one: Container, name: str, place: dict[str, Any]) -> dict[str, Any]:
+    """One of NetworkSettings.Networks."""
+    said = ((one.asked.get("NetworkingConfig") or {}).get("EndpointsConfig") or {}).get(name) or {}
+    four, six = addresses(place)
+    gateways = place.get("gateways") or []
+    attached = bool(four or six)
+    named = [one.name, *(place.get("aliases") or ()), one.id[:12]]
+    return {
+        "IPAMConfig": said.get("IPAMConfig"),
+        "Links": said.get("Links"),
+        "Aliases": said.get("Aliases") or None,
+        "MacAddress": (place.get("mac") or "") if attached else "",
+        "NetworkID": identity(name) if attached else "",
+        "EndpointID": endpoint(name, one.id) if attached else "",
+        "Gateway": next((each for each in gateways if ":" not in each), ""),
+        "IPAddress": four.partition("/")[0],
+        "IPPrefixLen": int(four.partition("/")[2] or 0),
+        "IPv6Gateway": next((each for each in gateways if ":" in each), ""),
+        "GlobalIPv6Address": six.partition("/")[0],
+        "GlobalIPv6PrefixLen": int(six.partition("/")[2] or 0),
+        "DriverOpts": said.get("DriverOpts"),
+        "DNSNames": list(dict.fromkeys(named)) if name != BRIDGE and name not in BUILT_IN else None,
+    }
+
+
+def addresses(place: dict[str, Any]) -> tuple[str, str]:
+    """The IPv4 and the IPv6 address with their prefixes; before a container has joined there are none."""
+    found = [each for each in place.get("addresses") or () if "/" in each]
+    return next((each for each in found if ":" not in each), ""), next((each for each in found if ":" in each), "")
+
+
+def endpoint(network: str, container: str) -> str:
+    return hashlib.sha256(f"{identity(network)} {container}".encode()).hexdigest()
+
+
+def settings(one: Container, short: bool = False) -> dict[str, Any]:
+    """`NetworkSettings`; short: only what a list shows of it."""
+    places = joined(one)
+    mode = one.host.get("NetworkMode") or one.policy.get("network") or ""
+    shown = {name: _shown(one, name, place) for name, place in places.items()}
+    if mode in BUILT_IN and not shown:
+        shown[mode] = _shown(one, mode, {})
+        if one.running:
+            shown[mode].update(NetworkID=identity(mode), EndpointID=endpoint(mode, one.id))
+    found = {"Networks": shown, "Ports": _ports(one, places)}
+    if short:
+        return found
+    first = shown.get(mode) or next(iter(shown.values()), {})
+    main = first if mode == BRIDGE else {}
+    return {
+        "Bridge": "",
+        "SandboxID": hashlib.sha256(one.id.encode()).hexdigest() if one.running else "",
+        "SandboxKey": f"{fs.run()}/netns/{one.id}" if places and one.running else "",
+        **found,
+        "HairpinMode": False,
+        "LinkLocalIPv6Address": "",
+        "LinkLocalIPv6PrefixLen": 0,
+        "SecondaryIPAddresses": None,
+        "SecondaryIPv6Addresses": None,
+        **{key: main.get(key, "") for key in ("EndpointID", "Gateway", "GlobalIPv6Address")},
+        "GlobalIPv6PrefixLen": main.get("GlobalIPv6PrefixLen", 0),
+        "IPAddress": main.get("IPAddress", ""),
+        "IPPrefixLen": main.get("IPPrefixLen", 0),
+        "IPv6Gateway": main.get("IPv6Gateway", ""),
+        "MacAddress": main.get("MacAddress", ""),
+    }
+
+
+def _ports(one: Container, places: dict[str, dict[str, Any]]) -> dict[str, list[dict[str, str]] | None]:
+    """Ports: what is exposed, and where it is published while the container runs."""
+    if not one.running:
+        return {}
+    found: dict[str, list[dict[str, str]] | None] = dict.fromkeys(one.config.get("ExposedPorts") or ())
+    for place in places.values():
+        for port in place.get("ports") or ():
+            inner = f"{port.get('containerPort')}/{port.get('protocol') or 'tcp'}"
+            outer, address = port.get("hostPort"), port.get("hostIP") or ""
+            if not outer:
+                continue
+            listed = found.get(inner) or []
+            for each in [address] if address else ["0.0.0.0", "::"]:
+                entry = {"HostIp": each, "HostPort": str(outer)}
+                if entry not in listed:
+                    listed.append(entry)
+            found[inner] = listed
+    return found
+
+
+def ports(settings: dict[str, Any]) -> list[dict[str, Any]]:
+    """`Ports` of a list, from those of `NetworkSettings`."""
+    found: list[dict[str, Any]] = []
+    for inner, bindings in settings["Ports"].items():
+        number, _, kind = inner.partition("/")
+        for each in bindings or ():
+            public = {"IP": each["HostIp"], "PrivatePort": int(number), "PublicPort": int(each["HostPort"])}
+            found.append({**public, "Type": kind})
+        if not bindings:
+            found.append({"PrivatePort": int(number), "Type": kind})
+    return found
+
+
+def has(one: Container, word: str) -> bool:
+    """Whether a container is on the network that a name or the beginning of an id means."""
+    names = [*joined(one), *([one.host["NetworkMode"]] if one.host.get("NetworkMode") in BUILT_IN else [])]
+    return any(word == name or (len(word) > 2 and identity(name).startswith(word)) for name in names)

@@ -1,0 +1,202 @@
+"""GET /events: what happened, from `$OCI_ROOT/events` and its rotated files, as dockerd tells it.
+
+Every command that changes something appends a line; what only the API sees (an attach, an exec) it appends itself.
+
+    {"time": nanoseconds, "type": "container", "action": "start", "id": ..., "name": ..., "image": ..., ...}
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from oci_tools import document
+from oci_tools.engine.api import filters, times
+from oci_tools.engine.api.answers import stream
+from oci_tools.engine.api.world import until
+from oci_tools.errors import Error
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
+    from oci_tools.engine.api.routes import Asked, Route
+    from oci_tools.engine.api.server import Api
+    from oci_tools.engine.api.world import Container
+    from oci_tools.http import Response
+
+_FILTERS = "config container daemon event image label network node plugin scope secret service type volume".split()
+_READ = 1 << 18
+
+
+class Events:
+    """The history, and what the API adds to it."""
+
+    def __init__(self, root: str) -> None:
+        self.path = f"{root}/events"
+
+    def tell(self, one: Container, action: str, **more: str) -> None:
+        """Add an event of a container."""
+        said = {"time": time.time_ns(), "type": "container", "action": action, "id": one.id,
+                "name": one.name, "image": one.config.get("Image") or one.policy.get("image"), **more}  # fmt: skip
+        self.append(said)
+
+    def image(self, action: str, image: str, name: str) -> None:
+        """Add an event of an image."""
+        self.append({"time": time.time_ns(), "type": "image", "action": action, "id": image, "name": name})
+
+    def append(self, said: dict[str, Any]) -> None:
+        """One line, whole or not at all: O_APPEND is atomic for what is so small."""
+        try:
+            fd = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        except OSError:
+            return
+        try:
+            os.write(fd, document.dumps(said) + b"\n")
+        except OSError:
+            pass  # a full disk loses history and stops nobody
+        finally:
+            os.close(fd)
+
+
+class History:
+    """The lines of the history, from the oldest file on; `lines` gives what is new."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._fd = -1
+        self._rest = b""
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def lines(self) -> Iterator[bytes]:
+        while True:
+            if self._fd < 0 and not self._open():
+                return
+            data = os.read(self._fd, _READ)
+            if not data:
+                if not self._rotated():
+                    return
+                continue
+            *found, self._rest = (self._rest + data).split(b"\n")
+            yield from found
+
+    def old(self) -> Iterator[bytes]:
+        """What stands in the rotated files."""
+        try:
+            with open(f"{self._path}.1", "rb") as file:
+                yield from file.read().split(b"\n")
+        except OSError:
+            return
+
+    def _open(self) -> bool:
+        try:
+            self._fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+            return True
+        except OSError:
+            return False
+
+    def _rotated(self) -> bool:
+        """Whether another file has the name of ours: then that is next."""
+        try:
+            if os.path.samestat(os.stat(self._path), os.fstat(self._fd)):
+                return False
+        except OSError:
+            return False
+        self.close()
+        return True
+
+
+def events(api: Api, asked: Asked) -> Response:
+    wanted = filters.read(asked.query("filters"), _FILTERS)
+    since, end = times.asked(asked.query("since")), times.asked(asked.query("until"))
+    pieces = _told(api, wanted, since, end, asked.request.sock.fileno())
+    return stream(pieces)
+
+
+def _told(
+    api: Api, wanted: filters.Filters, since: int | None, end: int | None, client: int
+) -> Iterator[bytes]:
+    history, begun = History(api.events.path), time.time_ns()
+    try:
+        with api.world.subscribe(os.path.dirname(api.events.path)) as news:
+            if since is not None:
+                for line in history.old():
+                    yield from _one(api, line, wanted, since, end)
+            while True:
+                for line in history.lines():
+                    yield from _one(api, line, wanted, begun if since is None else since, end)
+                now = time.time_ns()
+                if end is not None and now >= end:
+                    return
+                if not until(client, news, timeout=None if end is None else (end - now) / times.SECOND):
+                    return
+    finally:
+        history.close()
+
+
+def _one(api: Api, line: bytes, wanted: filters.Filters, since: int, end: int | None) -> Iterator[bytes]:
+    try:
+        said = document.loads(line) if line else None
+    except Error:
+        return
+    if not isinstance(said, dict) or not since <= int(said.get("time") or 0) <= (end or 1 << 63):
+        return
+    shown = told(said, api)
+    if shown and _wanted(shown, wanted):
+        yield document.dumps(shown) + b"\n"
+
+
+def told(said: dict[str, Any], api: Api) -> dict[str, Any] | None:
+    """An event of ours as dockerd's; None for one that docker has not."""
+    kind, action, subject = (str(said.get(key) or "") for key in ("type", "action", "id"))
+    attributes = {
+        key: str(value) for key, value in said.items()
+        if key not in ("time", "type", "action", "id", "version", "labels") and value is not None
+    }  # fmt: skip
+    if kind == "container":
+        one = api.world.get(subject)
+        attributes.update((said.get("labels") or {}) if one is None else one.labels)
+        if one is not None and one.config.get("Image"):
+            attributes["image"] = one.config["Image"]
+    nanoseconds = int(said["time"])
+    shown: dict[str, Any] = {}
+    if kind in ("container", "image"):
+        shown.update(status=action, id=subject)
+        if kind == "container":
+            shown["from"] = attributes.get("image", "")
+    shown.update(
+        Type=kind, Action=action, Actor={"ID": subject, "Attributes": attributes}, scope="local",
+        time=nanoseconds // times.SECOND, timeNano=nanoseconds,
+    )  # fmt: skip
+    return shown
+
+
+def _wanted(shown: dict[str, Any], wanted: filters.Filters) -> bool:
+    kind, attributes = shown["Type"], shown["Actor"]["Attributes"]
+    if wanted.get("type") and kind not in wanted["type"]:
+        return False
+    if wanted.get("event") and not any(_is(shown["Action"], each) for each in wanted["event"]):
+        return False
+    if not filters.labels(wanted, attributes):
+        return False
+    subject = shown["Actor"]["ID"]
+    for key in ("container", "image", "network", "volume"):
+        if key in wanted:
+            names = {subject, attributes.get("name")} if kind == key else {attributes.get(key)}
+            if key == "image" and kind == "container":
+                names = {attributes.get("image")}
+            if not any(each in names or (kind == key and subject.startswith(each)) for each in wanted[key]):
+                return False
+    return True
+
+
+def _is(action: str, wanted: str) -> bool:
+    return action == wanted or action.startswith(f"{wanted}:")
+
+
+ROUTES: list[Route] = [("GET", "/events", events)]

@@ -1,0 +1,292 @@
+"""What a client does to containers: start, stop, kill, wait, remove, and the rest of their lives."""
+
+from __future__ import annotations
+
+import os
+
+from oci_tools import document, fs
+from oci_tools.engine.api import create, describe, filters, members, times, wording, world
+from oci_tools.engine.api.answers import Refused, answer, nothing, stream
+from oci_tools.http import Response
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from oci_tools.engine.api.routes import Asked, Route
+    from oci_tools.engine.api.server import Api
+    from oci_tools.engine.api.world import Container
+
+_CONDITIONS = ("not-running", "next-exit", "removed")
+
+
+def start(api: Api, asked: Asked) -> Response:
+    one = api.world.find(asked["id"])
+    if one.status == "paused":
+        raise Refused(409, "cannot start a paused container, try unpause instead")
+    if one.running:
+        return nothing(304)
+    try:
+        api.commands.run(["run", "start", one.id])
+    except Refused as error:
+        if "already running" in error.message:
+            return nothing(304)
+        _failed(api, one, error)
+        raise Refused(_start_status(error), f"failed to create task for container: {error.message}") from None
+    return nothing()
+
+
+def _start_status(error: Refused) -> int:
+    if "executable file not found" in error.message or "no such file or directory" in error.message:
+        return 400
+    return error.status if error.status in (400, 404, 503) else 500
+
+
+def _failed(api: Api, one: Container, error: Refused) -> None:
+    """A start that failed: said in `State.Error`; a container that was to go with its end goes."""
+    if one.policy.get("rm"):
+        api.commands.ran(["run", "rm", "-f", one.id])
+    elif one.asked:
+        kept = {**one.asked, "Error": error.message}
+        fs.write(f"{one.path}/{world.OURS}", document.dumps(kept), 0o600, sync=False)
+
+
+def stop(api: Api, asked: Asked) -> Response:
+    one = api.world.find(asked["id"])
+    if not one.running:
+        return nothing(304)
+    api.commands.run(["run", "stop", *_asking(one, asked), one.id])
+    return nothing()
+
+
+def restart(api: Api, asked: Asked) -> Response:
+    one = api.world.find(asked["id"])
+    if one.running:
+        api.commands.run(["run", "stop", *_asking(one, asked), one.id])
+    api.commands.run(["run", "start", one.id])
+    return nothing()
+
+
+def _asking(one: Container, asked: Asked) -> list[str]:
+    """How long to wait and how to ask: what the client says, else what the container was made with."""
+    words = []
+    timeout = asked.query("t") or one.config.get("StopTimeout")
+    if timeout not in (None, ""):
+        try:
+            words.append(f"--time={int(timeout)}")
+        except ValueError:
+            raise Refused(400, f'strconv.Atoi: parsing "{timeout}": invalid syntax') from None
+    if asked.query("signal"):
+        words.append(f"--signal={_signal(asked.query('signal'))}")
+    return words
+
+
+def _signal(text: str) -> str:
+    from signal import Signals
+
+    name = text.upper().removeprefix("SIG")
+    known = {each.name.removeprefix("SIG") for each in Signals}
+    if name in known or name.startswith(("RTMIN", "RTMAX")) or (name.isdecimal() and 0 < int(name) < 65):
+        return name
+    raise Refused(400, f"Invalid signal: {text}")
+
+
+def kill(api: Api, asked: Asked) -> Response:
+    one = api.world.find(asked["id"])
+    signal = _signal(asked.query("signal", "KILL") or "KILL")
+    if not one.running:
+        raise Refused(409, f"cannot kill container: {asked['id']}: container {one.id} is not running")
+    api.commands.run(["run", "kill", one.id, signal])
+    if signal in ("KILL", "9"):  # it is over when the answer comes
+        with api.world.subscribe() as news:
+            while (now := api.world.get(one.id)) is not None and now.running:
+                if not world.until(asked.request.sock.fileno(), news, timeout=10):
+                    break
+    return nothing()
+
+
+def pause(api: Api, asked: Asked) -> Response:
+    one = api.world.find(asked["id"])
+    status = one.status
+    if status == "paused":
+        raise Refused(409, f"cannot pause container: container {one.id} is already paused")
+    if status != "running":
+        raise Refused(409, f"cannot pause container: container {one.id} is not running")
+    api.commands.run(["run", "pause", one.id])
+    return nothing()
+
+
+def unpause(api: Api, asked: Asked) -> Response:
+    one = api.world.find(asked["id"])
+    if one.status != "paused":
+        raise Refused(500, f"cannot unpause container: Container {one.id} is not paused")
+    api.commands.run(["run", "resume", one.id])
+    return nothing()
+
+
+def rename(api: Api, asked: Asked) -> Response:
+    one, name = api.world.find(asked["id"]), asked.query("name").removeprefix("/")
+    if not name:
+        raise Refused(400, "Neither old nor new names may be empty")
+    if name == one.policy.get("name"):
+        raise Refused(400, "Renaming a container with the same name as its current name")
+    other = next((each for each in api.world.all() if each.policy.get("name") == name), None)
+    if other is not None:
+        raise Refused(
+            409, f'Error when allocating new name: Conflict. The container name "/{name}" is already in use by '
+            f'container "{other.id}". You have to remove (or rename) that container to be able to reuse that name.',
+        )  # fmt: skip
+    api.commands.run(["run", "rename", one.id, name])
+    return nothing()
+
+
+def remove(api: Api, asked: Asked) -> Response:
+    one = api.world.find(asked["id"])
+    if asked.flag("link"):
+        raise Refused(400, "links are not supported")
+    force, status = asked.flag("force"), one.status
+    if status in ("running", "restarting", "paused") and not force:
+        how = "unpause and then stop" if status == "paused" else "stop"
+        raise Refused(
+            409, f'cannot remove container "/{one.name}": container is {status}: '
+            f"{how} the container before removing or force remove",
+        )  # fmt: skip
+    words = ["--force"] if force else []
+    if asked.flag("v"):
+        words.append("--volumes")
+    _removed(api, one, words)
+    return nothing()
+
+
+def _removed(api: Api, one: Container, words: list[str]) -> None:
+    api.commands.run(["run", "rm", *words, one.id])
+    api.execs.forget(one.id)
+
+
+def update(api: Api, asked: Asked) -> Response:
+    one, said = api.world.find(asked["id"]), asked.json()
+    members.check(said)
+    words = list(wording.limits(said))
+    restart = said.get("RestartPolicy") or {}
+    if restart.get("Name"):
+        count = restart.get("MaximumRetryCount") or 0
+        words.append(f"--restart={restart['Name']}:{count}" if count else f"--restart={restart['Name']}")
+    if words:
+        api.commands.run(["run", "update", *words, one.id])
+    kept = {key: value for key, value in said.items() if value and key in create.HOST}
+    if one.asked and kept:
+        changed = {**one.asked, "HostConfig": {**one.host, **kept}}
+        fs.write(f"{one.path}/{world.OURS}", document.dumps(changed), 0o600, sync=False)
+    return answer({"Warnings": None})
+
+
+def wait(api: Api, asked: Asked) -> Response:
+    """Head at once, the exit code when it is there: `docker run` sends start only after the head has come."""
+    condition = asked.query("condition") or "not-running"
+    if condition not in _CONDITIONS:
+        raise Refused(400, f'invalid condition: "{condition}"')
+    one = api.world.find(asked["id"])
+    held = one.held()  # before the head goes out: what comes then may end the container
+    return stream(_ending(api, one, condition, held, asked.request.sock.fileno()))
+
+
+def _ending(api: Api, one: Container, condition: str, held: world.Held, client: int) -> Iterator[bytes]:
+    before = (one.ended or {}).get("finished")
+    code: int | None = None
+    with held, api.world.subscribe() as news:
+        while True:
+            now = api.world.get(one.id)
+            finished = (one.ended or {}).get("finished")
+            fresh = finished is not None and finished != before
+            if now is None:
+                break
+            if code is None and (fresh or (condition == "not-running" and not now.running)):
+                code = now.code
+                held.release()  # it may go now
+            if code is not None and condition != "removed":
+                break
+            if not world.until(client, news):
+                return
+    if code is None:
+        code = 0 if one.ended is None and one.started is None else one.code
+    yield document.dumps({"StatusCode": code}) + b"\n"
+
+
+def resize(api: Api, asked: Asked) -> Response:
+    one = api.world.find(asked["id"])
+    rows, columns = asked.number("h"), asked.number("w")
+    if not one.running:
+        raise Refused(409, "cannot resize a stopped container: unknown")
+    tell(one, b"resize %d %d\n" % (rows, columns))
+    return Response(200)
+
+
+def tell(one: Container, line: bytes) -> None:
+    """A line to whoever looks after a container: `io/ctl`."""
+    try:
+        fd = os.open(f"{one.path}/io/ctl", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return  # nobody does any more
+    try:
+        os.write(fd, line)
+    except OSError:
+        pass
+    finally:
+        os.close(fd)
+
+
+def prune(api: Api, asked: Asked) -> Response:
+    wanted = filters.read(asked.query("filters"), ("label", "label!", "until"))
+    until = times.asked(wanted["until"][0]) if wanted.get("until") else None
+    deleted, reclaimed = [], 0
+    for one in api.world.all():
+        if one.running or not filters.labels(wanted, describe.config_of(one).get("Labels")):
+            continue
+        if until is not None and one.created > until:
+            continue
+        size = describe._written(one)
+        try:
+            _removed(api, one, [])
+        except Refused:
+            continue
+        deleted.append(one.id)
+        reclaimed += size
+    return answer({"ContainersDeleted": deleted or None, "SpaceReclaimed": reclaimed})
+
+
+def top(api: Api, asked: Asked) -> Response:
+    one = api.world.find(asked["id"])
+    if not one.running:
+        raise Refused(409, f"container {one.id} is not running")
+    words = ["run", "top", one.id, *asked.query("ps_args", "-ef").split()]
+    titles, *lines = api.commands.run(words).splitlines() or [""]
+    columns = titles.split()
+    return answer({"Titles": columns, "Processes": [line.split(None, len(columns) - 1) for line in lines]})
+
+
+def changes(api: Api, asked: Asked) -> Response:
+    one = api.world.find(asked["id"])
+    kinds = {"C": 0, "A": 1, "D": 2}
+    found = []
+    for line in api.commands.run(["run", "diff", one.id]).splitlines():
+        kind, _, path = line.partition("\t" if "\t" in line else " ")
+        found.append({"Path": path, "Kind": kinds.get(kind, 0)})
+    return answer(found or None)
+
+
+ROUTES: list[Route] = [
+    ("POST", "/containers/{id}/start", start),
+    ("POST", "/containers/{id}/stop", stop),
+    ("POST", "/containers/{id}/restart", restart),
+    ("POST", "/containers/{id}/kill", kill),
+    ("POST", "/containers/{id}/pause", pause),
+    ("POST", "/containers/{id}/unpause", unpause),
+    ("POST", "/containers/{id}/rename", rename),
+    ("POST", "/containers/{id}/update", update),
+    ("POST", "/containers/{id}/wait", wait),
+    ("POST", "/containers/{id}/resize", resize),
+    ("GET", "/containers/{id}/top", top),
+    ("GET", "/containers/{id}/changes", changes),
+    ("DELETE", "/containers/{id}", remove),
+    ("POST", "/containers/prune", prune),
+]

@@ -1,0 +1,227 @@
+"""Networks: `oci-net`'s words for all that is done to them, in docker's documents."""
+
+from __future__ import annotations
+
+from oci_tools import document
+from oci_tools.engine.api import filters, members, times
+from oci_tools.engine.api.answers import Refused, answer, nothing
+from oci_tools.engine.api.endpoints import BRIDGE, BUILT_IN, addresses, endpoint, identity, joined, options, placed
+from oci_tools.http import Response
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Any
+
+    from oci_tools.engine.api.routes import Asked, Route
+    from oci_tools.engine.api.server import Api
+
+_FILTERS = "dangling driver id label label! name scope type".split()
+_NAME = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-")
+
+
+def _all(api: Api) -> list[dict[str, Any]]:
+    """Every network as `oci-net inspect` tells it; those that docker has besides."""
+    names = api.commands.run(["net", "ls", "--fields=name"]).split()
+    text = api.commands.run(["net", "inspect", "--json", *names]) if names else ""
+    found = [document.loads(line) for line in text.splitlines() if line.strip()]
+    return [*found, *({"name": name, "id": identity(name), "driver": driver} for name, driver in BUILT_IN.items())]
+
+
+def _find(api: Api, word: str) -> dict[str, Any]:
+    known = _all(api)
+    for each in known:
+        if word in (each["name"], each["id"]):
+            return each
+    begun = [each for each in known if word and each["id"].startswith(word)]
+    if len(begun) > 1:
+        raise Refused(400, f"network {word} is ambiguous ({len(begun)} matches found based on ID prefix)")
+    if not begun:
+        raise Refused(404, f"network {word} not found")
+    return begun[0]
+
+
+def told(api: Api, said: dict[str, Any], containers: bool = True) -> dict[str, Any]:
+    """A network as docker tells it."""
+    config = [
+        {key: value for key, value in (("Subnet", pool.get("subnet")), ("IPRange", pool.get("range")),
+                                        ("Gateway", pool.get("gateway"))) if value}
+        for pool in said.get("subnets") or ()
+    ]  # fmt: skip
+    builtin = said["name"] in (*BUILT_IN, BRIDGE)
+    return {
+        "Name": said["name"],
+        "Id": said["id"],
+        "Created": said.get("created") or times.ZERO,
+        "Scope": "local",
+        "Driver": {"none": "null"}.get(said["driver"], said["driver"]),
+        "EnableIPv6": bool(said.get("ipv6")),
+        "IPAM": {"Driver": "default", "Options": None if builtin else {}, "Config": config or None},
+        "Internal": bool(said.get("internal")),
+        "Attachable": (said.get("options") or {}).get("attachable") == "true",
+        "Ingress": False,
+        "ConfigFrom": {"Network": ""},
+        "ConfigOnly": False,
+        "Containers": _members(api, said["name"]) if containers else {},
+        "Options": said.get("options") or {},
+        "Labels": said.get("labels") or {},
+    }
+
+
+def _members(api: Api, name: str) -> dict[str, dict[str, str]]:
+    """The running containers on a network."""
+    found = {}
+    for one in api.world.all():
+        if not one.state():
+            continue
+        place = placed(name, one.id)
+        builtin = name in BUILT_IN and one.host.get("NetworkMode") == name and one.running
+        if place or builtin:
+            four, six = addresses(place)
+            found[one.id] = {
+                "Name": one.name, "EndpointID": endpoint(name, one.id), "MacAddress": place.get("mac") or "",
+                "IPv4Address": four, "IPv6Address": six,
+            }  # fmt: skip
+    return found
+
+
+def ls(api: Api, asked: Asked) -> Response:
+    wanted = filters.read(asked.query("filters"), _FILTERS)
+    found = [told(api, said, containers=False) for said in _all(api) if _matches(api, said, wanted)]
+    return answer(found)
+
+
+def _matches(api: Api, said: dict[str, Any], wanted: filters.Filters) -> bool:
+    builtin = said["name"] in (*BUILT_IN, BRIDGE)
+    mine: dict[str, Callable[[str], bool]] = {
+        "name": said["name"].__contains__,
+        "id": said["id"].startswith,
+        "driver": said["driver"].__eq__,
+        "scope": "local".__eq__,
+        "type": lambda value: (value == "builtin") == builtin,
+    }
+    if not all(any(test(value) for value in wanted[key]) for key, test in mine.items() if wanted.get(key)):
+        return False
+    if not filters.labels(wanted, said.get("labels")):
+        return False
+    dangling = filters.flag(wanted, "dangling")
+    return dangling is None or dangling == (not builtin and not _used(api, said["name"]))
+
+
+def _used(api: Api, name: str) -> list[str]:
+    """The containers that are on a network, or will be once they are started."""
+    return [one.id for one in api.world.all() if name in joined(one)]
+
+
+def inspect(api: Api, asked: Asked) -> Response:
+    if asked.query("scope") not in ("", "local"):
+        raise Refused(404, f"network {asked['id']} not found")
+    return answer(told(api, _find(api, asked["id"])))
+
+
+def create(api: Api, asked: Asked) -> Response:
+    said = asked.json()
+    members.check(said)
+    name = said.get("Name") or ""
+    if not name or not _NAME.issuperset(name) or name[0] in "_.-":
+        raise Refused(400, f"invalid network name: {name!r}")
+    if name in (*BUILT_IN, BRIDGE, "default"):
+        raise Refused(403, f"operation is not permitted on predefined {name} network ")
+    if any(each["name"] == name for each in _all(api)):
+        raise Refused(409, f"network with name {name} already exists")
+    driver = said.get("Driver") or BRIDGE
+    if driver not in ("bridge", "macvlan", "ipvlan", "null"):
+        raise Refused(404, f'could not find plugin {driver} in v1 plugin registry: plugin "{driver}" not found')
+    words = ["net", "create", f"--driver={'none' if driver == 'null' else driver}", *_made(said), name]
+    try:
+        api.commands.run(words)
+    except Refused as error:
+        raise Refused(403 if "overlap" in error.message else error.status, error.message) from None
+    found = identity(name)
+    api.events.append({"time": times.now(), "type": "network", "action": "create", "id": found, "name": name})
+    return answer({"Id": found, "Warning": ""}, 201)
+
+
+def _made(said: dict[str, Any]) -> Iterator[str]:
+    for pool in (said.get("IPAM") or {}).get("Config") or ():
+        for key, option in (("Subnet", "subnet"), ("Gateway", "gateway"), ("IPRange", "ip-range")):
+            if pool.get(key):
+                yield f"--{option}={pool[key]}"
+    if said.get("Internal"):
+        yield "--internal"
+    if said.get("EnableIPv6"):
+        yield "--ipv6"
+    for key, value in (said.get("Options") or {}).items():
+        yield f"--opt={key}={value}"
+    for key, value in (said.get("Labels") or {}).items():
+        yield f"--label={key}={value}"
+
+
+def remove(api: Api, asked: Asked) -> Response:
+    said = _find(api, asked["id"])
+    name = said["name"]
+    if name in (*BUILT_IN, BRIDGE):
+        raise Refused(403, f"{name} is a pre-defined network and cannot be removed")
+    if _members(api, name):
+        raise Refused(403, f"error while removing network: network {name} id {said['id']} has active endpoints")
+    api.commands.run(["net", "rm", name])
+    api.events.append({"time": times.now(), "type": "network", "action": "destroy", "id": said["id"], "name": name})
+    return nothing()
+
+
+def connect(api: Api, asked: Asked) -> Response:
+    said, body = _find(api, asked["id"]), asked.json()
+    members.check(body.get("EndpointConfig") or {})
+    one, name = api.world.find(str(body.get("Container") or "")), said["name"]
+    if name == "host" or one.host.get("NetworkMode") == "host":
+        raise Refused(400, "container sharing network namespace with another container or host cannot be connected to "
+                           "any other network")  # fmt: skip
+    if name in joined(one):
+        raise Refused(403, f"endpoint with name {one.name} already exists in network {name}")
+    words = (f"--{option}" for option in options(body.get("EndpointConfig") or {}))
+    api.commands.run(["net", "attach", *words, name, one.id])
+    return Response(200)
+
+
+def disconnect(api: Api, asked: Asked) -> Response:
+    said, body = _find(api, asked["id"]), asked.json()
+    force = bool(body.get("Force"))
+    try:
+        one = api.world.find(str(body.get("Container") or ""))
+    except Refused:
+        if force:
+            return Response(200)
+        raise
+    if said["name"] not in joined(one):
+        raise Refused(500, f"container {one.id} is not connected to network {said['name']}")
+    api.commands.run(["net", "detach", *(["--force"] if force else []), said["name"], one.id])
+    return Response(200)
+
+
+def prune(api: Api, asked: Asked) -> Response:
+    wanted = filters.read(asked.query("filters"), ("label", "label!", "until"))
+    until = times.asked(wanted["until"][0]) if wanted.get("until") else None
+    deleted = []
+    for said in _all(api):
+        name = said["name"]
+        if name in (*BUILT_IN, BRIDGE) or _used(api, name) or not filters.labels(wanted, said.get("labels")):
+            continue
+        if until is not None and times.read(str(said.get("created") or "")) > until:
+            continue
+        try:
+            api.commands.run(["net", "rm", name])
+        except Refused:
+            continue  # somebody joined it meanwhile
+        deleted.append(name)
+    return answer({"NetworksDeleted": deleted or None})
+
+
+ROUTES: list[Route] = [
+    ("GET", "/networks", ls),
+    ("POST", "/networks/create", create),
+    ("POST", "/networks/prune", prune),
+    ("GET", "/networks/{id}", inspect),
+    ("DELETE", "/networks/{id}", remove),
+    ("POST", "/networks/{id}/connect", connect),
+    ("POST", "/networks/{id}/disconnect", disconnect),
+]

@@ -1,0 +1,75 @@
+"""Times as the API writes them: RFC 3339 in UTC with nanoseconds, and seconds with a fraction in queries."""
+
+from __future__ import annotations
+
+import calendar
+import time
+
+from oci_tools.engine.api.answers import Refused
+
+ZERO = "0001-01-01T00:00:00Z"  # Go's time that is none
+SECOND = 1_000_000_000
+
+
+def now() -> int:
+    """Nanoseconds since 1970."""
+    return time.time_ns()
+
+
+def written(nanoseconds: int) -> str:
+    """2026-01-02T03:04:05.6Z: zeros at the end are left out, as Go's RFC3339Nano does."""
+    if not nanoseconds:
+        return ZERO
+    seconds, rest = divmod(nanoseconds, SECOND)
+    fraction = f".{rest:09d}".rstrip("0").rstrip(".")
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + fraction + "Z"
+
+
+def read(text: str) -> int:
+    """Nanoseconds since 1970 of an RFC 3339 time; 0 of one that is none."""
+    whole, _, rest = text.rstrip("Z").partition(".")
+    try:
+        seconds = calendar.timegm(time.strptime(whole[:19], "%Y-%m-%dT%H:%M:%S"))
+        return seconds * SECOND + int(rest[:9].ljust(9, "0") if rest[:1].isdigit() else 0)
+    except (ValueError, OverflowError):
+        return 0
+
+
+def asked(text: str) -> int | None:
+    """A time of a query in nanoseconds: `1795467600`, `1795467600.500000000`, or RFC 3339; None where none is said."""
+    if text in ("", "0"):
+        return None
+    seconds, _, rest = text.partition(".")
+    if seconds.lstrip("-").isdigit() and (not rest or rest.isdigit()):
+        return int(seconds) * SECOND + int(rest[:9].ljust(9, "0") or 0)
+    found = read(text)
+    if not found:
+        raise Refused(400, f'invalid time "{text}"')
+    return found
+
+
+def ago(nanoseconds: int) -> str:
+    """How long that is, as `docker ps` says it: "2 minutes"."""
+    seconds = nanoseconds / SECOND
+    minutes, hours = int(seconds / 60), int(seconds / 3600 + 0.5)
+    if seconds < 1:
+        return "Less than a second"
+    if seconds < 2:
+        return "1 second"
+    if seconds < 60:
+        return f"{int(seconds)} seconds"
+    if minutes == 1:
+        return "About a minute"
+    if minutes < 60:
+        return f"{minutes} minutes"
+    if hours == 1:
+        return "About an hour"
+    if hours < 48:
+        return f"{hours} hours"
+    if hours < 24 * 7 * 2:
+        return f"{hours // 24} days"
+    if hours < 24 * 30 * 2:
+        return f"{hours // 24 // 7} weeks"
+    if hours < 24 * 365 * 2:
+        return f"{hours // 24 // 30} months"
+    return f"{hours // 24 // 365} years"

@@ -1,0 +1,213 @@
+"""Config and HostConfig of a create request -> words of `oci-run new`: pure, tested without a container.
+
+What has no word yet is refused by the command, which says so; what is only to be remembered (labels,
+annotations of clients, the log's type) has none.
+"""
+
+from __future__ import annotations
+
+from oci_tools.engine.api.answers import Refused
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
+SECOND = 1_000_000_000
+
+
+def of(config: dict[str, Any], host: dict[str, Any], networks: list[str]) -> list[str]:
+    """The options; `networks`: what of these the networks are (networks.py)."""
+    parts = (_process(config, host), _policy(config, host), _files(config, host), _limits(host), _spaces(host))
+    return [*(word for part in parts for word in part), *networks]
+
+
+def command(config: dict[str, Any]) -> tuple[list[str], list[str]]:
+    """Options and operands of the payload: an entrypoint of many words is one word, and the first operands."""
+    entrypoint, words = strings(config, "Entrypoint"), strings(config, "Cmd") or []
+    if entrypoint is None:
+        return [], words
+    first, *more = entrypoint or [""]
+    return [f"--entrypoint={first}"], [*more, *words]
+
+
+def strings(config: dict[str, Any], key: str) -> list[str] | None:
+    """A list of words, which old clients give as one."""
+    value = config.get(key)
+    if value is None:
+        return None
+    found = [value] if isinstance(value, str) else value
+    if not isinstance(found, list) or not all(isinstance(each, str) for each in found):
+        raise Refused(400, f"invalid JSON: {key} is no list of strings")
+    return found
+
+
+def _process(config: dict[str, Any], host: dict[str, Any]) -> Iterator[str]:
+    if config.get("Tty"):
+        yield "--tty"
+        size = host.get("ConsoleSize") or [0, 0]
+        if len(size) == 2 and all(isinstance(each, int) for each in size) and all(size):
+            yield f"--console-size={size[0]}x{size[1]}"
+    if config.get("OpenStdin"):
+        yield "--interactive"
+    for key, option in (("User", "user"), ("WorkingDir", "workdir"), ("Hostname", "hostname"),
+                        ("Domainname", "domainname"), ("StopSignal", "stop-signal")):  # fmt: skip
+        if config.get(key):
+            yield f"--{option}={config[key]}"
+    for each in strings(config, "Env") or ():
+        if "=" in each:
+            yield f"--env={each}"
+    if config.get("StopTimeout") is not None:
+        yield f"--stop-timeout={config['StopTimeout']}"
+    yield from _health(config.get("Healthcheck") or {})
+
+
+def _health(check: dict[str, Any]) -> Iterator[str]:
+    test = check.get("Test") or []
+    if test[:1] == ["NONE"]:
+        yield "--no-healthcheck"
+        return
+    if test[:1] == ["CMD-SHELL"] and len(test) > 1:
+        yield f"--health-cmd={test[1]}"
+    elif test[:1] == ["CMD"]:
+        from oci_tools import document
+
+        yield f"--health-cmd={document.dumps(test[1:]).decode()}"
+    for key, option in (("Interval", "interval"), ("Timeout", "timeout"), ("StartPeriod", "start-period"),
+                        ("StartInterval", "start-interval")):  # fmt: skip
+        if check.get(key):
+            yield f"--health-{option}={seconds(check[key])}"
+    if check.get("Retries"):
+        yield f"--health-retries={check['Retries']}"
+
+
+def seconds(nanoseconds: int) -> str:
+    """A time as our options take it: 1.5s."""
+    return f"{nanoseconds / SECOND:.9f}".rstrip("0").rstrip(".") + "s"
+
+
+def _policy(config: dict[str, Any], host: dict[str, Any]) -> Iterator[str]:
+    yield f"--rm={'true' if host.get('AutoRemove') else 'false'}"
+    restart = host.get("RestartPolicy") or {}
+    name, count = restart.get("Name") or "no", restart.get("MaximumRetryCount") or 0
+    if name not in ("no", "always", "on-failure", "unless-stopped"):
+        raise Refused(400, f"invalid restart policy: unknown policy '{name}'; use one of 'no', 'always', "
+                           "'on-failure', or 'unless-stopped'")  # fmt: skip
+    if count and name != "on-failure":
+        raise Refused(400, "invalid restart policy: maximum retry count can only be used with 'on-failure'")
+    if name != "no" and host.get("AutoRemove"):
+        raise Refused(400, "can't create 'AutoRemove' container with restart policy")
+    if name != "no":
+        yield f"--restart={name}:{count}" if count else f"--restart={name}"
+    log = host.get("LogConfig") or {}
+    if log.get("Type") not in (None, "", "default"):
+        yield f"--log-driver={log['Type']}"
+    for key, value in (log.get("Config") or {}).items():
+        yield f"--log-opt={key}={value}"
+    if host.get("Init"):
+        yield "--init"
+
+
+def _files(config: dict[str, Any], host: dict[str, Any]) -> Iterator[str]:
+    binds = host.get("Binds") or []
+    for bind in binds:
+        yield f"--volume={bind}"
+    for mount in host.get("Mounts") or ():
+        yield f"--mount={_mount(mount)}"
+    taken = {bind.split(":")[1] if ":" in bind else bind for bind in binds}
+    taken |= {mount.get("Target") for mount in host.get("Mounts") or ()}
+    taken |= set(host.get("Tmpfs") or ())
+    for path in config.get("Volumes") or ():
+        if path not in taken:
+            yield f"--volume={path}"
+    for path, options in (host.get("Tmpfs") or {}).items():
+        yield f"--tmpfs={path}:{options}" if options else f"--tmpfs={path}"
+    for source in host.get("VolumesFrom") or ():
+        yield f"--volumes-from={source}"
+    if host.get("ReadonlyRootfs"):
+        yield "--read-only"
+    if host.get("ShmSize"):
+        yield f"--shm-size={host['ShmSize']}"
+    for device in host.get("Devices") or ():
+        inside = device.get("PathInContainer") or device["PathOnHost"]
+        yield f"--device={device['PathOnHost']}:{inside}:{device.get('CgroupPermissions') or 'rwm'}"
+    for rule in host.get("DeviceCgroupRules") or ():
+        yield f"--device-cgroup-rule={rule}"
+
+
+def _mount(mount: dict[str, Any]) -> str:
+    """A Mount as one word of --mount; refused where a comma would make it mean something else."""
+    kind = mount.get("Type") or "volume"
+    said = {"type": kind, "source": mount.get("Source"), "target": mount.get("Target")}
+    if mount.get("ReadOnly"):
+        said["readonly"] = "true"
+    bind, tmpfs, volume = (mount.get(key) or {} for key in ("BindOptions", "TmpfsOptions", "VolumeOptions"))
+    if bind.get("Propagation"):
+        said["bind-propagation"] = bind["Propagation"]
+    if bind.get("NonRecursive"):
+        said["bind-recursive"] = "disabled"
+    if bind.get("CreateMountpoint"):
+        said["bind-create-src"] = "true"
+    if tmpfs.get("SizeBytes"):
+        said["tmpfs-size"] = str(tmpfs["SizeBytes"])
+    if tmpfs.get("Mode"):
+        said["tmpfs-mode"] = f"{tmpfs['Mode']:o}"
+    if volume.get("NoCopy"):
+        said["volume-nocopy"] = "true"
+    if volume.get("Subpath"):
+        said["volume-subpath"] = volume["Subpath"]
+    if (volume.get("DriverConfig") or {}).get("Name") not in (None, "", "local"):
+        raise Refused(404, f"error looking up volume plugin {volume['DriverConfig']['Name']}: plugin not found")
+    if not said["target"]:
+        raise Refused(400, f'invalid mount config for type "{kind}": field Target must not be empty')
+    words = {key: str(value) for key, value in said.items() if value}
+    if any("," in value for value in words.values()):
+        raise Refused(400, f"invalid mount config for type \"{kind}\": a comma in '{said['target']}'")
+    return ",".join(f"{key}={value}" for key, value in words.items())
+
+
+_NUMBERS = (("Memory", "memory"), ("MemorySwap", "memory-swap"), ("MemoryReservation", "memory-reservation"),
+            ("CpuShares", "cpu-shares"), ("CpuPeriod", "cpu-period"), ("CpuQuota", "cpu-quota"),
+            ("CpusetCpus", "cpuset-cpus"), ("CpusetMems", "cpuset-mems"), ("PidsLimit", "pids-limit"),
+            ("BlkioWeight", "blkio-weight"), ("OomScoreAdj", "oom-score-adj"),
+            ("CgroupParent", "cgroup-parent"))  # fmt: skip
+
+
+def _limits(host: dict[str, Any]) -> Iterator[str]:
+    yield from limits(host)
+    if (host.get("MemorySwappiness") or -1) >= 0:
+        yield f"--memory-swappiness={host['MemorySwappiness']}"
+    if host.get("OomKillDisable"):
+        yield "--oom-kill-disable"
+    for each in host.get("Ulimits") or ():
+        yield f"--ulimit={each['Name']}={each.get('Soft', 0)}:{each.get('Hard', 0)}"
+    for name, value in (host.get("Sysctls") or {}).items():
+        yield f"--sysctl={name}={value}"
+
+
+def limits(host: dict[str, Any]) -> Iterator[str]:
+    """What `update` may change as well."""
+    for key, option in _NUMBERS:
+        if host.get(key):
+            yield f"--{option}={host[key]}"
+    if host.get("NanoCpus"):
+        yield f"--cpus={host['NanoCpus'] / SECOND:g}"
+
+
+def _spaces(host: dict[str, Any]) -> Iterator[str]:
+    for key, option in (("CapAdd", "cap-add"), ("CapDrop", "cap-drop"), ("SecurityOpt", "security-opt"),
+                        ("GroupAdd", "group-add"), ("Dns", "dns"), ("DnsSearch", "dns-search"),
+                        ("DnsOptions", "dns-option"), ("ExtraHosts", "add-host")):  # fmt: skip
+        for value in host.get(key) or ():
+            yield f"--{option}={value}"
+    if host.get("Privileged"):
+        yield "--privileged"
+    for key, option in (("PidMode", "pid"), ("IpcMode", "ipc"), ("UTSMode", "uts"), ("UsernsMode", "userns"),
+                        ("CgroupnsMode", "cgroupns")):  # fmt: skip
+        if host.get(key):
+            yield f"--{option}={host[key]}"
+    for key, value in (host.get("Annotations") or {}).items():
+        yield f"--annotation={key}={value}"
+    runtime = host.get("Runtime") or ""
+    if runtime not in ("", "runc", "oci-run"):
+        raise Refused(400, f"unknown or invalid runtime name: {runtime}")

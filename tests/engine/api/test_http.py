@@ -1,0 +1,273 @@
+"""The protocol below the clients: versions, errors, streams, and what no client should send."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import socket
+import struct
+import time
+from typing import Any
+
+import pytest
+
+from tests.daemon import Engine
+
+pytestmark = [pytest.mark.root, pytest.mark.needs("docker")]
+CREATE = {"Image": "bb", "HostConfig": {"NetworkMode": "none"}}
+
+
+def create(engine: Engine, *cmd: str, **more: Any) -> str:
+    _, made = engine.request("POST", "/containers/create", {**CREATE, "Cmd": list(cmd), **more}, code=201)
+    return str(made["Id"])
+
+
+def raw(engine: Engine, data: bytes) -> bytes:
+    """What comes back for bytes, to the end."""
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.connect(engine.path)
+        sock.sendall(data)
+        sock.settimeout(30)
+        found = b""
+        while True:
+            try:
+                piece = sock.recv(65536)
+            except ConnectionResetError:
+                return found
+            if not piece:
+                return found
+            found += piece
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "text"),
+    [
+        ("/v1.99/containers/json", 400, "client version 1.99 is too new. Maximum supported API version is 1.45"),
+        ("/v1.12/containers/json", 400, "client version 1.12 is too old. Minimum supported API version is 1.24"),
+        ("/v1.45/nothing", 404, "page not found"),
+        ("/containers/nope/json", 404, "No such container: nope"),
+        ("/images/nope/json", 404, "No such image: nope:latest"),
+        ("/containers/json?filters=%7B%22bogus%22:[%22x%22]%7D", 400, "invalid filter 'bogus'"),
+        ("/containers/json?filters=nonsense", 400, "invalid filter"),
+        ("/services", 503, "This node is not a swarm manager"),
+        ("/plugins/x/json", 404, 'plugin "x" not found'),
+    ],
+)
+def test_errors_are_dockerds(engine: Engine, path: str, status: int, text: str) -> None:
+    _, found = engine.request("GET", path, code=status)
+    assert text in found["message"]
+
+
+def test_wrong_methods_and_bodies(engine: Engine) -> None:
+    engine.request("DELETE", "/containers/json", code=404)
+    engine.request("POST", "/grpc", headers={"Connection": "Upgrade", "Upgrade": "h2c"}, code=404)
+    _, found = engine.request("POST", "/containers/create", b"{}", {"Content-Type": "text/plain"}, code=400)
+    assert found["message"] == "unsupported Content-Type header (text/plain): must be 'application/json'"
+    _, found = engine.request("POST", "/containers/create", b"{nope", {"Content-Type": "application/json"}, code=400)
+    assert found["message"].startswith("invalid JSON: ")
+    engine.request("POST", "/containers/create", b"[" * 100_000, {"Content-Type": "application/json"}, code=400)
+    head = b"POST /containers/create HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 99999999\r\n\r\n"
+    assert b"413" in raw(engine, head)[:20]
+    for body in ({}, {"Image": 7}, {"Image": "bb", "Cmd": 7}, {"Image": "bb", "HostConfig": []}, {"Image": "bb", "Env": {"a": 1}}):
+        status, _ = engine.request("POST", "/containers/create", body)
+        assert 400 <= status < 500, body
+
+
+def test_ping_and_every_version_between(engine: Engine) -> None:
+    connection = engine.connect()
+    connection.request("HEAD", "/_ping")
+    answer = connection.getresponse()
+    assert answer.status == 200 and answer.read() == b""
+    assert answer.getheader("Api-Version") == "1.45" and answer.getheader("Ostype") == "linux"
+    for version in ("1.24", "1.41", "1.45"):
+        connection.request("GET", f"/v{version}/version")
+        assert json.loads(connection.getresponse().read())["MinAPIVersion"] == "1.24"
+    connection.close()
+
+
+def test_wait_says_its_head_before_the_end(engine: Engine) -> None:
+    container = create(engine, "sh", "-c", "exit 5")
+    connection = engine.connect()
+    connection.request("POST", f"/containers/{container}/wait?condition=next-exit")
+    answer = connection.getresponse()  # comes though nothing has been started
+    assert answer.status == 200
+    engine.request("POST", f"/containers/{container}/start", code=204)
+    assert json.loads(answer.read())["StatusCode"] == 5
+    engine.request("POST", f"/containers/{container}/wait?condition=bogus", code=400)
+    _, found = engine.request("POST", f"/containers/{container}/wait")
+    assert json.loads(found)["StatusCode"] == 5 if isinstance(found, bytes) else found["StatusCode"] == 5
+
+
+def test_wait_for_the_removal_of_one_that_removes_itself(engine: Engine) -> None:
+    container = create(engine, "sh", "-c", "exit 6", HostConfig={"NetworkMode": "none", "AutoRemove": True})
+    connection = engine.connect()
+    connection.request("POST", f"/containers/{container}/wait?condition=removed")
+    answer = connection.getresponse()
+    engine.request("POST", f"/containers/{container}/start", code=204)
+    assert json.loads(answer.read())["StatusCode"] == 6
+    engine.request("GET", f"/containers/{container}/json", code=404)
+
+
+def attach(engine: Engine, container: str, query: str, upgrade: bool = True) -> socket.socket:
+    sock = socket.socket(socket.AF_UNIX)
+    sock.connect(engine.path)
+    sock.settimeout(30)
+    headers = "Connection: Upgrade\r\nUpgrade: tcp\r\n" if upgrade else ""
+    sock.sendall(f"POST /containers/{container}/attach?{query} HTTP/1.1\r\nHost: x\r\n{headers}Content-Length: 0\r\n\r\n".encode())
+    head = b""
+    while not head.endswith(b"\r\n\r\n"):
+        head += sock.recv(1)
+    assert head.startswith(b"HTTP/1.1 101 " if upgrade else b"HTTP/1.1 200 "), head
+    return sock
+
+
+def frames(sock: socket.socket) -> list[tuple[int, bytes]]:
+    data = b""
+    while piece := sock.recv(65536):
+        data += piece
+    found = []
+    while data:
+        stream, size = struct.unpack(">BxxxI", data[:8])
+        found.append((stream, data[8 : 8 + size]))
+        data = data[8 + size :]
+    return found
+
+
+@pytest.mark.parametrize("upgrade", [True, False])
+def test_attach_before_start_is_framed_and_ends_with_the_container(engine: Engine, upgrade: bool) -> None:
+    container = create(engine, "sh", "-c", "echo out; echo err >&2")
+    with attach(engine, container, "stream=1&stdout=1&stderr=1", upgrade) as sock:
+        engine.request("POST", f"/containers/{container}/start", code=204)
+        found = frames(sock)
+    assert b"".join(data for stream, data in found if stream == 1) == b"out\n"
+    assert b"".join(data for stream, data in found if stream == 2) == b"err\n"
+    with attach(engine, container, "logs=1&stdout=1") as sock:
+        assert frames(sock) == [(1, b"out\n")]
+
+
+def test_half_close_is_the_end_of_input(engine: Engine) -> None:
+    container = create(engine, "cat", OpenStdin=True, StdinOnce=True, AttachStdin=True)
+    with attach(engine, container, "stream=1&stdin=1&stdout=1") as sock:
+        sock.sendall(b"early ")  # before it is started
+        engine.request("POST", f"/containers/{container}/start", code=204)
+        sock.sendall(b"late")
+        sock.shutdown(socket.SHUT_WR)
+        assert b"".join(data for _, data in frames(sock)) == b"early late"
+
+
+def test_keys_of_the_server_detach(engine: Engine) -> None:
+    container = create(engine, "cat", OpenStdin=True, Tty=True)
+    engine.request("POST", f"/containers/{container}/start", code=204)
+    for query, keys in (("", b"\x10\x11"), ("&detachKeys=ctrl-a,x", b"\x01x")):
+        with attach(engine, container, f"stream=1&stdin=1&stdout=1{query}") as sock:
+            sock.sendall(b"text")
+            found = sock.recv(4096)  # its echo
+            sock.sendall(keys[:1])
+            sock.sendall(keys[1:])
+            while piece := sock.recv(4096):
+                found += piece
+        assert b"text" in found
+    _, state = engine.request("GET", f"/containers/{container}/json", code=200)
+    assert state["State"]["Running"]
+    engine.request("POST", f"/containers/{container}/attach?stream=1&detachKeys=bad-keys", code=400)
+
+
+def test_an_unknown_network_is_said_at_start(engine: Engine) -> None:
+    status, made = engine.request("POST", "/containers/create", {**CREATE, "Cmd": ["true"], "HostConfig": {"NetworkMode": "nowhere"}})
+    if status == 201:
+        status, made = engine.request("POST", f"/containers/{made['Id']}/start")
+    assert status == 404, made
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"nonsense\r\n\r\n",
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+        b"GET /" + b"a" * 100_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"POST /containers/create HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+        b"POST /containers/create HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
+        b"GET /containers/json HTTP/1.1\r\nHost: x\r\nX: " + b"\x00" * 10 + b"\r\n\r\n",
+    ],
+    ids=["nonsense", "no host", "tls", "long", "chunk", "length", "nul"],
+)
+def test_what_is_no_http_is_refused_and_harms_nobody(engine: Engine, data: bytes) -> None:
+    said = raw(engine, data)
+    assert not said or said.startswith(b"HTTP/1.1 4"), said[:80]
+    engine.request("GET", "/_ping", code=200)
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/containers/..%2f..%2fetc/json", "/containers/%00/json", "/images/..%2f..%2f../json", "/volumes/..%2fx", "/exec/..%2f/json",
+     "/networks/%2e%2e", "/containers/a%0ab/json"],
+)  # fmt: skip
+def test_names_are_no_paths(engine: Engine, path: str) -> None:
+    status, found = engine.request("GET", path)
+    assert status in (400, 404), found
+
+
+def threads(engine: Engine) -> tuple[int, int]:
+    """Descriptors and threads of the API's process."""
+    assert engine.process
+    top = f"/proc/{engine.process.pid}/task/{engine.process.pid}/children"
+    with open(top) as file:
+        api = max(map(int, file.read().split()), key=lambda pid: len(os.listdir(f"/proc/{pid}/task")))
+    return len(os.listdir(f"/proc/{api}/fd")), len(os.listdir(f"/proc/{api}/task"))
+
+
+def quiet(engine: Engine, before: int) -> int:
+    """The API's descriptors, once clients that left are forgotten."""
+    deadline = time.monotonic() + 20
+    while (now := threads(engine)[0]) > before and time.monotonic() < deadline:
+        select.select([], [], [], 0.05)
+    return now
+
+
+def test_clients_that_leave_in_the_middle_leave_nothing(engine: Engine) -> None:
+    container = create(engine, "sh", "-c", "while :; do echo line; sleep 0.01; done")
+    engine.request("POST", f"/containers/{container}/start", code=204)
+    engine.request("GET", "/_ping", code=200)
+    before = threads(engine)[0]
+    for _ in range(3):
+        opened = []
+        for path in ("wait", "attach?stream=1&stdout=1&stdin=1", "logs?follow=1&stdout=1", "stats"):
+            method = "POST" if path.startswith(("wait", "attach")) else "GET"
+            sock = socket.socket(socket.AF_UNIX)
+            sock.connect(engine.path)
+            sock.sendall(f"{method} /containers/{container}/{path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+            assert sock.recv(12).startswith(b"HTTP/1.1 200")
+            opened.append(sock)
+        half = socket.socket(socket.AF_UNIX)
+        half.connect(engine.path)
+        half.sendall(b"POST /containers/create HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\nContent-Type: application/json\r\n\r\n{")
+        for sock in (*opened, half):
+            sock.close()
+    assert quiet(engine, before) <= before
+
+
+def test_many_clients_at_once_hold_nobody_up(engine: Engine) -> None:
+    container = create(engine, "sleep", "1000")
+    engine.request("POST", f"/containers/{container}/start", code=204)
+    engine.request("GET", "/_ping", code=200)
+    before, clients = threads(engine)[0], []
+    for number in range(500):
+        sock = socket.socket(socket.AF_UNIX)
+        sock.connect(engine.path)
+        path = ("wait", "attach?stream=1&stdout=1", "logs?follow=1&stdout=1")[number % 3]
+        method = "GET" if path.startswith("logs") else "POST"
+        sock.sendall(f"{method} /containers/{container}/{path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        clients.append(sock)
+    for sock in clients:
+        assert sock.recv(12).startswith(b"HTTP/1.1 200")
+    times = []
+    for _ in range(20):
+        begun = time.monotonic()
+        engine.request("GET", "/containers/json", code=200)
+        times.append(time.monotonic() - begun)
+    assert sorted(times)[10] < 0.1, times  # the issue's own bar: ps under 100 ms
+    for sock in clients:
+        sock.close()
+    assert quiet(engine, before) <= before
