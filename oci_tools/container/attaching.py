@@ -90,6 +90,10 @@ def _follow(watched: ending.Ending, reader: log.Reader, signals: foreground.Sign
             for number in signals.numbers():
                 if number == _SIGWINCH and ours.has_terminal:
                     ours.resize()
+                elif number == foreground.SIGTSTP:  # only we stop: it goes on without us
+                    ours.cook()
+                    foreground.stop()
+                    ours.make_raw()
                 elif watched.pidfd >= 0:
                     _forward(watched.pidfd, number)
         if not ours.turn(ready):
@@ -122,20 +126,29 @@ class _Input:
                 self._fifo = os.open(f"{self._io}/stdin", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
             except OSError:
                 self._open = False  # somebody has closed it
-        if self.has_terminal:
-            if self._open and terminal.is_terminal():
-                import termios
-
-                self._saved = termios.tcgetattr(0)
-                terminal.raw(termios, self._saved)
-            self.resize()
+        self.make_raw()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def make_raw(self) -> None:
+        if not self.has_terminal:
+            return
+        if self._open and terminal.is_terminal():
+            import termios
+
+            self._saved = termios.tcgetattr(0)
+            terminal.raw(termios, self._saved)
+        self.resize()
+
+    def cook(self) -> None:
+        """Let our terminal be as we found it."""
         if self._saved is not None:
             import termios
 
-            termios.tcsetattr(0, termios.TCSADRAIN, self._saved)
+            termios.tcsetattr(0, termios.TCSANOW, self._saved)
+            self._saved = None
+
+    def __exit__(self, *_: object) -> None:
+        self.cook()
         if self._fifo >= 0:
             os.close(self._fifo)
 

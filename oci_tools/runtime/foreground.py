@@ -15,14 +15,17 @@ from oci_tools.runtime import terminal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
-# Not forwarded: what cannot be caught, what is about us or our own children, stops, which job control
-# sends to us and which would leave us deaf to what follows, and faults of our own: to return from a
-# handler of those is to meet them again, for ever.
-_KEPT = {4, 7, 8, 11, 9, 19, 13, 17, 20, 21, 22, 23, 32, 33}
-#        ILL BUS FPE SEGV KILL STOP PIPE CHLD TSTP TTIN TTOU URG, libc's own
-_SIGXFSZ, _SIGWINCH = 25, 28
+    Suspend = Callable[[bool], None]
+
+# Not forwarded: what cannot be caught, what is about us or our own children, what job control stops
+# us by when we use the terminal, and faults of our own: to return from a handler of those is to meet
+# them again, for ever.
+_KEPT = {4, 7, 8, 11, 9, 19, 13, 17, 21, 22, 23, 32, 33}
+#        ILL BUS FPE SEGV KILL STOP PIPE CHLD TTIN TTOU URG, libc's own
+_SIGCONT, _SIGSTOP, SIGTSTP, _SIGXFSZ, _SIGWINCH = 18, 19, 20, 25, 28
 _ENDING = (1, 2, 15)  # HUP, INT, TERM
 
 
@@ -64,22 +67,35 @@ class Signals:
         return os.read(self.reader, 64)
 
 
-def wait(pidfd: int, pid: int, master: int, signals: Signals, notify: Any = None) -> int:
+def wait(
+    pidfd: int, pid: int, master: int, signals: Signals, notify: Any = None, suspend: Suspend | None = None
+) -> int:
     """Until the container's process ends: its exit code, 128 + n for signal n.
 
-    notify  an `activation.Notify`, where a service manager waits for the payload to be ready
+    notify   an `activation.Notify`, where a service manager waits for the payload to be ready
+    suspend  suspends what we stay with (True) and resumes it, when we are stopped; else its process group is stopped
     """
+    suspend = suspend or (lambda stopped: _stop_group(pid, stopped))
     if master < 0:
-        _watch(pidfd, signals, None, notify)
+        _watch(pidfd, signals, None, notify, suspend)
     else:
         with terminal.Relay(master) as relay:
-            _watch(pidfd, signals, relay, notify)
+            _watch(pidfd, signals, relay, notify, suspend)
     code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     os.close(pidfd)
     return code if code >= 0 else 128 - code
 
 
-def _watch(pidfd: int, signals: Signals, relay: terminal.Relay | None, notify: Any = None) -> None:
+def stop() -> None:
+    """Stop as a job does that was asked to by SIGTSTP; returns when it is continued."""
+    handler = _signal.signal(SIGTSTP, _signal.SIG_DFL)
+    os.kill(os.getpid(), SIGTSTP)
+    _signal.signal(SIGTSTP, handler)
+
+
+def _watch(
+    pidfd: int, signals: Signals, relay: terminal.Relay | None, notify: Any, suspend: Suspend
+) -> None:
     """Until it has ended and what it wrote is out; a signal after its end gives up the rest."""
     ended = False
     while not ended or (relay and relay.unfinished()):
@@ -98,6 +114,8 @@ def _watch(pidfd: int, signals: Signals, relay: terminal.Relay | None, notify: A
             for number in signals.numbers():
                 if number == _SIGWINCH and relay:
                     relay.resize()
+                elif number == SIGTSTP:
+                    _stop_with(relay, suspend)
                 else:
                     _forward(pidfd, number)
         if relay:
@@ -105,6 +123,26 @@ def _watch(pidfd: int, signals: Signals, relay: terminal.Relay | None, notify: A
         if notify and notify.fileno() in ready and notify.turn():
             notify = None
         ended = ended or pidfd in ready
+
+
+def _stop_with(relay: terminal.Relay | None, suspend: Suspend) -> None:
+    """Stop, the container with us, the terminal as we found it."""
+    if relay:
+        relay.cook()
+    suspend(True)
+    stop()
+    suspend(False)
+    if relay:
+        relay.make_raw()
+        relay.resize()
+
+
+def _stop_group(pid: int, stopped: bool) -> None:
+    """The payload leads a session, so that its process group is what a shell would call the job."""
+    try:
+        os.killpg(pid, _SIGSTOP if stopped else _SIGCONT)
+    except OSError:
+        pass  # it has just ended
 
 
 def _forward(pidfd: int, number: int) -> None:

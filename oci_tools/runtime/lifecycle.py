@@ -17,6 +17,7 @@ from oci_tools.runtime.launch import Options, groups_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from oci_tools.runtime.cgroup import Cgroup
@@ -53,7 +54,8 @@ def run(root: str, name: str, bundle: str, spec: dict[str, Any], options: Option
         with foreground.Signals(options.proxy) as signals:
             launch.start(made.channel)
             _poststart(made.state, root)
-            code = foreground.wait(made.pidfd, made.state["pid"], made.master, signals, made.notify)
+            suspend = _suspend(made.groups) if made.groups is not None else None
+            code = foreground.wait(made.pidfd, made.state["pid"], made.master, signals, made.notify, suspend)
     except BaseException:
         launch.kill(made)
         _remove(root, made.state)
@@ -61,6 +63,18 @@ def run(root: str, name: str, bundle: str, spec: dict[str, Any], options: Option
     if not options.keep:
         options.warn(_remove(root, made.state))
     return code
+
+
+def _suspend(groups: Cgroup) -> Callable[[bool], None]:
+    """What a job that is stopped does with its container."""
+
+    def suspend(stopped: bool) -> None:
+        try:
+            groups.freeze(stopped)
+        except (Error, OSError):
+            pass  # it has just ended, or there is no freezer: then only we are stopped
+
+    return suspend
 
 
 def begin(root: str, name: str, bundle: str, spec: dict[str, Any], options: Options) -> launch.Container:

@@ -84,19 +84,27 @@ class Relay:
 
     def __enter__(self) -> Relay:
         os.set_blocking(self.master, False)
+        self.make_raw()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.cook()
+        self._hang_up()
+
+    def make_raw(self) -> None:
         if os.isatty(0):
             import termios
 
             self.saved = termios.tcgetattr(0)
             raw(termios, self.saved)
-        return self
 
-    def __exit__(self, *_: object) -> None:
+    def cook(self) -> None:
+        """Let our terminal be as we found it; at once, for who should read what is on its way may wait for our end."""
         if self.saved is not None:
             import termios
 
-            termios.tcsetattr(0, termios.TCSADRAIN, self.saved)
-        self._hang_up()
+            termios.tcsetattr(0, termios.TCSANOW, self.saved)
+            self.saved = None
 
     def resize(self) -> None:
         fit(self.master)
@@ -183,7 +191,7 @@ def raw(termios: Any, saved: list[Any]) -> None:
     mode[2] = mode[2] & ~(termios.CSIZE | termios.PARENB) | termios.CS8
     mode[3] &= ~(termios.ECHO | termios.ECHONL | termios.ICANON | termios.ISIG | termios.IEXTEN)
     mode[6][termios.VMIN], mode[6][termios.VTIME] = 1, 0
-    termios.tcsetattr(0, termios.TCSADRAIN, mode)
+    termios.tcsetattr(0, termios.TCSANOW, mode)
 
 
 def is_terminal() -> bool:
