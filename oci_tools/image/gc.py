@@ -216,3 +216,16 @@ def stored(layout: Layout) -> Iterable[tuple[str, os.DirEntry[str]]]:
         except FileNotFoundError:
             continue
         yield from sorted((pair for pair in found if digests.valid(pair[0])), key=lambda pair: pair[0])
+
+
+def unmake(path: str) -> None:
+    """Remove a layout that was made for what then failed, if nothing is in it and nobody else is at it."""
+    try:
+        with fs.Lock(f"{path}/"), fs.Lock(f"{path}/blobs/", timeout=0):
+            if not layouts.Layout.open(path).index()["manifests"] and not os.listdir(f"{path}/blobs/sha256"):
+                os.unlink(f"{path}/oci-layout")
+                for name in ("index.json", "blobs"):
+                    fs.remove_tree(f"{path}/{name}")
+                os.rmdir(path)
+    except (Error, OSError):
+        pass

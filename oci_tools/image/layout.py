@@ -48,7 +48,6 @@ if TYPE_CHECKING:
     Descriptor = dict[str, Any]  # {"mediaType", "digest", "size", ...}, as it stands in the document
 
 INDEX = "application/vnd.oci.image.index.v1+json"
-
 MAX_INDEX = 256 << 20  # bytes of index.json: half a million images
 MAX_DOCUMENT = 16 << 20  # bytes of a manifest or config that is read; every registry takes 4 MiB, ours this
 
@@ -85,6 +84,7 @@ class Layout:
     def __init__(self, path: str) -> None:
         self.path = os.path.abspath(path)
         self._held: fs.Lock | None = None
+        self._new = False
         self.fresh: set[str] = set()  # directories with names that are not on disk for sure
 
     @classmethod
@@ -104,9 +104,11 @@ class Layout:
             os.makedirs(layout.path, exist_ok=True)
         except OSError as error:
             raise Error("cannot make image layout", path, error) from None
-        if not os.path.exists(f"{layout.path}/oci-layout"):
+        if new := not os.path.exists(f"{layout.path}/oci-layout"):
             layout._make()
-        return cls.open(path).hold()
+        made = cls.open(path).hold()
+        made._new = new
+        return made
 
     def _marked(self) -> bool:
         try:
@@ -140,8 +142,12 @@ class Layout:
     def __enter__(self) -> Layout:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object, *_: object) -> None:
         self.close()
+        if self._new and kind is not None:
+            from oci_tools.image.gc import unmake
+
+            unmake(self.path)
 
     def __del__(self) -> None:
         self.close()

@@ -44,7 +44,7 @@ def look_up(word: str) -> tuple[Layout, Descriptor, str | None]:
 
 
 def _hinted(error: Error, word: str) -> Error:
-    if error.hint is None and os.path.isdir(word.partition(":")[0]):
+    if error.hint is None and not word.startswith((".", "/")) and os.path.isdir(word.partition(":")[0]):
         error.hint = f"a layout is written ./{word}"
     return error
 
