@@ -3,6 +3,9 @@
 A file there is flocked by its writer.  One that nobody holds was left by a dead writer: it is
 swept by the next, unless it is the beginning of a known blob (ALGORITHM-HEX), which
 stays for some days so that a cut download can go on.
+
+A new blob is on disk before it gets its name.  One that comes from a registry is not waited for: a power cut may
+leave it short, and so missing (Layout.has), until it is pulled again; that costs less than a wait at every pull.
 """
 
 from __future__ import annotations
@@ -34,6 +37,7 @@ class Ingest:
         self._descriptor = descriptor
         self._algorithm = algorithm
         self._partial = f"{algorithm}-{text}" if descriptor is not None and resume else ""
+        self._again = resume  # whoever gave it can give it again
         self._limit = None if descriptor is None else descriptor["size"]
         self._hash = digests.new(algorithm)
         self._fd = -1
@@ -135,7 +139,8 @@ class Ingest:
         target = self._layout.blob_path(digest)
         directory = os.path.dirname(target)
         try:
-            os.fsync(self._fd)
+            if not self._again:
+                os.fsync(self._fd)
             _make(directory)
             os.rename(self._path, target)
         except OSError as error:

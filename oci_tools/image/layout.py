@@ -10,8 +10,8 @@ Who may do what at the same time:
     a writer of blobs       holds a shared flock on blobs/ until its last blob is referenced
     gc                      takes that one exclusively, so it never meets a blob that waits for its name
     a file in .ingest/      is flocked by its writer; one that nobody holds was left by a dead one
-A blob gets its name after it is verified and on disk, index.json after its blobs' names are; so the
-layout is valid at every moment, and what a killed writer leaves is swept by the next.
+A blob gets its name after it is verified and on disk (ingest.py has the one exception), index.json after its
+blobs' names are; so the layout is valid at every moment, and what a killed writer leaves is swept by the next.
 
 What index.json says that we do not know stays there.  A manifest that loses its name stays
 in it too, with the annotation `io.oci-tools.untagged` (when), until gc's grace ends, so that whoever
