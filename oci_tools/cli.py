@@ -168,6 +168,8 @@ def _leaf(command: Command, words: list[str]) -> tuple[Command, list[str]]:
         if inner.verbs is not None:
             return _leaf(_with(inner, command.options), rest)
         return _with(inner, command.options + SHARED), rest
+    if verb is None and words in (["-h"], ["-v"]):
+        words = ["--help" if words == ["-h"] else "--version"]
     if verb is None and any(word in ("--help", "--version") for word in words):
         return _with(command, SHARED), words
     if default is not None and words:

@@ -35,7 +35,10 @@ def build(command: cli.Command) -> click.Command:
     params: list[click.Parameter] = [_option(option) for option in command.options]
     params.append(click.Option(["--version"], is_flag=True, expose_value=False, is_eager=True,
                                callback=_version, help="print the version and exit"))
-    context = {"ignore_unknown_options": False, "allow_interspersed_args": not command.stop}
+    helping = ["--help"] if any("-h" in cli.names(option) for option in command.options) else ["-h", "--help"]
+    context = {
+        "ignore_unknown_options": False, "allow_interspersed_args": not command.stop, "help_option_names": helping,
+    }  # fmt: skip
     shared: dict[str, Any] = dict(
         name=command.name, help=_help(command), context_settings=context,
         options_metavar="[OPTION]...", add_help_option=True,

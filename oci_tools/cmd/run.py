@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from oci_tools.cli import Args
 
 _LAUNCHING = ("create", "run", "exec")
-_RARE = ("events", "spec", "checkpoint", "restore", "mount", "unshare")  # runtime/words.py
+_RARE = ("update", "events", "spec", "checkpoint", "restore", "mount", "unshare")  # runtime/words.py
 _MAKING = ("_create", "_run")  # their ID is a new one
 PEOPLE = frozenset("new stop wait logs attach stats top diff cp export rename rm".split())  # container/verbs.py
 
@@ -58,21 +58,6 @@ _EXEC = (
     ("--pid-file FILE", "text", None, "write the pid of the process to FILE"),
     ("--preserve-fds N", "int", 0, "leave N descriptors from 3 on open for it"),
 )
-_UPDATE = (
-    ("-r --resources FILE", "text", None, "limits as linux.resources of config.json; - is stdin"),
-    ("--memory BYTES", "text", None, "memory limit"),
-    ("--memory-swap BYTES", "text", None, "limit of memory and swap together; -1 is none"),
-    ("--memory-reservation BYTES", "text", None, "memory that is spared under pressure"),
-    ("--cpu-period USECS", "text", None, "length of the period of --cpu-quota"),
-    ("--cpu-quota USECS", "text", None, "processor time in each period"),
-    ("--cpu-share SHARES", "text", None, "relative weight, 1024 is usual"),
-    ("--cpuset-cpus LIST", "text", None, "processors to run on"),
-    ("--cpuset-mems LIST", "text", None, "memory nodes to use"),
-    ("--pids-limit N", "text", None, "how many processes; -1 is no limit"),
-    ("--blkio-weight N", "text", None, "relative weight of block i/o, 10 to 1000"),
-)
-
-
 def main(words: list[str]) -> int:
     verb = _first_operand(words)
     if verb in _RARE or verb is None:
@@ -131,8 +116,6 @@ def _verb(action: Callable[[Args, str], Any]) -> Callable[[Args], int | None]:
         from oci_tools import fs
         from oci_tools.errors import Error
 
-        if args.systemd_cgroup:
-            raise Error("cannot use --systemd-cgroup", None, "not supported")
         root = args.root or f"{fs.run()}/runtime"
         try:
             if not args.root and action.__name__ not in _MAKING and hasattr(args, "id"):
@@ -159,8 +142,8 @@ def _find(args: Any, root: str, action: str) -> None:
         args.id = names.known(args.id, root, action[1:])
 
 
-def _log(args: Args, text: str) -> None:
-    """Append an error to the engine's log, in the form it reads (runc's, by logrus)."""
+def _log(args: Args, text: str, level: str = "error") -> None:
+    """Append a line to the engine's log, in the form it reads (runc's, by logrus); to stderr where there is none."""
     import os
     import time
 
@@ -168,13 +151,14 @@ def _log(args: Args, text: str) -> None:
 
     now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     if args.log_format == "json":
-        line = document.dumps({"level": "error", "msg": text, "time": now}) + b"\n"
+        line = document.dumps({"level": level, "msg": text, "time": now}) + b"\n"
     else:
-        line = b'time="%s" level=error msg=%s\n' % (now.encode(), document.dumps(text))
+        line = b'time="%s" level=%s msg=%s\n' % (now.encode(), level.encode(), document.dumps(text))
     try:
-        fd = os.open(args.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        fd = os.open(args.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644) if args.log else 2
         os.write(fd, line)
-        os.close(fd)
+        if args.log:
+            os.close(fd)
     except OSError as error:
         cli.say("oci-run", f"cannot write '{args.log}': {error.strerror}")
 
@@ -192,7 +176,9 @@ def _options(args: Args) -> Any:
         preserve_fds=args.preserve_fds,
         detach=getattr(args, "detach", False),
         keep=getattr(args, "keep", False),
+        systemd_cgroup=args.systemd_cgroup,
         warn=_warn,
+        **({"debug": lambda text: _log(args, text, "debug")} if args.debug else {}),
     )
 
 
@@ -287,6 +273,10 @@ def _ps(args: Args, root: str) -> None:
     pids = lifecycle.processes(root, args.id)
     if args.format == "json":
         print(document.dumps(pids).decode())
+    elif args.format or args.ps_option or args.root:
+        from oci_tools.runtime import ps
+
+        print(ps.processes(pids, args.ps_option), end="")
     else:
         print("".join(f"{pid}\n" for pid in pids), end="")
 
@@ -301,13 +291,6 @@ def _exec(args: Args, root: str) -> int:
     files = None if args.root else f"/proc/{known['pid']}/root"
     wanted = enter.wanted(enter.configuration(root, args.id), args, files)
     return enter.execute(root, args.id, wanted, _options(args), args.ignore_paused)
-
-
-@_verb
-def _update(args: Args, root: str) -> None:
-    from oci_tools.runtime import lifecycle, update
-
-    lifecycle.limit(root, args.id, update.resources(args))
 
 
 @_verb
@@ -358,7 +341,7 @@ def _rare(prefix: str = "", table: Any = None) -> dict[str, cli.Command]:
     return found
 
 
-_FORMAT = ("-f --format FORMAT", ("table", "json"), "table", "lines for people, or JSON")
+_FORMAT = ("-f --format FORMAT", ("table", "json"), None, "runc's table, which --root asks for too, or JSON")
 
 VERBS = {
     "create": _command("create", "make a container from a bundle, without starting it", "ID", _CREATE, _create),
@@ -385,11 +368,11 @@ VERBS = {
     "exec": _command(
         "exec", "run another process in a running container", "ID [CMD...]", _EXEC, _exec, stop=True, failure=255,
     ),
-    "update": _command("update", "change the limits of a container", "ID", _UPDATE, _update),
     "features": _command("features", "print what this runtime can do", "", (), _features),
     "pause": _command("pause", "suspend all processes of a container", "ID", (), _pause),
     "resume": _command("resume", "resume them", "ID", (), _resume),
-    "ps": _command("ps", "list the processes of a container, by the host's pids", "ID", (_FORMAT,), _ps),
+    "ps": _command("ps", "list the processes of a container, by the host's pids", "ID [PS-OPTION...]", (_FORMAT,), _ps,
+                   stop=True),
     "list": _command(
         "list", "list containers", "",
         (_FORMAT, ("-q --quiet", "flag", False, "only ids"),

@@ -91,5 +91,9 @@ def show(args: Args, root: str) -> None:
         print(document.dumps(found).decode())
     elif args.json:
         print("".join(f"{document.dumps(each).decode()}\n" for each in found), end="")
+    elif (args.format or args.root) and not args.quiet and not args.fields:
+        from oci_tools.runtime import ps
+
+        print(ps.containers(found), end="")
     else:
         print("".join(f"{line}\n" for line in lines(found, "id" if args.quiet else args.fields)), end="")

@@ -13,7 +13,8 @@ import time
 
 from oci_tools.container import ending, names
 from oci_tools.errors import Error
-from oci_tools.runtime import launch, state
+from oci_tools.runtime import state
+from oci_tools.runtime.groups import of as groups_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def lines(root: str, containers: list[str], once: bool) -> Iterator[str]:
         if pidfd < 0:
             raise Error("cannot measure container", container, "it is not running")
         os.close(pidfd)
-        if launch.groups_of(state.load(root, container)) is None:
+        if groups_of(state.load(root, container)) is None:
             raise Error("cannot measure container", container, "it has no cgroup")
     before: dict[str, tuple[int, int]] = {}
     last = False
@@ -66,7 +67,7 @@ def _seen(root: str, containers: list[str]) -> dict[str, dict[str, Any]]:
     for container in containers or state.ids(root):
         try:
             known = state.load(root, container)
-            groups = launch.groups_of(known)
+            groups = groups_of(known)
             if groups is not None and state.status(root, known) in ("created", "running"):
                 found[container] = _of(groups, known["pid"])
         except (Error, OSError):

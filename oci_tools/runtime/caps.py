@@ -28,6 +28,10 @@ class Wanted:
             self._mask(given.get(name) or ()) for name in SETS
         )
 
+    def __str__(self) -> str:
+        words = [caps.NAMES[number] for number in range(len(caps.NAMES)) if self.permitted >> number & 1]
+        return " ".join(words) or "none"
+
     def _mask(self, names: Iterable[str]) -> int:
         mask = 0
         for name in names:

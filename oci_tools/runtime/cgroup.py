@@ -13,14 +13,16 @@ import time
 from errno import EINVAL, ENOENT
 
 from oci_tools.errors import Error
+from oci_tools.runtime import cgroup_directories as directories
 from oci_tools.runtime import resources
+from oci_tools.runtime.cgroup_directories import MOUNT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
-MOUNT = "/sys/fs/cgroup"
+_BFQ = {"blkio.weight": "blkio.bfq.weight", "blkio.weight_device": "blkio.bfq.weight_device"}  # without CFQ
 
 
 class Hierarchy:
@@ -92,24 +94,24 @@ class Cgroup:
 
     def refuse_used(self) -> None:
         """Refuse a group in which something runs, or that is frozen and would freeze us."""
-        running = self._members()
-        if running:
-            what = f"container's cgroup is not empty: {len(running)} process(es) found"
-            raise Error("cannot use cgroup", self._main(), what)
+        self._refuse_members()
         if self.frozen(above=True):
             raise Error("cannot use cgroup", self._main(), "container's cgroup unexpectedly frozen")
 
-    def make(self) -> None:
-        """Make the directories."""
+    def make(self, ours: int = 0) -> None:
+        """Make the directories; `ours` is a process that may be in them already."""
         for names, path in self.paths.items():
             try:
                 if names:
-                    _make_directory(path, names)
+                    directories.make_v1(path, names)
                 else:
-                    _make_unified(path)
+                    directories.make_v2(path)
             except OSError as error:
                 raise Error("cannot make cgroup", path, error) from None
-        running = self._members()
+        self._refuse_members(ours)
+
+    def _refuse_members(self, ours: int = 0) -> None:
+        running = [pid for pid in self._members() if pid != ours]
         if running:
             cause = f"container's cgroup is not empty: {len(running)} process(es) found"
             raise Error("cannot use cgroup", self._main(), cause)
@@ -123,7 +125,7 @@ class Cgroup:
         """
         if self.unified:
             self._check_usage(wanted.get("memory") or {})
-            plan = resources.plan_v2(wanted, self._now)
+            plan = resources.plan_v2(wanted, self.now)
         elif wanted.get("unified"):
             raise Error("config.json: linux.resources.unified: there is no cgroup v2 on this host")
         else:
@@ -143,16 +145,18 @@ class Cgroup:
         directory = self.path(controller)
         if directory is None:
             raise Error("cannot set", file, f"controller '{controller}' is not mounted on this host")
+        if file in _BFQ and not self.unified and not os.path.exists(f"{directory}/{file}"):
+            file = _BFQ[file]
         try:
-            _set(directory, file, value)
+            directories.write(directory, file, value)
         except Error as error:
             missing = isinstance(error.cause, OSError) and error.cause.errno == ENOENT
-            if missing and self.unified and controller not in self._now("cgroup.controllers").split():
+            if missing and self.unified and controller not in self.now("cgroup.controllers").split():
                 cause = f"controller '{controller}' is not available in cgroup '{directory}'"
                 raise Error("cannot set", file, cause) from None
             raise
 
-    def _now(self, file: str) -> str:
+    def now(self, file: str) -> str:
         """What a file of the v2 group says at present; nothing if there is none."""
         try:
             with open(f"{self.paths['']}/{file}", encoding="ascii") as opened:
@@ -162,7 +166,7 @@ class Cgroup:
 
     def _check_usage(self, memory: dict[str, Any]) -> None:
         """`checkBeforeUpdate`: v1 refuses a limit below what is in use, v2 would kill for it."""
-        limit, used = memory.get("limit") or -1, self._now("memory.current") or "0"
+        limit, used = memory.get("limit") or -1, self.now("memory.current") or "0"
         if memory.get("checkBeforeUpdate") and 0 < limit < int(used):
             raise Error(f"cannot set 'memory.max' to '{limit}'", None, f"{used} bytes are in use")
 
@@ -188,7 +192,7 @@ class Cgroup:
         if directory is None:
             raise Error("cannot apply device rules", None, "controller 'devices' is not mounted on this host")
         for file, value in devices.rules_v1(rules):
-            _set(directory, file, value)
+            directories.write(directory, file, value)
 
     def join_files(self, member: int | None = None, inner: Sequence[str] = ()) -> list[int]:
         """Descriptors into which a process writes "0" to become a member.
@@ -200,12 +204,18 @@ class Cgroup:
         try:
             if inner:
                 paths = self._inner(inner)
-            elif self.unified and member and self._now("cgroup.subtree_control"):
+            elif self.unified and member and self.now("cgroup.subtree_control"):
                 found = hierarchies(member)[0]
                 paths = [os.path.normpath(f"{found.mountpoint}/{found.own}")]
             return [os.open(f"{path}/{name}", os.O_WRONLY | os.O_CLOEXEC) for path in paths]
         except OSError as error:
             raise Error("cannot open cgroup", error.filename, error) from None
+
+    def put(self, pid: int) -> None:
+        """Put a process into those of the groups in which it is not: v1's that systemd does not keep."""
+        for path in self.paths.values():
+            if pid not in self._members_of(path):
+                directories.write(path, "cgroup.procs", str(pid))
 
     def _inner(self, wanted: Sequence[str]) -> list[str]:
         paths = dict(self.paths)
@@ -227,9 +237,11 @@ class Cgroup:
         return [pid for pid in self._members() if pid]  # 0 is one outside of our pid namespace
 
     def _members(self) -> list[int]:
-        main = self._main()
+        return self._members_of(self._main())
+
+    def _members_of(self, path: str) -> list[int]:
         found: list[int] = []
-        for directory, _, _ in os.walk(main):
+        for directory, _, _ in os.walk(path):
             try:
                 with open(f"{directory}/cgroup.procs", encoding="ascii") as file:
                     found += [int(line) for line in file]
@@ -241,17 +253,17 @@ class Cgroup:
         """Pause or resume all; returns when it is so."""
         if self.unified:
             path, want = self.paths[""], "1" if frozen else "0"
-            _set(path, "cgroup.freeze", want)
+            directories.write(path, "cgroup.freeze", want)
             try:
                 return _until(f"{path}/cgroup.events", f"frozen {want}")
             except Error:
-                _set(path, "cgroup.freeze", "0")  # half frozen helps nobody
+                directories.write(path, "cgroup.freeze", "0")  # half frozen helps nobody
                 raise
         directory = self.path("freezer")
         if directory is None:
             raise Error("cannot freeze", None, "controller 'freezer' is not mounted on this host")
         want = "FROZEN" if frozen else "THAWED"
-        _set(directory, "freezer.state", want)
+        directories.write(directory, "freezer.state", want)
         _until(f"{directory}/freezer.state", want)
 
     def frozen(self, above: bool = False) -> bool:
@@ -260,7 +272,7 @@ class Cgroup:
         if directory is None:
             return False
         if self.unified and above:
-            return "frozen 1" in self._now("cgroup.events")
+            return "frozen 1" in self.now("cgroup.events")
         file = "cgroup.freeze" if self.unified else "freezer.state"
         try:
             with open(f"{directory}/{file}", encoding="ascii") as state:
@@ -272,7 +284,7 @@ class Cgroup:
         """Kill every process in the groups; a process that forks meanwhile is met again."""
         if self.unified:
             try:
-                _set(self.paths[""], "cgroup.kill", "1")
+                directories.write(self.paths[""], "cgroup.kill", "1")
                 return _until(f"{self.paths['']}/cgroup.events", "populated 0")
             except (Error, OSError):
                 pass  # before Linux 5.14, or gone: the loop below
@@ -293,7 +305,7 @@ class Cgroup:
         """Remove the directories with the groups the container made beneath; absent is fine."""
         for path in self.paths.values():
             for directory, _, _ in list(os.walk(path, topdown=False)):
-                _remove_directory(directory)
+                directories.remove(directory)
 
     def _main(self) -> str:
         """The directory that is asked for members."""
@@ -332,81 +344,3 @@ def _until(path: str, word: str) -> None:
             if word in file.read():
                 return
     raise Error("cannot change the state of cgroup", path, f"it does not become {word}")
-
-
-def _make_directory(path: str, names: str) -> None:
-    """mkdir -p in a v1 hierarchy."""
-    if not os.path.isdir(path):
-        _make_directory(os.path.dirname(path), names)
-        try:
-            os.mkdir(path, 0o755)
-        except FileExistsError:
-            pass
-        if "cpuset" in names.split(","):
-            _inherit_cpuset(path)
-
-
-def _make_unified(path: str) -> None:
-    """mkdir -p in the v2 hierarchy, every controller enabled all the way down, also where others made the way."""
-    parent = MOUNT
-    for part in os.path.relpath(path, MOUNT).split("/"):
-        _delegate(parent)
-        parent = f"{parent}/{part}"
-        try:
-            os.mkdir(parent, 0o755)
-        except FileExistsError:
-            pass
-
-
-def _delegate(parent: str) -> None:
-    """Enable every controller of a v2 group for the groups beneath it."""
-    try:
-        with open(f"{parent}/cgroup.controllers", encoding="ascii") as file:
-            available = file.read().split()
-        with open(f"{parent}/cgroup.subtree_control", encoding="ascii") as file:
-            enabled = file.read().split()
-    except OSError:
-        return
-    wanted = [f"+{name}" for name in available if name not in enabled]
-    for words in ([" ".join(wanted), *wanted] if wanted else ()):
-        try:
-            _set(parent, "cgroup.subtree_control", words)
-        except Error:
-            continue  # a group with processes, or a controller in use by v1: the limit itself will say so
-        if words == " ".join(wanted):
-            return
-
-
-def _inherit_cpuset(path: str) -> None:
-    """A new v1 cpuset is empty, and nothing may join it so."""
-    for file in ("cpuset.cpus", "cpuset.mems"):
-        with open(f"{path}/{file}", encoding="ascii") as own:
-            if own.read().strip():
-                continue
-        with open(f"{os.path.dirname(path)}/{file}", encoding="ascii") as parent:
-            _set(path, file, parent.read().strip())
-
-
-def _set(directory: str, file: str, value: str) -> None:
-    try:
-        fd = os.open(f"{directory}/{file}", os.O_WRONLY | os.O_CLOEXEC)
-        try:
-            os.write(fd, value.encode())
-        finally:
-            os.close(fd)
-    except OSError as error:
-        raise Error(f"cannot write '{value}' to", f"{directory}/{file}", error) from None
-
-
-def _remove_directory(path: str) -> None:
-    """rmdir, waiting for members that are dying."""
-    for pause in (0.0, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5):
-        if pause:
-            time.sleep(pause)
-        try:
-            return os.rmdir(path)
-        except FileNotFoundError:
-            return
-        except OSError as error:
-            last = error
-    raise Error("cannot remove cgroup", path, last)

@@ -16,7 +16,7 @@ import os
 from oci_tools import document, fs
 from oci_tools.errors import Error
 from oci_tools.linux import mount, process
-from oci_tools.runtime import enter, foreground, hooks, launch, lifecycle, mounts, state
+from oci_tools.runtime import enter, foreground, groups, hooks, launch, lifecycle, mounts, state
 from oci_tools.runtime import spec as specs
 from oci_tools.runtime.launch import Container
 
@@ -53,8 +53,8 @@ def save(args: Any, root: str) -> None:
         words += ["--prev-images-dir", args.parent_path]
     if args.pre_dump or args.parent_path:
         words.append("--track-mem")
-    groups = launch.groups_of(known)
-    freezer = groups.path("freezer") if groups else None
+    held = groups.of(known)
+    freezer = held.path("freezer") if held else None
     if freezer:
         words += ["--freeze-cgroup", freezer]
     quiet = [(os.POSIX_SPAWN_OPEN, fd, "/dev/null", os.O_RDWR, 0) for fd in range(3)]  # it has its log
@@ -76,10 +76,10 @@ def restore(args: Any, root: str) -> int:
     launch.settle_descriptors()
     directory = state.make(root, args.id)
     with state.Lock(root, args.id):
-        made = Container(root, args.id, launch.new_state(args.id, args.bundle, spec), None)
+        made = Container(root, args.id, launch.new_state(args.id, args.bundle, spec))
         try:
             fs.write(f"{directory}/config.json", document.dumps(spec), 0o600, sync=False)
-            made.groups = launch.make_groups(made, spec)
+            groups.make(made, spec, args.systemd_cgroup)
             _bring_back(made, spec, args, criu, record)
             if args.pid_file:
                 fs.write(args.pid_file, str(made.state["pid"]).encode(), sync=False)
@@ -211,17 +211,24 @@ def _run(made: Container, spec: dict[str, Any], words: list[str], network: int) 
         from oci_tools.runtime import overlay
 
         tree = overlay.make(spec, made.state["bundle"])
-    files = made.groups.join_files() if made.groups else []
+    systemd = made.state.get("systemd")
+    files = made.groups.join_files() if made.groups and not systemd else []
+    reader, writer = os.pipe2(os.O_CLOEXEC)
     pid = os.fork()
     if pid == 0:
         try:
+            os.close(writer)
+            os.read(reader, 1)  # until it is in the unit
             _become(made, spec, words, files, tree, network)
         except BaseException as error:
             os.write(2, f"oci-run: cannot restore: {error}\n".encode())
             os._exit(1)
-    for fd in [*files, *[fd for fd in (tree, network) if fd >= 0]]:
-        os.close(fd)
-    os.waitpid(pid, 0)
+    try:
+        groups.enter(made, spec, pid)
+    finally:
+        for fd in [*files, reader, writer, *[fd for fd in (tree, network) if fd >= 0]]:
+            os.close(fd)
+        os.waitpid(pid, 0)
 
 
 def _become(

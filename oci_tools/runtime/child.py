@@ -208,6 +208,7 @@ def _set_up(setup: Setup, channel: Channel) -> None:
         channel.send("created")
         channel.expect("go", "cannot set up the container")
     state = {**setup.state, "pid": os.getpid(), "status": "creating"}
+    os.fchdir(tree.fd)  # where createContainer hooks of others' making expect to be
     hooks.run(hooks.listed(spec, "createContainer"), "createContainer", state, dict(os.environ))
     peer = -1
     if setup.process.get("terminal"):
@@ -264,6 +265,9 @@ def _payload(
     channel.send("ready")
     caller = _wait_for_start(setup, channel)
     try:
+        if last and setup.hooks:
+            last.install()  # programs of the container, so under its filter like all others
+            last = None
         hooks.run(setup.hooks, "startContainer", {**state, "status": "created"}, environ)
         label.take()
         if last:

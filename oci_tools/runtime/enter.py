@@ -12,7 +12,7 @@ from oci_tools import document
 from oci_tools.errors import Error, Usage
 from oci_tools.linux import caps, process
 from oci_tools.runtime import check as checking
-from oci_tools.runtime import child, exec_group, launch, lifecycle, scheduling, state, sync, user
+from oci_tools.runtime import child, exec_group, groups, launch, lifecycle, scheduling, state, sync, user
 from oci_tools.runtime.launch import Container, Options
 from oci_tools.runtime.namespaces import FLAGS
 
@@ -47,7 +47,7 @@ def execute(root: str, name: str, wanted: dict[str, Any], options: Options, paus
     spec = configuration(root, name)
     from oci_tools.runtime import foreground
 
-    made = Container(root, name, {**known, "pid": 0, "startTime": 0}, None)
+    made = Container(root, name, {**known, "pid": 0, "startTime": 0})
     made.entered = known
     directory = state.directory(root, name)
     entry = _prepare(root, known, wanted, spec, options)
@@ -76,14 +76,18 @@ def execute(root: str, name: str, wanted: dict[str, Any], options: Options, paus
 
 def _join_groups(entry: child.Entry, directory: str, known: dict[str, Any], options: Options) -> None:
     """Into a group of its own where there is cgroup2, else to the container's first process."""
-    groups = launch.groups_of(known)
-    if groups is None:
+    held = groups.of(known)
+    if held is None:
         return
-    own = None if options.cgroup else exec_group.make(directory, groups)
+    own = None if options.cgroup else exec_group.make(directory, held)
     if own is not None:
-        entry.group, entry.group_fd = own, exec_group.opened(own)
-    if own is None or not groups.unified:
-        entry.cgroup_files = groups.join_files(known["pid"], options.cgroup)
+        entry.group = own
+    if (known.get("systemd") or {}).get("user"):
+        return  # by its manager, once there is a process: `_clone`
+    if own is not None:
+        entry.group_fd = exec_group.opened(own)
+    if own is None or not held.unified:
+        entry.cgroup_files = held.join_files(known["pid"], options.cgroup)
 
 
 def _prepare(
@@ -128,9 +132,10 @@ def _clone(made: Container, entry: child.Entry) -> None:
         made.channel.close()
         child.enter(entry, theirs)
     theirs.close()
-    for fd in (*entry.cgroup_files, entry.target, *([entry.group_fd] if entry.group else [])):
+    for fd in (*entry.cgroup_files, entry.target, *([entry.group_fd] if entry.group_fd >= 0 else [])):
         os.close(fd)
     made.state["pid"] = pid
+    groups.follow(made, pid, entry.group)
     made.channel.send("go")
     launch.moved(made)
     scheduling.set_oom_score(made.state["pid"], entry.process)
@@ -149,7 +154,7 @@ def wanted(spec: dict[str, Any], args: Any, files: str | None = None) -> dict[st
     if args.process:
         found: dict[str, Any] = document.load(args.process)
         checking.check({**spec, "process": found}, "process")
-        return found
+        return {**found, "user": {"uid": 0, "gid": 0, **found.get("user", {})}}
     if not args.cmd:
         raise Usage("missing command", hint="or --process FILE")
     made = {**spec["process"], "args": args.cmd, "terminal": args.tty}

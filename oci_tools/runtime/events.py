@@ -17,7 +17,8 @@ import time
 from oci_tools import document
 from oci_tools.errors import Error, Usage
 from oci_tools.linux import process
-from oci_tools.runtime import launch, state, usage
+from oci_tools.runtime import state, usage
+from oci_tools.runtime.groups import of as groups_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def main(args: Any, root: str) -> None:
     """The verb: once with --stats, else until the container ends."""
     interval = seconds(args.interval)
     known = state.load(root, args.id)
-    groups = launch.groups_of(known)
+    groups = groups_of(known)
     pidfd = _open(known)
     if pidfd < 0:
         raise Error("cannot get events of container", args.id, "container not running")

@@ -16,12 +16,13 @@ import time
 
 from oci_tools.errors import Error
 from oci_tools.runtime import cgroup
+from oci_tools.runtime.cgroup_directories import MOUNT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from oci_tools.runtime.cgroup import Cgroup
 
-_HYBRID = f"{cgroup.MOUNT}/unified"
+_HYBRID = f"{MOUNT}/unified"
 
 
 def place(groups: Cgroup) -> str | None:
@@ -29,8 +30,8 @@ def place(groups: Cgroup) -> str | None:
     if groups.unified:
         return groups.paths[""]
     main = groups.path("pids") or groups.path("memory") or ""
-    below = main.removeprefix(f"{cgroup.MOUNT}/").partition("/")[2]
-    if not below or not main.startswith(f"{cgroup.MOUNT}/") or not os.path.exists(f"{_HYBRID}/cgroup.procs"):
+    below = main.removeprefix(f"{MOUNT}/").partition("/")[2]
+    if not below or not main.startswith(f"{MOUNT}/") or not os.path.exists(f"{_HYBRID}/cgroup.procs"):
         return None
     return f"{_HYBRID}/{below}"
 

@@ -24,7 +24,7 @@ def document() -> dict[str, Any]:
         "linux": {
             "namespaces": sorted(FLAGS),
             "capabilities": list(caps.NAMES),
-            "cgroup": {"v1": True, "v2": True, "systemd": False, "systemdUser": False, "rdma": True},
+            "cgroup": {"v1": True, "v2": True, "systemd": True, "systemdUser": True, "rdma": True},
             "seccomp": _seccomp(),
             "apparmor": {"enabled": True},
             "selinux": {"enabled": True},
@@ -33,7 +33,7 @@ def document() -> dict[str, Any]:
             "netDevices": {"enabled": True},
         },
         "annotations": {"io.oci-tools.version": __version__},
-        "potentiallyUnsafeConfigAnnotations": ["io.oci-tools."],
+        "potentiallyUnsafeConfigAnnotations": ["io.oci-tools.", "org.systemd.property."],
     }
 
 

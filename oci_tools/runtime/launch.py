@@ -15,7 +15,7 @@ from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_SEQPACKET, socket
 from oci_tools import document, fs
 from oci_tools.errors import Error
 from oci_tools.linux import process
-from oci_tools.runtime import cgroup, cgroup_mounts, child, devices, hooks, scheduling, state, sync, terminal
+from oci_tools.runtime import child, groups, hooks, scheduling, state, sync, terminal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ class Options:
     preserve_fds = 0
     no_pivot = False
     no_new_keyring = False
+    systemd_cgroup = False
     detach = False
     keep = False
     proxy = True  # signals that reach us in the foreground are the container's
@@ -43,6 +44,10 @@ class Options:
     def warn(error: Error | None) -> None:
         """Told what went wrong without being a failure, or None."""
 
+    @staticmethod
+    def debug(text: str) -> None:
+        """Told what is about to be done."""
+
     def __init__(self, **given: Any) -> None:
         self.__dict__.update(given)
 
@@ -50,11 +55,11 @@ class Options:
 class Container:
     """A container whose process exists: what create and run hold while they work on it."""
 
-    def __init__(self, root: str, name: str, known: dict[str, Any], groups: Cgroup | None) -> None:
+    def __init__(self, root: str, name: str, known: dict[str, Any]) -> None:
         self.root = root
         self.name = name
         self.state = known
-        self.groups = groups
+        self.groups: Cgroup | None = None
         self.channel: Any = None
         self.pidfd = self.master = -1  # of its process, of its terminal
         self.notify: Any = None  # the socket on which the payload says that it is ready
@@ -76,7 +81,7 @@ def launch(
     with state.Lock(root, name) as lock:
         if not lock.is_current():
             raise Error("cannot create container", name, "it was deleted meanwhile")
-        made = Container(root, name, new_state(name, bundle, spec), None)
+        made = Container(root, name, new_state(name, bundle, spec))
         try:
             fs.write(f"{directory}/config.json", document.dumps(spec), 0o600, sync=False)
             if given:
@@ -86,7 +91,10 @@ def launch(
             setup = _prepare(made, bundle, spec, options)
             if waits:
                 setup.listener = _listen(directory)
+            if "debug" in options.__dict__:
+                _tell_plan(made, setup, options)
             _clone(made, setup)
+            options.debug(f"container '{name}' has pid {made.state['pid']}")
             shake_hands(made, spec, options)
             if waits:
                 setup.listener.close()
@@ -95,6 +103,19 @@ def launch(
             end(made)
             raise
     return made
+
+
+def _tell_plan(made: Container, setup: child.Setup, options: Options) -> None:
+    """--debug: what is going to be made."""
+    options.debug(f"bundle '{made.state['bundle']}', root '{setup.rootfs}'")
+    options.debug(f"namespaces: {setup.namespaces}")
+    for path in made.state["cgroups"].values():
+        options.debug(f"cgroup {path}")
+    for step in setup.mounts:
+        options.debug(str(step))
+    options.debug(f"capabilities: {setup.caps}")
+    if setup.seccomp:
+        options.debug(f"seccomp: {len(setup.seccomp.program) // 8} instructions")
 
 
 def tell(made: Container, options: Options, kind: bytes) -> None:
@@ -129,10 +150,9 @@ def _prepare(made: Container, bundle: str, spec: dict[str, Any], options: Option
     rootfs = made.state["rootfs"]
     if not os.path.isdir(rootfs):
         raise Error("cannot use rootfs", rootfs, "no such directory")
-    made.groups = make_groups(made, spec)
-    if (spec.get("linux") or {}).get("mountLabel"):  # what is not done must not be ignored silently
-        there = os.path.exists("/sys/fs/selinux/enforce")
-        raise Error("config.json: linux.mountLabel: " + ("not supported" if there else "this kernel has no SELinux"))
+    groups.make(made, spec, options.systemd_cgroup)
+    if (spec.get("linux") or {}).get("mountLabel") and not os.path.exists("/sys/fs/selinux/enforce"):
+        raise Error("config.json: linux.mountLabel: this kernel has no SELinux")  # not ignored silently
     setup = child.Setup(spec, rootfs, state.public(made.root, made.state, "creating"))
     warn_of(setup.caps.unknown, options)
     # `oci-unpack --mount` has mounted it where all can see: a second mount of one upper would do harm.
@@ -149,41 +169,13 @@ def _prepare(made: Container, bundle: str, spec: dict[str, Any], options: Option
 
         setup.seccomp = seccomp.prepare(spec)
     if made.groups is not None:
-        setup.cgroup_files = made.groups.join_files()
+        setup.cgroup_files = [] if options.systemd_cgroup else made.groups.join_files()
         setup.cgroup_layout = made.groups
     setup.trees = _clone_sources(setup)
     setup.keyring = not options.no_new_keyring
     setup.no_pivot = options.no_pivot
     setup.preserve = options.preserve_fds
     return setup
-
-
-def make_groups(made: Container, spec: dict[str, Any]) -> Cgroup | None:
-    """The container's cgroups with their limits; None where a plain user may make none and asks for none."""
-    linux = spec.get("linux") or {}
-    wanted = linux.get("resources") or {}
-    groups = cgroup.place(linux.get("cgroupsPath"), made.name)
-    if not groups.paths:
-        if any(member != "devices" for member in wanted):
-            raise Error("cannot limit resources", None, "there are no cgroups on this host")
-        return None
-    groups.refuse_used()  # what is somebody else's must not be ours to remove
-    made.state["cgroups"] = groups.paths
-    state.save(made.root, made.name, made.state)  # so that a delete after our death finds them
-    try:
-        groups.make()
-    except Error as error:
-        refused = isinstance(error.cause, OSError) and error.cause.errno in (1, 13, 30)
-        if refused and not any(member != "devices" and wanted[member] for member in wanted):
-            made.state["cgroups"] = {}
-            return None
-        raise
-    groups.apply(wanted)
-    if groups.unified and cgroup_mounts.owner(spec):
-        groups.give(cgroup_mounts.owner(spec))
-    if os.geteuid() == 0 and process.in_host_user_namespace():
-        groups.allow_devices(devices.rules(spec))  # who may make no device node needs no rule
-    return groups
 
 
 def _clone_sources(setup: child.Setup) -> dict[int, int]:
@@ -231,6 +223,7 @@ def _clone(made: Container, setup: child.Setup) -> None:
         made.channel.send("go")
         moved(made)
         _know(made, made.state["pid"])
+    groups.enter(made, setup.spec, made.state["pid"])
     spaces.map_ids(made.state["pid"])
     _give_devices(made, setup)
     spaces.close()
@@ -286,6 +279,7 @@ def shake_hands(made: Container, spec: dict[str, Any], options: Options) -> None
         message, fds = made.channel.receive()
         if message is None:
             raise Error("cannot set up the container", None, last_words(made))
+        options.debug(f"the container side says: {message['op']}")
         if message["op"] == "created":
             options.joined(made.state["pid"])
             shown = {**state.public(made.root, made.state, "creating"), "pid": made.state["pid"]}
@@ -361,10 +355,6 @@ def open_streams() -> None:
 # -- undoing -------------------------------------------------------------------------------
 
 
-def groups_of(known: dict[str, Any]) -> Cgroup | None:
-    return cgroup.Cgroup(known["cgroups"]) if known.get("cgroups") else None
-
-
 def end(made: Container) -> None:
     """Undo a create or start that failed: whatever of it exists goes."""
     kill(made)
@@ -387,24 +377,12 @@ def kill(made: Container) -> None:
                 pass  # it was already
 
 
-def _remove_execs(groups: Cgroup, records: str) -> None:
-    if os.path.exists(records):
-        from oci_tools.runtime import exec_group
-
-        exec_group.remove(groups)
-
-
 def destroy(root: str, known: dict[str, Any]) -> Error | None:
     """Remove groups and state directory, then run the poststop hooks.
 
     A failure of those is returned: it is a warning, the container is gone all the same.
     """
-    groups = groups_of(known)
-    if groups is not None:
-        if groups.processes():
-            groups.kill()
-        groups.remove()
-        _remove_execs(groups, f"{state.directory(root, known['id'])}/execs")
+    groups.remove(known, f"{state.directory(root, known['id'])}/execs")
     if known.get("resctrl"):
         from oci_tools.runtime import resctrl
 

@@ -12,8 +12,8 @@ from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_SEQPACKET, socket
 
 from oci_tools.errors import Error
 from oci_tools.linux import process
-from oci_tools.runtime import hooks, launch, state, sync
-from oci_tools.runtime.launch import Options, groups_of
+from oci_tools.runtime import groups, hooks, launch, state, sync
+from oci_tools.runtime.launch import Options
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -141,14 +141,14 @@ def kill(root: str, name: str, signum: int, everyone: bool = False, entered: int
 
         return exec_group.kill(state.directory(root, name), entered, signum, name)
     current = status(root, known)
-    groups = groups_of(known)
-    if (everyone or (signum == 9 and not known.get("ownPids", True))) and groups is not None:
-        return _signal_all(groups, signum)
+    held = groups.of(known)
+    if (everyone or (signum == 9 and not known.get("ownPids", True))) and held is not None:
+        return _signal_all(held, signum)
     if current not in ("created", "running", "paused"):
         raise Error("cannot kill container", name, "container not running")
     _signal(known, signum)
     if current == "paused" and signum == 9:
-        _thaw(groups)
+        _thaw(held)
 
 
 def delete(root: str, name: str, force: bool = False) -> Error | None:
@@ -178,8 +178,8 @@ def query(root: str, name: str) -> dict[str, Any]:
 def status(root: str, known: dict[str, Any]) -> str:
     """The status with what only the cgroup knows: paused."""
     current = state.status(root, known)
-    groups = groups_of(known)
-    if current in ("created", "running") and groups is not None and groups.frozen():
+    held = groups.of(known)
+    if current in ("created", "running") and held is not None and held.frozen():
         return "paused"
     return current
 
@@ -190,28 +190,31 @@ def freeze(root: str, name: str, frozen: bool) -> None:
     current = status(root, known)
     if current not in (("created", "running") if frozen else ("paused",)):
         raise Error(f"cannot {'pause' if frozen else 'resume'} container", name, f"it is {current}")
-    groups = groups_of(known)
-    if groups is None:
+    held = groups.of(known)
+    if held is None:
         raise Error("cannot pause container", name, "it has no cgroup")
-    groups.freeze(frozen)
+    held.freeze(frozen)
 
 
-def limit(root: str, name: str, resources: dict[str, Any]) -> None:
-    """Change the limits of a container: what `resources` does not name stays."""
+def limit(root: str, name: str, resources: dict[str, Any], schemata: list[str] | None = None) -> None:
+    """Change the limits of a container: what `resources` does not name stays; `schemata`: lines of its intelRdt."""
     known = state.load(root, name)
-    groups = groups_of(known)
-    if state.status(root, known) == "stopped" or groups is None:
-        raise Error("cannot update container", name, "container not running" if groups else "it has no cgroup")
-    groups.apply(resources)
+    if state.status(root, known) == "stopped":
+        raise Error("cannot update container", name, "container not running")
+    groups.change(known, resources)
+    if schemata:
+        from oci_tools.runtime import resctrl
+
+        resctrl.change(known, schemata)
 
 
 def processes(root: str, name: str) -> list[int]:
     """The host's pids of all processes of a container."""
     known = state.load(root, name)
-    groups = groups_of(known)
-    if groups is None:
+    held = groups.of(known)
+    if held is None:
         return [known["pid"]] if state.status(root, known) != "stopped" else []
-    return groups.processes()
+    return held.processes()
 
 
 def _poststart(known: dict[str, Any], root: str) -> None:
@@ -240,7 +243,7 @@ def _end(known: dict[str, Any]) -> None:
     try:
         if process.start_time(known["pid"]) == known["startTime"]:
             process.pidfd_send_signal(pidfd, 9)
-            _thaw(groups_of(known))
+            _thaw(groups.of(known))
             poll = select.poll()
             poll.register(pidfd, select.POLLIN)
             poll.poll(10_000)
@@ -250,14 +253,14 @@ def _end(known: dict[str, Any]) -> None:
         os.close(pidfd)
 
 
-def _thaw(groups: Cgroup | None) -> None:
+def _thaw(held: Cgroup | None) -> None:
     """Let what is killed die: cgroup v1 keeps what is frozen even from that."""
-    if groups is None or not groups.frozen():
+    if held is None or not held.frozen():
         return
     try:
-        groups.freeze(False)
+        held.freeze(False)
     except (Error, OSError):
-        if groups.processes():
+        if held.processes():
             raise  # it was not just removed by who looks after the container
 
 

@@ -53,6 +53,7 @@ def add(args: Any, root: str) -> None:
                 top.place_bind(step, tree)
             else:
                 top.make(step)
+                top.finish(read_only=False)
         except OSError as error:
             raise Error(f"cannot mount '{step.source}' on", step.destination, error) from None
         return _seen(top.fd, step.destination)
@@ -110,7 +111,7 @@ class _Top(mounts.Tree):
     """The root of a container that runs: the one of this process, since it has joined the namespace."""
 
     def __init__(self) -> None:
-        self.rootfs = "/"
+        self.rootfs, self.label, self.late = "/", "", []
         self.fd = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
 
 

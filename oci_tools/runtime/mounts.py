@@ -17,7 +17,7 @@ from oci_tools import fs
 from oci_tools.errors import Error
 from oci_tools.linux import libc, mount
 from oci_tools.linux.mount import AT_EMPTY_PATH, AT_RECURSIVE
-from oci_tools.runtime import copyup
+from oci_tools.runtime import copyup, pivot
 from oci_tools.runtime import source as sources
 
 TYPE_CHECKING = False
@@ -139,7 +139,7 @@ class Tree:
             raise Error("config.json: linux.rootfsPropagation: unknown value", self.propagation)
         # Ours must not leak out: the wanted kind only at the very end.
         if PROPAGATION[self.propagation][0] == mount.MS_SHARED:
-            _make_private(os.path.realpath(rootfs))  # alone: what is bound stays a peer of the host's
+            pivot.make_private(os.path.realpath(rootfs))  # alone: what is bound stays a peer of the host's
         else:
             outside = mount.MS_PRIVATE if self.propagation.endswith("private") else mount.MS_SLAVE
             mount.mount(None, "/", None, outside | mount.MS_REC)
@@ -154,6 +154,8 @@ class Tree:
             raise Error("cannot mount rootfs", rootfs, error) from None
         self.rootfs = rootfs
         self.fd = tree
+        self.label: str = linux.get("mountLabel") or ""  # of SELinux, for what is mounted anew
+        self.late: list[int] = []  # mounts that become read-only at the end
 
     def make(self, step: Plan) -> None:
         """Make one planned mount."""
@@ -208,31 +210,47 @@ class Tree:
         data = list(step.data)
         existed = -1
         if step.type == "tmpfs":
-            existed = self.target(step.destination)
-            if not any(option.startswith("mode=") for option in data):
+            existed = self._existing(step.destination)
+            if existed >= 0 and not any(option.startswith("mode=") for option in data):
                 data.append(f"mode={stat.S_IMODE(os.fstat(existed).st_mode):o}")
-        if step.type == "proc" and step.destination == "/proc":
+        if self.label and step.type not in ("proc", "sysfs"):  # whose files have labels of their own
+            data.append(f"context={self.label}")
+        if step.type in ("proc", "sysfs"):
             self._real_directory(step.destination)
-        mounted = new(step.type, step.source, data, 0 if step.copy_up else step.set | step.rset)
+        attributes = step.set | step.rset
+        # What is mounted beneath, and the devices of /dev, come later: it is read-only only then.
+        late = attributes & mount.MOUNT_ATTR_RDONLY if step.type == "tmpfs" else 0
+        mounted = new(step.type, step.source, data, attributes & ~late)
         if step.copy_up and existed >= 0:
             copyup.copy(existed, mounted)
-            mount.mount_setattr(mounted, "", AT_EMPTY_PATH, step.set | step.rset)
         if existed >= 0:
             os.close(existed)
         keep = os.dup(mounted)
         self.place(mounted, step.destination)
         for bits, recursive in step.propagation:
             mount.mount_setattr(keep, "", AT_EMPTY_PATH | recursive, 0, 0, bits)
-        os.close(keep)
+        if late:
+            self.late.append(keep)
+        else:
+            os.close(keep)
+
+    def _existing(self, path: str) -> int:
+        """A descriptor of a directory that is there already; else -1, and nothing is made."""
+        try:
+            return fs.open_beneath(self.fd, path, os.O_PATH)
+        except FileNotFoundError:
+            return -1
 
     def _real_directory(self, path: str) -> None:
-        """Refuse a link where /proc goes: what trusts /proc later must find it there."""
+        """Refuse a link where /proc or /sys goes: what trusts them later must find them there."""
+        if path not in ("/proc", "/sys"):
+            return
         try:
             found = os.stat(path.lstrip("/"), dir_fd=self.fd, follow_symlinks=False)
         except FileNotFoundError:
             return
         if not stat.S_ISDIR(found.st_mode):
-            raise Error("cannot mount on", path, "it is not a directory")
+            raise Error("cannot mount on", path, "must be mounted on ordinary directory")
 
     def read_only(self, path: str) -> None:
         """Make what is at `path` read-only, if it is there."""
@@ -261,7 +279,8 @@ class Tree:
             try:
                 if stat.S_ISDIR(os.fstat(found).st_mode):
                     if empty < 0:
-                        cover = empty = new("tmpfs", "tmpfs", ["nr_blocks=1", "nr_inodes=1"], mount.MOUNT_ATTR_RDONLY)
+                        data = ["nr_blocks=1", "nr_inodes=1", *([f"context={self.label}"] if self.label else ())]
+                        cover = empty = new("tmpfs", "tmpfs", data, mount.MOUNT_ATTR_RDONLY)
                     else:
                         cover = mount.open_tree(empty, "", mount.OPEN_TREE_CLONE | AT_EMPTY_PATH)
                 else:
@@ -279,47 +298,21 @@ class Tree:
     def finish(self, read_only: bool) -> None:
         """The last attributes of the root itself."""
         try:
+            for fd in self.late:
+                mount.mount_setattr(fd, "", AT_EMPTY_PATH, mount.MOUNT_ATTR_RDONLY)
+                os.close(fd)
             if read_only:
                 mount.mount_setattr(self.fd, "", AT_EMPTY_PATH, mount.MOUNT_ATTR_RDONLY)
         except OSError as error:
             raise Error("cannot make the rootfs read-only", self.rootfs, error) from None
 
     def pivot(self, move: bool = False) -> None:
-        """Make it the root of this process and let go of the host's tree.
-
-        pivot_root(".", ".") stacks the old root on the new one and needs no directory in the
-        image; `move` (--no-pivot, for a root on the initial ramdisk) moves it over / instead.
-        """
-        old = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        os.fchdir(self.fd)
-        if move:
-            mount.mount(None, "/", None, mount.MS_PRIVATE)  # or the host would get our root over its own
-            mount.mount(self.rootfs, "/", None, mount.MS_MOVE)
-            os.chroot(".")
-        else:
-            mount.pivot_root(".", ".")
-            # Nothing unmounted here may be unmounted on the host as well.  From within the old
-            # root: "." would still mean the new one to mount(2), though not to umount2(2).
-            os.fchdir(old)
-            mount.mount(None, ".", None, mount.MS_SLAVE | mount.MS_REC)
-            mount.umount2(".", mount.MNT_DETACH)
-        os.close(old)
-        os.chdir("/")
+        """Make it the root of this process and let go of the host's tree; `move`: without pivot_root(2)."""
+        pivot.pivot(self.fd, self.rootfs, move)
         bits, recursive = PROPAGATION[self.propagation]
         if bits in (mount.MS_SHARED, mount.MS_UNBINDABLE):
             mount.mount(None, "/", None, bits | (mount.MS_REC if recursive else 0))
         os.close(self.fd)
-
-
-def _make_private(path: str) -> None:
-    """Let nothing that is mounted at `path` appear in other namespaces: on the mount that holds it."""
-    while True:
-        try:
-            return mount.mount(None, path, None, mount.MS_PRIVATE)
-        except OSError as error:
-            if error.errno != 22 or path == "/":  # EINVAL: nothing is mounted right here
-                raise Error("cannot make private", path, error) from None
-        path = os.path.dirname(path)
 
 
 def attach(mounted: int, target: int) -> None:

@@ -56,6 +56,9 @@ class Namespaces:
         if self.new & process.CLONE_NEWUSER and not (self.maps["uid_map"] and self.maps["gid_map"]):
             raise Error("config.json: linux.uidMappings: a new user namespace needs uidMappings and gidMappings")
 
+    def __str__(self) -> str:
+        return ", ".join(f"{kind}{' by path' if kind in self.join else ''}" for kind in FLAGS if self.has(kind))
+
     def has(self, kind: str) -> bool:
         """Whether the container has a namespace of this kind of its own, new or joined."""
         return kind in self.join or bool(self.new & FLAGS[kind])

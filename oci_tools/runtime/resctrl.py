@@ -60,6 +60,19 @@ def follow(tasks: list[str], pid: int) -> None:
             raise Error("cannot join", path, error) from None
 
 
+def change(known: dict[str, Any], lines: list[str]) -> None:
+    """Write new lines into the class of a container."""
+    tasks = (known.get("resctrl") or {}).get("tasks") or [""]
+    if not tasks[0]:
+        raise Error("cannot update container", known["id"], "it was made without linux.intelRdt")
+    path = f"{os.path.dirname(tasks[0])}/schemata"
+    try:
+        with open(path, "w", encoding="ascii") as file:
+            file.write("".join(f"{line}\n" for line in lines))
+    except OSError as error:
+        raise Error("cannot write", path, error) from None
+
+
 def apply(steps: Plan, top: str, pid: int, existing: bool) -> list[str]:
     """Do it; the directories that were made.
 

@@ -68,11 +68,17 @@ def load(bundle: str) -> dict[str, Any]:
 
 
 def write(args: Any, _: str) -> None:
-    """`oci-run spec`: the default specification as a new config.json."""
+    """`oci-run spec`: a new config.json with what runc's has: a terminal, a read-only root, three capabilities."""
     path = os.path.join(args.bundle, "config.json")
+    made = default(args.rootless)
+    made["process"].update(terminal=True, env=[PATH, "TERM=xterm"])
+    made["root"]["readonly"] = True
+    set_capabilities(made, ("CAP_AUDIT_WRITE", "CAP_KILL", "CAP_NET_BIND_SERVICE"))
+    if not os.path.exists("/sys/fs/cgroup/cgroup.controllers"):  # as others: on v1 they leave it out
+        made["linux"]["namespaces"] = [each for each in made["linux"]["namespaces"] if each["type"] != "cgroup"]
     try:
         with open(path, "xb") as file:
-            file.write(document.dumps(default(args.rootless), indent=4))
+            file.write(document.dumps(made, indent=4))
     except FileExistsError:
         raise Error("cannot write", path, "file exists", "remove it first") from None
     except OSError as error:

@@ -1,4 +1,4 @@
-"""The words of `update` as `linux.resources`."""
+"""The verb `update`, and its words as `linux.resources`."""
 
 from __future__ import annotations
 
@@ -17,11 +17,23 @@ _NUMBERS = (
     ("memory_reservation", "reservation", "memory"),
     ("cpu_period", "period", "cpu"),
     ("cpu_quota", "quota", "cpu"),
+    ("cpu_burst", "burst", "cpu"),
     ("cpu_share", "shares", "cpu"),
+    ("cpu_idle", "idle", "cpu"),
+    ("cpu_rt_period", "realtimePeriod", "cpu"),
+    ("cpu_rt_runtime", "realtimeRuntime", "cpu"),
+    ("kernel_memory_tcp", "kernelTCP", "memory"),
     ("pids_limit", "limit", "pids"),
     ("blkio_weight", "weight", "blockIO"),
 )
 _UNITS = {"b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
+
+
+def main(args: Any, root: str) -> None:
+    """The verb: change what the words name, and nothing else."""
+    from oci_tools.runtime import lifecycle
+
+    lifecycle.limit(root, args.id, resources(args), schemata(args))
 
 
 def resources(args: Any) -> dict[str, Any]:
@@ -40,6 +52,11 @@ def resources(args: Any) -> dict[str, Any]:
         if getattr(args, option) is not None:
             wanted.setdefault("cpu", {})[member] = getattr(args, option)
     return wanted
+
+
+def schemata(args: Any) -> list[str]:
+    """Lines for the container's class of intelRdt."""
+    return [line for line in (args.l3_cache_schema, args.mem_bw_schema) if line]
 
 
 def _document(path: str) -> Any:

@@ -22,7 +22,30 @@ _MANAGE = ("--manage-cgroups-mode MODE", ("soft", "full", "strict", "ignore"), "
            "understood for runc's callers: the groups are made anew from config.json")  # fmt: skip
 _EMPTY = ("--empty-ns KIND", "list", (), "make a namespace of this kind, network, without what is in it")
 
+_UPDATE = (
+    ("-r --resources FILE", "text", None, "limits as linux.resources of config.json; - is stdin"),
+    ("--memory BYTES", "text", None, "memory limit"),
+    ("--memory-swap BYTES", "text", None, "limit of memory and swap together; -1 is none"),
+    ("--memory-reservation BYTES", "text", None, "memory that is spared under pressure"),
+    ("--cpu-period USECS", "text", None, "length of the period of --cpu-quota"),
+    ("--cpu-quota USECS", "text", None, "processor time in each period"),
+    ("--cpu-burst USECS", "text", None, "time saved up that may be used beyond the quota"),
+    ("--cpu-share SHARES", "text", None, "relative weight, 1024 is usual"),
+    ("--cpu-idle N", "text", None, "1: only time that nobody else wants"),
+    ("--cpu-rt-period USECS", "text", None, "length of the period of --cpu-rt-runtime"),
+    ("--cpu-rt-runtime USECS", "text", None, "realtime tasks' time in each period"),
+    ("--cpuset-cpus LIST", "text", None, "processors to run on"),
+    ("--cpuset-mems LIST", "text", None, "memory nodes to use"),
+    ("--pids-limit N", "text", None, "how many processes; -1 is no limit"),
+    ("--blkio-weight N", "text", None, "relative weight of block i/o, 10 to 1000"),
+    ("--kernel-memory BYTES", "text", None, "understood for runc's callers: kernels have it no more"),
+    ("--kernel-memory-tcp BYTES", "text", None, "limit of memory for TCP buffers, of cgroup v1"),
+    ("--l3-cache-schema TEXT", "text", None, "line of the cache in the container's class of intelRdt"),
+    ("--mem-bw-schema TEXT", "text", None, "line of memory bandwidth in that class"),
+)
+
 DECLARED: dict[str, tuple[str, str, Any, str]] = {
+    "update": ("change the limits of a container", "ID", _UPDATE, "update.main"),
     "events": (
         "print as JSON lines what a container uses, and when memory runs out", "ID",
         (("--interval TIME", "text", "5s", "how often to print what it uses"),

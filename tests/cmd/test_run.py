@@ -60,8 +60,15 @@ def test_features(oci: Any) -> None:
     assert len(found["hooks"]) == 6
 
 
-def test_no_systemd(oci: Any) -> None:
-    assert oci("run", "--systemd-cgroup", "create", "x", code=1).stderr == "oci-run: cannot use --systemd-cgroup: not supported\n"
+@pytest.mark.skipif(Path("/run/systemd/system").is_dir(), reason="systemd runs here")
+def test_no_systemd(oci: Any, tmp_path: Path) -> None:
+    (tmp_path / "b/rootfs").mkdir(parents=True)
+    oci("run", "spec", "-b", "b")
+    config = tmp_path / "b/config.json"
+    config.write_text(config.read_text().replace('"terminal": true', '"terminal": false'))
+    said = oci("run", "--systemd-cgroup", "create", "-b", "b", "x", code=1).stderr
+    assert said == "oci-run: cannot use --systemd-cgroup: systemd does not run on this host\n"
+    assert "does not exist" in oci("run", "state", "x", code=1).stderr
 
 
 def test_the_version(oci: Any) -> None:

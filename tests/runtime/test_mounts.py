@@ -245,7 +245,7 @@ class TestFileSystems:
         box.mount("/given", "tmpfs", "mode=711", type="tmpfs")
         box.mount("/new", "tmpfs", "ro", type="tmpfs")
         assert box.says("stat -c %a /kept /given /new; touch /new/x 2>&1; true").split("\n") == [
-            "1750", "711", "755", "touch: /new/x: Read-only file system"
+            "1750", "711", "1777", "touch: /new/x: Read-only file system"
         ]  # fmt: skip
         found = mountinfo(box, "/kept")
         assert (found["type"], found["source"]) == ("tmpfs", "tmpfs")

@@ -4,11 +4,11 @@ Made once, in the cache of tests/images.py, under a name that changes with what 
 
     vm-KEY/vmlinuz     Debian's kernel, out of its package
     vm-KEY/early.cpio  busybox, and the modules by which the disk is reached: the first root
-    vm-KEY/disk        a small Debian with python3, which a boot does not change
+    vm-KEY/disk        a small Debian with python3 and systemd, which a boot does not change
 
 and at each boot an archive with the checkout, its environment and the words for pytest, which
-the kernel unpacks over early.cpio.  `early.sh` then goes from the one to the other, `inside.sh` is
-process 1 of the machine that the tests see.
+the kernel unpacks over early.cpio.  `early.sh` then goes from the one to the other; process 1 of the machine
+that the tests see is `inside.sh`, or systemd, for which they are a service.  Both run `tests.sh`.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ PACKAGES = {
 }
 KERNEL = "linux-image-amd64"
 # What the tests need inside: the commands' own interpreter, what a box is made of, tools of the host's side.
-INSIDE = "python3 busybox-static kmod mount procps iproute2 uidmap libmagic1t64 strace runc crun".split()
+INSIDE = "python3 busybox-static kmod mount procps iproute2 uidmap libmagic1t64 strace runc crun apparmor".split()
+INSIDE += "systemd systemd-sysv libpam-systemd dbus".split()
 # To reach the disk, with what ext4 asks for by another name; the rest is on it.
 EARLY = ("virtio_pci", "virtio_blk", "crc32c_generic", "ext4")
 # Directories of modules that no container needs: most of the package.
@@ -48,6 +49,9 @@ NOT_NEEDED += " drivers/net/ethernet drivers/net/wireless drivers/hwmon drivers/
 # Of the environment, what only looks at the source.
 NOT_CARRIED = ("mypy", "mypyc", "ruff", "pip", "ast_serialize", "librt")
 FAILED = 125
+SCRIPTS = ("inside.sh", "tests.sh", "oci-tests.service")
+# Services of systemd's that find devices or keep time: nobody here waits for them.
+MASKED = "systemd-udevd systemd-udev-trigger systemd-timesyncd systemd-random-seed systemd-update-utmp e2scrub_reap"
 RESULT = 0x20  # a result that inside.sh writes is at least this, so that qemu's own codes are others
 
 
@@ -182,8 +186,8 @@ def carried() -> Iterator[str]:
         yield from (os.path.normpath(f"{here}/{name}") for name in sorted([*files, *links]))
 
 
-def boot(place: Path, words: list[str]) -> int:
-    """Run pytest with these words inside; its exit code, or FAILED."""
+def boot(place: Path, words: list[str], systemd: bool = False, long: bool = False) -> int:
+    """Run pytest with these words inside; its exit code, or FAILED.  `systemd`: as process 1; `long`: all rounds."""
     with tempfile.TemporaryDirectory(prefix="oci-tools-vm-") as scratch:
         first = Path(scratch) / "first.cpio"
         with open(first, "wb") as file:
@@ -191,25 +195,31 @@ def boot(place: Path, words: list[str]) -> int:
             archive = Archive(file)
             archive.add("checkout", stat.S_IFDIR | 0o755)
             archive.tree(TOP, carried())
-            archive.add("inside.sh", stat.S_IFREG | 0o755, (HERE / "inside.sh").read_bytes())
+            for name in SCRIPTS:
+                archive.add(name, stat.S_IFREG | 0o644, (HERE / name).read_bytes())
             archive.add("words", stat.S_IFREG | 0o644, shlex.join(words).encode())
+            archive.add("settings", stat.S_IFREG | 0o644, f"export OCI_TEST_LONG={int(long) or ''}\n".encode())
             archive.end()
         sparse = Path(scratch) / "spare"  # a disk that nobody uses: /dev/vdb, for limits and refusals
         with open(sparse, "wb") as file:
             file.truncate(64 << 20)
-        code = subprocess.run(_command(place, first, sparse), stdin=subprocess.DEVNULL).returncode
+        code = subprocess.run(_command(place, first, sparse, systemd), stdin=subprocess.DEVNULL).returncode
     if code < 2 * RESULT:
         raise Error("the virtual machine ended without a result", None, f"qemu's exit code is {code}")
     return code // 2 - RESULT  # isa-debug-exit makes (value << 1) | 1 of it
 
 
-def _command(place: Path, first: Path, spare: Path) -> list[str]:
+def _command(place: Path, first: Path, spare: Path, systemd: bool) -> list[str]:
+    said = "console=ttyS0 loglevel=2 panic=-1 oops=panic random.trust_cpu=on mitigations=off"
+    if systemd:
+        said += " systemd.unit=oci-tests.service systemd.show_status=0 systemd.log_target=null"
+        said += "".join(f" systemd.mask={name}.service" for name in MASKED.split())
     drives = [(place / "disk", "on"), (spare, "off")]
     return [
         "qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
         *accelerator(), "-smp", "2", "-m", "3G",
         "-kernel", str(place / "vmlinuz"), "-initrd", str(first),
-        "-append", "console=ttyS0 loglevel=2 panic=-1 oops=panic random.trust_cpu=on mitigations=off",
+        "-append", said,
         "-serial", "stdio", "-device", "isa-debug-exit,iobase=0xf4,iosize=1",
         *(word for path, snapshot in drives
           for word in ("-drive", f"file={path},format=raw,if=virtio,snapshot={snapshot},cache=unsafe")),
