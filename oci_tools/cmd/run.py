@@ -8,7 +8,6 @@ words in full, so that as little as possible is done twice.
 from __future__ import annotations
 
 from oci_tools import cli
-from oci_tools.runtime import seal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -64,8 +63,15 @@ def main(words: list[str]) -> int:
         VERBS.update(_rare())
     known = verb in VERBS or verb in PEOPLE
     if verb in _LAUNCHING or (words and not known and "--help" not in words):
-        seal.ensure()
+        _seal()
     return cli.main(_command_of(one_shot=not known, people=verb not in VERBS), words)
+
+
+def _seal() -> None:
+    """Go on from an interpreter that no container can write to."""
+    from oci_tools.runtime import seal
+
+    seal.ensure()
 
 
 def _first_operand(words: list[str]) -> str | None:
@@ -189,7 +195,7 @@ def _warn(error: Exception | None) -> None:
 
 @_verb
 def _create(args: Args, root: str) -> None:
-    seal.ensure()
+    _seal()
     from oci_tools.runtime import lifecycle, spec
 
     lifecycle.create(root, args.id, args.bundle, spec.load(args.bundle), _options(args))
@@ -197,7 +203,7 @@ def _create(args: Args, root: str) -> None:
 
 @_verb
 def _run(args: Args, root: str) -> int:
-    seal.ensure()
+    _seal()
     from oci_tools.runtime import lifecycle, spec
 
     return lifecycle.run(root, args.id, args.bundle, spec.load(args.bundle), _options(args))
@@ -214,7 +220,7 @@ def _start(args: Args, root: str) -> int | None:
         from oci_tools.errors import Error
 
         if not args.root and names.policy(args.id):
-            seal.ensure()
+            _seal()
             return verbs.begin(args, root, args.id)
         if args.attach or args.interactive:
             raise Error("cannot attach to container", args.id, "the runtime's own verbs made it")
@@ -283,7 +289,7 @@ def _ps(args: Args, root: str) -> None:
 
 @_verb
 def _exec(args: Args, root: str) -> int:
-    seal.ensure()
+    _seal()
     from oci_tools.runtime import enter, state
 
     known = state.load(root, args.id)  # says it if there is none
@@ -310,7 +316,7 @@ def _list(args: Args, root: str) -> None:
 
 
 def _one_shot(args: Args) -> int:
-    seal.ensure()
+    _seal()
     from oci_tools.container import start
 
     code: int = start.one_shot(args)

@@ -21,7 +21,7 @@ import select
 from oci_tools.container import joining, log
 from oci_tools.errors import Error
 from oci_tools.linux import tty
-from oci_tools.runtime import launch, lifecycle
+from oci_tools.runtime import descriptors, launch, lifecycle
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def _stay(root: str, held: Place, spec: dict[str, Any], writer: int) -> None:
     try:
         os.setsid()
         os.chdir("/")
-        launch.open_streams()
+        descriptors.open_streams()
         _close_but(held.lock.fd, writer)
         held.begins()
         streams = _Streams(held, bool(spec["process"].get("terminal")))

@@ -14,7 +14,6 @@ from errno import EINVAL, ENOENT
 
 from oci_tools.errors import Error
 from oci_tools.runtime import cgroup_directories as directories
-from oci_tools.runtime import resources
 from oci_tools.runtime.cgroup_directories import MOUNT
 
 TYPE_CHECKING = False
@@ -123,6 +122,8 @@ class Cgroup:
         the order that suits one change is wrong for another: what is refused is tried again
         after the rest.
         """
+        from oci_tools.runtime import resources
+
         if self.unified:
             self._check_usage(wanted.get("memory") or {})
             plan = resources.plan_v2(wanted, self.now)

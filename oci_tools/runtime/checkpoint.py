@@ -16,7 +16,7 @@ import os
 from oci_tools import document, fs
 from oci_tools.errors import Error
 from oci_tools.linux import mount, process
-from oci_tools.runtime import enter, foreground, groups, hooks, launch, lifecycle, mounts, state
+from oci_tools.runtime import descriptors, enter, foreground, groups, hooks, launch, lifecycle, mounts, state
 from oci_tools.runtime import spec as specs
 from oci_tools.runtime.launch import Container
 
@@ -73,7 +73,7 @@ def restore(args: Any, root: str) -> int:
     if args.console_socket or spec["process"].get("terminal"):
         raise Error("cannot restore container", args.id, "it has a terminal")
     record = document.load(os.path.join(args.image_path, _RECORD))
-    launch.settle_descriptors()
+    descriptors.settle()
     directory = state.make(root, args.id)
     with state.Lock(root, args.id):
         made = Container(root, args.id, launch.new_state(args.id, args.bundle, spec))

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import time
-from _socket import AF_UNIX, MSG_NOSIGNAL, SOCK_CLOEXEC, SOCK_STREAM, socket
+from _socket import AF_UNIX, MSG_NOSIGNAL, MSG_PEEK, SOCK_CLOEXEC, SOCK_STREAM, socket
 from struct import calcsize, pack, unpack_from
 
 from oci_tools.errors import Error
@@ -113,12 +113,10 @@ class Bus:
         """EXTERNAL: we are who the kernel says we are."""
         uid = str(real_uid()).encode().hex().encode()
         self.sock.sendall(b"\0AUTH EXTERNAL " + uid + b"\r\n", MSG_NOSIGNAL)
-        answer = b""
-        while not answer.endswith(b"\r\n") and len(answer) < 1000:
-            more = self.sock.recv(1)  # what follows is a message already
-            if not more:
-                break
-            answer += more
+        answer = b" "
+        while answer and b"\r\n" not in answer and len(answer) < 1000:
+            answer = self.sock.recv(1000, MSG_PEEK)  # what follows is a message already
+        self.sock.recv(answer.find(b"\r\n") + 2)
         if not answer.startswith(b"OK"):
             raise PermissionError(13, os.strerror(13))
         self.sock.sendall(b"BEGIN\r\n", MSG_NOSIGNAL)

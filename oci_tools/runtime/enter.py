@@ -12,7 +12,7 @@ from oci_tools import document
 from oci_tools.errors import Error, Usage
 from oci_tools.linux import caps, process
 from oci_tools.runtime import check as checking
-from oci_tools.runtime import child, exec_group, groups, launch, lifecycle, scheduling, state, sync, user
+from oci_tools.runtime import child, descriptors, exec_group, groups, launch, lifecycle, scheduling, state, sync, user
 from oci_tools.runtime.launch import Container, Options
 from oci_tools.runtime.namespaces import FLAGS
 
@@ -43,7 +43,7 @@ def execute(root: str, name: str, wanted: dict[str, Any], options: Options, paus
         raise Error("cannot exec in a stopped container", name)
     if options.detach and wanted.get("terminal") and not options.console_socket:
         raise Error("cannot allocate a terminal", None, "--console-socket is needed with --detach and a terminal")
-    launch.settle_descriptors(options.preserve_fds)
+    descriptors.settle(options.preserve_fds)
     spec = configuration(root, name)
     from oci_tools.runtime import foreground
 
@@ -60,10 +60,10 @@ def execute(root: str, name: str, wanted: dict[str, Any], options: Options, paus
         launch.shake_hands(made, spec, options)
         launch.tell(made, options, b"setns")
         if options.detach:
-            launch.start(made.channel)
+            sync.start(made.channel)
             return 0
         with foreground.Signals() as signals:
-            launch.start(made.channel)
+            sync.start(made.channel)
             return foreground.wait(made.pidfd, made.state["pid"], made.master, signals)
     except BaseException:
         launch.kill(made)

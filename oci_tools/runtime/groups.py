@@ -10,7 +10,7 @@ import os
 
 from oci_tools.errors import Error
 from oci_tools.linux import process
-from oci_tools.runtime import cgroup, cgroup_mounts, devices, resources, state
+from oci_tools.runtime import cgroup, state
 from oci_tools.runtime.cgroup import Cgroup
 
 TYPE_CHECKING = False
@@ -61,6 +61,8 @@ def make(made: Container, spec: dict[str, Any], systemd: bool) -> None:
 
 
 def _limit(groups: Cgroup, spec: dict[str, Any]) -> None:
+    from oci_tools.runtime import cgroup_mounts, devices  # who only looks at groups does without
+
     groups.apply((spec.get("linux") or {}).get("resources") or {})
     if groups.unified and cgroup_mounts.owner(spec):
         groups.give(cgroup_mounts.owner(spec))
@@ -98,7 +100,7 @@ def change(known: dict[str, Any], wanted: dict[str, Any]) -> None:
     if groups is None:
         raise Error("cannot update container", known["id"], "it has no cgroup")
     if known.get("systemd"):
-        from oci_tools.runtime import systemd
+        from oci_tools.runtime import resources, systemd
 
         unit = systemd.of(known)
         if unit is not None:

@@ -15,7 +15,7 @@ from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_SEQPACKET, socket
 from oci_tools import document, fs
 from oci_tools.errors import Error
 from oci_tools.linux import process
-from oci_tools.runtime import child, groups, hooks, scheduling, state, sync, terminal
+from oci_tools.runtime import child, descriptors, groups, hooks, removal, scheduling, state, sync, terminal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def launch(
         from oci_tools.runtime import activation
 
         options.preserve_fds += activation.descriptors()
-    settle_descriptors(options.preserve_fds)
+    descriptors.settle(options.preserve_fds)
     _heed_signals()
     directory = state.make(root, name)
     with state.Lock(root, name) as lock:
@@ -315,16 +315,6 @@ def last_words(made: Container) -> str:
     return f"its process ended with code {code}" if code >= 0 else f"its process was killed by signal {-code}"
 
 
-def start(channel: sync.Channel) -> None:
-    """Say "start"; end of file is the payload's exec, anything else an error."""
-    try:
-        channel.send("start")
-    except OSError:
-        raise Error("cannot start the container", None, "its process has ended") from None
-    channel.receive()
-    channel.close()
-
-
 def _heed_signals() -> None:
     """Be ended by a signal as by an exception, with nothing left behind; what is ignored stays so."""
     for number in (1, 15):  # HUP, TERM; INT is an exception already
@@ -336,29 +326,13 @@ def _interrupted(number: int, _: object) -> None:
     raise SystemExit(128 + number)
 
 
-def settle_descriptors(preserve: int = 0) -> None:
-    """Let what the caller leaked get into no hook and no container, and the standard streams be there."""
-    process.close_range(3 + preserve, flags=process.CLOSE_RANGE_CLOEXEC)
-    open_streams()
-
-
-def open_streams() -> None:
-    """Streams that the caller closed become /dev/null, or the next open file would be one."""
-    for fd in (0, 1, 2):
-        try:
-            os.fstat(fd)
-        except OSError:
-            os.open("/dev/null", os.O_RDWR)
-            os.set_inheritable(fd, True)
-
-
 # -- undoing -------------------------------------------------------------------------------
 
 
 def end(made: Container) -> None:
     """Undo a create or start that failed: whatever of it exists goes."""
     kill(made)
-    destroy(made.root, made.state)
+    removal.destroy(made.root, made.state)
 
 
 def kill(made: Container) -> None:
@@ -375,24 +349,3 @@ def kill(made: Container) -> None:
                 os.close(fd)
             except OSError:
                 pass  # it was already
-
-
-def destroy(root: str, known: dict[str, Any]) -> Error | None:
-    """Remove groups and state directory, then run the poststop hooks.
-
-    A failure of those is returned: it is a warning, the container is gone all the same.
-    """
-    groups.remove(known, f"{state.directory(root, known['id'])}/execs")
-    if known.get("resctrl"):
-        from oci_tools.runtime import resctrl
-
-        resctrl.remove(known["resctrl"]["made"])
-    fs.remove_tree(state.directory(root, known["id"]))
-    failed = None
-    for number, hook in enumerate((known.get("hooks") or {}).get("poststop") or ()):
-        try:
-            shown = state.public(root, known, "stopped")
-            hooks.run([hook], "poststop", shown, dict(os.environ), number)
-        except Error as error:
-            failed = failed or error  # the others are run all the same
-    return failed

@@ -12,8 +12,7 @@ from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_SEQPACKET, socket
 
 from oci_tools.errors import Error
 from oci_tools.linux import process
-from oci_tools.runtime import groups, hooks, launch, state, sync
-from oci_tools.runtime.launch import Options
+from oci_tools.runtime import descriptors, groups, hooks, removal, state, sync
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from oci_tools.runtime.cgroup import Cgroup
+    from oci_tools.runtime.launch import Container, Options
 
 
 # -- the verbs -------------------------------------------------------------------------
@@ -32,6 +32,8 @@ def create(root: str, name: str, bundle: str, spec: dict[str, Any], options: Opt
         raise Error("cannot allocate a terminal", None, "--console-socket is needed with process.terminal")
     if options.console_socket and not spec["process"].get("terminal"):
         raise Error("cannot use --console-socket", None, "process.terminal is false")
+    from oci_tools.runtime import launch  # as late as here: the other verbs start without it
+
     made = launch.launch(root, name, bundle, spec, options, waits=True)
     made.channel.close()
     os.close(made.pidfd)
@@ -41,18 +43,18 @@ def run(root: str, name: str, bundle: str, spec: dict[str, Any], options: Option
     """Create, start, wait, delete: the exit code of the payload, 128 + n for signal n."""
     if options.detach and spec["process"].get("terminal") and not options.console_socket:
         raise Error("cannot allocate a terminal", None, "--console-socket is needed with --detach and process.terminal")
-    from oci_tools.runtime import foreground
+    from oci_tools.runtime import foreground, launch
 
     made = launch.launch(root, name, bundle, spec, options, waits=False)
     try:
         if options.detach:
-            launch.start(made.channel)
+            sync.start(made.channel)
             _poststart(made.state, root)
             if made.notify:
                 made.notify.wait(made.state["pid"])
             return 0
         with foreground.Signals(options.proxy) as signals:
-            launch.start(made.channel)
+            sync.start(made.channel)
             _poststart(made.state, root)
             suspend = _suspend(made.groups) if made.groups is not None else None
             code = foreground.wait(made.pidfd, made.state["pid"], made.master, signals, made.notify, suspend)
@@ -65,23 +67,25 @@ def run(root: str, name: str, bundle: str, spec: dict[str, Any], options: Option
     return code
 
 
-def _suspend(groups: Cgroup) -> Callable[[bool], None]:
+def _suspend(held: Cgroup) -> Callable[[bool], None]:
     """What a job that is stopped does with its container."""
 
     def suspend(stopped: bool) -> None:
         try:
-            groups.freeze(stopped)
+            held.freeze(stopped)
         except (Error, OSError):
             pass  # it has just ended, or there is no freezer: then only we are stopped
 
     return suspend
 
 
-def begin(root: str, name: str, bundle: str, spec: dict[str, Any], options: Options) -> launch.Container:
+def begin(root: str, name: str, bundle: str, spec: dict[str, Any], options: Options) -> Container:
     """Create and start: the payload runs, and the caller, its parent, looks after it."""
+    from oci_tools.runtime import launch
+
     made = launch.launch(root, name, bundle, spec, options, waits=False)
     try:
-        launch.start(made.channel)
+        sync.start(made.channel)
         _poststart(made.state, root)
     except BaseException:
         launch.kill(made)
@@ -92,7 +96,7 @@ def begin(root: str, name: str, bundle: str, spec: dict[str, Any], options: Opti
 
 def start(root: str, name: str) -> None:
     """Let a created container's payload begin."""
-    launch.settle_descriptors()
+    descriptors.settle()
     known = state.load(root, name)
     current = status(root, known)
     if current != "created":
@@ -110,7 +114,7 @@ def start(root: str, name: str) -> None:
             sock.connect(f"/proc/self/fd/{directory}/started.sock")  # the path itself may be too long for one
         except OSError:
             raise Error("cannot start a container that has stopped", name) from None
-        launch.start(sync.Channel(sock))
+        sync.start(sync.Channel(sock))
         os.unlink("started.sock", dir_fd=directory)
     finally:
         os.close(directory)
@@ -153,7 +157,7 @@ def kill(root: str, name: str, signum: int, everyone: bool = False, entered: int
 
 def delete(root: str, name: str, force: bool = False) -> Error | None:
     """Remove a container that has ended, and all that belongs to it; what a poststop hook failed with."""
-    launch.settle_descriptors()
+    descriptors.settle()
     try:
         known = state.load(root, name)
     except Error:
@@ -277,7 +281,7 @@ def _remove(root: str, known: dict[str, Any]) -> Error | None:
                 return None
             known = state.load(root, name)
             _end(known)
-            return launch.destroy(root, known)
+            return removal.destroy(root, known)
     except Error:
         if os.path.exists(state.directory(root, name)):
             raise

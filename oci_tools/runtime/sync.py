@@ -149,3 +149,13 @@ def _bug(error: BaseException) -> str:
         where.append(f"{os.path.basename(tb.tb_frame.f_code.co_filename)}:{tb.tb_lineno}")
         tb = tb.tb_next
     return f"{type(error).__name__}: {error} at {' '.join(where)}"
+
+
+def start(channel: Channel) -> None:
+    """Say "start"; end of file is the payload's exec, anything else an error."""
+    try:
+        channel.send("start")
+    except OSError:
+        raise Error("cannot start the container", None, "its process has ended") from None
+    channel.receive()
+    channel.close()

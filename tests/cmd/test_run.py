@@ -25,6 +25,13 @@ def test_help(oci: Any, verb: str) -> None:
     assert f"oci-run {verb}" in text
 
 
+def test_short_words_for_help_and_version(oci: Any) -> None:
+    """As runc takes them; among a container's options they are others'."""
+    assert "oci-run" in oci("run", "-h").stdout
+    assert "oci-run checkpoint" in oci("run", "checkpoint", "-h").stdout
+    assert oci("run", "-v").stdout.startswith("oci-tools ")
+
+
 def test_an_option_that_there_is_not(oci: Any) -> None:
     for words in (["state", "--nosuch", "x"], ["create", "-Z", "x"], ["kill", "x", "TERM", "more"], ["list", "x"]):
         assert oci("run", *words, code=2).stderr

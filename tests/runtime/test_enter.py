@@ -115,6 +115,9 @@ def test_a_process_as_a_document(running: Any, tmp_path: Path) -> None:
     (tmp_path / "process.json").write_text(json.dumps(document))
     done = run(running, "--process", tmp_path / "process.json", "--")
     assert done.stdout.split() == ["5", "/etc", "0027", "77", "99", "y"]
+    del document["user"]  # it may: then it is root
+    (tmp_path / "process.json").write_text(json.dumps({**document, "terminal": True, "args": ["sh", "-c", "id -u; tty"]}))
+    assert run(running, "--process", tmp_path / "process.json", "--").stdout.split() == ["0", "/dev/pts/0"]
     (tmp_path / "process.json").write_text(json.dumps({**document, "cwd": 5}))
     assert "cwd" in run(running, "-p", tmp_path / "process.json", "--", code=255).stderr
 

@@ -124,6 +124,7 @@ def test_all_kinds_in_order(box: Any, told: Path) -> None:
         where = (told / f"{kind}-1.ns").read_text().split()
         assert where[:2] == (theirs if inside else ours)
         assert ("host" in where) == (kind != "startContainer")  # createContainer: before pivot_root
+    assert (told / "createContainer-1.cwd").read_text() == f"{box.rootfs}\n"
 
 
 @pytest.mark.root
@@ -149,6 +150,20 @@ def test_a_failure_of_start_container(box: Any) -> None:
     box("create")
     assert box("start", code=1).stderr == said
     box("delete")
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("privileges", [True, False])
+def test_start_container_runs_under_the_filter(box: Any, privileges: bool) -> None:
+    """It is a program of the image."""
+    box.spec["hooks"] = {"startContainer": [{"path": "/bin/mkdir", "args": ["mkdir", "/tmp/x"]}]}
+    box.process["noNewPrivileges"] = not privileges
+    names = ["mkdir", "mkdirat"]
+    box.linux["seccomp"] = {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": names, "action": "SCMP_ACT_KILL"}]}
+    box.process["args"] = ["true"]
+    said = "oci-run: error running hooks.startContainer[0] '/bin/mkdir': killed by signal 31\n"
+    assert box("run", code=1).stderr == said
+    assert not (box.rootfs / "tmp/x").exists()
 
 
 @pytest.mark.root

@@ -353,3 +353,49 @@ def test_signal_0_asks_whether_it_lives(box: Any) -> None:
         pass
     assert "container not running" in box("kill", "0", code=1).stderr
     box("delete")
+
+
+# -- what engines and people of other runtimes expect to read -------------------------------------------
+
+
+def test_ps_with_words_for_ps(box: Any) -> None:
+    """runc's: a head, and of what ps prints only the container's processes."""
+    box.process["args"] = ["sleep", "4711"]
+    box("create")
+    box("start")
+    pid = str(box.state["pid"])
+    lines = box.oci("run", "ps", box.id, "-o", "pid,args").stdout.splitlines()
+    assert [line.split() for line in lines] == [["PID", "COMMAND"], [pid, "sleep", "4711"]]
+    lines = box.oci("run", "ps", "--format", "table", box.id).stdout.splitlines()
+    assert lines[0].split()[:3] == ["UID", "PID", "PPID"] and lines[1].split()[1] == pid and len(lines) == 2
+    assert "cannot run 'ps'" in box.oci("run", "ps", box.id, "--no-such-option", code=1).stderr
+    said = box.oci("run", "ps", box.id, "-o", "pid", code=1, env={"PATH": "/nonexistent"}).stderr
+    assert 'exec: "ps": executable file not found in $PATH' in said
+    assert box.oci("run", "ps", box.id, "-o", "args", code=1).stderr.startswith("oci-run: cannot find the column PID")
+    box("delete", "--force")
+
+
+def test_list_as_runc_prints_it(box: Any) -> None:
+    box("create")
+    state = box.state
+    for words in (["list", "--format", "table"], ["--root", f"{box.oci.env['OCI_RUN']}/runtime", "list"]):
+        head, line = box.oci("run", *words).stdout.splitlines()
+        assert head.split() == ["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"]
+        assert line.split() == [box.id, str(state["pid"]), "created", str(box.bundle), state["created"], "root"]
+    box("delete", "--force")
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_debug_says_what_is_made(box: Any, tmp_path: Path, form: str) -> None:
+    box.process["args"] = ["true"]
+    log = tmp_path / "log"
+    box.save()
+    done = box.oci("run", "--debug", "--log", log, "--log-format", form, "run", "-b", box.bundle, box.id)
+    assert done.stderr == ""
+    lines = log.read_text().splitlines()
+    if form == "json":
+        assert all(json.loads(line)["level"] == "debug" for line in lines)
+    else:
+        assert all(" level=debug msg=" in line for line in lines)
+    assert any("mount proc" in line for line in lines) and any("capabilities" in line for line in lines)
+    assert "level=debug" in box.oci("run", "--debug", "run", "-b", box.bundle, box.id).stderr

@@ -251,6 +251,27 @@ class TestFileSystems:
         assert (found["type"], found["source"]) == ("tmpfs", "tmpfs")
         assert "nosuid" in found["options"] and "size=64k" in found["data"]
 
+    def test_a_read_only_tmpfs_may_hold_other_mounts(self, box: Any, source: Path) -> None:
+        """And /dev its devices: it is read-only once all is there."""
+        for entry in box.spec["mounts"]:
+            if entry["destination"] == "/dev":
+                entry["options"].append("ro")
+        box.mount("/top", "tmpfs", "ro", type="tmpfs")
+        box.mount("/top/data", source, "bind")
+        script = "cat /top/data/file; head -c 1 /dev/zero | wc -c; touch /top/x /dev/x 2>&1; echo > /top/data/new && echo yes"
+        assert box.says(script).splitlines()[1:] == [
+            "1", "touch: /top/x: Read-only file system", "touch: /dev/x: Read-only file system", "yes"
+        ]  # fmt: skip
+
+    @pytest.mark.parametrize("words", [(), ("--no-pivot",)])
+    def test_no_unmasked_proc_in_a_nested_user_namespace(self, box: Any, words: tuple[str, ...]) -> None:
+        """The kernel allows a new one only where it finds one without masks: none of the host's may be in reach."""
+        for name in "bounding", "effective", "permitted":
+            box.process["capabilities"][name].append("CAP_SYS_ADMIN")
+        script = "unshare -mUrpf sh -c 'mount -t proc none /proc && cat /proc/1/comm'"
+        done = box.sh(script, *words, code=None)
+        assert done.returncode and "ermission denied" in done.stderr + done.stdout
+
     def test_a_tmpfs_with_what_it_hides(self, box: Any) -> None:
         """tmpcopyup: owners, modes, times, links; wide and deep trees; nothing of other file systems."""
         top = box.rootfs / "data"

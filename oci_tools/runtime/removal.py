@@ -1,0 +1,34 @@
+"""What is removed with a container: its groups, its class of intelRdt, its state, and the hooks that hear of it."""
+
+from __future__ import annotations
+
+import os
+
+from oci_tools import fs
+from oci_tools.errors import Error
+from oci_tools.runtime import groups, hooks, state
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+
+def destroy(root: str, known: dict[str, Any]) -> Error | None:
+    """Remove groups and state directory, then run the poststop hooks.
+
+    A failure of those is returned: it is a warning, the container is gone all the same.
+    """
+    groups.remove(known, f"{state.directory(root, known['id'])}/execs")
+    if known.get("resctrl"):
+        from oci_tools.runtime import resctrl
+
+        resctrl.remove(known["resctrl"]["made"])
+    fs.remove_tree(state.directory(root, known["id"]))
+    failed = None
+    for number, hook in enumerate((known.get("hooks") or {}).get("poststop") or ()):
+        try:
+            shown = state.public(root, known, "stopped")
+            hooks.run([hook], "poststop", shown, dict(os.environ), number)
+        except Error as error:
+            failed = failed or error  # the others are run all the same
+    return failed
