@@ -24,6 +24,7 @@ import stat
 from oci_tools import compress
 from oci_tools.errors import Error, quote
 from oci_tools.layer.ahead import Ahead
+from oci_tools.layer.limits import expand
 from oci_tools.layer.tree import Dir, Tree, clean
 from oci_tools.tar import Entry, Reader
 
@@ -112,7 +113,7 @@ def unpack(
     source.check_type(owner)
     umask = os.umask(0)  # modes are the layer's
     try:
-        with source.open() as stream, layer.tree, _pipe(source, stream, threads) as pieces:
+        with source.open() as stream, layer.tree, _pipe(source, stream, limits, threads) as pieces:
             reader = Reader(pieces, limits, source)
             _Unpacking(layer, reader, owner, limits.keep_links, literal).run()
             reader.drain()
@@ -124,12 +125,11 @@ def unpack(
 class _pipe:
     """The plain bytes of a layer, checked at their end; threads end with the `with` block."""
 
-    def __init__(self, source: Source, stream: Any, threads: bool) -> None:
-        self._source = source
+    def __init__(self, source: Source, stream: Any, limits: Limits, threads: bool) -> None:
         self._threads = threads
         self._made: list[Ahead] = []
         raw = verified(compress.read_pieces(stream), source.digest, source.size, "digest of blob", source)
-        plain = self._ahead(compress.expand(raw, source))
+        plain = self._ahead(expand(raw, limits, source))
         self._pieces = self._ahead(verified(plain, source.diff_id, None, "diff id of layer", source))
 
     def _ahead(self, pieces: Iterable[bytes]) -> Iterable[bytes]:

@@ -15,14 +15,13 @@ import errno
 import os
 import stat
 
-from oci_tools import compress, fs
+from oci_tools import fs
 from oci_tools.errors import Error, quote
 from oci_tools.layer import entries
 from oci_tools.layer import owner as owners
 from oci_tools.layer import snapshot
 from oci_tools.layer.tree import Dir, Tree, clean
 from oci_tools.layer.walk import Found, order, walk
-from oci_tools.tar import Entry, Reader
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
 
     from oci_tools.layer.limits import Limits
     from oci_tools.layer.write import Writer
+    from oci_tools.tar import Entry, Reader
 
     Before = tuple[str, int, int, int, tuple[int, int]]  # type, mode, uid, gid, device: as tar.Entry has them
 
@@ -130,7 +130,7 @@ class Packing:
     def archive(self, stream: Any, limits: Limits, masks: Iterable[bytes] = ()) -> None:
         """Write the entries of another archive, compressed or not, anew and as they come."""
         masked = Masks(masks)
-        reader = Reader(compress.expand(compress.read_pieces(stream), "the archive"), limits, "the archive", True)
+        reader = entries.archive(stream, limits)
         for entry in reader:
             entry.name = b"/".join(clean(entry.name))
             if entry.type == "h":

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from oci_tools import compress
 from oci_tools.layer.ahead import Ahead
+from oci_tools.layer.limits import expand
 from oci_tools.tar import Reader
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import Any
 
     from oci_tools.layer.apply import Source
     from oci_tools.layer.limits import Limits
@@ -19,10 +21,15 @@ PIECE = 1 << 18
 
 def read(source: Source, limits: Limits) -> Iterator[tuple[Entry, Reader]]:
     """The entries of a layer, not verified: it was read before.  The rest is not read if nobody asks."""
-    with source.open() as stream, Ahead(compress.expand(compress.read_pieces(stream), source)) as pieces:
+    with source.open() as stream, Ahead(expand(compress.read_pieces(stream), limits, source)) as pieces:
         reader = Reader(pieces, limits, source)
         for entry in reader:
             yield entry, reader
+
+
+def archive(stream: Any, limits: Limits) -> Reader:
+    """The entries of an archive that somebody packs, compressed or not; GNU tar's old sparse files too."""
+    return Reader(expand(compress.read_pieces(stream), limits, "the archive"), limits, "the archive", True)
 
 
 def plain(entry: Entry, reader: Reader) -> Iterator[bytes]:

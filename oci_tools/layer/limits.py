@@ -2,33 +2,37 @@
 
 from __future__ import annotations
 
-from oci_tools.errors import Usage
+from oci_tools import compress
+from oci_tools.errors import Error, Usage
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
+_FREE = 64 << 20  # plain bytes that need no blob of any size
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 
 class Limits:
     """The limits of one unpacking; each is an option, `--limit NAME=N`.
 
-    entries  members of one layer's archive
-    size     plain bytes of one layer: what it may expand to, and how large one file may say it is
-    path     bytes of a path or of a link's target
-    header   bytes of one extended header, in which attributes and long names are
-    xattrs   extended attributes of one file
+    entries    members of one layer's archive
+    size       plain bytes of one layer: what it may expand to, and how large one file may say it is
+    expansion  plain bytes for each byte of a blob, from 64 MiB on; the default is more than any compression reaches
+    path       bytes of a path or of a link's target
+    header     bytes of one extended header, in which attributes and long names are
+    xattrs     extended attributes of one file
 
     And what is no limit: with `keep_links` an entry for a directory where there is a link to one is about that.
     """
 
-    __slots__ = ("entries", "header", "keep_links", "path", "size", "xattrs")
+    __slots__ = ("entries", "expansion", "header", "keep_links", "path", "size", "xattrs")
 
     def __init__(self) -> None:
         self.keep_links = False
         self.entries = 10_000_000
         self.size = 1 << 40
+        self.expansion = 1 << 16
         self.path = 4096
         self.header = 1 << 20
         self.xattrs = 256
@@ -46,3 +50,22 @@ class Limits:
                 raise Usage("not a limit", word, hint=f"NAME=N with one of {', '.join(names)}")
             setattr(limits, name, int(digits) * _UNITS[unit])
         return limits
+
+
+def expand(pieces: Iterable[bytes], limits: Limits, subject: object) -> Iterator[bytes]:
+    """`compress.expand`, of what expands no more than it may."""
+    given = 0
+
+    def counted() -> Iterator[bytes]:
+        nonlocal given
+        for piece in pieces:
+            given += len(piece)
+            yield piece
+
+    most, plain = limits.expansion, 0
+    for piece in compress.expand(counted(), subject):
+        plain += len(piece)
+        if plain > _FREE and plain > most * given:
+            why = f"it expands to more than {most} times its size"
+            raise Error("layer is too large", subject, why, "--limit expansion=N")
+        yield piece

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import io
 import os
 import stat
 import tempfile
@@ -9,12 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import zstandard
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from oci_tools import fs
 from oci_tools.errors import Error
+from oci_tools.layer import apply, owner
 from oci_tools.layer.limits import Limits
+from oci_tools.layer.tree import new_root
 from tests import test_tar
 from tests.layer import listing, make
 
@@ -255,6 +260,25 @@ def test_limits_reach_the_reader(tmp_path: Path) -> None:
 
 
 @pytest.mark.root
+@pytest.mark.parametrize("make_blob", [gzip.compress, zstandard.compress])
+def test_what_expands_too_much_is_stopped(make_blob: Any, tmp_path: Path) -> None:
+    data = make.archive(("zeros", bytes(80 << 20)))
+    blob = make_blob(data)
+    source = apply.Source(lambda: io.BytesIO(blob), None, len(blob), None)
+    for number, word in enumerate(["expansion=500", f"expansion={len(data) // len(blob) + 2}", "size=1T"]):
+        fd = new_root(f"{tmp_path}/{number}")
+        try:
+            if number:
+                apply.unpack(source, fd, owner.for_process(), Limits.parse([word]))
+                assert (tmp_path / f"{number}/zeros").stat().st_size == 80 << 20
+            else:
+                with pytest.raises(Error, match="more than 500 times its size"):
+                    apply.unpack(source, fd, owner.for_process(), Limits.parse([word]))
+                assert (tmp_path / "0/zeros").stat().st_size < 70 << 20
+        finally:
+            os.close(fd)
+
+
 def test_a_plain_user_owns_everything_and_remembers(public: Path) -> None:
     os.chown(public, 12345, 12345)
     layers = [
