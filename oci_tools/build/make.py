@@ -11,6 +11,7 @@ from oci_tools.build.building import Building
 from oci_tools.build.cache import Cache
 from oci_tools.build.contexts import Contexts
 from oci_tools.build.dockerfile import Dockerfile
+from oci_tools.build.networks import Networks
 from oci_tools.build.place import Place
 from oci_tools.build.running import Runner
 from oci_tools.build.scope import Scope
@@ -60,12 +61,13 @@ def build(
     made = Made()
     with Place(warn, options.call) as place:
         contexts = Contexts(place, options.context, options.named, options.call, options.pull)
+        joined = Networks(f"{place.work}/networks", options.call, warn)
         try:
             contexts.open()
             data, name = _read(contexts, options)
             dockerfile = Dockerfile(data, name)
             cache = Cache(place, options.refuse, _sent(options, place, warn))
-            runner = Runner(options.call, progress, f"{place.work}/running")
+            runner = Runner(options.call, progress, f"{place.work}/running", joined)
             results = []
             with dockerfile:
                 if progress.mode != "none" or "check" in dockerfile.source.directives:
@@ -85,6 +87,7 @@ def build(
             made.bases = dict(contexts.bases)
             made.files = set(contexts.read_files).union(*(one.files for one, _ in results))
         finally:
+            joined.close()
             contexts.close()
     _seldom(place.path)
     return made

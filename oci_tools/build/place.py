@@ -17,7 +17,7 @@ from __future__ import annotations
 import os
 
 from oci_tools import fs
-from oci_tools.build import calling
+from oci_tools.build import calling, networks
 from oci_tools.bundle import step
 from oci_tools.bundle.step import Root
 from oci_tools.errors import Busy, Error
@@ -117,6 +117,8 @@ class Place:
                     running = f"{work}/{name}/running"
                     for container in os.listdir(running) if os.path.isdir(running) else ():
                         calling.end(self._call, container)
+                    for network, path in networks.left(f"{work}/{name}/networks"):
+                        networks.leave(self._call, network, path)
                     fs.remove_tree(f"{work}/{name}")
             except (Busy, Error):
                 continue

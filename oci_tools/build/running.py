@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from oci_tools.build import calling, mounts
+from oci_tools.build import calling, mounts, networks
 from oci_tools.build.lines import heredoc_of
 from oci_tools.build.runmounts import Mounting
 from oci_tools.build.stages import sorted_env
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from oci_tools.build.instructions import Instruction
+    from oci_tools.build.networks import Space
     from oci_tools.build.options import Options
     from oci_tools.build.progress import Progress, Step
     from oci_tools.build.stages import Building
@@ -32,11 +33,12 @@ PIPES = "/dev/pipes"
 class Runner:
     """Starts processes of steps, and ends them all when the build is given up."""
 
-    def __init__(self, call: calling.Call, progress: Progress, running: str) -> None:
+    def __init__(self, call: calling.Call, progress: Progress, running: str, joined: networks.Networks) -> None:
         """`running` is a directory in which names are of what runs: for who comes after one that was killed."""
         import threading
 
         self._running = running
+        self.networks = joined
         self._call = call
         self._progress = progress
         self._names: set[str] = set()
@@ -94,12 +96,13 @@ def run(stage: Building, one: Instruction) -> None:
     words = settings.command(args, one.shell)
     wanted = [mounts.read(text, one.statement, expand) for text in one.mounts]
     _allowed(one, options)
-    network = one.flags["network"] or options.network
+    said = one.flags["network"] or "default"
+    said = options.network if said == "default" else said
     insecure = one.flags["security"] == "insecure"
     mounting = Mounting(stage, one, wanted)
     parts: dict[str, Any] = {
         "do": "RUN", "args": tuple(words), "env": sorted_env(settings.env), "cwd": settings.workdir,
-        "user": settings.user, "network": network, "security": insecure, "script": script,
+        "user": settings.user, "network": said, "security": insecure, "script": script,
         "hosts": tuple(options.hosts), "mounts": tuple(map(mounting.said, wanted)),
         "limits": repr((options.shm_size, options.limits)),
     }  # fmt: skip
@@ -109,18 +112,24 @@ def run(stage: Building, one: Instruction) -> None:
         return {"mounted": found} if any(found) else {}
 
     def act(root: Root, step: Step) -> None:
-        with mounting:
-            made = [mounting.make(mount, root) for mount in wanted]
-            placed = [each for each in made if each is not None] + _files(stage, root, network)
-            if script:
-                placed.append(mounting.script(script[0], script[1], PIPES))
-            _specify(stage, root, words, placed, network, insecure, mounting)
-            code = stage.shared.runner.run(root.path, step)
+        joined = stage.shared.runner.networks
+        network = joined.meant(said)
+        space = joined.take(network) if network not in ("none", "host") else None
+        try:
+            with mounting:
+                made = [mounting.make(mount, root) for mount in wanted]
+                placed = [each for each in made if each is not None] + _files(stage, root, network, space)
+                if script:
+                    placed.append(mounting.script(script[0], script[1], PIPES))
+                _specify(stage, root, words, placed, network, space, insecure, mounting)
+                code = stage.shared.runner.run(root.path, step)
+        finally:
+            if space:
+                joined.give(space)
         stage.shared.check()
         if code:
             stage.shared.progress.failed(step)
-            said = " ".join(words)
-            raise one.wrong(f'process "{said}" did not complete successfully: exit code: {code}')
+            raise one.wrong(f'process "{" ".join(words)}" did not complete successfully: exit code: {code}')
 
     title = f"RUN {' '.join(part for part in (*_flags(one), one.statement.rest) if part)}"
     stage.step(one, title, parts, act, said=_said(stage, words), content=content)
@@ -155,8 +164,8 @@ def _said(stage: Building, words: list[str]) -> str:
 
 
 def _specify(
-    stage: Building, root: Root, words: list[str], placed: list[dict[str, Any]], network: str, insecure: bool,
-    mounting: Mounting,
+    stage: Building, root: Root, words: list[str], placed: list[dict[str, Any]], network: str, space: Space | None,
+    insecure: bool, mounting: Mounting,
 ) -> None:  # fmt: skip
     settings, options = stage.result.settings, stage.options
     env = {**stage.scope.proxies(), **settings.env, **mounting.env}
@@ -169,6 +178,9 @@ def _specify(
     def more(made: dict[str, Any]) -> None:
         if not any(entry.startswith("HOME=") for entry in made["process"]["env"]):
             made["process"]["env"].append(f"HOME={root.home(made['process']['user']['uid'])}")
+        for each in made["linux"]["namespaces"] if space else ():
+            if space and each["type"] == "network":
+                each["path"] = space.path
         if options.limits:
             made["process"]["rlimits"] = options.limits
         if options.cgroup:
@@ -184,7 +196,7 @@ def _specify(
     root.specify(document, HOSTNAME, placed, network == "host", insecure, more, mounting.hidden("config.json"))
 
 
-def _files(stage: Building, root: Root, network: str) -> list[dict[str, Any]]:
+def _files(stage: Building, root: Root, network: str, space: Space | None) -> list[dict[str, Any]]:
     """/etc/hosts and /etc/resolv.conf, bound over the image's."""
     hosts = HOSTS + f"127.0.0.1\t{HOSTNAME}\n"
     if network == "host":
@@ -197,10 +209,7 @@ def _files(stage: Building, root: Root, network: str) -> list[dict[str, Any]]:
         name, _, address = word.partition("=" if "=" in word.partition(":")[0] else ":")
         hosts += f"{address.removeprefix('[').removesuffix(']')}\t{name}\n"
     texts = {"hosts": hosts}
-    if network != "none":
-        try:
-            with open("/etc/resolv.conf", encoding="utf-8", errors="surrogateescape") as file:
-                texts["resolv.conf"] = file.read()
-        except OSError:
-            pass
+    names = networks.resolv_conf(space.servers if space else [], space is not None) if network != "none" else None
+    if names is not None:
+        texts["resolv.conf"] = names
     return [root.file(name, text, f"/etc/{name}") for name, text in texts.items()]

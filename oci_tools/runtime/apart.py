@@ -45,6 +45,32 @@ def mount_memory(where: str) -> None:
         raise Error("cannot mount", where, error) from None
 
 
+def is_hosts_root() -> bool:
+    """Whether this is the host's user namespace."""
+    return process.in_host_user_namespace()
+
+
+def network(path: str) -> None:
+    """A new network namespace, held by a mount on the new file `path`."""
+    import threading
+
+    failed: list[Error] = []
+
+    def work() -> None:  # in a thread of its own: the namespace is one thread's, mounts are everybody's
+        try:
+            process.unshare(process.CLONE_NEWNET)
+            mount.mount("/proc/thread-self/ns/net", path, None, mount.MS_BIND)
+        except OSError as error:
+            failed.append(Error("cannot make a network namespace", None, error))
+
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    if failed:
+        raise failed[0]
+
+
 def capabilities() -> list[str]:
     """All that this process could hand on: its bounding set."""
     have = caps.bounding()

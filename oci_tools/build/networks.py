@@ -1,0 +1,137 @@
+"""The networks of RUN: what --network and $OCI_NETWORK say, as for `oci-run`, joined by `oci-net`.
+
+A namespace is made for the first step that needs one, joins its network, and serves the steps that follow; those
+that run at the same time have one each.  All leave their networks when the build ends; what a killed one left
+attached, which `work/ID/networks/` tells, the next build detaches.
+"""
+
+from __future__ import annotations
+
+import os
+
+from oci_tools import document
+from oci_tools.build import calling
+from oci_tools.bundle import step
+from oci_tools.errors import Error
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Any
+
+    from oci_tools.build.calling import Call
+
+VARIABLE = "OCI_NETWORK"  # what `oci-run` takes for "default" too
+_NFT = ("/usr/sbin/nft", "/sbin/nft", "/usr/bin/nft")
+_RESOLVED = "/run/systemd/resolve/resolv.conf"
+
+
+class Space:
+    """A namespace that has joined a network; `servers` are those of the network that tell names."""
+
+    def __init__(self, network: str, path: str, servers: list[str]) -> None:
+        self.network = network
+        self.path = path
+        self.servers = servers
+
+
+class Networks:
+    """The namespaces of one build, in the directory `place`."""
+
+    def __init__(self, place: str, call: Call, warn: Callable[[str], None]) -> None:
+        import threading
+
+        self._place = place
+        self._call = call
+        self._warn = warn
+        self._free: list[Space] = []
+        self._all: list[Space] = []
+        self._lock = threading.Lock()
+        self._warned = False
+
+    def meant(self, word: str) -> str:
+        """none, host, or the network of `oci-net` that a word means."""
+        if word != "default":
+            return word
+        said = os.environ.get(VARIABLE, "default")
+        if said not in ("default", "private", "pasta", "slirp4netns"):
+            return said
+        if os.geteuid() == 0 and step.apart.is_hosts_root() and any(os.access(path, os.X_OK) for path in _NFT):
+            return "bridge"
+        if not self._warned:
+            self._warned = True
+            self._warn("RUN has no network here (--network host gives it the host's)")
+        return "none"
+
+    def take(self, network: str) -> Space:
+        """A namespace for one step; `give` it back."""
+        with self._lock:
+            found = next((space for space in self._free if space.network == network), None)
+            if found is not None:
+                self._free.remove(found)
+                return found
+            path = f"{self._place}/{len(self._all)}"
+            os.makedirs(self._place, mode=0o700, exist_ok=True)
+            with open(f"{path}.network", "x", encoding="utf-8") as file:
+                file.write(network)
+            step.apart.network(path)
+            made = Space(network, path, [])
+            self._all.append(made)
+            said = self._net("attach", "--json", network, path)
+            if self._net("inspect", "--json", network).get("resolver"):
+                made.servers = list(said.get("gateways") or [])
+            return made
+
+    def _net(self, *words: str) -> dict[str, Any]:
+        found: dict[str, Any] = document.loads(calling.output(self._call, ["net", *words]).encode())
+        return found
+
+    def give(self, space: Space) -> None:
+        with self._lock:
+            self._free.append(space)
+
+    def close(self) -> None:
+        for space in self._all:
+            leave(self._call, space.network, space.path)
+            step.apart.detach(space.path)
+        self._all, self._free = [], []
+
+
+def leave(call: Call, network: str, path: str) -> None:
+    """Have a namespace leave its network, be it there or not."""
+    try:
+        calling.output(call, ["net", "detach", "--force", network, path])
+    except Error:
+        pass
+
+
+def left(place: str) -> Iterator[tuple[str, str]]:
+    """The networks and namespaces of a build that was killed."""
+    for name in sorted(os.listdir(place)) if os.path.isdir(place) else ():
+        if name.endswith(".network"):
+            with open(f"{place}/{name}", encoding="utf-8") as file:
+                yield file.read(), f"{place}/{name.removesuffix('.network')}"
+
+
+def resolv_conf(servers: list[str], own: bool) -> str | None:
+    """What /etc/resolv.conf says in a step: the network's servers, else the host's.
+
+    In a network of its `own` a step cannot reach a server on the host's loopback device.
+    """
+    if servers:
+        return "".join(f"nameserver {server}\n" for server in servers)
+    for path in ("/etc/resolv.conf", _RESOLVED) if own else ("/etc/resolv.conf",):
+        try:
+            with open(path, encoding="utf-8", errors="surrogateescape") as file:
+                lines = file.readlines()
+        except OSError:
+            continue
+        kept = [line for line in lines if not (own and _is_local(line))]
+        if any(line.startswith("nameserver") for line in kept) or not own:
+            return "".join(kept)
+    return None
+
+
+def _is_local(line: str) -> bool:
+    words = line.split()
+    return words[:1] == ["nameserver"] and len(words) > 1 and words[1].startswith(("127.", "::1"))

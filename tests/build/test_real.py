@@ -1,0 +1,142 @@
+"""Builds as people have them, over the package registries that this machine is set up for; a loop for --long.
+
+What says where these are, and whom to trust, is the machine's own: it goes in as a named context.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.long import LONG
+
+pytestmark = [pytest.mark.root, pytest.mark.needs("mmdebstrap"),
+              pytest.mark.skipif(not LONG, reason="a long one: tests/run --long")]  # fmt: skip
+CA = Path("/etc/ssl/certs/ca-certificates.crt")
+# what each RUN begins with: the host's settings, for this step only
+SET = "RUN --mount=from=host,target=/host --mount=from=host,source=apt,target=/etc/apt --mount=type=cache,target=/var/cache/apt,sharing=locked"
+SET += " --mount=type=cache,target=/var/lib/apt/lists,sharing=locked"
+INSTALL = f"{SET} apt-get -qq update && apt-get -qq install -y --no-install-recommends"
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Path:
+    """The settings of apt, pip and npm of this machine, and the certificates that it trusts."""
+    place = tmp_path / "host"
+    shutil.copytree("/etc/apt", place / "apt", symlinks=True)
+    for path in place.glob("apt/sources.list.d/*"):
+        if "file:" in path.read_text():  # of this machine's own disk
+            path.unlink()
+    for source, name in ((CA, "ca.crt"), (Path("/etc/pip.conf"), "pip.conf"), (Path("/etc/npmrc"), "npmrc"),
+                         (Path("/root/.npmrc"), "user.npmrc"), (Path("/root/.config/pip/pip.conf"), "user-pip.conf")):  # fmt: skip
+        (place / name).write_bytes(source.read_bytes() if source.exists() else b"")
+    keyrings = Path("/usr/share/keyrings")
+    shutil.copytree(keyrings, place / "keyrings")
+    return place
+
+
+@pytest.fixture
+def real(oci: Any, debian: Path, host: Path, tmp_path: Path) -> Any:
+    def build(dockerfile: str, files: dict[str, str], *words: str) -> Any:
+        context = tmp_path / "context"
+        context.mkdir(exist_ok=True)
+        for name, text in files.items():
+            (context / name).parent.mkdir(parents=True, exist_ok=True)
+            (context / name).write_text(text)
+        (context / "Dockerfile").write_text(dockerfile.replace("BASE", str(debian)).replace("SET", SET))
+        more = ["--build-context", f"host={host}", "--network", "host", "--progress", "plain"]
+        return oci("build", "-t", "./img:x", *more, *words, "context")
+
+    return build
+
+
+def size(oci: Any) -> int:
+    return sum(layer["size"] for layer in json.loads(oci("image", "inspect", "./img:x").stdout)["manifest"]["layers"])
+
+
+def test_a_debian_package(oci: Any, real: Any) -> None:
+    real(f"FROM BASE\n{INSTALL} jq && jq --version\nENTRYPOINT [\"jq\"]\n", {})
+    assert oci("run", "-i", "./img:x", ".a", input='{"a": 1}').stdout == "1\n"
+    assert "jq" in oci("unpack", "--path", "/var/lib/dpkg/status", "./img:x", "-").stdout
+    again = real(f"FROM BASE\n{INSTALL} jq && jq --version\nENTRYPOINT [\"jq\"]\n", {})
+    assert "CACHED" in again.stderr
+
+
+def test_a_c_program_in_two_stages(oci: Any, real: Any) -> None:
+    text = f"""FROM BASE AS build
+{INSTALL} gcc libc6-dev make
+WORKDIR /src
+COPY Makefile *.c ./
+RUN make
+FROM scratch
+COPY --from=build /src/hello /
+CMD ["/hello"]
+"""
+    source = '#include <stdio.h>\nint main(void) { puts("hello from c"); return 0; }\n'
+    makefile = "hello: hello.c\n\tgcc -O2 -static -o $@ $<\n"
+    real(text, {"hello.c": source, "Makefile": makefile})
+    assert oci("run", "./img:x").stdout == "hello from c\n"
+    assert size(oci) < 2_000_000
+    again = real(text, {"hello.c": source.replace("from", "again from")})
+    assert oci("run", "./img:x").stdout == "hello again from c\n"
+    assert again.stderr.count("CACHED") == 2  # the compiler, and the working directory
+
+
+def test_a_python_web_app(oci: Any, real: Any) -> None:
+    text = f"""FROM BASE
+{INSTALL} python3 python3-pip ca-certificates
+WORKDIR /app
+COPY requirements.txt .
+SET --mount=type=cache,target=/root/.cache/pip cat /host/pip.conf /host/user-pip.conf > /tmp/pip.conf; \\
+    PIP_CONFIG_FILE=/tmp/pip.conf PIP_CERT=/host/ca.crt pip install --break-system-packages -r requirements.txt; rm /tmp/pip.conf
+COPY app.py .
+USER nobody
+CMD ["python3", "app.py"]
+"""
+    app = "import flask\napp = flask.Flask(__name__)\napp.route('/')(lambda: 'served')\nprint(app.test_client().get('/').text)\n"
+    real(text, {"requirements.txt": "flask\n", "app.py": app})
+    assert oci("run", "./img:x").stdout == "served\n"
+    again = real(text, {"app.py": app.replace("'served'", "'again'")})
+    assert oci("run", "./img:x").stdout == "again\n" and again.stderr.count("CACHED") == 4
+
+
+def test_a_node_app(oci: Any, real: Any) -> None:
+    text = f"""FROM BASE AS deps
+{INSTALL} nodejs npm ca-certificates
+WORKDIR /app
+COPY package.json .
+SET cp /host/npmrc /etc/npmrc; cp /host/user.npmrc /root/.npmrc; NODE_EXTRA_CA_CERTS=/host/ca.crt npm install --omit=dev; \\
+    rm /etc/npmrc /root/.npmrc
+FROM BASE
+{INSTALL} nodejs
+WORKDIR /app
+COPY --from=deps /app/node_modules node_modules
+COPY index.js .
+CMD ["node", "index.js"]
+"""
+    package = '{"name": "app", "version": "1.0.0", "dependencies": {"is-odd": "^3.0.1"}}'
+    real(text, {"package.json": package, "index.js": "console.log(require('is-odd')(3))\n"})
+    assert oci("run", "./img:x").stdout == "true\n"
+
+
+def test_pieces_under_make(oci: Any, debian: Path, tmp_path: Path) -> None:
+    """Without a Dockerfile: the commands are the builder, and make knows what has to be done again."""
+    (tmp_path / "app").write_text("#!/bin/sh\necho one\n")
+    os.chmod(tmp_path / "app", 0o755)
+    (tmp_path / "Makefile").write_text(
+        f"img/index.json: b.stamp app\n\toci-run cp app ./b:/usr/local/bin\n\toci-pack ./b ./img:app --cmd '[\"app\"]'\n\ttouch $@\n"
+        f"b.stamp:\n\toci-unpack {debian} ./b\n\toci-run --network none ./b sh -c 'echo set up > /etc/done'\n\ttouch $@\n"
+    )
+    oci.run(["make"])
+    assert oci("run", "./img:app").stdout == "one\n"
+    assert "up to date" in oci.run(["make"]).stdout
+    (tmp_path / "app").write_text("#!/bin/sh\ncat /etc/done\n")
+    assert "oci-unpack" not in oci.run(["make"]).stdout
+    assert oci("run", "./img:app").stdout == "set up\n"
+    assert subprocess.run(["make", "-q"], cwd=tmp_path, env=oci.env).returncode == 0
