@@ -27,7 +27,7 @@ RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK, RTM_SETLINK, RTM_NEWADDR, RTM_GETADDR = 1
 RTM_NEWROUTE, RTM_DELROUTE, RTM_GETROUTE = 24, 25, 26
 IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_MASTER, IFLA_PROTINFO, IFLA_LINKINFO, IFLA_NET_NS_FD = 1, 3, 4, 10, 12, 18, 28
 IFLA_INFO_KIND, IFLA_INFO_DATA, VETH_INFO_PEER = 1, 2, 1
-IFLA_BRPORT_ISOLATED = 33
+IFLA_BRPORT_MODE, IFLA_BRPORT_ISOLATED = 4, 33
 IFA_ADDRESS, IFA_LOCAL, IFA_BROADCAST, IFA_FLAGS = 1, 2, 4, 8
 IFA_F_NODAD, IFA_F_PERMANENT, IFA_F_NOPREFIXROUTE = 0x2, 0x80, 0x200
 RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_PRIORITY, RTA_METRICS, RTA_TABLE = 1, 4, 5, 6, 8, 15
@@ -189,10 +189,11 @@ class Rtnetlink(Netlink):
         body += attribute(IFLA_MTU, pack("I", mtu)) + attribute(IFLA_MASTER, pack("i", bridge))
         self.ask(RTM_NEWLINK, NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL, body + attribute(IFLA_LINKINFO, info))
 
-    def isolate_port(self, index: int) -> None:
-        """Let a port of a bridge speak with no other port that is so too."""
+    def set_port(self, index: int, isolated: bool, hairpin: bool) -> None:
+        """A port of a bridge: whether it speaks with no other that is `isolated` too, and gets back what it sent."""
         body = pack("BBHiII", AF_BRIDGE, 0, 0, index, 0, 0)
-        body += attribute(IFLA_PROTINFO | NLA_F_NESTED, attribute(IFLA_BRPORT_ISOLATED, b"\1"))
+        both = attribute(IFLA_BRPORT_MODE, bytes([hairpin])) + attribute(IFLA_BRPORT_ISOLATED, bytes([isolated]))
+        body += attribute(IFLA_PROTINFO | NLA_F_NESTED, both)
         self.ask(RTM_SETLINK, NLM_F_ACK, body)
 
     def delete(self, index: int) -> None:

@@ -93,10 +93,11 @@ def plug(kernel: Rtnetlink, there: Rtnetlink, namespace: int, network: Network, 
         if error.errno == _EEXIST:
             raise Error("interface exists in the container", record["interface"]) from None
         raise
-    if not network.get("icc", True):
+    isolated, hairpin = not network.get("icc", True), forwarding.bridges_are_filtered()
+    if isolated or hairpin:
         made = kernel.link(record["host"])
         assert made is not None
-        kernel.isolate_port(made.index)
+        kernel.set_port(made.index, isolated, hairpin)
     configure(there, record)
 
 

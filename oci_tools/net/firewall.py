@@ -11,7 +11,7 @@ All is in one table of ours, `inet oci_STORE`.  A packet's way, and what stands 
 
 The chain `admin` is the administrator's: made empty once, never flushed.  So are the sets `blocked4` and `blocked6`:
 what comes from these addresses reaches no container.  The file admin.nft beside the networks, if there is one, is
-read whenever the table is made, with $table defined.
+read whenever the table is made, $table in it being our table.
 
 A container adds elements to maps and nothing else: deleting a chain or a table makes the kernel wait 18 ms.
 """
@@ -91,7 +91,7 @@ def skeleton(table: str, guarded: list[str], more: str = "") -> list[str]:
     if guarded:  # what a bridge of somebody else only bridges is no forwarding
         made.append(f'add rule inet {table} guard meta iifkind "bridge" meta oifkind "bridge" return')
     made += [f"add rule inet {table} guard meta nfproto {family} drop" for family in guarded]
-    return [*made, f"define table = {table}", more] if more else made
+    return [*made, more.replace("$table", table)]
 
 
 def network(table: str, one: Network) -> list[str]:

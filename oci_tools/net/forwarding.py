@@ -61,6 +61,12 @@ def bridge(name: str, six: bool) -> None:
         raise Error("cannot use IPv6", name, "this kernel has none")
 
 
+def bridges_are_filtered() -> bool:
+    """Whether br_netfilter shows frames on a bridge to the firewall, which then sends a container's own packets, to a
+    port that it has published, back through the port they came from."""
+    return read("bridge/bridge-nf-call-iptables") == "1"
+
+
 def read(name: str) -> str:
     try:
         with open(f"/proc/sys/net/{name}", "rb", buffering=0) as file:

@@ -1,0 +1,282 @@
+"""Published ports, with traffic from another host, the host itself, and containers; and what may not pass."""
+
+from __future__ import annotations
+
+import json
+import socket
+from typing import Any
+
+import pytest
+
+from oci_tools.errors import Usage
+from oci_tools.net import ports
+from tests.net.machines import HERE, HERE6, THERE, THERE6, Machine, Space, echo
+
+NEEDED = [pytest.mark.root, pytest.mark.needs("nft", "ip", "nsenter")]
+
+
+def real(function: Any) -> Any:
+    """A test that needs a machine."""
+    for mark in NEEDED:
+        function = mark(function)
+    return function
+
+
+def attached(machine: Machine, name: str, network: str, *words: str) -> Space:
+    space = machine.space(name)
+    machine.net("attach", *words, network, space.path)
+    return space
+
+
+@real
+def test_from_everywhere(machine: Machine, outside: Space) -> None:
+    """From outside, from the host by each of its addresses, from containers of this and other networks."""
+    machine.net("create", "--subnet", "10.7.0.0/24", "--ipv6", "web")
+    machine.net("create", "other")
+    a = attached(machine, "a", "web", "-p", "8080:80")
+    b, c = attached(machine, "b", "web"), attached(machine, "c", "other")
+    with a.listen(80) as listener:
+        assert outside.talks(listener, HERE, 8080) == THERE  # the source address is kept
+        assert machine.talks(listener, HERE, 8080)
+        assert machine.talks(listener, "127.0.0.1", 8080) == "10.7.0.1"
+        assert machine.talks(listener, "10.7.0.1", 8080)
+        assert b.talks(listener, HERE, 8080) == "10.7.0.1"
+        assert b.talks(listener, "10.7.0.1", 8080)
+        assert c.talks(listener, HERE, 8080)
+        assert a.talks(listener, HERE, 8080)  # itself, by way of the host
+    with a.listen(80, "::") as listener:
+        assert outside.talks(listener, HERE6, 8080) == THERE6
+        assert machine.talks(listener, HERE6, 8080)
+        assert b.talks(listener, HERE6, 8080)
+
+
+@real
+def test_not_where_it_was_not_published(machine: Machine, outside: Space) -> None:
+    a = attached(machine, "a", "bridge", "-p", "127.0.0.1:8080:80", "-p", f"{HERE}:8081:80")
+    outside.ip("route", "add", "10.88.0.0/16", "via", HERE)
+    b = attached(machine, "b", "bridge")
+    with a.listen(80) as listener, a.listen(81):
+        assert machine.talks(listener, "127.0.0.1", 8080)
+        assert not outside.reaches(HERE, 8080) and not b.reaches("10.88.0.1", 8080)
+        assert not machine.reaches(HERE, 8080)
+        assert outside.talks(listener, HERE, 8081) == THERE
+        assert not machine.reaches("127.0.0.1", 8081)
+        assert not outside.reaches("10.88.0.2", 80)  # directly, whether it is published or not
+        assert not outside.reaches("10.88.0.2", 81)
+        assert machine.talks(listener, "10.88.0.2", 80)  # the host may
+
+
+@real
+def test_udp(machine: Machine, outside: Space) -> None:
+    a = attached(machine, "a", "bridge", "-p", "5353:53/udp")
+    with a.socket(socket.SOCK_DGRAM) as server, outside.socket(socket.SOCK_DGRAM) as client:
+        server.bind(("0.0.0.0", 53))
+        thread = echo(server)
+        client.sendto(b"x", (HERE, 5353))
+        assert client.recvfrom(16) == (b"x", (HERE, 5353))
+        thread.join()
+        # The same client goes on speaking, and is heard by whoever has the port now.
+        machine.net("publish", "rm", a.name + "-" + container(machine, "a"), "5353:53/udp")
+        b = attached(machine, "b", "bridge", "-p", "5353:53/udp")
+        with b.socket(socket.SOCK_DGRAM) as other:
+            other.bind(("0.0.0.0", 53))
+            thread = echo(other)
+            client.sendto(b"y", (HERE, 5353))
+            assert client.recvfrom(16) == (b"y", (HERE, 5353))
+            thread.join()
+
+
+def container(machine: Machine, name: str) -> str:
+    """What the id of an attached namespace ends in."""
+    shown = json.loads(machine.net("inspect", "--json", "bridge"))["containers"]
+    return str(next(each.partition("-")[2] for each, one in shown.items() if one["name"] == name))
+
+
+@real
+def test_ranges_and_random_ports(machine: Machine, outside: Space) -> None:
+    a = machine.space("a")
+    words = ("-p", "8000-8003:80-83", "-p", "90", "-p", "127.0.0.1::91", "-p", "9000-9010:92")
+    made = json.loads(machine.net("attach", "--json", *words, "bridge", a.path))
+    found = {each["containerPort"]: each["hostPort"] for each in made["ports"]}
+    assert [found[port] for port in (80, 81, 82, 83)] == [8000, 8001, 8002, 8003]
+    assert found[92] == 9000 and found[90] > 1024 and found[91] > 1024
+    with a.listen(90) as listener, a.listen(83) as last:
+        assert outside.talks(listener, HERE, found[90])
+        assert outside.talks(last, HERE, 8003)
+        with machine.listen(9005):
+            b = machine.space("b")
+            made = json.loads(machine.net("attach", "--json", "-p", "9000-9010:92", "bridge", b.path))
+            assert made["ports"][0]["hostPort"] == 9001
+
+
+@real
+def test_in_use(machine: Machine) -> None:
+    attached(machine, "a", "bridge", "-p", "8080:80", "-p", "127.0.0.1:8081:80")
+    b = machine.space("b")
+
+    def refused(port: str) -> str:
+        said = machine.fails("attach", "-p", "70:70", "-p", port, "bridge", b.path)
+        assert "tcp . 70 :" not in machine.rules()  # all or nothing
+        return said
+
+    assert refused("8080:80").startswith("port is in use '0.0.0.0:8080/tcp': container a-")
+    assert "port is in use '127.0.0.1:8080/tcp'" in refused("127.0.0.1:8080:80")
+    assert "port is in use '0.0.0.0:8081/tcp'" in refused("8081:80")
+    with machine.listen(8082):
+        assert refused("8082:80") == "port is in use '0.0.0.0:8082/tcp': a process of the host listens there"
+    assert refused("192.0.2.77:8083:80") == "cannot publish on address '192.0.2.77': the host does not have it"
+    machine.net("attach", "-p", "8080:80/udp", "-p", "127.0.0.2:8081:80", "bridge", b.path)
+
+
+@real
+def test_publish_and_withdraw_while_it_runs(machine: Machine, outside: Space) -> None:
+    a = attached(machine, "a", "bridge")
+    name = f"a-{container(machine, 'a')}"
+    with a.listen(80) as listener:
+        assert not outside.reaches(HERE, 8080)
+        assert machine.net("publish", "add", name, "8080:80") == "0.0.0.0:8080:80/tcp"
+        assert outside.talks(listener, HERE, 8080) == THERE
+        assert "port is in use" in machine.fails("publish", "add", name, "8080:80")
+        machine.net("publish", "rm", name, "8080:80")
+        assert not outside.reaches(HERE, 8080)
+        assert machine.fails("publish", "rm", name, "8080:80") == "port is not published '0.0.0.0:8080:80/tcp'"
+    machine.net("detach", "bridge", a.path)
+    assert "no such container" in machine.fails("publish", "add", name, "8080:80")
+
+
+@real
+def test_the_rules_of_others_are_unchanged(machine: Machine, outside: Space) -> None:
+    theirs = [
+        "table inet firewalld", "chain inet firewalld f { type filter hook forward priority 10; policy accept; }",
+        "rule inet firewalld f tcp dport 9 drop", "table ip filter",
+        "chain ip filter FORWARD { type filter hook forward priority 0; policy drop; }", "table ip nat",
+        "chain ip nat PREROUTING { type nat hook prerouting priority -100; policy accept; }",
+    ]  # fmt: skip
+    machine.run("nft", "-f", "-", input="".join(f"add {each}\n" for each in theirs))
+    before = machine.rules()
+    a = attached(machine, "a", "bridge", "-p", "8080:80")
+    machine.net("create", "--ipv6", "web")
+    b = attached(machine, "b", "web", "-p", "8081:80")
+    machine.net("reload")
+    ours = next(line.split()[2] for line in machine.rules().splitlines() if line.startswith("table inet oci_"))
+    with a.listen(80):
+        assert not outside.reaches(HERE, 8080)  # what others drop stays dropped
+    machine.net("detach", "bridge", a.path)
+    machine.net("detach", "web", b.path)
+    machine.net("rm", "web")
+    machine.run("nft", "delete", "table", "inet", ours)
+    assert machine.rules() == before
+
+
+@real
+def test_the_administrators_chain_and_sets(machine: Machine, outside: Space) -> None:
+    admin = f"add rule inet $table admin ct status dnat ip saddr {THERE} tcp dport 81 drop\n"
+    machine.net("ls")
+    path = f"{machine.oci.env['OCI_ROOT']}/networks/admin.nft"
+    with open(path, "w") as file:
+        file.write(admin)
+    a = attached(machine, "a", "bridge", "-p", "8080:80", "-p", "8081:81")
+    table = next(line.split()[2] for line in machine.rules().splitlines() if line.startswith("table inet oci_"))
+    with a.listen(80) as listener, a.listen(81):
+        assert outside.talks(listener, HERE, 8080) == THERE
+        assert not outside.reaches(HERE, 8081)
+        machine.run("nft", "add", "element", "inet", table, "blocked4", f"{{ {THERE}/32 }}")
+        assert not outside.reaches(HERE, 8080)
+        machine.net("reload")  # what is the administrator's stays
+        assert not outside.reaches(HERE, 8080)
+        machine.run("nft", "flush", "set", "inet", table, "blocked4")
+        assert outside.talks(listener, HERE, 8080) == THERE
+        machine.run("nft", "flush", "ruleset")
+        assert not outside.reaches(HERE, 8080)
+        machine.net("reload")
+        assert outside.talks(listener, HERE, 8080) == THERE
+        assert not outside.reaches(HERE, 8081)  # read again, since the table is new
+        machine.run("nft", "flush", "ruleset")
+        b = attached(machine, "b", "bridge")  # the next container's rules come by themselves
+        assert "10.88.0.0/16" in machine.rules()
+        assert b.reaches("10.88.0.2", 80)
+
+
+@real
+def test_the_host_does_not_become_a_router(machine: Machine, outside: Space) -> None:
+    """Forwarding was off: a third host gets nowhere through this one, containers do."""
+    with machine.inside(), open("/proc/sys/net/ipv4/ip_forward", "w") as file:
+        file.write("0")
+    far = machine.space("far")
+    machine.run("ip", "link", "add", "eth1", "type", "veth", "peer", "name", "eth0", "netns", "far")
+    machine.ip("addr", "add", "198.51.100.1/24", "dev", "eth1")
+    machine.ip("link", "set", "eth1", "up")
+    far.ip("addr", "add", "198.51.100.2/24", "dev", "eth0")
+    far.ip("link", "set", "eth0", "up")
+    far.ip("route", "add", "default", "via", "198.51.100.1")
+    outside.ip("route", "add", "198.51.100.0/24", "via", HERE)
+    a = attached(machine, "a", "bridge", "-p", "8080:80")
+    with far.listen(80) as listener, a.listen(80) as inner:
+        assert not outside.reaches("198.51.100.2", 80)
+        assert a.talks(listener, "198.51.100.2", 80) == "198.51.100.1"
+        assert outside.talks(inner, HERE, 8080) == THERE
+        # Where it forwarded before, it goes on to.
+        run = machine.oci.env["OCI_RUN"]
+        machine.run("rm", f"{run}/net/guard4")
+        machine.net("reload")
+        assert outside.talks(listener, "198.51.100.2", 80) == THERE
+
+
+@real
+def test_forwarding_that_was_on_stays_as_it_was(machine: Machine, outside: Space) -> None:
+    with machine.inside():
+        for name in ("ipv4/ip_forward", "ipv6/conf/all/forwarding"):
+            with open(f"/proc/sys/net/{name}", "w") as file:
+                file.write("1")
+    attached(machine, "a", "bridge")
+    assert "meta nfproto" not in machine.rules()
+
+
+@real
+def test_what_the_host_learns_of_routers_goes_on(machine: Machine, outside: Space) -> None:
+    """With forwarding the kernel would take no more router advertisements."""
+    with machine.inside():
+        for name, value in (("all/forwarding", "0"), ("eth0/accept_ra", "1")):
+            with open(f"/proc/sys/net/ipv6/conf/{name}", "w") as file:
+                file.write(value)
+    machine.net("create", "--ipv6", "six")
+    attached(machine, "a", "six")
+    with machine.inside(), open("/proc/sys/net/ipv6/conf/eth0/accept_ra") as file:
+        assert file.read() == "2\n"
+
+
+@real
+def test_without_nft(machine: Machine) -> None:
+    machine.run("mount", "--bind", "/dev/null", "/usr/sbin/nft")
+    said = machine.fails("attach", "bridge", machine.space("a").path)
+    assert said == 'cannot change the firewall: exec: "nft": executable file not found in $PATH (nftables)'
+    assert machine.net("ls", "--fields", "containers") == "0" and "veth" not in machine.ip("link")
+
+
+@pytest.mark.parametrize(
+    ("word", "made"),
+    [
+        ("80", [("", 0, 80, "tcp")]),
+        ("8080:80", [("", 8080, 80, "tcp")]),
+        ("8080:80/udp", [("", 8080, 80, "udp")]),
+        ("0.0.0.0:8080:80", [("", 8080, 80, "tcp")]),
+        ("127.0.0.1:8080:80/SCTP", [("127.0.0.1", 8080, 80, "sctp")]),
+        ("127.0.0.1::80", [("127.0.0.1", 0, 80, "tcp")]),
+        ("[::1]:8080:80", [("::1", 8080, 80, "tcp")]),
+        ("[::]:8080:80", [("::", 8080, 80, "tcp")]),
+        ("8000-8001:80-81", [("", 8000, 80, "tcp"), ("", 8001, 81, "tcp")]),
+        ("80-81", [("", 0, 80, "tcp"), ("", 0, 81, "tcp")]),
+    ],
+)
+def test_words(word: str, made: list[tuple[str, int, int, str]]) -> None:
+    names = ("hostIP", "hostPort", "containerPort", "protocol")
+    assert [tuple(one[name] for name in names) for one in ports.parse(word)] == made
+
+
+@pytest.mark.parametrize(
+    "word",
+    ["", "x", "0", "65536", "80/icmp", "1:2:3:4", "81-80", "1-3:1-2", "host:80:80", "80:", "-1", "1-", "[::1:80"],
+)
+def test_words_that_are_no_ports(word: str) -> None:
+    with pytest.raises(Usage):
+        ports.parse(word)
