@@ -18,7 +18,8 @@ def detach(network: str, container: str) -> None:
     known = record.read(network, container)
     if known is None:
         raise Error("container is not attached to the network", container[:12], network)
-    clear(network, container)
+    with place.Doing(network, container):
+        clear(network, container)
     others = record.of_container(container)
     if record.is_alive(known):
         _give_default(known, others)

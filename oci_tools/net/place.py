@@ -18,6 +18,7 @@ import os
 from binascii import crc32
 
 from oci_tools import fs
+from oci_tools.errors import Error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -69,14 +70,7 @@ class Change:
             os.chmod(f"{state()}/on", 0o755)  # for resolvers, who are nobody; what is above it stays private
         self._lock.__enter__()
         try:
-            left = os.readlink(f"{state()}/doing")
-        except FileNotFoundError:
-            return self
-        try:
-            from oci_tools.net import detach
-
-            detach.clear(*left.split(" "))
-            os.unlink(f"{state()}/doing")
+            _repair()
         except BaseException:
             self._lock.__exit__()
             raise
@@ -91,15 +85,35 @@ class Doing:
 
     def __init__(self, network: str, container: str) -> None:
         self._what = f"{network} {container}"  # in a link: made with its text, or not at all
-        self._path = f"{state()}/doing"
 
     def __enter__(self) -> Self:
-        os.symlink(self._what, self._path)
+        os.symlink(self._what, f"{state()}/doing")
         return self
 
     def __exit__(self, kind: object, *_: object) -> None:
-        if kind is not None:
-            from oci_tools.net import detach
+        if kind is None:
+            os.unlink(f"{state()}/doing")
+        else:
+            _repair()
 
-            detach.clear(*self._what.split(" "))
-        os.unlink(self._path)
+
+def settle() -> None:
+    """For who only looks: wait until nothing is half done."""
+    if os.path.lexists(f"{state()}/doing"):
+        with Change():
+            pass
+
+
+def _repair() -> None:
+    """Clear what was not brought to its end; what cannot be cleared now stays known, and keeps nobody from his work."""
+    try:
+        left = os.readlink(f"{state()}/doing")
+    except FileNotFoundError:
+        return
+    from oci_tools.net import detach
+
+    try:
+        detach.clear(*left.split(" "))
+    except Error:
+        pass
+    os.unlink(f"{state()}/doing")

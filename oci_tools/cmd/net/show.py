@@ -20,6 +20,7 @@ COLUMNS = tuple("name driver subnets containers id bridge created internal isola
 
 
 def ls(args: cli.Args) -> None:
+    place.settle()
     chosen = None if args.json else rows.fields(args, "name,driver,subnets,containers", COLUMNS)
     found = []
     for name in store.names():
@@ -74,6 +75,7 @@ def _matches(network: Network, name: str, value: str) -> bool:
 
 
 def inspect(args: cli.Args) -> None:
+    place.settle()
     for word in args.network:
         shown = _document(_load(store.find(word)))
         say(document.dumps(shown).decode() if args.json else document.dumps(shown, indent=2).decode().rstrip("\n"))
@@ -111,6 +113,7 @@ def _attachment(one: dict[str, Any]) -> dict[str, Any]:
 
 
 def resolve(args: cli.Args) -> int | None:
+    place.settle()
     networks = [store.find(args.network)] if args.network else record.networks()
     if not args.name:
         for network in networks:
