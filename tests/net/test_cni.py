@@ -1,0 +1,181 @@
+"""CNI both ways: real plugins from our conflists, and oci-net as a plugin for runtimes of others."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.net.machines import HERE, THERE, Machine, Space
+
+pytestmark = [pytest.mark.root, pytest.mark.needs("nft", "ip", "nsenter")]
+PLUGINS = "/usr/lib/cni"
+RANGES = {"type": "host-local", "ranges": [[{"subnet": "10.7.0.0/24"}]], "routes": [{"dst": "0.0.0.0/0"}]}
+BRIDGE = {"type": "bridge", "bridge": "cni0", "isGateway": True, "ipMasq": True, "ipam": RANGES}
+needs_plugins = pytest.mark.skipif(not os.path.exists(f"{PLUGINS}/bridge"), reason="needs containernetworking-plugins")
+
+
+# -- plugins of others -----------------------------------------------------------------------
+
+
+def create(machine: Machine, *plugins: dict[str, Any]) -> None:
+    document = {"cniVersion": "1.0.0", "name": "x", "plugins": plugins}
+    machine.net("create", "--from", "-", "theirs", input=json.dumps(document))
+
+
+@needs_plugins
+def test_bridge_and_portmap(machine: Machine, outside: Space) -> None:
+    create(machine, BRIDGE, {"type": "portmap", "capabilities": {"portMappings": True}})
+    a = machine.space("a")
+    assert machine.net("attach", "-p", "8080:80", "theirs", a.path) == "eth0\t10.7.0.2/24"
+    with a.listen(80) as listener:
+        assert outside.talks(listener, HERE, 8080) == THERE
+    with outside.listen(80) as listener:
+        assert a.talks(listener, THERE, 80) == HERE
+    shown = json.loads(machine.net("inspect", "--json", "theirs"))
+    (one,) = shown["containers"].values()
+    assert shown["driver"] == "bridge" and one["addresses"] == ["10.7.0.2/24"] and one["gateways"] == ["10.7.0.1"]
+    machine.net("detach", "theirs", a.path)
+    assert "eth0" not in a.ip("link") and not outside.reaches(HERE, 8080)
+    assert not list(Path(machine.oci.env["OCI_RUN"], "net/on/theirs/cni").glob("*/10.*"))
+
+
+@needs_plugins
+def test_a_chain_with_bandwidth_and_tuning(machine: Machine) -> None:
+    create(machine, BRIDGE, {"type": "bandwidth", "ingressRate": 8_000_000, "ingressBurst": 8_000_000},
+           {"type": "tuning", "sysctl": {"net.ipv4.conf.all.log_martians": "1"}, "mtu": 1300},
+           {"type": "firewall", "backend": "iptables"})  # fmt: skip
+    a = machine.space("a")
+    machine.net("attach", "theirs", a.path)
+    assert "mtu 1300" in a.ip("link", "show", "eth0")
+    with a.inside(), open("/proc/sys/net/ipv4/conf/all/log_martians") as file:
+        assert file.read() == "1\n"
+    machine.net("detach", "theirs", a.path)
+
+
+@needs_plugins
+def test_macvlan_of_theirs(machine: Machine, outside: Space) -> None:
+    create(machine, {"type": "macvlan", "master": "eth0", "ipam": {
+        "type": "host-local", "ranges": [[{"subnet": "192.0.2.0/24", "rangeStart": "192.0.2.100"}]]}})  # fmt: skip
+    a = machine.space("a")
+    machine.net("attach", "theirs", a.path)
+    with outside.listen(80) as listener:
+        assert a.talks(listener, THERE, 80) == "192.0.2.100"
+    machine.net("detach", "theirs", a.path)
+
+
+@needs_plugins
+def test_what_a_plugin_says_when_it_fails(machine: Machine) -> None:
+    a = machine.space("a")
+    create(machine, BRIDGE, {"type": "macvlan", "master": "nosuch0", "ipam": {}})
+    said = machine.fails("attach", "theirs", a.path)
+    assert said == "plugin macvlan of network 'theirs': Link not found"
+    assert "eth0" not in a.ip("link")  # the plugin before it has undone its part
+    machine.net("rm", "theirs")
+    create(machine, {"type": "no-such-plugin"})
+    assert machine.fails("attach", "theirs", a.path).startswith("no such plugin 'no-such-plugin': not in /opt/cni/bin")
+    assert json.loads(machine.net("inspect", "--json", "theirs"))["containers"] == {}
+
+
+# -- ourselves as one ---------------------------------------------------------------------------
+
+
+class Runtime:
+    """What a CNI runtime does: asks a plugin in the environment, its configuration on stdin."""
+
+    def __init__(self, machine: Machine, conf: dict[str, Any]) -> None:
+        self.machine = machine
+        self.conf = conf
+
+    def ask(self, command: str, container: str = "c1", netns: str = "", code: int = 0, **more: Any) -> dict[str, Any]:
+        env = {
+            "CNI_COMMAND": command, "CNI_CONTAINERID": container, "CNI_NETNS": netns, "CNI_IFNAME": "eth0",
+            "CNI_PATH": str(self.machine.oci.bin), **more.pop("env", {}),
+        }  # fmt: skip
+        conf = json.dumps({**self.conf, **more})
+        done = self.machine.run(str(self.machine.oci.bin / "oci-net"), input=conf, env=env, code=code)
+        return json.loads(done.stdout) if done.stdout else {}
+
+
+@pytest.fixture
+def runtime(machine: Machine) -> Runtime:
+    return Runtime(machine, {"cniVersion": "1.1.0", "name": "k8s", "type": "oci-net"})
+
+
+def test_version(runtime: Runtime) -> None:
+    said = runtime.ask("VERSION")
+    assert said["cniVersion"] == "1.1.0" and "0.4.0" in said["supportedVersions"]
+
+
+def test_add_check_del(machine: Machine, outside: Space, runtime: Runtime) -> None:
+    a = machine.space("a")
+    ports = {"portMappings": [{"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}]}
+    made = runtime.ask("ADD", netns=a.path, runtimeConfig=ports)
+    bridge, host, inside = made["interfaces"]
+    assert bridge["name"].startswith("br-") and host["name"].startswith("veth") and inside["sandbox"] == a.path
+    assert made["ips"] == [{"address": "10.89.0.2/20", "gateway": "10.89.0.1", "interface": 2}]
+    assert {"dst": "0.0.0.0/0", "gw": "10.89.0.1"} in made["routes"] and made["dns"] == {}
+    with a.listen(80) as listener:
+        assert outside.talks(listener, HERE, 8080) == THERE
+    runtime.ask("CHECK", netns=a.path, prevResult=made)
+    machine.run("nft", "flush", "ruleset")
+    assert runtime.ask("CHECK", netns=a.path, prevResult=made, code=1)["msg"].startswith("the firewall lacks")
+    machine.net("reload")
+    a.ip("addr", "del", "10.89.0.2/20", "dev", "eth0")
+    said = runtime.ask("CHECK", netns=a.path, prevResult=made, code=1)
+    assert said == {"cniVersion": "1.1.0", "code": 100, "msg": "address is missing '10.89.0.2/20'"}
+    for _ in range(2):  # what is gone already is fine
+        runtime.ask("DEL", netns=a.path, prevResult=made)
+    assert "eth0" not in a.ip("link") and not outside.reaches(HERE, 8080)
+    runtime.ask("DEL", container="never")
+    assert machine.net("ls", "--filter", "name=k8s", "--fields", "containers") == "0"
+
+
+def test_what_a_configuration_may_say(machine: Machine, runtime: Runtime) -> None:
+    runtime.conf = {
+        "cniVersion": "0.4.0", "name": "own", "type": "oci-net", "bridge": "mybr0", "mtu": 1300,
+        "ipam": {"ranges": [[{"subnet": "10.7.0.0/24"}], [{"subnet": "fd00:7::/64"}]]},
+    }  # fmt: skip
+    a = machine.space("a")
+    made = runtime.ask("ADD", netns=a.path, runtimeConfig={"ips": ["10.7.0.9/24"], "mac": "02:00:00:00:00:09"},
+                       env={"CNI_IFNAME": "net1", "CNI_ARGS": "IgnoreUnknown=1;K8S_POD_NAME=pod"})  # fmt: skip
+    assert [each["address"] for each in made["ips"]] == ["10.7.0.9/24", "fd00:7::2/64"]
+    assert [each["version"] for each in made["ips"]] == ["4", "6"] and made["cniVersion"] == "0.4.0"
+    shown = a.ip("addr", "show", "net1")
+    assert "mtu 1300" in shown and "02:00:00:00:00:09" in shown and "mybr0" in machine.ip("link")
+    assert machine.net("resolve", "pod") == "10.7.0.9\nfd00:7::2"
+
+
+def test_gc_and_status(machine: Machine, runtime: Runtime) -> None:
+    spaces = [machine.space(name) for name in "abc"]
+    for space in spaces:
+        runtime.ask("ADD", container=space.name, netns=space.path)
+    valid = [{"containerID": "b", "ifname": "eth0"}]
+    runtime.ask("GC", **{"cni.dev/valid-attachments": valid})
+    assert ["eth0" in space.ip("link") for space in spaces] == [False, True, False]
+    runtime.ask("STATUS")
+    machine.run("mount", "--bind", "/dev/null", "/usr/sbin/nft")
+    assert runtime.ask("STATUS", code=1)["code"] == 50
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        ({"cniVersion": "9.0.0"}, 1),
+        ({"name": "../x"}, 7),
+        ({"mtu": "big"}, 7),
+        ({"ipam": {"ranges": [[{"subnet": "x"}]]}}, 7),
+        ({"env": {"CNI_CONTAINERID": ""}}, 4),
+        ({"env": {"CNI_CONTAINERID": "../x"}}, 4),
+        ({"env": {"CNI_IFNAME": "a/b"}}, 4),
+        ({"env": {"CNI_COMMAND": "NOPE"}}, 4),
+        ({"env": {"CNI_NETNS": "/nowhere"}}, 100),
+    ],
+)
+def test_errors_have_the_specifications_numbers(machine: Machine, runtime: Runtime, change: Any, code: int) -> None:
+    said = runtime.ask("ADD", **{"netns": machine.space("a").path, **change}, code=1)
+    assert said["code"] == code and said["msg"]
+    assert machine.net("ls", "--filter", "name=k8s", "--fields", "containers") in ("0", "")
