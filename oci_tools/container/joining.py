@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import os
 
-from oci_tools.container import names
+from oci_tools.container import names, networking
 from oci_tools.errors import Error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from typing import Any
 
     from oci_tools.container.place import Place
@@ -29,7 +29,7 @@ def plan(held: Place, spec: dict[str, Any], everything: bool) -> None:
     if bind(spec, held.id):
         held.note(joinsLate=True)
     if everything:
-        from oci_tools.container import networking, options
+        from oci_tools.container import options
 
         held.policy["networks"][0]["ports"] += networking.all_exposed(spec, options.EXPOSED)
         held.note()
@@ -61,7 +61,9 @@ def late(container: str, policy: dict[str, Any]) -> Callable[[int], None]:
     """What is to be done with the pid of a container whose namespaces the runtime has made."""
 
     def join_late(pid: int) -> None:
-        if policy.get("networks") and policy.get("joinsLate"):
+        if networking.program_of(policy)[0]:
+            _serve(container, policy, pid)
+        elif policy.get("networks") and policy.get("joinsLate"):
             from oci_tools.net import detach, place
 
             with place.Change():
@@ -69,6 +71,19 @@ def late(container: str, policy: dict[str, Any]) -> Callable[[int], None]:
                 _attach(container, policy, f"/proc/{pid}/ns/net")
 
     return join_late
+
+
+def _serve(container: str, policy: dict[str, Any], pid: int) -> None:
+    """A plain user's way out, for the process whose network namespace it is."""
+    from oci_tools.net import ports, userland
+
+    name, options = networking.program_of(policy)
+    path = networking.program(name)
+    if path is None:
+        raise Error(f'cannot set up the network: exec: "{name}": executable file not found in $PATH')
+    mappings = ports.choose(policy.get("ports", []))
+    userland.start(name, path, options, pid, mappings, names.place(container))
+    _name_it(container, policy, [], [f"{userland.AROUND[name][1]}\thost.docker.internal host.containers.internal"])
 
 
 def _attach(container: str, policy: dict[str, Any], path: str) -> None:
@@ -91,7 +106,9 @@ def _attach(container: str, policy: dict[str, Any], path: str) -> None:
     _name_it(container, policy, made)
 
 
-def _name_it(container: str, policy: dict[str, Any], made: list[dict[str, Any]]) -> None:
+def _name_it(
+    container: str, policy: dict[str, Any], made: list[dict[str, Any]], more: Sequence[str] = ()
+) -> None:
     """Its own names in its /etc/hosts, in place of what an earlier start wrote."""
     path = f"{names.place(container)}/hosts"
     try:
@@ -102,7 +119,8 @@ def _name_it(container: str, policy: dict[str, Any], made: list[dict[str, Any]])
     except FileNotFoundError:
         return  # the image's own
     words = " ".join(dict.fromkeys(word for word in (called, policy.get("name")) if word))
-    own = [f"{each.partition('/')[0]}\t{words}\t{MARK}\n" for one in made for each in one["addresses"]]
+    own = [f"{line}\t{MARK}\n" for line in more]
+    own += [f"{each.partition('/')[0]}\t{words}\t{MARK}\n" for one in made for each in one["addresses"]]
     with open(path, "w", encoding="utf-8", errors="surrogateescape") as file:  # in place: it is bound as it is
         file.writelines([*kept, *own])
 

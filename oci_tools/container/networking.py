@@ -176,12 +176,24 @@ def all_exposed(spec: dict[str, Any], annotation: str) -> list[dict[str, Any]]:
     return [mapping for word in words if word for mapping in ports.parse(word)]
 
 
+def program_of(policy: dict[str, Any]) -> tuple[str, list[str]]:
+    """The program that is a container's way out, with its options; empty if it has none."""
+    name, _, options = str(policy.get("network", "")).partition(":")
+    return (name, [each for each in options.split(",") if each]) if name in PROGRAMS else ("", [])
+
+
 class Around:
     """What a container finds around it on its networks: the name servers that it asks, the host's address."""
 
-    def __init__(self, networks: list[dict[str, Any]]) -> None:
+    def __init__(self, policy: dict[str, Any]) -> None:
         self.servers: list[str] = []
         self.host = ""
+        networks, program = policy.get("networks"), program_of(policy)[0]
+        if program and not policy.get("dns"):
+            from oci_tools.net.userland import AROUND
+
+            server, self.host = AROUND[program]
+            self.servers = [server]
         if not networks:
             return
         from oci_tools.net import place, store

@@ -166,7 +166,7 @@ def _more(args: Args, then: Then) -> dict[str, Any]:
     if args.pidfile:
         more["pidfile"] = host.absolute(args.pidfile)
     more.update(networking.policy(args))
-    if args.dns and more.get("networks"):
+    if args.dns:
         more["dns"] = args.dns
     if then is _leave:
         more["waits"] = True
@@ -316,7 +316,7 @@ def _add_files(spec: dict[str, Any], held: Place, args: Args, host: Host) -> Non
     taken = {mounts.normal(each["destination"]) for each in spec["mounts"]}
     readonly = bool(spec["root"].get("readonly"))
     left = {name for name, wanted in (("hosts", args.no_hosts), ("hostname", args.no_hostname)) if wanted}
-    around = networking.Around(held.policy.get("networks", []))
+    around = networking.Around(held.policy)
     for name, text in files.texts(spec, args, host, around.servers, around.host).items():
         if f"/etc/{name}" not in taken and name not in left:
             path = held.write(name, text.encode("utf-8", "surrogateescape"), 0o644)

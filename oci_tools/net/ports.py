@@ -94,6 +94,19 @@ def take(wanted: list[Mapping], network: str, container: str) -> list[Mapping]:
     return made
 
 
+def choose(wanted: list[Mapping]) -> list[Mapping]:
+    """Random ports chosen, without taking any: whoever binds them finds out."""
+    made = []
+    for mapping in wanted:
+        kept = {name: mapping[name] for name in ("hostIP", "containerPort", "protocol")}
+        low: int = mapping["hostPort"]
+        last: int = mapping.get("hostLast", low)
+        several = range(low, last + 1) if low else (_free(kept) for _ in range(_TRIES))
+        port = next((each for each in several if _is_free(kept, each)), low)
+        made.append({"hostPort": port, **kept})
+    return made
+
+
 def _take(mapping: Mapping, network: str, container: str) -> Mapping:
     low = mapping["hostPort"]
     kept = {name: mapping[name] for name in ("hostIP", "containerPort", "protocol")}

@@ -38,7 +38,7 @@ class Options:
     detach = False
     keep = False
     proxy = True  # signals that reach us in the foreground are the container's
-    joined: Any = staticmethod(lambda pid: None)  # called when its namespaces are there, before the hooks
+    joined: Any = staticmethod(lambda pid: None)  # called when its namespaces are there, and nothing else
 
     @staticmethod
     def warn(error: Error | None) -> None:
@@ -93,7 +93,7 @@ def launch(
                 setup.listener = _listen(directory)
             if "debug" in options.__dict__:
                 _tell_plan(made, setup, options)
-            _clone(made, setup)
+            _clone(made, setup, options.joined)
             options.debug(f"container '{name}' has pid {made.state['pid']}")
             shake_hands(made, spec, options)
             if waits:
@@ -200,7 +200,7 @@ def _listen(directory: str) -> socket:
     return sock
 
 
-def _clone(made: Container, setup: child.Setup) -> None:
+def _clone(made: Container, setup: child.Setup, joined: Any) -> None:
     """The container's first process, and its pid in the state before it does anything."""
     made.channel, theirs = sync.pair()
     spaces = setup.namespaces
@@ -226,6 +226,7 @@ def _clone(made: Container, setup: child.Setup) -> None:
     groups.enter(made, setup.spec, made.state["pid"])
     spaces.map_ids(made.state["pid"])
     _give_devices(made, setup)
+    joined(made.state["pid"])
     spaces.close()
     scheduling.set_oom_score(made.state["pid"], setup.process)
     made.channel.send("go")
@@ -281,7 +282,6 @@ def shake_hands(made: Container, spec: dict[str, Any], options: Options) -> None
             raise Error("cannot set up the container", None, last_words(made))
         options.debug(f"the container side says: {message['op']}")
         if message["op"] == "created":
-            options.joined(made.state["pid"])
             shown = {**state.public(made.root, made.state, "creating"), "pid": made.state["pid"]}
             for kind in ("prestart", "createRuntime"):
                 hooks.run(hooks.listed(spec, kind), kind, shown, dict(os.environ))

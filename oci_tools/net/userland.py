@@ -1,0 +1,104 @@
+"""A plain user's way out: pasta (passt) or slirp4netns, a program that speaks for a container with sockets of the host.
+
+Started when the container's namespaces are there and its payload is not.  pasta goes by itself when the process that it
+serves has ended; slirp4netns ends with the pipe that whoever looks after the container holds open.
+"""
+
+from __future__ import annotations
+
+import os
+from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_STREAM, socket
+
+from oci_tools import document
+from oci_tools.errors import Error
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+# program -> (the name server that a container asks, the host's address), both made up by the program
+AROUND = {"pasta": ("169.254.1.1", "169.254.1.2"), "slirp4netns": ("10.0.2.3", "10.0.2.2")}
+_GUEST = "10.0.2.100"
+
+
+def start(program: str, path: str, options: list[str], pid: int, mappings: list[dict[str, Any]], state: str) -> None:
+    """Run it for the process `pid`; `state` is a directory for its socket."""
+    if program == "pasta":
+        _pasta(path, options, pid, mappings)
+    else:
+        _slirp(path, options, pid, mappings, state)
+
+
+def _pasta(path: str, options: list[str], pid: int, mappings: list[dict[str, Any]]) -> None:
+    server, host = AROUND["pasta"]
+    words = [path, "--config-net", "--quiet", "--no-map-gw", "--dns-forward", server, "--map-guest-addr", host]
+    for flag, protocol in (("-t", "tcp"), ("-u", "udp")):
+        found = [_spec(each) for each in mappings if each["protocol"] == protocol]
+        words += [word for each in found or ["none"] for word in (flag, each)]
+        words += ["-T" if flag == "-t" else "-U", "none"]
+    if any(each["protocol"] == "sctp" for each in mappings):
+        raise Error("cannot publish ports of sctp", None, "pasta knows tcp and udp")
+    _run([*words, *options, str(pid)])  # it answers when all is set up, and stays as a process of its own
+
+
+def _spec(mapping: dict[str, Any]) -> str:
+    host = f"{mapping['hostIP']}/" if mapping["hostIP"] else ""
+    return f"{host}{mapping['hostPort']}:{mapping['containerPort']}"
+
+
+def _run(words: list[str]) -> None:
+    said = os.memfd_create("oci-net-said", os.MFD_CLOEXEC)
+    try:
+        actions: list[Any] = [(os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDWR, 0)]
+        actions += [(os.POSIX_SPAWN_DUP2, said, 1), (os.POSIX_SPAWN_DUP2, said, 2)]
+        pid = os.posix_spawn(words[0], words, os.environ, file_actions=actions)
+        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        if code:
+            lines = os.pread(said, 1 << 16, 0).decode("utf-8", "replace").strip().splitlines()
+            raise Error("cannot set up the network", os.path.basename(words[0]), lines[-1] if lines else f"code {code}")
+    finally:
+        os.close(said)
+
+
+def _slirp(path: str, options: list[str], pid: int, mappings: list[dict[str, Any]], state: str) -> None:
+    """It stays as our child; the write end of its exit pipe is left open on purpose."""
+    ready, theirs = os.pipe2(os.O_CLOEXEC)
+    leave, _ours = os.pipe2(os.O_CLOEXEC)
+    directory = os.open(state, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    api = f"/proc/self/fd/{directory}/slirp.sock"  # the path itself may be too long for a socket
+    words = [path, "--configure", "--mtu=65520", "--disable-host-loopback", f"--ready-fd={theirs}",
+             f"--exit-fd={leave}", f"--api-socket={api}", *options, str(pid), "tap0"]  # fmt: skip
+    null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+    try:
+        actions = [(os.POSIX_SPAWN_DUP2, null, fd) for fd in (0, 1, 2)]
+        actions += [(os.POSIX_SPAWN_DUP2, fd, fd) for fd in (theirs, leave, directory)]  # which takes close-on-exec away
+        child = os.posix_spawn(words[0], words, os.environ, file_actions=actions)
+    finally:
+        for fd in (theirs, leave, null):
+            os.close(fd)
+    with open(ready, "rb") as pipe:
+        if pipe.read(1) != b"1":
+            os.waitpid(child, 0)
+            raise Error("cannot set up the network", "slirp4netns", "it ended unexpectedly")
+    for mapping in mappings:
+        _forward(api, mapping)
+    os.close(directory)
+
+
+def _forward(api: str, mapping: dict[str, Any]) -> None:
+    """Ask its API for a port (slirp4netns(1), "API SOCKET")."""
+    arguments = {
+        "proto": mapping["protocol"], "host_addr": mapping["hostIP"] or "0.0.0.0", "host_port": mapping["hostPort"],
+        "guest_addr": _GUEST, "guest_port": mapping["containerPort"],
+    }  # fmt: skip
+    sock = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC)
+    try:
+        sock.connect(api)
+        sock.send(document.dumps({"execute": "add_hostfwd", "arguments": arguments}))
+        sock.shutdown(1)
+        answer = document.loads(sock.recv(4096), "the answer of slirp4netns")
+    finally:
+        sock.close()
+    if "error" in answer:
+        why = answer["error"].get("desc") if isinstance(answer["error"], dict) else None
+        raise Error("cannot publish port", f"{mapping['hostPort']}/{mapping['protocol']}", why)
