@@ -71,7 +71,8 @@ def _slirp(path: str, options: list[str], pid: int, mappings: list[dict[str, Any
     null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
     try:
         actions = [(os.POSIX_SPAWN_DUP2, null, fd) for fd in (0, 1, 2)]
-        actions += [(os.POSIX_SPAWN_DUP2, fd, fd) for fd in (theirs, leave, directory)]  # which takes close-on-exec away
+        # A copy onto itself takes close-on-exec away.
+        actions += [(os.POSIX_SPAWN_DUP2, fd, fd) for fd in (theirs, leave, directory)]
         child = os.posix_spawn(words[0], words, os.environ, file_actions=actions)
     finally:
         for fd in (theirs, leave, null):

@@ -18,7 +18,7 @@ __all__ = ["IDLE", "Missing", "OURS", "Side", "as_installed", "interleaved", "me
 # Hot loops hide what the kernel does late (grace periods); people do not type in loops.
 IDLE = 0.08  # seconds
 BIN = Path(os.environ.get("OCI_BIN") or Path(__file__).resolve().parent.parent.parent / "bin")
-OURS = {name: str(BIN / f"oci-{name}") for name in ("build", "image", "pack", "pull", "push", "registry", "run", "spec", "unpack")}
+OURS = {name: str(BIN / f"oci-{name}") for name in ("build", "image", "net", "pack", "pull", "push", "registry", "run", "spec", "unpack")}
 STANDING = "/run/oci/python"
 PATH = f"{BIN}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 

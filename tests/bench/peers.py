@@ -57,15 +57,36 @@ def network() -> Iterator[None]:
 
 
 @contextmanager
-def dockerd(work: Path, alone: bool = True) -> Iterator[str]:
-    """A docker daemon of our own, in a network namespace of its own if `alone`; the address for `docker -H`."""
+def machine() -> Iterator[None]:
+    """A network as `network`, and mounts of our own with an empty /run/oci: what networks leave is gone with it."""
+    before = os.open("/proc/self/ns/mnt", os.O_RDONLY)
+    here = os.getcwd()
+    try:
+        os.unshare(os.CLONE_NEWNS)
+        subprocess.run(["mount", "--make-rprivate", "/"], check=True)
+        os.makedirs("/run/oci", exist_ok=True)
+        subprocess.run(["mount", "-t", "tmpfs", "none", "/run/oci"], check=True)
+        os.makedirs("/run/netns", exist_ok=True)
+        subprocess.run(["mount", "-t", "tmpfs", "none", "/run/netns"], check=True)
+        with network():
+            yield
+    finally:
+        os.setns(before, os.CLONE_NEWNS)
+        os.close(before)
+        os.chdir(here)
+
+
+@contextmanager
+def dockerd(work: Path, alone: bool = True, bridged: bool = False) -> Iterator[str]:
+    """A docker daemon of our own, in a network namespace of its own if `alone`, with its bridge if `bridged`; the
+    address for `docker -H`."""
     if os.geteuid():
         raise Missing("root")
     address = f"unix://{work}/docker.sock"
     words = [
         "unshare", *(["--net"] if alone else []), "--mount", need("dockerd"), "-H", address, "--data-root", f"{work}/data",
-        "--exec-root", f"{work}/exec", "-p", f"{work}/docker.pid", "--bridge", "none", "--iptables=false",
-        "--ip6tables=false", "--cgroup-parent", f"/{work.name}", "--config-file", f"{work}/docker.json",
+        "--exec-root", f"{work}/exec", "-p", f"{work}/docker.pid",
+        *([] if bridged else ["--bridge", "none", "--iptables=false", "--ip6tables=false"]), "--cgroup-parent", f"/{work.name}", "--config-file", f"{work}/docker.json",
     ]  # fmt: skip
     (work / "docker.json").write_text("{}")
     env = {"PATH": PATH, "HOME": str(work)}
