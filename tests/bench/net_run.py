@@ -28,7 +28,7 @@ def sides(work: Path) -> Iterator[dict[str, Side]]:
     images.add(store, "docker.io/library/busybox:latest", busybox)
     home, mine = {"HOME": str(work)}, {"OCI_ROOT": f"{work}/root"}
     pods = [podman, "--root", f"{work}/podman/root", "--runroot", f"{work}/podman/run", "--tmpdir", f"{work}/podman/tmp",
-            "--network-config-dir", f"{work}/podman/networks", "--cgroup-manager", "cgroupfs"]  # fmt: skip
+            "--network-config-dir", f"{work}/podman/networks", "--cgroup-manager", "cgroupfs", "--runtime", need("runc")]  # fmt: skip
     tail = ["busybox", "/bin/true"]
     with peers.machine(), peers.dockerd(work, alone=False, bridged=True) as address, as_installed():
         subprocess.run([docker, "-H", address, "load", "-q", "-i", archive], check=True, stdout=subprocess.DEVNULL)
