@@ -21,6 +21,7 @@ from oci_tools.errors import Usage
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from oci_tools.cli import Args
@@ -174,6 +175,20 @@ def all_exposed(spec: dict[str, Any], annotation: str) -> list[dict[str, Any]]:
 
     words = (spec.get("annotations") or {}).get(annotation, "").split(",")
     return [mapping for word in words if word for mapping in ports.parse(word)]
+
+
+def remember(container: str, change: Callable[[list[dict[str, Any]]], list[dict[str, Any]]]) -> bool:
+    """Change what networks a container joins when it is started again; False if it is none that can join any."""
+    from oci_tools import document, fs
+    from oci_tools.container import names
+
+    if not names.policy(container).get("networks"):
+        return False
+    with fs.Lock(fs.make_private(f"{fs.root()}/names")):
+        known = names.policy(container)
+        known["networks"] = change(known["networks"])
+        fs.write(f"{names.place(container)}/policy.json", document.dumps(known), 0o600)
+    return True
 
 
 def program_of(policy: dict[str, Any]) -> tuple[str, list[str]]:

@@ -11,7 +11,8 @@ import time
 
 from oci_tools.errors import Error, Usage
 from oci_tools.linux.netlink import Rtnetlink
-from oci_tools.net import address, bridge, detach, firewall, forwarding, hosts, lease, namespace, nft, place, ports
+from oci_tools.net import address, bridge, detach, events, firewall, forwarding, hosts, lease, namespace, nft, place
+from oci_tools.net import ports
 from oci_tools.net import record as records
 from oci_tools.net.conflist import Network, check_interface
 
@@ -114,6 +115,7 @@ def _attach(network: Network, wanted: Wanted, fd: int) -> dict[str, Any]:
         from oci_tools.net import resolver
 
         resolver.ensure(network)
+    events.tell(network, "connect", made["container"])
     return made
 
 

@@ -6,7 +6,7 @@ All of it may be repeated: what is gone already is fine.  Under a Change.
 from __future__ import annotations
 
 from oci_tools.errors import Error
-from oci_tools.net import bridge, firewall, hosts, lease, namespace, nft, place, ports, record, store
+from oci_tools.net import bridge, events, firewall, hosts, lease, namespace, nft, place, ports, record, store
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ def detach(network: str, container: str) -> None:
         raise Error("container is not attached to the network", container[:12], network)
     with place.Doing(network, container):
         clear(network, container)
+    _tell(network, container)
     others = record.of_container(container)
     if record.is_alive(known):
         _give_default(known, others)
@@ -48,6 +49,14 @@ def release(container: str) -> None:
         _close(known[0], known)
     for one in known:
         _forget(one["network"], container, one)
+        _tell(one["network"], container)
+
+
+def _tell(network: str, container: str) -> None:
+    try:
+        events.tell(store.load(network), "disconnect", container)
+    except Error:
+        pass  # its conflist has gone, or is nonsense
 
 
 def _forget(network: str, container: str, known: dict[str, Any] | None) -> None:

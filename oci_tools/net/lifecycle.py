@@ -7,7 +7,7 @@ import os
 from oci_tools import fs
 from oci_tools.errors import Error
 from oci_tools.linux.netlink import Rtnetlink
-from oci_tools.net import attach, bridge, firewall, forwarding, nft, place, record, store
+from oci_tools.net import attach, bridge, events, firewall, forwarding, nft, place, record, store
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,6 +28,8 @@ def remove(name: str) -> None:
             nft.apply("\n".join(firewall.without(place.table(), network)) + "\n")
         bridge.remove(network)
     fs.remove_tree(place.on(name))
+    if network is not None:
+        events.tell(network, "destroy")
 
 
 def reload() -> None:

@@ -29,10 +29,10 @@ def remove(container: str, wanted: list[dict[str, Any]]) -> None:
     """Withdraw ports; an Error if one is not published."""
     known = record.of_container(container)
     for one in wanted:
-        found = next((each for each in known if any(_is(port, one) for port in each["ports"])), None)
+        found = next((each for each in known if any(is_meant(port, one) for port in each["ports"])), None)
         if found is None:
             raise Error("port is not published", ports.shown(one))
-        gone = [port for port in found["ports"] if _is(port, one)]
+        gone = [port for port in found["ports"] if is_meant(port, one)]
         nft.apply("\n".join(firewall.gone(place.table(), gone, found["addresses"])) + "\n")
         found["ports"] = [port for port in found["ports"] if port not in gone]
         record.write(found)
@@ -40,8 +40,8 @@ def remove(container: str, wanted: list[dict[str, Any]]) -> None:
         nft.forget(gone)
 
 
-def _is(port: dict[str, Any], wanted: dict[str, Any]) -> bool:
-    """Whether a port is meant; a host's port that was not said is any."""
+def is_meant(port: dict[str, Any], wanted: dict[str, Any]) -> bool:
+    """Whether a published port is meant; a host's port that was not said is any."""
     if wanted["hostPort"] and not wanted["hostPort"] <= port["hostPort"] <= wanted.get("hostLast", wanted["hostPort"]):
         return False
     same = ("containerPort", "protocol") if not wanted["hostIP"] else ("containerPort", "protocol", "hostIP")

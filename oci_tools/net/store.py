@@ -7,7 +7,7 @@ import time
 
 from oci_tools import document, fs
 from oci_tools.errors import Error, Usage
-from oci_tools.net import address, conflist, place, subnets
+from oci_tools.net import address, conflist, events, place, subnets
 from oci_tools.net.conflist import DEFAULT, Network
 
 TYPE_CHECKING = False
@@ -94,6 +94,7 @@ def create(made: dict[str, Any]) -> Network:
         raise Error("network exists", network.name)
     _refuse_taken(network)
     _save(made)
+    events.tell(network, "create")
     return network
 
 

@@ -60,6 +60,16 @@ def alias(machine: Machine) -> str:
     return next(line.split()[2].partition("-")[2] for line in machine.net("resolve").splitlines() if "www" in line)
 
 
+def test_it_is_small(machine: Machine, web: list[Space]) -> None:
+    """25 MB, with the library loaded and questions answered of every kind."""
+    (pid,) = machine.resolvers()
+    for number in range(300):
+        ask(web[0], GATEWAY, f"n{number}.web", tcp=bool(number % 2))
+        ask(web[0], GATEWAY, "www", "AAAA")
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    assert int(next(line.split()[1] for line in lines if line.startswith("VmRSS"))) < 25 * 1024
+
+
 def test_it_follows_and_ends(machine: Machine, web: list[Space]) -> None:
     a, b = web
     (pid,) = machine.resolvers()

@@ -88,6 +88,37 @@ def test_what_was_asked_for(machine: Machine) -> None:
     nothing_left(machine)
 
 
+def test_networks_are_changed_while_it_runs_and_while_it_does_not(machine: Machine, outside: Space) -> None:
+    """What was changed is so after the next start too."""
+    for name in ("one", "two", "three"):
+        machine.net("create", name)
+    run(machine, "-d", "--network", "one", "--name", "web", "busybox", "httpd", "-f", "-p", "80")
+    machine.net("attach", "--alias", "www", "two", "web")
+    machine.net("detach", "one", "web")
+    machine.net("publish", "add", "web", "8080:80")
+    assert outside.reaches(HERE, 8080)
+
+    def links() -> str:
+        return run(machine, "exec", "web", "ip", "-o", "-4", "addr")
+
+    assert "eth1" in links() and "eth0" not in links()
+    run(machine, "stop", "-t", "0", "web")
+    machine.net("attach", "--priority", "3", "three", "web")
+    assert "container is attached to no such network" not in machine.net("inspect", "three")
+    run(machine, "start", "web")
+    assert links().count("eth") == 4 and outside.reaches(HERE, 8080)
+    assert run(machine, "--network", "two", "busybox", "nslookup", "www").count("10.89.") == 3
+    run(machine, "stop", "-t", "0", "web")
+    machine.net("detach", "three", "web")
+    assert "not attached" in machine.fails("detach", "three", "web")
+    run(machine, "rm", "-f", "web")
+    events = [json.loads(line) for line in Path(machine.oci.env["OCI_ROOT"], "events").read_text().splitlines()]
+    said = [(each["Action"], each["Actor"]["Attributes"]["name"]) for each in events if each["Type"] == "network"]
+    assert said[:5] == [("create", "one"), ("create", "two"), ("create", "three"), ("connect", "one"), ("connect", "two")]
+    assert said[5] == ("disconnect", "one")
+    nothing_left(machine)
+
+
 def test_the_network_of_another(machine: Machine) -> None:
     container = run(machine, "-d", "--name", "one", "busybox", "sleep", "1000").strip()
     said = run(machine, "--network", "container:one", "busybox", "ip", "-o", "-4", "addr")

@@ -17,6 +17,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     pass
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
 _MOST = 1 << 22
 
 
@@ -32,14 +37,18 @@ class _Target:
 def attach(args: cli.Args) -> None:
     wanted_ports = [mapping for word in args.publish for mapping in ports.parse(word)]
     target = _target(args.container_netns)
-    if not target.namespace:
-        raise Error("container is not running", target.name or target.id)
     wanted = attaching.Wanted(
         target.id, namespace=target.namespace, name=args.name or target.name, addresses=[*args.ip, *args.ip6],
         mac=args.mac, aliases=args.alias, interface=args.ifname, ports=wanted_ports, priority=args.priority,
     )  # fmt: skip
     with place.Change():
-        made = attaching.attach(store.load(store.find(args.network)), wanted)
+        network = store.load(store.find(args.network))
+        made = attaching.attach(network, wanted) if target.namespace else {}
+    known = _remember(target.id, network.name, wanted)
+    if not target.namespace:
+        if not known:
+            raise Error("container is not running", target.name or target.id)
+        return
     if args.json:
         say(document.dumps(made).decode())
     elif args.container_netns not in (None, "-"):  # a hook's output is nobody's
@@ -50,22 +59,62 @@ def detach(args: cli.Args) -> None:
     target = _target(args.container_netns, dead=True)
     with place.Change():
         network = store.find(args.network)
-        if args.force and record.read(network, target.id) is None:
-            return
-        detaching.detach(network, target.id)
+        on_it = record.read(network, target.id) is not None
+        if on_it:
+            detaching.detach(network, target.id)
+    if not _remember(target.id, network, None) and not on_it and not args.force:
+        raise Error("container is not attached to the network", target.id[:12], network)
+
+
+def _remember(container: str, network: str, wanted: attaching.Wanted | None) -> bool:
+    """Have a container of people join or leave a network when it is started again; False if that changes nothing."""
+    from oci_tools.container import networking
+
+    changed = False
+
+    def change(networks: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        nonlocal changed
+        kept = [one for one in networks if one["network"] != network]
+        if wanted is None:
+            changed = len(kept) < len(networks)
+            return kept
+        changed = True
+        return [*kept, {
+            "network": network, "addresses": wanted.addresses, "mac": wanted.mac, "aliases": wanted.aliases,
+            "ports": wanted.ports, "priority": wanted.priority, "interface": wanted.interface,
+        }]  # fmt: skip
+
+    networking.remember(container, change)
+    return changed
 
 
 def publish(args: cli.Args) -> None:
     wanted = [mapping for word in args.port for mapping in ports.parse(word)]
+    container = _known(args.container)
     with place.Change():
-        for mapping in publishing.add(_known(args.container), wanted):
-            say(ports.shown(mapping))
+        made = publishing.add(container, wanted)
+    _remember_ports(container, lambda known: [*known, *wanted])
+    for mapping in made:
+        say(ports.shown(mapping))
 
 
 def withdraw(args: cli.Args) -> None:
     wanted = [mapping for word in args.port for mapping in ports.parse(word)]
+    container = _known(args.container)
     with place.Change():
-        publishing.remove(_known(args.container), wanted)
+        publishing.remove(container, wanted)
+    _remember_ports(container, lambda known: [
+        port for port in known if not any(publishing.is_meant(port, one) for one in wanted)
+    ])  # fmt: skip
+
+
+def _remember_ports(container: str, change: Callable[[list[dict[str, Any]]], list[dict[str, Any]]]) -> None:
+    """Ports are published on the first network of a container that is started again."""
+    from oci_tools.container import networking
+
+    networking.remember(container, lambda known: [
+        {**one, "ports": change(one["ports"]) if at == 0 else one["ports"]} for at, one in enumerate(known)
+    ])  # fmt: skip
 
 
 def _known(word: str) -> str:
