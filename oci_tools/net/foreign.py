@@ -61,7 +61,12 @@ def unplug(record: dict[str, Any]) -> None:
         return
     from oci_tools.net import plugins
 
-    plugins.delete(network, network.plugins, record)
+    try:
+        plugins.delete(network, network.plugins, record)
+    except Error:
+        if "result" in record:
+            raise
+        # else an ADD did not come to its end, and a plugin that never made anything may find nothing to delete
 
 
 def _delete(record: dict[str, Any]) -> None:
