@@ -7,7 +7,7 @@ import stat
 
 from oci_tools import fs
 from oci_tools.errors import Error
-from oci_tools.linux import caps
+from oci_tools.linux import caps, process
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ class Host:
         self.volumes: list[str] = []  # where the image wants one
         self.environ: Mapping[str, str] = os.environ
         self.rootless = os.geteuid() != 0
+        self.initial = process.in_host_user_namespace()  # else root is one over what some user has given him
 
     def text(self, path: str) -> str:
         """The text of a file that the caller names."""

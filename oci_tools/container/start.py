@@ -274,7 +274,7 @@ def from_image(config: dict[str, Any], name: str, args: Args, host: Host) -> dic
     base["process"]["env"].append(f"HOSTNAME={args.hostname or base['hostname']}")
     if own:
         base["linux"]["sysctl"] = {"net.ipv4.ip_unprivileged_port_start": "0"}
-        if not host.rootless:  # groups that are not mapped cannot be named
+        if not host.rootless and host.initial:  # groups that are not mapped cannot be named
             base["linux"]["sysctl"]["net.ipv4.ping_group_range"] = "0 2147483647"
     config = specs.image_config(config)
     said = config["config"]
