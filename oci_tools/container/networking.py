@@ -77,7 +77,8 @@ def settle(args: Args) -> None:
     args.network[:] = [default() if word in ("default", "private") else word for word in said]
     wanted = attachments(args)
     if wanted and os.geteuid():
-        raise Usage("network of a plain user", args.network[0], hint="pasta, slirp4netns, none or host")
+        hint = "oci-net unshare has networks; else pasta, slirp4netns, none or host"
+        raise Usage("network of a plain user", args.network[0], hint=hint)
     if wanted:
         from oci_tools.net import conflist, store
 

@@ -92,9 +92,42 @@ def space(pid: str) -> Any:
         return None
 
 
+@pytest.mark.needs("pasta", "newuidmap", "nft")
+def test_bridge_networks_in_a_shared_user_namespace(machine: Machine, outside: Space) -> None:
+    """Two containers by name, and the world, as a plain user."""
+    machine.enter, enter = machine.enter[: machine.enter.index("setpriv")], machine.enter
+    for name, line in (("passwd", f"plain:x:{USER}:{USER}::/:/bin/sh"), ("subuid", "plain:200000:65536"), ("subgid", "plain:200000:65536")):
+        path = machine.directory / name
+        path.write_text(Path(f"/etc/{name}").read_text() + line + "\n" if name == "passwd" else line + "\n")
+        machine.run("sh", "-c", f"[ -e /etc/{name} ] || touch /etc/{name}; mount --bind {path} /etc/{name}")
+    machine.enter = enter
+
+    def inside(*words: str) -> str:
+        return str(machine.command("net", "unshare", *words).stdout)
+
+    store = machine.oci.env["OCI_ROOT"]
+    try:
+        machine.net("unshare", "-p", "8080:8080", f"{machine.oci.bin}/oci-net", "create", "web")
+        inside(f"{machine.oci.bin}/oci-image", "copy", f"oci:{store}/images:docker.io/library/busybox:latest", "busybox")
+        run = [f"{machine.oci.bin}/oci-run", "--network", "web"]
+        inside(*run, "-d", "--name", "db", "-p", "8080:80", "busybox", "httpd", "-f", "-p", "80", "-h", "/etc")
+        assert inside(*run, "busybox", "wget", "-qO-", "http://db/hostname")
+        peers = greet(outside.listen(80))
+        assert "hello" in inside(*run, "busybox", "nc", THERE, "80") and peers == [HERE]
+        assert outside.reaches(HERE, 8080)
+        assert "db" in inside(f"{machine.oci.bin}/oci-net", "resolve")
+        inside(f"{machine.oci.bin}/oci-run", "rm", "-f", "db")
+    finally:
+        pid = Path(machine.oci.env["OCI_RUN"], "shared.pid").read_text().split()[0]
+        for each in Path(machine.oci.env["OCI_RUN"]).glob("shared/net/on/*/resolver"):
+            if Path(f"/proc/{each.read_text().strip()}").exists():
+                machine.run("kill", "-9", each.read_text().strip(), code=None)
+        machine.run("kill", "-9", pid)
+
+
 def test_names_of_networks_need_root(machine: Machine) -> None:
     said = machine.command("run", "--network", "web", "busybox", "true", code=2).stderr
-    assert said == "oci-run: network of a plain user 'web' (pasta, slirp4netns, none or host)\n"
+    assert said == "oci-run: network of a plain user 'web' (oci-net unshare has networks; else pasta, slirp4netns, none or host)\n"
 
 
 def test_without_the_program(machine: Machine) -> None:
