@@ -104,7 +104,7 @@ def parse(data: bytes, descriptor: Descriptor) -> dict[str, Any]:
         raise Error("invalid manifest", name, "not an object")
     media_type = kind(found, descriptor)
     if media_type == DOCKER_SCHEMA1:
-        raise Error("cannot use image", name, "docker schema 1 is no longer read")
+        raise Error("cannot use image", name, "docker schema 1 is read from registries only")
     if is_index(media_type):
         _check(found, name, "manifests", foreign=("config", "layers", "fsLayers"))
     elif is_manifest(media_type):

@@ -136,6 +136,8 @@ def _choose(ref: Ref, options: Options, platforms: Sequence[str], every: bool) -
     data, descriptor = remote.manifest(ref.digest or ref.tag)
     chosen = Chosen(remote)
     chosen.origin = descriptor["digest"]
+    if b'"fsLayers"' in data and _take_old(chosen, data, descriptor):
+        return chosen
     found = manifests.parse(data, descriptor)
     if "manifests" not in found or every:
         chosen.take(data, descriptor)
@@ -160,6 +162,29 @@ def _choose(ref: Ref, options: Options, platforms: Sequence[str], every: bool) -
     else:
         _strip(chosen, found, entries, best)
     return chosen
+
+
+def _take_old(chosen: Chosen, data: bytes, descriptor: Descriptor) -> bool:
+    """Take an image of docker's schema 1 as one of today; False if it is none."""
+    from oci_tools.registry import schema1
+    from oci_tools.registry.passage import Passing
+
+    if descriptor["mediaType"] not in schema1.TYPES:
+        return False
+
+    def measure(digest: str) -> Descriptor:
+        for registry, repository in chosen.remote.places:
+            with registry.request("HEAD", f"/v2/{repository}/blobs/{digest}", repository) as answer:
+                if answer.status == 200 and answer.length is not None:
+                    chosen.blobs[digest] = {"digest": digest, "size": answer.length}
+                    return chosen.blobs[digest]
+        raise Error("cannot fetch blob", digest, "its registry does not say how large it is")
+
+    documents, layers = schema1.convert(data, measure, Passing(chosen).blob)
+    chosen.documents = documents
+    chosen.blobs = {layer["digest"]: layer for layer in layers}
+    chosen.descriptor = documents[-1][1]
+    return True
 
 
 def tags(ref: Ref, options: Options) -> list[Ref]:

@@ -179,6 +179,10 @@ class Registry:
             stated = answer.header("Docker-Content-Digest")
             media_type = answer.header("Content-Type").partition(";")[0].strip()
             data, etag = answer.read_all(MAX_DOCUMENT), answer.header("ETag")
+        if b'"fsLayers"' in data:
+            from oci_tools.registry import schema1
+
+            data = schema1.payload(data)
         expected = reference if ":" in reference else stated
         if not digests.valid(expected):
             expected = digests.of(data)

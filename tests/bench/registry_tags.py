@@ -1,4 +1,4 @@
-"""1,000 tags listed by oci-registry, with the start of a small client, beside Debian's docker-registry"""
+"""1,000 tags listed by oci-registry to curl, its start included, beside Debian's docker-registry"""
 
 from __future__ import annotations
 
@@ -8,11 +8,9 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from tests.bench import many, peers
-from tests.bench.measure import OURS, PATH, Side
-from tests.bench.registry_blobs import PROGRAM
+from tests.bench.measure import OURS, PATH, Side, need
 
 LIMIT = 50.0
-BAR = 1.0
 MEMORY = 100.0
 ROUNDS = 11
 COUNT = 1000
@@ -20,6 +18,7 @@ COUNT = 1000
 
 @contextmanager
 def sides(work: Path) -> Iterator[dict[str, Side]]:
+    curl = need("curl")
     many.layout(work / "ours/app", COUNT)
     with ExitStack() as stack:
         (work / "theirs").mkdir()
@@ -32,6 +31,6 @@ def sides(work: Path) -> Iterator[dict[str, Side]]:
         for at in range(1, COUNT):  # as pushes would leave it
             subprocess.run(["cp", "-r", tags / "t0", tags / f"t{at}"], check=True)
         yield {
-            "oci-registry": Side(lambda i: [PROGRAM, ours[0], "1", "/v2/app/tags/list"], pid=ours[1]),
-            "docker-registry": Side(lambda i: [PROGRAM, theirs[0], "1", "/v2/app/tags/list"], pid=theirs[1]),
+            "oci-registry": Side(lambda i: [curl, "-sf", f"http://{ours[0]}/v2/app/tags/list"], pid=ours[1]),
+            "docker-registry": Side(lambda i: [curl, "-sf", f"http://{theirs[0]}/v2/app/tags/list"], pid=theirs[1]),
         }

@@ -453,6 +453,12 @@ GOOD = {"schemaVersion": 2, "mediaType": MANIFEST, "config": {}, "layers": []}
             "unknown type 'application/vnd.strange+json'",
         ),
         (b'{"schemaVersion":1}', {}, "docker schema 1"),
+        (b'{"schemaVersion":1,"fsLayers":[],"history":[]}', {}, "it is no docker schema 1"),
+        (b'{"schemaVersion":1,"fsLayers":[{"blobSum":"x"}],"history":[{"v1Compatibility":"{}"}]}', {}, "it is no docker schema 1"),
+        (b'{"schemaVersion":1,"fsLayers":[5],"history":[{"v1Compatibility":"{}"}]}', {}, "it is no docker schema 1"),
+        (b'{"schemaVersion":1,"fsLayers":null,"signatures":[{"protected":"e30"}]}', {}, "its signatures are not docker's"),
+        (b'{"schemaVersion":1,"fsLayers":null,"signatures":[{"protected":5}]}', {}, "its signatures are not docker's"),
+        (b'{"schemaVersion":1,"fsLayers":null,"signatures":"no"}', {}, "its signatures are not docker's"),
         (json.dumps(GOOD).encode(), {"Content-Type": INDEX}, f"its type is '{MANIFEST}', not '{INDEX}'"),
         (json.dumps(GOOD).encode(), {"Content-Type": MANIFEST}, "config: not a digest"),
         (
