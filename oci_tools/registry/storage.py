@@ -19,7 +19,7 @@ import threading
 import time
 
 from oci_tools import document, fs
-from oci_tools.errors import Error
+from oci_tools.errors import Busy, Error
 from oci_tools.image import digest as digests
 from oci_tools.image import layout as layouts
 from oci_tools.image import manifest as manifests
@@ -251,9 +251,18 @@ class Repository:
         self.index.change(lambda: self.index.untag(self.prefix + tag))
 
     def remove(self, digest: str) -> None:
-        """Take a manifest away with all its tags."""
+        """Take a manifest away with all its tags.
+
+        Its blob goes at once, unless somebody has pushed it again meanwhile, or writes: then gc takes it.
+        """
         self.index.change(lambda: self.index.remove(digest))
-        self.remove_blob(digest)
+        try:
+            with fs.Lock(f"{self.layout.path}/blobs/", timeout=0):
+                self.index.refresh()
+                if self.index.of_digest(digest) is None:
+                    self.remove_blob(digest)
+        except Busy:
+            pass
 
     def used(self, digest: str, now: bool = False) -> None:
         """Remember that somebody wants this manifest: its file's time says when last, to a minute."""
