@@ -1,6 +1,6 @@
 """The registry for people: pages that list repositories, tags, and what an image is made of.
 
-    /                            repositories
+    /                            repositories; where there are many, &last=NAME leads on
     /?repository=NAME            its tags, with digest, size and platforms
     /?repository=NAME&image=REF  a manifest: its layers or parts, its annotations, and what refers to it
 
@@ -40,6 +40,7 @@ STYLE = (
     "@media(prefers-color-scheme:dark){body{color:#ddd;background:#181818}a{color:#8bf}td,th{border-color:#444}}"
 )
 ROWS = 1000  # of a table at most
+PARTS = 50  # of an index, that are looked into
 
 
 class Html(str):
@@ -98,14 +99,24 @@ def size(count: object) -> str:
 # -- the pages ------------------------------------------------------------------------------
 
 
-def repositories(names: list[str]) -> Response:
-    rows = ((link(name, repository=name),) for name in names)
-    return answer("repositories", table("repository", rows) if names else Html("<p>There is none yet.</p>"))
+def repositories(names: list[str], last: str) -> Response:
+    some, more = _some([name for name in names if name > last])
+    rows = ((link(name, repository=name),) for name in some)
+    return answer("repositories", table("repository", rows) if names else Html("<p>There is none yet.</p>"), *more)
 
 
-def tags(repository: Repository) -> Response:
-    rows = (_tag(repository, tag) for tag in repository.tags()[: ROWS + 1])
-    return answer(repository.name, table("tag,kind,platforms,size#,digest", rows))
+def tags(repository: Repository, last: str) -> Response:
+    behind = (last.lower(), last)
+    some, more = _some([tag for tag in repository.tags() if (tag.lower(), tag) > behind], repository=repository.name)
+    rows = (_tag(repository, tag) for tag in some)
+    return answer(repository.name, table("tag,kind,platforms,size#,digest", rows), *more)
+
+
+def _some(names: list[str], **query: str) -> tuple[list[str], list[Html]]:
+    """The names of a page, and what leads to the next."""
+    if len(names) <= ROWS:
+        return names, []
+    return names[:ROWS], [Html(f"<p>{link('more', **query, last=names[ROWS - 1])}</p>")]
 
 
 def _tag(repository: Repository, tag: str) -> tuple[object, ...]:
@@ -113,7 +124,7 @@ def _tag(repository: Repository, tag: str) -> tuple[object, ...]:
     found = _document(repository, descriptor)
     name = link(tag, repository=repository.name, image=tag)
     platforms = ", ".join(_platforms(repository, found))
-    return name, _kind(found, descriptor), platforms, size(_total(found)), _code(descriptor)
+    return name, _kind(found, descriptor), platforms, size(_total(repository, found)), _code(descriptor)
 
 
 def image(repository: Repository, reference: str) -> Response | None:
@@ -124,7 +135,7 @@ def image(repository: Repository, reference: str) -> Response | None:
     found = _document(repository, descriptor)
     facts: list[tuple[object, ...]] = [
         ("digest", _code(descriptor)), ("media type", descriptor.get("mediaType")), ("kind", _kind(found, descriptor)),
-        ("platforms", ", ".join(_platforms(repository, found))), ("size", size(_total(found))),
+        ("platforms", ", ".join(_platforms(repository, found))), ("size", size(_total(repository, found))),
         ("subject", _to(repository, found.get("subject"))),
     ]  # fmt: skip
     parts = [table("what,is", [fact for fact in facts if fact[1]])]
@@ -173,12 +184,16 @@ def _kind(found: dict[str, Any], descriptor: Descriptor) -> object:
     return "image" if inner in manifests.CONFIGS else found.get("artifactType") or inner or "artifact"
 
 
-def _total(found: dict[str, Any]) -> int | None:
-    """The bytes of an image's config and layers."""
-    config = found.get("config")
-    parts = [*_list(found, "layers"), config if isinstance(config, dict) else {}]
-    sizes = [part["size"] for part in parts if isinstance(part.get("size"), int)]
-    return sum(sizes) if sizes else None
+def _total(repository: Repository, found: dict[str, Any]) -> int | None:
+    """The bytes of an image's config and layers; of an index those of its images here, what they share once."""
+    images = [_document(repository, d) for d in _list(found, "manifests")[:PARTS]] or [found]
+    sizes: dict[str, int] = {}
+    for one in images:
+        config = one.get("config")
+        for part in [*_list(one, "layers"), config if isinstance(config, dict) else {}]:
+            if isinstance(part.get("size"), int):
+                sizes[str(part.get("digest"))] = part["size"]
+    return sum(sizes.values()) if sizes else None
 
 
 def _platforms(repository: Repository, found: dict[str, Any]) -> list[str]:
@@ -213,8 +228,8 @@ def show(request: Request, names: list[str], repository: Repository | None) -> R
     """The page that a request asks for, of the repositories that its sender may read."""
     name, reference = request.query("repository"), request.query("image")
     if not name:
-        return repositories(names)
+        return repositories(names, request.query("last"))
     found = None
     if repository is not None:
-        found = image(repository, reference) if reference else tags(repository)
+        found = image(repository, reference) if reference else tags(repository, request.query("last"))
     return found or answer("not here", Html(f"<p>There is no {html(name)} {html(reference)}.</p>"), status=404)
