@@ -80,6 +80,16 @@ class Ref:
         return hash(str(self))
 
 
+def is_repository(name: str) -> bool:
+    """Whether this is a repository's name (distribution-spec, "Pulling manifests")."""
+    if not name or ":" in name or "@" in name or len(name) > 255:
+        return False
+    try:
+        return Ref.parse(f"registry.invalid/{name}").repository == name
+    except Error:
+        return False
+
+
 def is_tag(text: str) -> bool:
     """Whether a registry takes this as a tag."""
     return 0 < len(text) <= 128 and text[0] in _WORD and _TAG.issuperset(text)

@@ -31,7 +31,7 @@ from oci_tools.registry.access import Access, Caller
 from oci_tools.registry.blobs import Blobs
 from oci_tools.registry.refusal import JSON, VERSION, Refusal, digest_of, only
 from oci_tools.registry.referrers import referrer
-from oci_tools.registry.storage import MAX_MANIFEST, Repository, Storage, is_repository
+from oci_tools.registry.storage import MAX_MANIFEST, Repository, Storage
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -196,7 +196,7 @@ class Registry:
             raise Refusal(
                 403, "DENIED", "this registry serves one layout: no repository can be added", {"name": name}
             )
-        if found is None and is_repository(name):
+        if found is None and refs.is_repository(name):
             raise Refusal(403, "DENIED", "this registry takes no more repositories", {"name": name})
         if found is None:
             raise Refusal(400, "NAME_INVALID", "not a repository's name", {"name": name})

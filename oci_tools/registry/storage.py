@@ -73,7 +73,7 @@ class Storage:
 
     def repository(self, name: str, make: bool = False) -> Repository | None:
         """A repository by its name, made if it is missing and `make` is true; None: there is none, or may not be."""
-        if not is_repository(name):
+        if not refs.is_repository(name):
             return None
         with self._lock:
             found = self._known.get(name)
@@ -104,7 +104,7 @@ class Storage:
 
     def _own_name(self) -> str:
         name = os.path.basename(self.path).lower()
-        return name if is_repository(name) else "image"
+        return name if refs.is_repository(name) else "image"
 
     def names(self) -> list[str]:
         """Every repository, sorted."""
@@ -113,7 +113,7 @@ class Storage:
         found = {self._own_name()}
         for descriptor in layouts.Layout.open(self.path).index()["manifests"]:
             name, colon, tag = (layouts.ref_name(descriptor) or "").rpartition(":")
-            if colon and is_repository(name) and refs.is_tag(tag):
+            if colon and refs.is_repository(name) and refs.is_tag(tag):
                 found.add(name)
         return sorted(found)
 
@@ -129,7 +129,7 @@ class Storage:
                 continue
             part = entry[1:] if entry.startswith("_") and entry[1:] in RESERVED else entry
             inner = f"{name}/{part}" if name else part
-            if is_repository(inner):
+            if refs.is_repository(inner):
                 yield from self._walk(f"{path}/{entry}", inner)
 
     def _names_lately(self) -> list[str]:
@@ -379,16 +379,6 @@ class Repository:
         except OSError as error:
             raise Error("cannot remove", path, error) from None
         return True
-
-
-def is_repository(name: str) -> bool:
-    """Whether this is a repository's name (distribution-spec, "Pulling manifests")."""
-    if not name or ":" in name or "@" in name or len(name) > 255:
-        return False
-    try:
-        return refs.Ref.parse(f"registry.invalid/{name}").repository == name
-    except Error:
-        return False
 
 
 def _make(path: str) -> None:
