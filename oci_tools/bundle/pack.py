@@ -104,31 +104,40 @@ class Base:
 
 
 def tree(
-    path: str, layout: Layout, base: Base, options: Options, split: Sequence[bytes] = ()
+    path: str, layout: Layout, base: Base, options: Options, split: Sequence[bytes] = (), most: int | None = None
 ) -> Descriptor:
     """All of a directory as a layer on a base; the image's descriptor, not yet named.
 
-    What is in a path of `split` gets a layer of its own, in their order, above the rest.
+    What is in a path of `split` gets a layer of its own, in their order, above the rest; with `most` the
+    tree is cut in at most so many layers (layer/shape.py).
     """
     rootfd = _open(path)
     parts = [b"/".join(clean(part)) for part in split]
-    made: Descriptor | None = None
     try:
-        for at, part in enumerate([b"", *parts]):
-            last = at == len(parts)
+        if most is not None:
+            from oci_tools.layer import shape
 
-            def fill(packing: diff.Packing, at: int = at, part: bytes = part) -> bool:
-                masks = [*options.masks, *(other for other in parts if other != part and _inside(other, part))]
-                return packing.tree(rootfd, masks, part) or not at
-
-            now = options if last else options.plain()
-            made = _image(layout, base, now, fill)
-            if not last:
-                base = Base(bundle.Image(layout, made))
-        assert made is not None
-        return made
+            cut = shape.cut(rootfd, most, options.masks)
+            return _images(layout, base, options, [_paths(rootfd, paths) for paths in cut])
+        return _images(layout, base, options, [_part(rootfd, part, parts, options.masks) for part in (b"", *parts)])
     finally:
         os.close(rootfd)
+
+
+def _paths(rootfd: int, paths: list[bytes]) -> Fill:
+    return lambda packing: packing.changes(rootfd, ((path, False) for path in paths)) or True
+
+
+def _part(rootfd: int, part: bytes, parts: Sequence[bytes], masks: list[bytes]) -> Fill:
+    left_out = [*masks, *(other for other in parts if other != part and _inside(other, part))]
+    return lambda packing: packing.tree(rootfd, left_out, part) or not part
+
+
+def _images(layout: Layout, base: Base, options: Options, fills: list[Fill]) -> Descriptor:
+    """A layer on the other; what the options say besides is of the last."""
+    for fill in fills[:-1]:
+        base = Base(bundle.Image(layout, _image(layout, base, options.plain(), fill)))
+    return _image(layout, base, options, fills[-1])
 
 
 def archive(stream: Any, layout: Layout, base: Base, options: Options, limits: Limits) -> Descriptor:

@@ -28,6 +28,7 @@ OPTIONS: tuple[cli.Option, ...] = (
     ("--refresh", "flag", False, "the bundle is of the new image then: only what changes later is packed next"),
     ("--append", "flag", False, "put the layer on the image that IMAGE names now"),
     ("--split PATH", "list", (), "give this path of a directory a layer of its own, above the rest"),
+    ("--layers N", "int", None, "cut a directory in at most N layers, by packages, else by directories"),
     ("--squash", "flag", False, "TREE is an image: make one layer of those above --base"),
     ("--flatten", "flag", False, "TREE is an image: make one layer of all"),
     ("--rebase IMAGE", "text", None, "TREE is an image: put its layers above --base on this one"),
@@ -63,7 +64,10 @@ def _pack(args: cli.Args, layout: Layout, name: str | None) -> Descriptor:
         raise Usage("only a bundle can be refreshed", args.tree)
     if args.squash or args.flatten or args.rebase or args.strip or args.retime:
         return _rework(args, layout, options)
-    if args.split and (args.tree == "-" or not os.path.isdir(args.tree) or bundle.is_bundle(args.tree)):
+    if args.layers is not None and (args.layers < 1 or args.split):
+        raise Usage("--layers takes a number from 1 on, and no --split")
+    is_tree = args.tree != "-" and os.path.isdir(args.tree) and not bundle.is_bundle(args.tree)
+    if (args.split or args.layers) and not is_tree:
         raise Usage("only a directory can be split", args.tree)
     if args.tree != "-" and os.path.isdir(args.tree):
         if bundle.is_bundle(args.tree):
@@ -73,7 +77,8 @@ def _pack(args: cli.Args, layout: Layout, name: str | None) -> Descriptor:
             made: Descriptor = subordinate.inside(maps, lambda: pack.changes(args.tree, layout, options, args.refresh))
             return made
         _leave_out(args.tree, layout, options)
-        return pack.tree(args.tree, layout, _base(args, layout, name), options, list(map(os.fsencode, args.split)))
+        split = [os.fsencode(path) for path in args.split]
+        return pack.tree(args.tree, layout, _base(args, layout, name), options, split, args.layers)
     try:
         fd = 0 if args.tree == "-" else os.open(args.tree, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
@@ -119,8 +124,8 @@ def _rework(args: cli.Args, layout: Layout, options: pack.Options) -> Descriptor
     from oci_tools.bundle import rework
     from oci_tools.layer.limits import Limits
 
-    if args.append or args.split or args.mask:
-        raise Usage("--append, --split and --mask are for trees")
+    if args.append or args.split or args.layers or args.mask:
+        raise Usage("--append, --split, --layers and --mask are for trees")
     if (args.squash or args.rebase) and not args.base:
         raise Usage("--squash and --rebase need --base")
     if args.flatten and (args.base or args.squash or args.rebase):
