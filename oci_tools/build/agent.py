@@ -26,14 +26,23 @@ class Agent:
     def __enter__(self) -> Agent:
         import threading
 
-        self._upstream = self._find()
-        self._listener.bind(self._path)
+        self._directory = os.open(os.path.dirname(self._path), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            self._upstream = self._find()
+            self._listener.bind(self._short(self._path))
+        except BaseException:
+            self.__exit__()
+            raise
         if os.geteuid() == 0:
             os.chown(self._path, *self._owner)
         os.chmod(self._path, self._mode)
         self._listener.listen(16)
         threading.Thread(target=self._serve, daemon=True).start()
         return self
+
+    def _short(self, path: str) -> str:
+        """A path of few letters: the address of a socket has 107."""
+        return f"/proc/self/fd/{self._directory}/{os.path.basename(path)}"
 
     def __exit__(self, *_: object) -> None:
         try:
@@ -49,6 +58,7 @@ class Agent:
         if self._agent:
             self._agent.terminate()
             self._agent.wait()
+        os.close(self._directory)
 
     def _find(self) -> str:
         if not self._keys:
@@ -68,23 +78,24 @@ class Agent:
 
     def _own(self) -> str:
         """An agent of our own with the keys."""
-        path = f"{self._path}.keys"
-        env = {**os.environ, "SSH_AUTH_SOCK": path}
+        place, name = os.path.split(f"{self._path}.keys")  # they run there: the agent closes all descriptors
+        env = {**os.environ, "SSH_AUTH_SOCK": name}
         try:
             self._agent = subprocess.Popen(
-                ["ssh-agent", "-D", "-a", path], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
+                ["ssh-agent", "-D", "-a", name], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL, cwd=place,
             )  # fmt: skip
             assert self._agent.stdout is not None
             self._agent.stdout.readline()  # it listens
             for key in self._keys:
-                done = subprocess.run(["ssh-add", key], stdin=subprocess.DEVNULL, capture_output=True, env=env)
+                words = ["ssh-add", os.path.abspath(key)]
+                done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, env=env, cwd=place)
                 if done.returncode:
                     said = done.stderr.decode("utf-8", "replace").strip().split("\n")[-1]
                     raise Error("cannot use ssh key", key, said)
         except OSError as error:
             raise Error("cannot run ssh-agent", None, error) from None
-        return path
+        return self._short(name)
 
     def _serve(self) -> None:
         import threading

@@ -204,6 +204,6 @@ class Progress:
 
 def _width() -> int:
     try:
-        return max(os.get_terminal_size(2).columns - 1, 20)
+        return max((os.get_terminal_size(2).columns or 100) - 1, 20)
     except OSError:
         return 100

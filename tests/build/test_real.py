@@ -29,12 +29,11 @@ INSTALL = f"{SET} apt-get -qq update && apt-get -qq install -y --no-install-reco
 def host(tmp_path: Path) -> Path:
     """The settings of apt, pip and npm of this machine, and the certificates that it trusts."""
     place = tmp_path / "host"
-    shutil.copytree("/etc/apt", place / "apt", symlinks=True)
+    shutil.copytree("/etc/apt", place / "apt", symlinks=True, ignore=shutil.ignore_patterns("preferences*"))
     for path in place.glob("apt/sources.list.d/*"):
         if "file:" in path.read_text():  # of this machine's own disk
             path.unlink()
-    for source, name in ((CA, "ca.crt"), (Path("/etc/pip.conf"), "pip.conf"), (Path("/etc/npmrc"), "npmrc"),
-                         (Path("/root/.npmrc"), "user.npmrc"), (Path("/root/.config/pip/pip.conf"), "user-pip.conf")):  # fmt: skip
+    for source, name in ((CA, "ca.crt"), (Path("/etc/pip.conf"), "pip.conf"), (Path("/root/.npmrc"), "user.npmrc")):
         (place / name).write_bytes(source.read_bytes() if source.exists() else b"")
     keyrings = Path("/usr/share/keyrings")
     shutil.copytree(keyrings, place / "keyrings")
@@ -93,8 +92,8 @@ def test_a_python_web_app(oci: Any, real: Any) -> None:
 {INSTALL} python3 python3-pip ca-certificates
 WORKDIR /app
 COPY requirements.txt .
-SET --mount=type=cache,target=/root/.cache/pip cat /host/pip.conf /host/user-pip.conf > /tmp/pip.conf; \\
-    PIP_CONFIG_FILE=/tmp/pip.conf PIP_CERT=/host/ca.crt pip install --break-system-packages -r requirements.txt; rm /tmp/pip.conf
+SET --mount=type=cache,target=/root/.cache/pip \\
+    PIP_CONFIG_FILE=/host/pip.conf PIP_CERT=/host/ca.crt pip install --break-system-packages -r requirements.txt
 COPY app.py .
 USER nobody
 CMD ["python3", "app.py"]
@@ -111,8 +110,8 @@ def test_a_node_app(oci: Any, real: Any) -> None:
 {INSTALL} nodejs npm ca-certificates
 WORKDIR /app
 COPY package.json .
-SET cp /host/npmrc /etc/npmrc; cp /host/user.npmrc /root/.npmrc; NODE_EXTRA_CA_CERTS=/host/ca.crt npm install --omit=dev; \\
-    rm /etc/npmrc /root/.npmrc
+SET cp /host/user.npmrc /root/.npmrc && npm_config_cafile=/host/ca.crt NODE_EXTRA_CA_CERTS=/host/ca.crt npm install --omit=dev \\
+    && rm /root/.npmrc
 FROM BASE
 {INSTALL} nodejs
 WORKDIR /app

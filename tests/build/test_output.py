@@ -1,0 +1,169 @@
+"""What becomes of a build: platforms, one layer of all, reproducible bytes, files, labels, what a terminal shows."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import subprocess
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = [pytest.mark.root]
+
+
+def inspect(oci: Any, word: str) -> Any:
+    return json.loads(oci("image", "inspect", word).stdout)
+
+
+def test_several_platforms_make_an_index(oci: Any, built: Any, tmp_path: Path) -> None:
+    text = "FROM scratch\nARG TARGETPLATFORM\nCOPY <<E /platform\n$TARGETPLATFORM\nE\nFROM --platform=$BUILDPLATFORM BASE AS native\n"
+    text += "ARG TARGETARCH\nRUN uname -m; echo $TARGETARCH > /arch\nFROM scratch\nCOPY --from=0 /platform /\nCOPY --from=native /arch /\n"
+    platforms = "linux/amd64,linux/arm64,linux/arm/v7"
+    built(text, "--platform", platforms, "--annotation", "a=b")
+    layout = tmp_path / "img"
+    entry = json.loads((layout / "index.json").read_text())["manifests"][0]
+    index = json.loads((layout / "blobs" / entry["digest"].replace(":", "/")).read_text())
+    found = ["/".join(filter(None, (one["platform"]["os"], one["platform"]["architecture"], one["platform"].get("variant"))))
+             for one in index["manifests"]]  # fmt: skip
+    assert found == platforms.split(",") and index["annotations"] == {"a": "b"}
+    for platform, arch in zip(found, ("amd64", "arm64", "arm"), strict=True):
+        assert oci("unpack", "--platform", platform, "--path", "/platform", "./img:x", "-").stdout == f"{platform}\n"
+        assert oci("unpack", "--platform", platform, "--path", "/arch", "./img:x", "-").stdout == f"{arch}\n"
+    built(text, "--platform", "linux/amd64,linux/arm64", "-o", "out")
+    assert (tmp_path / "out/linux_arm64/arch").read_text() == "arm64\n"
+    assert "a tar has one platform" in built(text, "--platform", platforms, "-o", "-", code=2).stderr
+
+
+def test_squash_leaves_the_base(oci: Any, built: Any, cat: Any) -> None:
+    text = "FROM BASE\nRUN echo 1 > /a; echo 2 > /b\nRUN rm /a /bin/ls\nRUN echo 3 >> /b; chmod 600 /b\nENV A=b\n"
+    built(text, "--squash", "--label", "l=m")
+    found = inspect(oci, "./img:x")
+    assert len(found["manifest"]["layers"]) == 2
+    assert cat("/b") == "2\n3\n" and found["config"]["config"]["Labels"] == {"l": "m"}
+    names = oci("unpack", "./img:x", "-", binary=True).stdout
+    listed = subprocess.run(["tar", "-t"], input=names, capture_output=True, check=True).stdout.decode().split()
+    assert "bin/ls" not in listed and "a" not in listed and "bin/cat" in listed
+    assert oci("image", "fsck", "./img").returncode == 0
+    layers = sum(not entry.get("empty_layer") for entry in found["config"]["history"])
+    assert layers == len(found["config"]["rootfs"]["diff_ids"])
+
+
+@pytest.mark.parametrize("how", ["environment", "argument"])
+def test_the_same_bytes_elsewhere(oci: Any, built: Any, how: str, tmp_path: Path) -> None:
+    """Another store, other times of the files, another directory."""
+    text = "FROM BASE\nARG SOURCE_DATE_EPOCH\nWORKDIR /w\nCOPY d /d\nRUN echo x > /x; mkdir /y; echo $SOURCE_DATE_EPOCH > /e\n"
+    epoch = "1500000000"
+    env: dict[str, str | None] = {"SOURCE_DATE_EPOCH": epoch} if how == "environment" else {}
+    words = ["--build-arg", f"SOURCE_DATE_EPOCH={epoch}"] if how == "argument" else []
+    first = built(text, *words, files={"d/f": "1", "d/e/g": "2"}, env=env).stdout
+    os.rename(tmp_path / "context", tmp_path / "other")
+    for name in ("root", "img"):
+        os.rename(tmp_path / name, tmp_path / f"old-{name}")
+    again = built(text, *words, files={"d/f": "1", "d/e/g": "2"}, env=env).stdout
+    assert first == again
+    found = inspect(oci, "./img:x")["config"]
+    assert found["created"].startswith("2017-07-14T02:40:00") and {h["created"][:10] for h in found["history"][1:]} == {"2017-07-14"}
+    data = oci("unpack", "./img:x", "-", binary=True).stdout
+    (tmp_path / "tar").write_bytes(data)
+    with tarfile.open(tmp_path / "tar") as archive:
+        times = {member.name: member.mtime for member in archive}
+    assert times["x"] == times["d/f"] == times["w"] == int(epoch) and times["bin/busybox"] == 1_750_000_000
+
+
+def test_files_in_a_directory_are_the_callers(built: Any, tmp_path: Path) -> None:
+    built("FROM scratch\nCOPY --chown=5:6 --chmod=640 f /d/\nCOPY f /link/\n", "-o", "type=local,dest=out", files={"f": "1"})
+    seen = (tmp_path / "out/d/f").stat()
+    assert (seen.st_uid, seen.st_mode & 0o777) == (0, 0o640)
+    (tmp_path / "out/d/mine").write_text("kept")
+    (tmp_path / "out/link/f").unlink()
+    (tmp_path / "out/link").rmdir()
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "out/link").symlink_to("../outside")
+    built("FROM scratch\nCOPY f /d/\n", "-o", "out", files={"f": "2"})
+    assert (tmp_path / "out/d/f").read_text() == "2" and (tmp_path / "out/d/mine").read_text() == "kept"
+
+
+@pytest.mark.parametrize("kind, suffix", [("gzip", "+gzip"), ("zstd", "+zstd"), ("none", "")])
+def test_compression(oci: Any, built: Any, cat: Any, kind: str, suffix: str) -> None:
+    built("FROM BASE\nRUN echo 1 > /a\n", "--compression", kind)
+    assert inspect(oci, "./img:x")["manifest"]["layers"][-1]["mediaType"].endswith(f"layer.v1.tar{suffix}")
+    assert cat("/a") == "1\n"
+
+
+def test_many_tags(oci: Any, built: Any) -> None:
+    done = built("FROM BASE\n", "-t", "./img:y", "-t", "other:1")
+    assert done.stdout.count("\n") == 1
+    assert sorted(line.split()[0] for line in oci("image", "ls", "./img").stdout.splitlines()) == ["x", "y"]
+    assert "docker.io/library/other:1" in oci("image", "ls").stdout
+
+
+def test_a_terminal_sees_the_steps(oci: Any, busybox: Path, tmp_path: Path) -> None:
+    (tmp_path / "Dockerfile").write_text(f"FROM {busybox}\nRUN echo said; echo 'a\x1b[31mb'\nRUN echo bad >&2; exit 4\n")
+    parent, child = pty.openpty()
+    process = oci.start("build", ".", stderr=child, stdout=subprocess.DEVNULL)
+    os.close(child)
+    shown = b""
+    while True:
+        try:
+            data = os.read(parent, 1 << 16)
+        except OSError:
+            break
+        if not data:
+            break
+        shown += data
+    os.close(parent)
+    assert process.wait() == 1
+    text = shown.decode()
+    assert re.search(r"\d\.\ds  \[2/3\] RUN echo said", text) and " error  [3/3] RUN echo bad" in text
+    assert text.rstrip().endswith("did not complete successfully: exit code: 4")
+    assert "bad" in text and "\x1b[31m" not in text.replace("\x1b[3A", "")
+
+
+def test_json_for_machines(built: Any) -> None:
+    lines = [json.loads(line) for line in built("FROM BASE\nRUN echo x\n", "--progress", "json").stderr.splitlines()]
+    assert all(line["op"] == "build" for line in lines)
+    assert [line["state"] for line in lines if line.get("id") == "2" and "state" in line] == ["running", "done"]
+    assert lines[-1]["exit"] == 0 and "sha256:" in lines[-1]["image"]
+    quiet = built("FROM BASE\nRUN echo x\n", "-q")
+    assert quiet.stderr == "" and "sha256:" in quiet.stdout
+
+
+@pytest.mark.needs("ssh-agent", "ssh-add", "ssh-keygen")
+def test_an_agent_for_a_step(oci: Any, built: Any, tmp_path: Path) -> None:
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", tmp_path / "key"], check=True)
+    text = "FROM BASE\nRUN --mount=type=ssh test -S $SSH_AUTH_SOCK && stat -c %a $SSH_AUTH_SOCK > /a\nRUN test -z \"$SSH_AUTH_SOCK\"\n"
+    text += "RUN --mount=type=ssh,id=other,mode=0666,target=/agent stat -c %a /agent >> /a\n"
+    built(text, "--ssh", f"default={tmp_path}/key", "--ssh", f"other={tmp_path}/key")
+    assert oci("unpack", "--path", "/a", "./img:x", "-").stdout == "600\n666\n"
+    required = "FROM BASE\nRUN --mount=type=ssh,required=true true\n"
+    assert "unset ssh forward key default" in built(required, code=1).stderr
+    assert not subprocess.run(["pgrep", "-f", f"ssh-agent.*{tmp_path}"], capture_output=True).stdout
+
+
+def test_what_run_may_do_only_if_it_is_allowed(built: Any) -> None:
+    assert "network.host is not allowed (--allow network.host)" in built("FROM BASE\nRUN --network=host true\n", code=1).stderr
+    said = built("FROM BASE\nRUN --security=insecure grep CapEff /proc/self/status\n", "--allow", "security.insecure", "--progress", "plain").stderr
+    assert int(re.search(r"CapEff:\t? *([0-9a-f]+)", said)[1], 16) > 0xFFFFFFFF  # type: ignore[index]
+    assert "security.insecure is not allowed" in built("FROM BASE\nRUN --security=insecure true\n", code=1).stderr
+
+
+def test_hosts_limits_and_shared_memory(built: Any) -> None:
+    text = "FROM BASE\nRUN grep 10.1.2.3 /etc/hosts; ulimit -n; df -k /dev/shm | tail -1 | awk '{print $2}'; hostname\n"
+    words = ("--add-host", "db:10.1.2.3", "--ulimit", "nofile=77:99", "--shm-size", "3m", "--progress", "plain")
+    said = built(text, *words).stderr
+    for wanted in ("10.1.2.3", "db", " 77\n", " 3072\n", "buildkitsandbox"):
+        assert wanted in said
+
+
+@pytest.mark.needs("ssh-agent", "ssh-add")
+def test_a_key_that_is_none(built: Any, tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("no key")
+    text = "FROM BASE\nRUN --mount=type=ssh true\n"
+    assert "cannot use ssh key" in built(text, "--ssh", f"default={tmp_path}/key", code=1).stderr
+    assert "cannot use ssh key" in built(text, "--ssh", "default=/nothing", code=1).stderr
+    assert "SSH_AUTH_SOCK is not set" in built(text, "--ssh", "default", code=1).stderr
