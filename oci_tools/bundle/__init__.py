@@ -250,7 +250,9 @@ def _stack(
     for name in ("work", "rootfs"):
         os.mkdir(making.part(name), 0o700)
     spec = specify(image, lookup.reader([store.tree(digest) for digest in chain.lower], PASSWD_MAX))
-    stacked = {"lower": chain.lower, "upper": "upper", "work": "work", "store": store.trees}
+    stacked: dict[str, Any] = {"lower": chain.lower, "upper": "upper", "work": "work", "store": store.trees}
+    if not store.key and any(each["type"] == "user" for each in spec["linux"].get("namespaces", ())):
+        stacked["idmap"] = True  # the layers are as they come, and the container's users are others
     spec.setdefault("annotations", {})[OVERLAY] = document.dumps(stacked).decode()
     known = {**image.record(), "owner": store.key, "snapshot": None, **(maps or {})}
     making.finish(["upper", "work", "rootfs"], spec, known)

@@ -37,10 +37,14 @@ class Host:
 
     rootfs  where the image's users are looked up
     states  where the runtime keeps the state of containers
+    container  the one that is made
     """
 
-    def __init__(self, rootfs: int | str | Read | None = None, states: str | None = None) -> None:
+    def __init__(
+        self, rootfs: int | str | Read | None = None, states: str | None = None, container: str | None = None
+    ) -> None:
         self.rootfs = rootfs
+        self.container = container
         self.states = states or f"{fs.run()}/runtime"
         self.volumes: list[str] = []  # where the image wants one
         self.environ: Mapping[str, str] = os.environ
@@ -116,6 +120,12 @@ class Host:
         from oci_tools.container import init
 
         return init.file()
+
+    def take_ids(self, size: int, known: list[tuple[int, int]]) -> int:
+        """The first of so many ids, out of these ranges, that no container has."""
+        from oci_tools.container import userns
+
+        return userns.take(size, known, self.container)
 
     def selinux(self) -> bool:
         return os.path.exists("/sys/fs/selinux/enforce")

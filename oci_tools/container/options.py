@@ -79,7 +79,11 @@ SPECIFYING: tuple[Option, ...] = (
      "none: no /dev/shm"),
     ("--uts MODE", "text", "private", "private; host: its host name; container:ID: another's; ns:PATH"),
     ("--cgroupns MODE", "text", "private", "private; host: its view of cgroups; container:ID: another's; ns:PATH"),
-    ("--userns MODE", ("", "host"), "", "host: no user namespace; that is all there is for root yet"),
+    ("--userns MODE", "text", "", "auto[:size=N]: users of its own; container:ID: another's; ns:PATH; host: none"),
+    ("--uidmap INSIDE:OUTSIDE[:COUNT]", "list", (), "which users of the host its users are"),
+    ("--gidmap INSIDE:OUTSIDE[:COUNT]", "list", (), "which groups; else as --uidmap says"),
+    ("--subuidname NAME", "text", None, "take users for it from those that /etc/subuid gives to NAME"),
+    ("--subgidname NAME", "text", None, "take groups for it from those that /etc/subgid gives to NAME"),
     ("-v --volume [HOST-DIR|NAME:]DIR[:OPTIONS]", "list", (), "show a directory of the host, or a volume, inside"),
     ("--mount KEY=VALUE,...", "list", (), "the same in more words: type=volume|bind|tmpfs, source=, target=, readonly"),
     ("--volumes-from ID[:OPTIONS]", "list", (), "what another container has of volumes and directories of the host"),
@@ -139,6 +143,10 @@ def apply(spec: dict[str, Any], args: Args, host: Host) -> Asked:
     spec.setdefault("mounts", [])
     process.apply(spec, args, host)
     namespaces.apply(spec, args, host)
+    if args.userns not in ("", "host") or args.uidmap or args.gidmap or args.subuidname or args.subgidname:
+        from oci_tools.container import userns
+
+        userns.apply(spec, args, host)
     security.apply(spec, args, host)
     limits.apply(spec, args, host)
     _annotations(spec, args)

@@ -125,7 +125,7 @@ def _rootfs(word: str, args: Args, then: Then) -> Any:
         raise Error("cannot use rootfs", word, "no such directory")
     networking.settle(args)
     with place.Place(word, args.name, _keeps(args), _more(args, then)) as held:
-        host = Host(path, _states(args))
+        host = Host(path, _states(args), held.id)
         spec, _ = _finished(from_image({"config": {}}, held.id, args, host), held, args, host)
         security.filter_by_default(spec, args, host)
         spec["root"]["path"] = path
@@ -234,7 +234,7 @@ def _of_bundle(bundle: str, held: Place, args: Args) -> dict[str, Any]:
 
     spec = specs.load(bundle)
     os.symlink(bundle, held.bundle)
-    host = Host(users_of(bundle, spec), _states(args))
+    host = Host(users_of(bundle, spec), _states(args), held.id)
     if args.cmd or args.entrypoint is not None:
         spec["process"]["args"] = processes.command(args, [], spec["process"]["args"])
     return _finished(spec, held, args, host)[0]
@@ -246,7 +246,7 @@ def _of_image(image: bundles.Image, held: Place, args: Args) -> dict[str, Any]:
     asked: list[options.Asked] = []
 
     def specify(image: bundles.Image, users: Read) -> dict[str, Any]:
-        host = Host(users, _states(args))
+        host = Host(users, _states(args), held.id)
         host.volumes = list((image.config.get("config") or {}).get("Volumes") or ())
         spec, more = _finished(from_image(image.config, held.id, args, host), held, args, host)
         asked.append(more)
@@ -320,7 +320,10 @@ def _add_files(spec: dict[str, Any], held: Place, args: Args, host: Host) -> Non
     for name, text in files.texts(spec, args, host, around.servers, around.host).items():
         if f"/etc/{name}" not in taken and name not in left:
             path = held.write(name, text.encode("utf-8", "surrogateescape"), 0o644)
-            spec["mounts"].append(mounts.bind(path, f"/etc/{name}", readonly, flat=True))
+            made = mounts.bind(path, f"/etc/{name}", readonly, flat=True)
+            if not host.rootless and any(each["type"] == "user" for each in spec["linux"]["namespaces"]):
+                made["options"].append("idmap")  # root's inside, too
+            spec["mounts"].append(made)
 
 
 # -- the run -----------------------------------------------------------------------------------

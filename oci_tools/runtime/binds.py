@@ -36,7 +36,7 @@ def clone_sources(setup: child.Setup) -> dict[int, int]:
         try:
             trees[number] = _clone(step.source, step.recursive)
             if step.idmap is not None:
-                _map_mount(trees[number], step, setup.namespaces.maps)
+                _map_mount(trees[number], step, setup.namespaces)
         except OSError as error:
             raise Error(f"cannot mount '{step.source}' on", step.destination, error) from None
     return trees
@@ -86,12 +86,12 @@ def _clone(source: str, recursive: bool) -> int:
     return fds[0]
 
 
-def _map_mount(tree: int, step: Any, container: dict[str, Any]) -> None:
+def _map_mount(tree: int, step: Any, container: namespaces.Namespaces) -> None:
     """Show a mount's files with mapped owners, by its own maps or the container's."""
-    maps = step.maps if step.maps["uid_map"] else container
-    if not maps["uid_map"] or not maps["gid_map"]:
+    said = step.maps["uid_map"] and step.maps["gid_map"]
+    owners = namespaces.user_namespace(step.maps) if said else container.users()
+    if owners < 0:
         raise Error("config.json: mounts: idmap needs uidMappings and gidMappings on", step.destination)
-    owners = namespaces.user_namespace(maps)
     try:
         mount.mount_setattr(tree, "", mount.AT_EMPTY_PATH | step.idmap, mount.MOUNT_ATTR_IDMAP, 0, 0, owners)
     finally:

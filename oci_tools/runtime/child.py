@@ -195,7 +195,9 @@ def _set_up(setup: Setup, channel: Channel) -> None:
     _join_cgroups(setup)
     spaces.enter()
     os.setsid()
+    below = -1
     if spaces.has("user"):
+        below = mounts.reach(setup.rootfs)
         _become_root(setup.keep_groups)
         process.prctl(process.PR_SET_PDEATHSIG, 9)  # setuid(2) has cleared it
     spaces.make_cgroup()
@@ -203,7 +205,7 @@ def _set_up(setup: Setup, channel: Channel) -> None:
     if spaces.new & process.CLONE_NEWNET:
         _loopback_up()
     os.umask(0)
-    tree = _make_tree(setup)
+    tree = _make_tree(setup, below)
     if hooks.listed(spec, "prestart") or hooks.listed(spec, "createRuntime"):
         channel.send("created")
         channel.expect("go", "cannot set up the container")
@@ -324,8 +326,8 @@ def _loopback_up() -> None:
         sock.close()
 
 
-def _make_tree(setup: Setup) -> mounts.Tree:
-    tree = mounts.Tree(setup.rootfs, setup.spec, setup.make_tree() if setup.make_tree else setup.tree)
+def _make_tree(setup: Setup, below: int) -> mounts.Tree:
+    tree = mounts.Tree(setup.rootfs, setup.spec, setup.make_tree() if setup.make_tree else setup.tree, below)
     for number, step in enumerate(setup.mounts):
         if step.type in ("cgroup", "cgroup2") and not step.bind:
             cgroup_mounts.make(tree, step, setup.cgroup_layout, setup.namespaces.has("cgroup"))

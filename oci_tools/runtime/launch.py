@@ -160,7 +160,10 @@ def _prepare(made: Container, bundle: str, spec: dict[str, Any], options: Option
         from oci_tools.runtime import overlay
 
         if os.geteuid() == 0:
-            setup.tree = overlay.make(spec, bundle)
+            users = setup.namespaces.users()
+            setup.tree = overlay.make(spec, bundle, users=users)
+            if users >= 0:
+                os.close(users)
         else:
             place = fs.root()  # as long as we are not root of the container
             setup.make_tree = lambda: overlay.make(spec, bundle, place)

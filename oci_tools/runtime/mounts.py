@@ -128,11 +128,19 @@ def plan(spec: dict[str, Any], bundle: str) -> list[Plan]:
     return [Plan(entry, bundle) for entry in spec.get("mounts") or ()]
 
 
+def reach(path: str) -> int:
+    """Where the root will be: as long as we are the user who can reach it, which mapped root may not be."""
+    try:
+        return os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return -1  # what is wrong is said by who mounts there
+
+
 class Tree:
     """The root of the container while it is being set up, held by a descriptor."""
 
-    def __init__(self, rootfs: str, spec: dict[str, Any], tree: int = -1) -> None:
-        """Attach the root: a clone of `rootfs`, or the detached mount `tree`, over `rootfs`."""
+    def __init__(self, rootfs: str, spec: dict[str, Any], tree: int = -1, below: int = -1) -> None:
+        """Attach the root: a clone of `rootfs`, or the detached mount `tree`, over `rootfs`, which `below` is."""
         linux = spec.get("linux") or {}
         self.propagation = linux.get("rootfsPropagation") or "rslave"
         if self.propagation not in PROPAGATION:
@@ -144,7 +152,8 @@ class Tree:
             outside = mount.MS_PRIVATE if self.propagation.endswith("private") else mount.MS_SLAVE
             mount.mount(None, "/", None, outside | mount.MS_REC)
         try:
-            below = os.open(rootfs, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            if below < 0:
+                below = os.open(rootfs, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
             if tree < 0:
                 tree = mount.open_tree(below, "", mount.OPEN_TREE_CLONE | AT_EMPTY_PATH | AT_RECURSIVE)
             mount.mount_setattr(tree, "", AT_EMPTY_PATH, 0, 0, mount.MS_PRIVATE)

@@ -78,6 +78,12 @@ class Namespaces:
                 continue  # not ours to look at
         return False
 
+    def users(self) -> int:
+        """A new descriptor of a user namespace with the container's maps; -1 if the container is in ours."""
+        if "user" in self.join:
+            return os.dup(self.join["user"])
+        return user_namespace(self.maps) if self.new & process.CLONE_NEWUSER else -1
+
     @property
     def early(self) -> int:
         """The flags for clone3."""

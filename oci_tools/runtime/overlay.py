@@ -2,7 +2,10 @@
 
 The annotation `io.oci-tools.overlay` of config.json says which (oci-bundle(5)):
 
-    {"lower": [diff ids, top first], "upper": "upper", "work": "work", "store": "/var/lib/oci/layers"}
+    {"lower": [diff ids, top first], "upper": "upper", "work": "work", "store": "/var/lib/oci/layers", "idmap": true}
+
+With `idmap` the files are shown with the owners that the container's user namespace maps theirs to, by idmapped
+mounts of the layers below and of the bundle (Linux 5.19).
 
 It is mounted by `oci-run` inside the container's mount namespace, so nothing stays mounted
 and nothing needs to be unmounted.  A config.json may come from a stranger by way of an
@@ -26,9 +29,9 @@ ANNOTATION = "io.oci-tools.overlay"
 _HEX = frozenset("0123456789abcdef")
 
 
-def make(spec: dict[str, Any], bundle: str, root: str | None = None) -> int:
+def make(spec: dict[str, Any], bundle: str, root: str | None = None, users: int = -1) -> int:
     """The detached mount of a bundle's root; `root` is the user's own `fs.root()`, which root of a container
-    does not see.
+    does not see; `users` the container's user namespace, for a bundle that has `idmap`.
 
     Root makes it on the host's side, for mapped root could not reach the store; a plain user on
     the container side, where alone it may mount, and where the marks are in user.overlay.*.
@@ -37,14 +40,11 @@ def make(spec: dict[str, Any], bundle: str, root: str | None = None) -> int:
     wanted = document.loads(spec["annotations"][ANNOTATION], ANNOTATION)
     opened: list[int] = []
     try:
+        if wanted.get("idmap") and users >= 0:
+            return _mapped(wanted, bundle, _store(wanted, root or fs.root()), users)
         store = _opened(opened, os.open(_store(wanted, root or fs.root()), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
         top = _opened(opened, os.open(bundle, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
-        lower = [_opened(opened, _layer(store, digest)) for digest in wanted["lower"]]
-        upper, work = (
-            _opened(opened, fs.open_beneath(top, wanted[name], os.O_PATH | os.O_DIRECTORY))
-            for name in ("upper", "work")
-        )
-        return _mount(lower, upper, work)
+        return _stack(wanted, store, top, opened)
     except OSError as error:
         raise Error("cannot mount the layers of", bundle, error) from None
     except (KeyError, TypeError, AttributeError):
@@ -52,6 +52,67 @@ def make(spec: dict[str, Any], bundle: str, root: str | None = None) -> int:
     finally:
         for fd in opened:
             os.close(fd)
+
+
+def _stack(wanted: dict[str, Any], store: int, top: int, opened: list[int]) -> int:
+    lower = [_opened(opened, _layer(store, digest)) for digest in wanted["lower"]]
+    upper, work = (
+        _opened(opened, fs.open_beneath(top, wanted[name], os.O_PATH | os.O_DIRECTORY)) for name in ("upper", "work")
+    )
+    return _mount(lower, upper, work)
+
+
+def _mapped(wanted: dict[str, Any], bundle: str, store: str, users: int) -> int:
+    """The same of idmapped mounts.
+
+    The kernel takes layers only of mounts of the mount namespace that the caller is in (until Linux 6.15), so a child
+    attaches them in one of its own, which goes with it; what it has stacked stays.
+    """
+    from oci_tools.runtime import sync
+
+    trees = []
+    for path in (store, bundle):
+        trees.append(mount.open_tree(mount.AT_FDCWD, path, mount.OPEN_TREE_CLONE))
+        mount.mount_setattr(trees[-1], "", mount.AT_EMPTY_PATH, mount.MOUNT_ATTR_IDMAP, 0, 0, users)
+    ours, theirs = sync.pair()
+    child = os.fork()
+    if child == 0:
+        try:
+            theirs.send("tree", [_attached(wanted, bundle, trees)])
+        except BaseException as error:
+            theirs.send("error", **sync.told(error))
+        finally:
+            os._exit(0)
+    theirs.close()
+    for tree in trees:
+        os.close(tree)
+    try:
+        _, fds = ours.receive()
+        if not fds:
+            raise Error("cannot mount the layers of", bundle, "the process that does it ended unexpectedly")
+        return fds[0]
+    finally:
+        ours.close()
+        os.waitpid(child, 0)
+
+
+def _attached(wanted: dict[str, Any], bundle: str, trees: list[int]) -> int:
+    """The overlay of two trees, put somewhere where nobody else sees them."""
+    process.unshare(process.CLONE_NEWNS)
+    mount.mount(None, "/", None, mount.MS_REC | mount.MS_PRIVATE)
+    place = f"{bundle}/rootfs"  # empty, and only ever mounted upon
+    mount.mount("none", place, "tmpfs", 0)
+    opened = []
+    for name, tree in zip(("store", "bundle"), trees, strict=True):
+        os.mkdir(f"{place}/{name}")
+        mount.move_mount(tree, "", mount.AT_FDCWD, f"{place}/{name}", mount.MOVE_MOUNT_F_EMPTY_PATH)
+        opened.append(os.open(f"{place}/{name}", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
+    # overlayfs makes its own files as whoever mounted it, for which there must be an id on this side of the map.
+    owner = os.stat(f"{place}/bundle")
+    process.prctl(process.PR_SET_SECUREBITS, process.SECBIT_NO_SETUID_FIXUP)  # that one keeps the capabilities
+    os.setresgid(-1, owner.st_gid, -1)
+    os.setresuid(-1, owner.st_uid, -1)
+    return _stack(wanted, opened[0], opened[1], [])
 
 
 def attach(spec: dict[str, Any], bundle: str, where: str) -> None:
