@@ -10,7 +10,7 @@ import pytest
 
 from oci_tools.errors import Usage
 from oci_tools.net import ports
-from tests.net.machines import HERE, HERE6, THERE, THERE6, Machine, Space, echo
+from tests.net.machines import HERE, HERE6, PATIENCE, THERE, THERE6, Machine, Space, echo
 
 NEEDED = [pytest.mark.root, pytest.mark.needs("nft", "ip", "nsenter")]
 
@@ -84,6 +84,28 @@ def test_udp(machine: Machine, outside: Space) -> None:
             client.sendto(b"y", (HERE, 5353))
             assert client.recvfrom(16) == (b"y", (HERE, 5353))
             thread.join()
+
+
+@real
+def test_sctp(machine: Machine, outside: Space) -> None:
+    a = attached(machine, "a", "bridge", "-p", "9000:90/sctp")
+    assert "sctp . 9000 : 10.88.0.2 . 90" in machine.rules()
+    try:
+        with a.inside():
+            server = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_SCTP)
+        with outside.inside():
+            client = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_SCTP)
+    except OSError:
+        pytest.skip("needs a kernel with sctp: tests/vm/run has one")
+    with server, client:
+        server.bind(("0.0.0.0", 90))
+        server.listen(1)
+        client.settimeout(PATIENCE)
+        client.connect((HERE, 9000))
+        there, peer = server.accept()
+        there.sendall(b"hello")
+        assert client.recv(16) == b"hello" and peer[0] == THERE
+        there.close()
 
 
 def container(machine: Machine, name: str) -> str:
