@@ -40,6 +40,7 @@ class Names:
         self._answers: dict[tuple[bytes, str], bytes] = {}
         self._names: dict[str, list[str]] = {}
         self._owners: dict[str, str] = {}
+        self._elsewhere = False
         self.read()
 
     def fileno(self) -> int:
@@ -79,6 +80,8 @@ class Names:
         packed, size = made
         if len(packed) > size and not tcp:
             return truncated(query)
+        if self._elsewhere:
+            return packed  # nobody tells us when the names of other networks change
         if len(self._answers) >= _KEPT:
             self._answers.clear()
         self._answers[query[2:], client] = packed[2:]
@@ -123,6 +126,7 @@ class Names:
         if name in HOST:
             return [pool.gateway_text for pool in self._pools]
         found = self._of(name, self._name, self._names)
+        self._elsewhere = found is None
         if found is None:
             owner = self._owners.get(client, "").split()[:1]
             for network in self._others() if owner else ():

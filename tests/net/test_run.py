@@ -128,6 +128,21 @@ def test_the_network_of_another(machine: Machine) -> None:
     nothing_left(machine)
 
 
+def test_a_user_namespace_of_its_own(machine: Machine, busybox: Path) -> None:
+    """The runtime makes both namespaces, and the networks are joined before the payload begins."""
+    machine.command("unpack", f"{busybox}:latest", "./b")
+    path = machine.directory / "b/config.json"
+    spec = json.loads(path.read_text())
+    spec["linux"]["namespaces"].append({"type": "user"})
+    for name in ("uidMappings", "gidMappings"):
+        spec["linux"][name] = [{"containerID": 0, "hostID": 0, "size": 65536}]
+    path.write_text(json.dumps(spec))
+    said = run(machine, "--network", "bridge", "--cap-add", "NET_ADMIN", "./b", "sh", "-c",
+               "ip -o -4 addr show eth0; ip link set eth0 down && echo mine")  # fmt: skip
+    assert "10.88.0.2/16" in said and "mine" in said
+    nothing_left(machine)
+
+
 def test_what_the_image_exposes(machine: Machine, outside: Space) -> None:
     run(machine, "-d", "-P", "--expose", "80", "--name", "web", "busybox", "httpd", "-f", "-p", "80")
     shown = json.loads(machine.net("inspect", "--json", "bridge"))
