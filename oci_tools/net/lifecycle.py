@@ -26,6 +26,8 @@ def remove(name: str) -> None:
     if network is not None and network.ours and network.driver == "bridge":
         if nft.is_there() and nft.has_chain(f"to-{network.bridge}"):
             nft.apply("\n".join(firewall.without(place.table(), network)) + "\n")
+            if not any(nft.has_chain(f"to-{other.bridge}") for other in store.readable()) and nft.is_untouched():
+                nft.apply(f"delete table inet {place.table()}\n")
         bridge.remove(network)
     fs.remove_tree(place.on(name))
     if network is not None:

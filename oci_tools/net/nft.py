@@ -33,6 +33,13 @@ def has_chain(name: str) -> bool:
         raise Error("cannot read the firewall", place.table(), error) from None
 
 
+def is_untouched() -> bool:
+    """Whether the administrator has put nothing of his into our table."""
+    code, said = _run([_program(), "list", "table", "inet", place.table()], "")
+    chain = said.partition("chain admin {")[2].partition("}")[0]
+    return code == 0 and not chain.strip() and "elements" not in said  # ours have gone with the last network
+
+
 def is_there() -> bool:
     """Whether the host has the program."""
     return any(os.access(f"{each}/{PROGRAM}", os.X_OK) for each in _places())
