@@ -102,7 +102,6 @@ def clone(name: str, new: str, readonly: bool, labels: dict[str, str], warn: Cal
             making.record.update(labels={**source.record["labels"], **labels}, options=options, readonly=readonly)
             making.begin(backing.read(options))
             if os.path.exists(f"{making.beside}/{room.DISK}"):
-                making.record["begun"] = True
                 with mounting.Disk(f"{making.beside}/{room.DISK}", making.data):
                     _copy(rootfd, making.data, warn)
             else:

@@ -102,10 +102,6 @@ def _mount(volume: volumes.Volume) -> None:
             mount.mount(made.device, target, made.type, flags, data or None)
             return
         _mount_disk(f"{volume.path}/{room.DISK}", target)
-        if not volume.record.get("begun"):
-            _empty(target, made)
-            volume.record["begun"] = True
-            volume.save()
     except OSError as error:
         told = f"{made.type} '{made.device}': " if made.kind == "mount" else ""
         raise Error("cannot mount volume", volume.name, f"{told}{reason(error)}") from None
@@ -119,16 +115,6 @@ def _mount_disk(disk: str, target: str) -> None:
         os.close(fd)
 
 
-def _empty(target: str, made: backing.Backing) -> None:
-    """A new file system is an empty directory: what mkfs put in it is no file of the volume."""
-    try:
-        os.rmdir(f"{target}/lost+found")
-    except FileNotFoundError:
-        return  # it has files already
-    os.chmod(target, 0o755 if made.mode is None else made.mode)
-    os.chown(target, made.uid, made.gid)
-
-
 def exchange(volume: volumes.Volume, disk: str) -> None:
     """Let a volume that nobody uses have another file system, in the file `disk`."""
     with fs.Lock(volume.path):
@@ -140,7 +126,7 @@ def exchange(volume: volumes.Volume, disk: str) -> None:
 
 
 class Disk:
-    """The new file system in `disk` mounted at `target` for a `with` block."""
+    """The file system in `disk`, which is nobody's yet, mounted at `target` for a `with` block."""
 
     def __init__(self, disk: str, target: str) -> None:
         self._disk, self._target = disk, target
@@ -148,7 +134,6 @@ class Disk:
     def __enter__(self) -> None:
         try:
             _mount_disk(self._disk, self._target)
-            _empty(self._target, backing.Backing())
         except OSError as error:
             raise Error("cannot mount", self._disk, error) from None
 

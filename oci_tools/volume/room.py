@@ -28,7 +28,7 @@ def limit(name: str, beside: str, made: Backing) -> int | None:
     if os.geteuid() != 0:
         raise Error("cannot limit the size of volume", name, "only root can")
     if not quota.enforced(beside):
-        _format(name, f"{beside}/{DISK}", made)
+        _format(name, beside, made)
         return None
     project = _free_project()
     try:
@@ -63,7 +63,11 @@ def _free_project() -> int:
     return next(number for number in range(_FIRST, _FIRST + len(taken) + 1) if number not in taken)
 
 
-def _format(name: str, disk: str, made: Backing) -> None:
+def _format(name: str, beside: str, made: Backing) -> None:
+    """Make a file system with nothing in it, not even what mkfs puts there."""
+    from oci_tools.volume import mounting
+
+    disk, data = f"{beside}/{DISK}", f"{beside}/_data"
     size = max(made.size, _LEAST)
     words = [*_FORMAT, *(["-N", str(made.inodes)] if made.inodes else []), disk]
     fd = os.open(disk, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -74,6 +78,13 @@ def _format(name: str, disk: str, made: Backing) -> None:
     finally:
         os.close(fd)
     run(words, f"cannot limit the size of volume '{name}'")
+    with mounting.Disk(disk, data):
+        try:
+            os.rmdir(f"{data}/lost+found")
+            os.chmod(data, 0o755 if made.mode is None else made.mode)
+            os.chown(data, made.uid, made.gid)
+        except OSError as error:
+            raise Error("cannot limit the size of volume", name, error) from None
 
 
 def run(words: list[str], what: str) -> None:

@@ -57,12 +57,14 @@ def test_input_of_a_detached_one(run, oci):
 
 
 def test_a_watcher_does_not_end_the_input(run, oci):
-    run("-d", "-i", "--name", "web", "busybox", "sh", "-c", "read x; echo got $x; read x; echo got $x")
+    line = "(while :; do echo; sleep 0.02; done) & read x; kill $!; echo got $x; read x; echo got $x"
+    run("-d", "-i", "--name", "web", "busybox", "sh", "-c", line)
     watcher = oci.start("run", "attach", "--no-stdin", "web", stdout=subprocess.PIPE)
+    assert watcher.stdout.readline() == b"\n"  # it is attached by now
     first = pipes(oci, "web")
     first.stdin.write(b"1\n")
     first.stdin.flush()
-    assert first.stdout.readline() == b"got 1\n"
+    assert next(filter(bytes.strip, first.stdout)) == b"got 1\n"
     second = pipes(oci, "web")
     said, _ = second.communicate(b"2\n")
     assert said.endswith(b"got 2\n") and first.communicate()[0] == b"got 2\n"
