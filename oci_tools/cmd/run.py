@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 _LAUNCHING = ("create", "run", "exec")
 _RARE = ("update", "events", "spec", "checkpoint", "restore", "mount", "unshare")  # runtime/words.py
 _MAKING = ("_create", "_run")  # their ID is a new one
-PEOPLE = frozenset("new stop wait logs attach stats top diff cp export rename rm".split())  # container/verbs.py
+# container/verbs.py
+PEOPLE = frozenset("new stop restart unpause adopt wait logs attach stats top diff cp export rename rm".split())
+_SEALED = ("restart", "adopt")  # those that start a container or look after one
+_CHANGING = ("_kill", "_pause", "_resume", "_update", "_events")  # container/changing.py has more to do
 
 _GLOBAL = (
     ("--root DIR", "text", None, "where the state of containers is kept"),
@@ -95,7 +98,7 @@ def _command_of(one_shot: bool, people: bool) -> cli.Command:
     if people:
         from oci_tools.container.verbs import declared, told
 
-        verbs = {**VERBS, **{verb: _command(verb, summary, usage, options, told(action), stop=stop)
+        verbs = {**VERBS, **{verb: _command(verb, summary, usage, options, told(action, verb in _SEALED), stop=stop)
                              for verb, summary, usage, options, action, stop in declared()}}  # fmt: skip
     if one_shot:
         from oci_tools.container.options import OPTIONS
@@ -124,9 +127,14 @@ def _verb(action: Callable[[Args, str], Any]) -> Callable[[Args], int | None]:
 
         root = args.root or f"{fs.run()}/runtime"
         try:
-            if not args.root and action.__name__ not in _MAKING and hasattr(args, "id"):
+            act = action
+            if not args.root and action.__name__ not in _MAKING and getattr(args, "id", None):
                 _find(args, root, action.__name__)
-            code: int | None = action(args, root)
+            if not args.root and action.__name__ in _CHANGING:
+                from oci_tools.container import people
+
+                act = people.more(args.id, action)
+            code: int | None = act(args, root)
             return code
         except Error as error:
             if args.log:
@@ -336,6 +344,7 @@ def _rare(prefix: str = "", table: Any = None) -> dict[str, cli.Command]:
             module, _, name = target.partition(".")
             return getattr(__import__(f"oci_tools.runtime.{module}", fromlist=[name]), name)(args, root)
 
+        run.__name__ = f"_{target.partition('.')[0]}"
         return _verb(run)
 
     found = {}

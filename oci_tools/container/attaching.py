@@ -1,7 +1,7 @@
 """`attach`: what a detached container writes from now on, and what we type to it.
 
 Its output is followed in its log, so that nobody who reads slowly holds it up and nothing gets lost; its
-input goes into the FIFO that `keeper.py` draws.  With a terminal, ctrl-p ctrl-q leaves it alone again.
+input goes into the FIFO that `streams.py` draws.  With a terminal, ctrl-p ctrl-q leaves it alone again.
 """
 
 from __future__ import annotations

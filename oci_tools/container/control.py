@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import os
 
-from oci_tools.container import ending, names, place
+from oci_tools import fs
+from oci_tools.container import ending, events, names, place
 from oci_tools.container.options import STOP_SIGNAL
 from oci_tools.errors import Busy, Error
 from oci_tools.runtime import lifecycle, signals
 from oci_tools.runtime import state as states
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 STOP_SECONDS = 10
 _GRACE = 10.0  # seconds in which a process that looks after a container should be done with its end
@@ -22,9 +27,13 @@ def stop(root: str, container: str, signal: str | None, seconds: int | None) -> 
     if seconds is None:
         seconds = int(names.policy(container).get("stopTimeout", STOP_SECONDS))
     with ending.Ending(root, container) as watched:
-        if watched.pidfd < 0:
+        if watched.pidfd < 0 and watched.keeper < 0:
             return
-        number = signals.number(signal or _stop_signal(root, container))
+        _settle(container)
+        if watched.pidfd < 0:
+            watched.code()  # it was about to be started again
+            return
+        number = signals.number(signal) if signal else stop_signal(states.load(root, container))
         try:
             paused = lifecycle.query(root, container)["status"] == "paused"
             lifecycle.kill(root, container, number)
@@ -36,11 +45,32 @@ def stop(root: str, container: str, signal: str | None, seconds: int | None) -> 
             if not watched.ends(0):
                 raise  # it has not just ended by itself
         watched.code()
+    events.tell(container, "stop")
 
 
-def _stop_signal(root: str, container: str) -> str:
-    said = states.load(root, container).get("annotations") or {}
-    return str(said.get(STOP_SIGNAL) or "TERM")
+def stop_signal(known: dict[str, Any]) -> int:
+    """The signal that asks a container to end, by its state or specification."""
+    return signals.number(str((known.get("annotations") or {}).get(STOP_SIGNAL) or "TERM"))
+
+
+def _settle(container: str) -> None:
+    """Have it not started again."""
+    place.mark(container, True)
+    monitor_hears(container, b"stop")
+
+
+def monitor_hears(container: str, line: bytes) -> None:
+    """Say something to a container's monitor (streams.py), if it has one."""
+    try:
+        fd = os.open(f"{names.place(container)}/io/ctl", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return
+    try:
+        fs.write_all(fd, line + b"\n")
+    except OSError:
+        pass
+    finally:
+        os.close(fd)
 
 
 def replace(root: str, name: str) -> None:
@@ -58,6 +88,8 @@ def remove(root: str, container: str, force: bool, volumes: bool = False) -> Non
         current = lifecycle.query(root, container)["status"]
         if current != "stopped":
             raise Error("cannot remove container", container, f"it is {current}", "oci-run stop, or -f")
+    if force:
+        _settle(container)
     if runs:
         lifecycle.delete(root, container, force=True)
     if not os.path.isdir(names.place(container)):

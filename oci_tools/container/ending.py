@@ -20,8 +20,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Self
 
-_REAPED = 1000  # milliseconds in which the parent of a dead process should have heard of it
-_NEWS = inotify.IN_CREATE | inotify.IN_MOVED_TO | inotify.IN_DELETE | inotify.IN_DELETE_SELF
+_REAPED = 5000  # milliseconds in which the parent of a dead process should have heard of it; some look now and then
+_NEWS = inotify.IN_MOVE_SELF | inotify.IN_CREATE | inotify.IN_MOVED_TO | inotify.IN_DELETE | inotify.IN_DELETE_SELF
 
 
 class Ending:
@@ -96,6 +96,14 @@ class Ending:
             poll.register(self.keeper, select.POLLIN)
             poll.poll()
 
+    def removed(self) -> None:
+        """Wait until it is removed, by whoever."""
+        if self._held:
+            self._held.__exit__()
+            self._held = None
+        while os.path.isdir(self.path):
+            self.turn({})
+
     def ends(self, timeout: float | None) -> bool:
         """Wait until its first process has ended; False if it has not in so many seconds."""
         if self.pidfd < 0:
@@ -140,16 +148,35 @@ def payload(runtime: str, container: str) -> int:
     return -1
 
 
-def _code(pidfd: int) -> int | None:
-    """The exit code of a process that has ended, from the kernel: with no parent of ours nobody else can say."""
+def payload_runs(pidfd: int) -> bool:
+    """Whether the process of a pidfd, which may be -1, has not ended."""
+    if pidfd < 0:
+        return False
     poll = select.poll()
-    poll.register(pidfd, 0)  # POLLHUP, which comes unasked: it was reaped
+    poll.register(pidfd, select.POLLIN)
+    return not poll.poll(0)
+
+
+def told(pidfd: int, record: str) -> int | None:
+    """How a process that is not our child has ended, negative by a signal: by the kernel, or by the `record` of whoever
+    reaped it."""
+    poll = select.poll()
+    poll.register(pidfd, 0)
     poll.poll(_REAPED)
     status = process.pidfd_exit_status(pidfd)
     if status is None:
-        return None
-    code = os.waitstatus_to_exitcode(status)
-    return code if code >= 0 else 128 - code
+        try:
+            with open(record, "rb", buffering=0) as file:
+                status = int(file.read())
+        except (OSError, ValueError):
+            return None
+    return os.waitstatus_to_exitcode(status)
+
+
+def _code(pidfd: int) -> int | None:
+    """The exit code of a process that has ended, from the kernel: with no parent of ours nobody else can say."""
+    code = told(pidfd, "")
+    return code if code is None or code >= 0 else 128 - code
 
 
 def code(runtime: str, container: str) -> int:

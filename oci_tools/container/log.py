@@ -1,6 +1,7 @@
 """What a detached container wrote, kept as lines that say when and where.
 
-    log/log          the newest; log/log.1, log/log.2 ... older ones
+    log/log          the newest; log/log.1, log/log.2 ... older ones, log.1.gz where they are compressed
+    log/.serial      how often a new one was begun, times two; odd while names change: who follows knows files by it
     2026-01-02T03:04:05.123456789Z stdout F a whole line
     2026-01-02T03:04:05.123456789Z stderr P a piece of a line, whose end comes later or never
 
@@ -15,13 +16,16 @@ from __future__ import annotations
 import os
 import time
 
-from oci_tools import fs
+from oci_tools import document, fs
 from oci_tools.errors import Error, Usage
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from typing import Self
+    from collections.abc import Callable, Iterator
+    from typing import Any, Self
+
+    Form = Callable[[bytes, int, bytes], bytes]
+    Tell = Callable[[int, int, int, int, int], None]
 
 SIZE = 16 << 20  # bytes of one file
 FILES = 4
@@ -35,32 +39,32 @@ def stamp(nanoseconds: int) -> bytes:
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)).encode() + b".%09dZ" % rest
 
 
-def options(words: list[str]) -> dict[str, int]:
-    """--log-opt max-size=SIZE and max-file=N, as policy.json has them."""
-    from oci_tools.container import units
-
-    found = {"size": SIZE, "files": FILES}
-    for word in words:
-        name, _, value = word.partition("=")
-        if name == "max-size":
-            found["size"] = units.size(value, "--log-opt max-size")
-        elif name == "max-file" and value.isascii() and value.isdigit() and len(value) < 4:
-            found["files"] = int(value)
-        else:
-            raise Usage("invalid value for --log-opt", word, hint="max-size=SIZE or max-file=N")
-    if not found["size"] or not found["files"]:
-        raise Usage("invalid value for --log-opt", "0", hint="at least one byte in one file")
-    return found
+def kubernetes(stream: bytes, now: int, data: bytes) -> bytes:
+    """What was written at a time, as lines of the log."""
+    head = b"%b %b " % (stamp(now), stream)
+    body, newline, rest = data.rpartition(b"\n")
+    text = head + b"F " + body.replace(b"\n", b"\n" + head + b"F ") + b"\n" if newline else b""
+    return text + head + b"P " + rest + b"\n" if rest else text
 
 
 class Writer:
     """The log of one container, written by the one process that looks after it."""
 
-    def __init__(self, directory: str, size: int = SIZE, files: int = FILES) -> None:
+    def __init__(
+        self, directory: str, size: int = SIZE, files: int = FILES, form: Form | None = None, compress: bool = False
+    ) -> None:
         self.path = f"{directory}/log"
+        self.also: Any = None  # who else is told
+        self._compress = compress
+        self._compressing = 0  # pid
+        self._form = form or kubernetes
         self._limit = size
         self._files = files
         fs.make_private(directory)
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        self._serial = os.open(f"{directory}/.serial", flags, 0o600)
+        if self._count() & 1:  # whoever changed names was killed
+            self._number(self._count() + 1)
         self._open()
 
     def __enter__(self) -> Self:
@@ -68,43 +72,66 @@ class Writer:
 
     def __exit__(self, *_: object) -> None:
         os.close(self._fd)
+        os.close(self._serial)
 
     def _open(self) -> None:
         flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
         self._fd = os.open(self.path, flags, 0o600)
-        self._size = os.fstat(self._fd).st_size
+        seen = os.fstat(self._fd)
+        self._size, self._inode = seen.st_size, seen.st_ino
         last = os.pread(self._fd, _CHUNK, max(0, self._size - _CHUNK))
         if last and not last.endswith(b"\n"):  # whoever wrote it was killed in a line
             self._size -= len(last) - last.rfind(b"\n") - 1
             self._cut()
 
-    def write(self, stream: bytes, data: bytes) -> None:
-        """Bytes that have just come from b"stdout" or b"stderr"."""
-        head = b"%b %b " % (stamp(time.time_ns()), stream)
-        body, newline, rest = data.rpartition(b"\n")
-        text = b""
-        if newline:
-            text = head + b"F " + body.replace(b"\n", b"\n" + head + b"F ") + b"\n"
-        if rest:
-            text += head + b"P " + rest + b"\n"
+    def write(self, stream: bytes, data: bytes, tell: Tell | None = None) -> None:
+        """Bytes that have just come from b"stdout" or b"stderr".
+
+        tell  hears of each piece before it is written: its offset and length in `data`, the time, and the inode
+              and size of the file
+        """
+        now, done = time.time_ns(), 0
+        if self.also:
+            self.also.write(stream, data)
         try:
-            while text and self._size + len(text) > self._limit:
-                text = self._fill(text)
-            fs.write_all(self._fd, text)
-            self._size += len(text)
+            while done < len(data):
+                piece = data[done:] if done else data
+                text = self._form(stream, now, piece)
+                if self._size + len(text) > self._limit:
+                    piece = self._fitting(stream, now, piece)
+                    if not piece:
+                        self._rotate()
+                        continue
+                    text = self._form(stream, now, piece)
+                if tell:
+                    tell(done, len(piece), now, self._inode, self._size)
+                fs.write_all(self._fd, text)
+                self._size += len(text)
+                done += len(piece)
         except OSError:
             self._cut()
 
-    def _fill(self, text: bytes) -> bytes:
-        """Write the lines for which the file has room, at least one if it is empty, and begin another; the rest."""
-        cut = text.rfind(b"\n", 0, max(0, self._limit - self._size)) + 1
-        if not cut and not self._size:
-            cut = text.find(b"\n") + 1
-        fs.write_all(self._fd, text[:cut])
-        self._size += cut
-        if cut < len(text):
-            self._rotate()
-        return text[cut:]
+    def repeat(self, stream: bytes, piece: bytes, now: int, inode: int, size: int) -> None:
+        """Write what is missing of a piece that `tell` heard of from another writer."""
+        if inode != self._inode:
+            return  # it was written: only then the next file is begun
+        missing = self._form(stream, now, piece)[max(0, self._size - size) :]
+        try:
+            fs.write_all(self._fd, missing)
+            self._size += len(missing)
+        except OSError:
+            self._cut()
+
+    def _fitting(self, stream: bytes, now: int, data: bytes) -> bytes:
+        """The lines for which the file has room, at least one if it is empty."""
+        room, at = self._limit - self._size, 0
+        while at < len(data):
+            after = data.find(b"\n", at) + 1 or len(data)
+            room -= len(self._form(stream, now, data[at:after]))
+            if room < 0 and (at or self._size):
+                break
+            at = after
+        return data[:at]
 
     def _cut(self) -> None:
         """There is no room: leave no half line."""
@@ -113,17 +140,61 @@ class Writer:
         except OSError:
             pass
 
+    def _count(self) -> int:
+        return int.from_bytes(os.pread(self._serial, 8, 0), "little")
+
+    def _number(self, count: int) -> None:
+        os.pwrite(self._serial, count.to_bytes(8, "little"), 0)
+
     def _rotate(self) -> None:
+        if self._compressing:
+            os.waitpid(self._compressing, 0)
+            self._compressing = 0
+        count = self._count()
+        self._number(count + 1)
+        if self._files > 1:
+            for end in ("", ".gz"):
+                _forget(_name(self.path, self._files - 1) + end)
         for number in range(self._files - 1, 0, -1):
-            try:
-                os.rename(_name(self.path, number - 1), _name(self.path, number))
-            except FileNotFoundError:
-                pass
+            for end in ("", ".gz"):
+                try:
+                    os.rename(_name(self.path, number - 1) + end, _name(self.path, number) + end)
+                except FileNotFoundError:
+                    pass
         if self._files == 1:
             os.unlink(self.path)
         old = self._fd
         self._open()
         os.close(old)
+        self._number(count + 2)
+        if self._compress and self._files > 1:
+            self._compressing = os.fork()
+            if not self._compressing:
+                try:
+                    _compress(f"{self.path}.1")
+                finally:
+                    os._exit(0)
+
+
+def _compress(path: str) -> None:
+    """Put a file's compressed twin in its place."""
+    import zlib
+
+    packer = zlib.compressobj(6, wbits=31)
+    beside = f"{os.path.dirname(path)}/.gz"
+    with open(path, "rb") as source, open(beside, "wb") as made:
+        while data := source.read(_CHUNK):
+            made.write(packer.compress(data))
+        made.write(packer.flush())
+    os.rename(beside, f"{path}.gz")
+    os.unlink(path)
+
+
+def _forget(path: str) -> None:
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass
 
 
 def _name(path: str, number: int) -> str:
@@ -139,6 +210,11 @@ class Line:
     __slots__ = ("stamp", "stream", "text")
 
     def __init__(self, line: bytes) -> None:
+        if line[:1] == b"{":  # docker's json-file
+            known = document.loads(line, "log")
+            self.stamp, self.stream = known["time"].encode(), known["stream"].encode()
+            self.text = known["log"].encode()
+            return
         self.stamp = line[:STAMP]
         self.stream = line[STAMP + 1 : STAMP + 7]
         self.text = line[STAMP + 10 : -1] + (b"\n" if line[STAMP + 8 : STAMP + 9] == b"F" else b"")
@@ -151,6 +227,7 @@ class Reader:
         self.path = f"{directory}/log"
         self._fd = -1
         self._rest = b""  # the beginning of a line that is being written
+        self._serial = 0
 
     def __enter__(self) -> Self:
         return self
@@ -194,32 +271,79 @@ class Reader:
 
     def _is_old(self) -> bool:
         """Whether a newer file has taken the name of ours."""
-        try:
-            return not os.path.samestat(os.stat(self.path), os.fstat(self._fd))
-        except FileNotFoundError:
-            return False  # it is just being renamed, or removed with all the rest
+        now = _serial(os.path.dirname(self.path))
+        return now != self._serial * 2 and not now & 1
 
     def _next(self) -> bool:
         """Go on with the file after ours, or the oldest; False if there is none."""
-        files = []
-        names = sorted((len(name), name) for name in os.listdir(os.path.dirname(self.path)) if name[:3] == "log")
-        for _, name in reversed(names):
+        newest, files = self._files()
+        wanted = [age for age in sorted(files, reverse=True) if self._fd < 0 or newest - age > self._serial]
+        if self._fd >= 0:
+            os.close(self._fd)
+        self._fd, self._rest = -1, b""
+        if wanted:
+            self._serial = newest - wanted[0]
+            self._fd = files.pop(wanted[0])
+            if os.pread(self._fd, 2, 0) == b"\x1f\x8b":
+                self._fd = _expanded(self._fd)
+        for fd in files.values():
+            os.close(fd)
+        return self._fd >= 0
+
+    def _files(self) -> tuple[int, dict[int, int]]:
+        """The serial number of the newest file, and descriptors of all by their age, as they were at one moment."""
+        directory = os.path.dirname(self.path)
+        for _ in range(_LOOKS):
+            before, files = _serial(directory), _opened(directory)
+            if before == _serial(directory) and not before & 1:
+                break
+            for fd in files.values():
+                os.close(fd)
+            time.sleep(0.001)  # names change just now, which takes a moment
+        else:
+            before, files = _serial(directory), _opened(directory)  # whoever changed them was killed
+        return before // 2, files
+
+
+_LOOKS = 100
+
+
+def _serial(directory: str) -> int:
+    """What is in .serial."""
+    try:
+        with open(f"{directory}/.serial", "rb", buffering=0) as file:
+            return int.from_bytes(file.read(8), "little")
+    except FileNotFoundError:
+        return 0
+
+
+def _opened(directory: str) -> dict[int, int]:
+    """Descriptors of the files of a log by their age."""
+    found: dict[int, int] = {}
+    for name in sorted(os.listdir(directory)):
+        if name[:3] == "log":
+            age = int(name[4:].removesuffix(".gz") or 0)
             try:
-                fd = os.open(f"{os.path.dirname(self.path)}/{name}", os.O_RDONLY | os.O_CLOEXEC)
+                fd = os.open(f"{directory}/{name}", os.O_RDONLY | os.O_CLOEXEC)
             except FileNotFoundError:
                 continue
-            files.append(fd)
-        at = 0
-        if self._fd >= 0:
-            same = [n for n, fd in enumerate(files) if os.path.samestat(os.fstat(fd), os.fstat(self._fd))]
-            at = same[0] + 1 if same else 0
-            os.close(self._fd)
-        self._fd = files[at] if at < len(files) else -1
-        for fd in files:
-            if fd != self._fd:
-                os.close(fd)
-        self._rest = b""
-        return self._fd >= 0
+            if age in found:  # it is just being compressed
+                os.close(found[age])
+            found[age] = fd
+    return found
+
+
+def _expanded(fd: int) -> int:
+    """What a compressed file holds; closes it."""
+    import zlib
+
+    made = os.memfd_create("log", os.MFD_CLOEXEC)
+    unpacker = zlib.decompressobj(31)
+    while data := os.read(fd, _CHUNK):
+        fs.write_all(made, unpacker.decompress(data))
+    os.close(fd)
+    os.lseek(made, 0, os.SEEK_SET)
+    return made
 
 
 def since(text: str) -> bytes:

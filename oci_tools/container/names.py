@@ -80,7 +80,7 @@ def known(word: str, runtime: str, verb: str) -> str:
     found = find(word, runtime)
     if found is None:
         return word
-    if verb not in ("start", "state") and not os.path.isdir(f"{runtime}/{found}"):
+    if verb not in ("start", "state", "update") and not os.path.isdir(f"{runtime}/{found}"):
         hint = "oci-run rm removes it" if verb == "delete" else "oci-run start starts it"
         raise Error(f"cannot {verb} container", word, "it is not running", hint)
     return found
@@ -91,22 +91,34 @@ def known(word: str, runtime: str, verb: str) -> str:
 
 def policy(container: str) -> dict[str, Any]:
     """What is to be done with a container of people; empty for one that only the runtime knows."""
-    try:
-        with open(f"{place(container)}/policy.json", "rb", buffering=0) as file:
-            known: dict[str, Any] = document.loads(file.read(), f"{place(container)}/policy.json")
-        return known
-    except FileNotFoundError:
-        return {}
+    return _read(container, "policy.json")
 
 
 def exit_code(container: str) -> int | None:
-    """The code that a container of people ended with, if that is known."""
+    """The code that a container of people ended with, if that is known and it is not about to be started again."""
+    record = end(container)
+    code: int | None = None if record.get("restarting") else record.get("code")
+    return code
+
+
+def end(container: str) -> dict[str, Any]:
+    """The record of a container's end; empty if there is none."""
+    return _read(container, "exit.json") or dict(start(container).get("end") or {})
+
+
+def start(container: str) -> dict[str, Any]:
+    """The record of its last start."""
+    return _read(container, "start.json")
+
+
+def _read(container: str, name: str) -> dict[str, Any]:
+    path = f"{place(container)}/{name}"
     try:
-        with open(f"{place(container)}/exit.json", "rb", buffering=0) as file:
-            code: int = document.loads(file.read())["code"]
-        return code
+        with open(path, "rb", buffering=0) as file:
+            found: dict[str, Any] = document.loads(file.read(), path)
+        return found
     except FileNotFoundError:
-        return None
+        return {}
 
 
 def was_started(container: str) -> bool:

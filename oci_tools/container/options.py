@@ -50,7 +50,27 @@ RUNNING: tuple[Option, ...] = (
     ("--no-hostname", "flag", False, "leave the image's /etc/hostname as it is"),
     ("--console-size ROWSxCOLUMNS", "text", None, "what its terminal begins with, where we have none"),
     ("--stop-timeout SECONDS", "int", None, "how long 'stop' waits before it kills; -1: for ever"),
-    ("--log-opt NAME=VALUE", "list", (), "of -d: max-size=SIZE of one file of the log (16m), max-file=N (4)"),
+    ("--restart POLICY[,KEY=VALUE]...", "text", "no",
+     "of -d: no, always, unless-stopped or on-failure[:N]; delay=100ms, max=1m, factor=2, reset=10s, jitter=0, "
+     "unhealthy"),
+    ("--requires ID", "list", (), "another container that is to be started before this one"),
+    ("--health-cmd COMMAND", "text", None,
+     "of -d: what says inside, by exit code 0, that it is well; none: not even the image's"),
+    ("--health-interval TIME", "text", None, "how often (30s)"),
+    ("--health-timeout TIME", "text", None, "how long it may take (30s)"),
+    ("--health-retries N", "int", None, "after how many failures in a row it is unhealthy (3)"),
+    ("--health-start-period TIME", "text", None, "for how long failures do not count at first (0s)"),
+    ("--health-start-interval TIME", "text", None, "how often meanwhile (5s)"),
+    ("--health-on-failure ACTION", ("none", "kill", "stop", "restart"), "none", "what to do when it is unhealthy"),
+    ("--health-startup-cmd COMMAND", "text", None, "what must have succeeded before the first such check"),
+    ("--health-startup-interval TIME", "text", None, "how often (30s)"),
+    ("--health-startup-timeout TIME", "text", None, "how long it may take (30s)"),
+    ("--health-startup-retries N", "int", None, "after how many failures it is unhealthy (3)"),
+    ("--health-startup-success N", "int", 1, "how often it must succeed"),
+    ("--no-healthcheck", "flag", False, "not even the image's"),
+    ("--log-driver NAME", ("k8s-file", "json-file", "local", "journald", "syslog", "none"), "k8s-file",
+     "of -d: where what it writes is kept"),
+    ("--log-opt NAME=VALUE", "list", (), "of -d: max-size=SIZE of one file of the log (16m), max-file=N (4), and more"),
 )  # fmt: skip
 
 # What config.json says.

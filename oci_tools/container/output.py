@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from oci_tools import fs
 from oci_tools.container import ending, log, names
-from oci_tools.errors import Usage
+from oci_tools.errors import Error, Usage
 from oci_tools.linux import inotify
 
 TYPE_CHECKING = False
@@ -21,6 +21,8 @@ def logs(root: str, container: str, args: Args) -> int:
     if args.tail != "all" and not (args.tail.isascii() and args.tail.isdigit()):
         raise Usage("invalid value for --tail", args.tail, hint="a number, or all")
     directory = log.need(f"{names.place(container)}/log", container)
+    if (names.policy(container).get("log") or {}).get("driver") == "none":
+        raise Error("no log of container", container, "its log driver is none")
     shown = Shown(args.timestamps, after, before)
     with ending.Ending(root, container) as watched, log.Reader(directory) as reader:
         watched.watch.add(directory, inotify.IN_MODIFY | inotify.IN_CREATE | inotify.IN_MOVED_TO)

@@ -3,15 +3,19 @@
     containers/ID/          mode 0700; ID is 64 hex digits
         lock                held by the process that looks after the container, which writes its pid in it
         policy.json         {"version", "created", "image", "name", "rm", "labels", "waits", "interactive", "log",
-                            "stopTimeout", "pidfile"}; "volumes" that were made for it,
-                            "mounted": those to mount for each start
+                            "stopTimeout", "pidfile", "restart" (restart.py), "health" (health.py), "requires": names};
+                            "volumes" that were made for it, "mounted": those to mount for each start
         bundle/             config.json, rootfs, and of an overlay upper and work; or a link to a bundle
         config.json         how the bundle of somebody else is run, if the container is kept
         hosts hostname resolv.conf
-        start.json          {"version", "started"}, once it was started and is kept
-        io/                 the streams of a detached container: keeper.py
+        start.json          {"version", "started", "restarts": by its policy}, once it was started and is kept
+        stopped             it was ended by somebody, and is not to be started again before that is said
+        io/                 the streams of a detached container: streams.py
         log/                what it wrote: log.py
-        exit.json           {"version", "code", "finished"}, once it has ended and was kept or is waited for
+        health.json         {"Status", "FailingStreak", "Log"}: health.py
+        exit.json           {"version", "code", "finished", "signal", "oomKilled", "error", "restarting"}, once it has
+                            ended and was kept or is waited for; code is null if nobody knows it
+        reaped              what `ocid`, which got it when its monitor died, saw of its end: a wait status
     containers/.ID/         the same while it is being removed
     names/NAME              names.py
 
@@ -27,9 +31,10 @@ from __future__ import annotations
 
 import os
 import time
+from errno import EDQUOT, ENOSPC
 
 from oci_tools import document, fs
-from oci_tools.container import joining, names
+from oci_tools.container import events, joining, names
 from oci_tools.errors import Busy, Error
 
 TYPE_CHECKING = False
@@ -64,6 +69,7 @@ class Place:
         self.volumes: fs.Lock | None = None  # keeps them until config.json says that they are used
 
     def _have(self, container: str) -> None:
+        self._begun = time.monotonic()
         self.id = container
         self.path = names.place(container)
         self.bundle = f"{self.path}/bundle"
@@ -96,6 +102,8 @@ class Place:
                 if not self.policy:
                     raise Error("no such container", self.id, "it was removed meanwhile")
                 self.keep = not self.policy["rm"]
+            if self.fresh:
+                events.tell(self.id, "create", self.policy)
         except BaseException:
             if self.fresh:
                 self.remove()
@@ -142,9 +150,21 @@ class Place:
         spec: dict[str, Any] = document.load(own if os.path.exists(own) else f"{self.bundle}/config.json")
         return spec
 
-    def begins(self) -> None:
-        """Say that this process looks after it, and that it is started now."""
+    def looked_after(self) -> None:
+        """Say that this process looks after it."""
         os.pwrite(self.lock.fd, b"%-10d\n" % os.getpid(), 0)
+
+    def mark(self, stopped: bool) -> None:
+        """Say whether somebody has ended it."""
+        mark(self.id, stopped)
+
+    def stopped(self) -> bool:
+        return os.path.exists(f"{self.path}/stopped")
+
+    def begins(self, **more: Any) -> None:
+        """Say that this process looks after it, and that it is started now."""
+        self.looked_after()
+        self._begun = time.monotonic()
         if self.policy.get("mounted"):
             from oci_tools.container import volumes
 
@@ -153,14 +173,18 @@ class Place:
             joining.join(self.id, self.policy)
         if not self.keep and not self.policy.get("waits"):
             return
-        try:
-            os.unlink(f"{self.path}/exit.json")
-        except FileNotFoundError:
-            pass
-        self.write("start.json", document.dumps({"version": VERSION, "started": time.time_ns()}))
+        for name in ("exit.json", "reaped", "health.json"):
+            try:
+                os.unlink(f"{self.path}/{name}")
+            except FileNotFoundError:
+                pass
+        record = {"version": VERSION, "started": time.time_ns(), **more}
+        fs.write(f"{self.path}/start.json", document.dumps(record), 0o600, sync=False)
 
-    def ended(self, code: int) -> None:
+    def ended(self, code: int | None, **more: Any) -> None:
         """Record the end of the container where somebody wants to know; of one that goes, give them a moment."""
+        ran = int(time.monotonic() - self._begun)
+        events.tell(self.id, "die", self.policy, exitCode=255 if code is None else code, execDuration=ran)
         if self.policy.get("mounted"):
             from oci_tools.container import volumes
 
@@ -173,8 +197,7 @@ class Place:
                 return whole.__enter__().__exit__()
             except Busy:
                 pass
-        record = {"version": VERSION, "code": code, "finished": time.time_ns()}
-        fs.write(f"{self.path}/exit.json", document.dumps(record), 0o600)
+        self._record({"version": VERSION, "code": code, "finished": time.time_ns(), **more})
         if not self.keep:
             whole.timeout = GRACE
             try:
@@ -182,9 +205,42 @@ class Place:
             except Busy:
                 pass
 
+    def _record(self, record: dict[str, Any]) -> None:
+        """Write exit.json; where there is no room for it, over start.json, which has some."""
+        data = document.dumps(record)
+        try:
+            fs.write(f"{self.path}/exit.json", data, 0o600, sync=not record.get("restarting"))
+        except Error as error:
+            if not isinstance(error.cause, OSError) or error.cause.errno not in (ENOSPC, EDQUOT):
+                raise
+            data = document.dumps({**names.start(self.id), "end": record})
+            fd = os.open(f"{self.path}/start.json", os.O_WRONLY | os.O_CLOEXEC)  # not truncated: its block is ours
+            try:
+                fs.write_all(fd, data)
+            finally:
+                os.close(fd)
+
+    def settled(self) -> None:
+        """It is not started again after all."""
+        record = names.end(self.id)
+        record.pop("restarting", None)
+        self._record(record)
+
     def remove(self, volumes: bool = False) -> None:
         """Remove everything of the container, its name first; with `volumes` those made for it."""
         remove(self.id, volumes or self.fresh)
+
+
+def mark(container: str, stopped: bool) -> None:
+    """Say whether somebody has ended a container, which its restart policy heeds."""
+    path = f"{names.place(container)}/stopped"
+    try:
+        if stopped:
+            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
+        else:
+            os.unlink(path)
+    except FileNotFoundError:
+        pass
 
 
 def keeper(container: str) -> int:
@@ -222,6 +278,7 @@ def remove(container: str, volumes: bool = False) -> None:
         joining.leave_quietly(container)
     fs.remove_tree(away)
     bundles.release(f"{path}/bundle")
+    events.tell(container, "destroy", policy)
     if policy.get("volumes") and (volumes or policy.get("rm")):
         from oci_tools.container.volumes import drop
 

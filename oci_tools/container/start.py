@@ -15,7 +15,7 @@ import time
 
 from oci_tools import bundle as bundles
 from oci_tools import document, fs
-from oci_tools.container import files, joining, mounts, names, networking, options, place, security
+from oci_tools.container import events, files, joining, mounts, names, networking, options, place, policy, security
 from oci_tools.container import process as processes
 from oci_tools.container.host import Host
 from oci_tools.errors import Busy, Error, Usage
@@ -79,9 +79,9 @@ def again(root: str, container: str, attached: bool, interactive: bool) -> int:
             lifecycle.delete(root, container, force=True)
         spec = held.spec()
         if not attached:
-            from oci_tools.container import keeper
+            from oci_tools.container import monitor
 
-            keeper.start(root, held, spec)
+            monitor.start(root, held, spec)
             return 0
         held.left = held.keep
         if not interactive:
@@ -110,10 +110,11 @@ def _free(root: str, container: str) -> Place:
 def _bundle(word: str, args: Args, then: Then) -> Any:
     if args.network:  # else it is as config.json says
         networking.settle(args)
-    with place.Place(word, args.name, _keeps(args), _more(args, then)) as held:
+    with place.Place(word, args.name, _keeps(args), _policy(args, then)) as held:
         spec = _of_bundle(os.path.abspath(word), held, args)
         if held.keep or then is _leave or held.volumes:
             held.write("config.json", document.dumps(spec))
+        policy.be_well(held, args)
         held.settle()
         return then(held, spec, args)
 
@@ -124,7 +125,7 @@ def _rootfs(word: str, args: Args, then: Then) -> Any:
     if not os.path.isdir(path):
         raise Error("cannot use rootfs", word, "no such directory")
     networking.settle(args)
-    with place.Place(word, args.name, _keeps(args), _more(args, then)) as held:
+    with place.Place(word, args.name, _keeps(args), _policy(args, then)) as held:
         host = Host(path, _states(args), held.id)
         spec, _ = _finished(from_image({"config": {}}, held.id, args, host), held, args, host)
         security.filter_by_default(spec, args, host)
@@ -132,6 +133,7 @@ def _rootfs(word: str, args: Args, then: Then) -> Any:
         os.mkdir(held.bundle, 0o700)
         _add_files(spec, held, args, host)
         held.write("bundle/config.json", document.dumps(spec))
+        policy.be_well(held, args)
         held.settle()
         return then(held, spec, args)
 
@@ -142,10 +144,11 @@ def _image(word: str, args: Args, then: Then) -> Any:
 
     networking.settle(args)
     word = images.bring(word, args.pull, args.platform, args.quiet)
-    with place.Place(word, args.name, _keeps(args), _more(args, then)) as held:
+    with place.Place(word, args.name, _keeps(args), _policy(args, then)) as held:
         with Source(word) as source:
             found = bundles.Image(source.layout, source.descriptor, args.platform, source.name)
             spec = _of_image(found, held, args)
+        policy.be_well(held, args, (found.config.get("config") or {}).get("Healthcheck"))
         if (found.config.get("config") or {}).get("Labels"):
             from oci_tools.container import labels
 
@@ -153,28 +156,10 @@ def _image(word: str, args: Args, then: Then) -> Any:
         return then(held, spec, args)
 
 
-def _more(args: Args, then: Then) -> dict[str, Any]:
+def _policy(args: Args, then: Then) -> dict[str, Any]:
     """What policy.json says of a container beside what every one has."""
-    host = Host()
-    more: dict[str, Any] = {}
-    if args.label or args.label_file:
-        from oci_tools.container import labels
-
-        more["labels"] = labels.said(args, host)
-    if args.stop_timeout is not None:
-        more["stopTimeout"] = args.stop_timeout
-    if args.pidfile:
-        more["pidfile"] = host.absolute(args.pidfile)
-    more.update(networking.policy(args))
-    if args.dns:
-        more["dns"] = args.dns
-    if then is _leave:
-        more["waits"] = True
-    if _detached(args) or args.detach_keys is not None:  # it outlives this process
-        from oci_tools.container import log
-
-        more.update(interactive="stdin" in _streams(args), log=log.options(args.log_opt))
-    return more
+    outlives = _detached(args) or args.detach_keys is not None
+    return policy.of(args, then is _leave, "stdin" in _streams(args) if outlives else None, _states(args))
 
 
 def is_bundle(word: str) -> bool:
@@ -333,9 +318,9 @@ def _run(held: Place, spec: dict[str, Any], args: Args) -> int:
     root = _states(args)
     _write_id(args.cidfile, held.id)
     if args.detach:
-        from oci_tools.container import keeper
+        from oci_tools.container import monitor
 
-        keeper.start(root, held, spec)
+        monitor.start(root, held, spec)
         print(held.id)
         return 0
     if args.detach_keys is not None:
@@ -354,12 +339,12 @@ def _leave(held: Place, spec: dict[str, Any], args: Args) -> str:
 
 def _attached(root: str, held: Place, spec: dict[str, Any], args: Args) -> int:
     """Run it as if detached, and stay with it until it ends or the keys are typed: it must not be ours then."""
-    from oci_tools.container import attaching, ending, keeper
+    from oci_tools.container import attaching, ending, monitor
 
     keys = attaching.keys(args.detach_keys)
     with ending.Ending(root, held.id) as watched:
         os.makedirs(f"{held.path}/log", 0o700, exist_ok=True)  # to be followed from its first line
-        keeper.start(root, held, spec)
+        monitor.start(root, held, spec)
         watched.look()
         return attaching.stay(watched, bool(held.policy["interactive"]), keys, whole=True)
 
@@ -376,6 +361,7 @@ def _write_id(path: str | None, container: str) -> None:
 def _stay(root: str, held: Place, spec: dict[str, Any], **more: Any) -> int:
     """Run it in the foreground."""
     held.begins()
+    events.tell(held.id, "start", held.policy)
     more.update(pid_file=held.policy.get("pidfile"), joined=joining.late(held.id, held.policy))
     try:
         code = lifecycle.run(root, held.id, held.bundle, spec, launch.Options(**more))

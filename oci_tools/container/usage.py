@@ -155,3 +155,8 @@ def _network(pid: int) -> tuple[int, int]:
                 fields = counts.split()
                 received, sent = received + int(fields[0]), sent + int(fields[8])
     return received, sent
+
+
+def killed_for_memory(groups: Cgroup) -> bool:
+    """Whether a process of a container was killed because there was no more memory."""
+    return bool(_pairs(groups, "memory", "memory.events" if groups.unified else "memory.oom_control").get("oom_kill"))

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     Verb = tuple[str, str, str, tuple[Option, ...], Action, bool]
 
 
+WAITED_FOR = ("stopped", "not-running", "next-exit", "removed", "healthy")  # waiting.py
+
 # -- life ------------------------------------------------------------------------------------
 
 
@@ -44,13 +46,32 @@ def stop(args: Args, root: str) -> Iterator[Error]:
 
 
 def wait(args: Args, root: str) -> Iterator[Any]:
-    from oci_tools.container import ending
+    from oci_tools.container import waiting
 
     for word in args.id:
         try:
-            yield str(ending.code(root, names.need(word, root)))
+            yield waiting.until(root, names.need(word, root), args.condition)
         except Error as error:
             yield error
+
+
+def restart(args: Args, root: str) -> Iterator[Error]:
+    from oci_tools.container import changing
+
+    return _each(args.id, root, lambda container: changing.restart(root, container, args.signal, args.time))
+
+
+def unpause(args: Args, root: str) -> Iterator[Error]:
+    from oci_tools.container import changing
+
+    return _each(args.id, root, lambda container: changing.resume(root, container))
+
+
+def adopt(args: Args, root: str) -> Iterator[Error]:
+    from oci_tools.container import monitor
+
+    words = args.id or [each for each in names.ids() if monitor.is_orphan(root, each)]
+    return _each(words, root, lambda container: monitor.adopt(root, container, args.pidfd, args.master))
 
 
 def rm(args: Args, root: str) -> Iterator[Error]:
@@ -64,7 +85,7 @@ def rename(args: Args, root: str) -> None:
     names.rename(names.need(args.id, root), args.name)
 
 
-def _each(words: list[str], root: str, action: Callable[[str], None]) -> Iterator[Error]:
+def _each(words: list[str], root: str, action: Callable[[str], object]) -> Iterator[Error]:
     for word in words:
         try:
             action(names.need(word, root))
@@ -127,10 +148,14 @@ def _warn(text: str) -> None:
     cli.say("oci-run", f"warning: {text}")
 
 
-def told(action: Action) -> Callable[[Args], int | None]:
-    """The function of one of people's verbs: what it gives is printed, line by line."""
+def told(action: Action, sealed: bool = False) -> Callable[[Args], int | None]:
+    """The function of one of people's verbs: what it gives is printed, line by line (sealed: it enters containers)."""
 
     def run(args: Args) -> int | None:
+        if sealed:
+            from oci_tools.runtime import seal
+
+            seal.ensure()
         from oci_tools import cli, fs
 
         done = action(args, args.root or f"{fs.run()}/runtime")
@@ -163,7 +188,17 @@ def declared() -> list[Verb]:
          (("-s --signal SIGNAL", "text", None, "ask with this signal, not the one that the image says (TERM)"),
           ("-t --time SECONDS", "int", None, "how long to wait, not its --stop-timeout (10), before killing")),
          stop, False),
-        ("wait", "wait until containers have ended, and print their exit codes", "ID...", (), wait, False),
+        ("restart", "stop containers, and start them again", "ID...",
+         (("-s --signal SIGNAL", "text", None, "as of 'stop'"),
+          ("-t --time SECONDS", "int", None, "as of 'stop'")), restart, False),
+        ("unpause", "resume all processes of paused containers", "ID...", (), unpause, False),
+        ("adopt", "look after containers again whose monitor was killed: these, or all of them", "[ID...]",
+         (("--pidfd N", "int", -1, "descriptor N is a pidfd of its first process"),
+          ("--master N", "int", -1, "descriptor N is the master of its terminal")), adopt, False),
+        ("wait", "wait until containers have ended, and print their exit codes", "ID...",
+         (("--condition WHEN", WAITED_FOR, "stopped",
+           "stopped; not-running: the same, but not for one that is to be started; next-exit; removed; healthy"),),
+         wait, False),
         ("logs", "print what a detached container wrote", "ID",
          (("-f --follow", "flag", False, "go on until it ends"),
           ("-n --tail N", "text", "all", "only the last N lines"),

@@ -181,7 +181,7 @@ def _reaped(pidfd: int) -> int | None:
     """The wait status of a process whose new parent is about to reap it."""
     poll = select.poll()
     poll.register(pidfd, 0)  # POLLHUP, which comes unasked
-    poll.poll(1000)
+    poll.poll(5000)
     return process.pidfd_exit_status(pidfd)
 
 

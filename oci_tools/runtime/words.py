@@ -38,6 +38,7 @@ _UPDATE = (
     ("--cpuset-mems LIST", "text", None, "memory nodes to use"),
     ("--pids-limit N", "text", None, "how many processes; -1 is no limit"),
     ("--blkio-weight N", "text", None, "relative weight of block i/o, 10 to 1000"),
+    ("--restart POLICY", "text", None, "of people's: when it is started again, as --restart of the one-shot"),
     ("--kernel-memory BYTES", "text", None, "understood for runc's callers: kernels have it no more"),
     ("--kernel-memory-tcp BYTES", "text", None, "limit of memory for TCP buffers, of cgroup v1"),
     ("--l3-cache-schema TEXT", "text", None, "line of the cache in the container's class of intelRdt"),
@@ -47,9 +48,12 @@ _UPDATE = (
 DECLARED: dict[str, tuple[str, str, Any, str]] = {
     "update": ("change the limits of a container", "ID", _UPDATE, "update.main"),
     "events": (
-        "print as JSON lines what a container uses, and when memory runs out", "ID",
+        "print as JSON lines what a container uses, and when memory runs out; without ID what happens to all", "[ID]",
         (("--interval TIME", "text", "5s", "how often to print what it uses"),
-         ("--stats", "flag", False, "once, and end")),
+         ("--stats", "flag", False, "once, and end"),
+         ("--since TIME", "text", None, "without ID: also what has happened since then"),
+         ("--until TIME", "text", None, "without ID: end then"),
+         ("-f --filter NAME=VALUE", "list", (), "without ID: only container=, event=, image=, label=, type=")),
         "events.main",
     ),
     "spec": (

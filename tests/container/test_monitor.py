@@ -124,7 +124,7 @@ def test_the_log_is_bounded(run, tmp_path):
     run("-d", "--name", "web", "--log-opt", "max-size=10k", "--log-opt", "max-file=3", "busybox", "seq", "100000")
     assert run("wait", "web").stdout == "0\n"
     files = sorted((place(tmp_path) / "log").iterdir())
-    assert [file.name for file in files] == ["log", "log.1", "log.2"]
+    assert [file.name for file in files] == [".serial", "log", "log.1", "log.2"]
     assert sum(file.stat().st_size for file in files) <= 3 * 10240
     assert run("logs", "-n", "1", "web").stdout == "100000\n"
     assert "invalid value for --log-opt" in run("-d", "--log-opt", "x=1", "busybox", "true", code=2).stderr

@@ -1,0 +1,337 @@
+"""A detached container: a process of our own stays with it until it has ended for good.
+
+It is the container's parent and holds its lock; it keeps what is written in the log (streams.py), looks how it
+is (health.py), records each end in exit.json, starts it again as its policy says (restart.py), and removes it if
+that was asked for.  It needs no daemon, and `ocid` none of it: one that was killed is replaced by another (`adopt`),
+with no line and no exit code lost where the kernel can tell.
+"""
+
+from __future__ import annotations
+
+import _signal
+import os
+import select
+import time
+
+from oci_tools.container import ending, events, joining, logdriver, names, place, restart, streams, usage
+from oci_tools.container.control import stop_signal
+from oci_tools.errors import Busy, Error
+from oci_tools.linux import process
+from oci_tools.runtime import descriptors, launch, lifecycle, state
+from oci_tools.runtime.groups import of as groups_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from oci_tools.container.health import Health
+    from oci_tools.container.place import Place
+
+_HEARD = (1, 2, 3, 15)  # HUP, INT, QUIT, TERM: not for us; the container hears of them itself
+_STOP_SECONDS = 10
+
+
+def start(root: str, held: Place, spec: dict[str, Any]) -> None:
+    """Start the container, and leave it to the process that stays."""
+    held.left = True  # what happens to it is not up to this process any more
+    said = _fork(lambda told: _begin(root, held, spec, told), held.lock.fd)
+    if said[:3] != b"ok\n":
+        held.left = not held.fresh
+        code, _, text = said.decode("utf-8", "replace").partition(" ")
+        if held.left:
+            held.ended(int(code) if code in ("126", "127") else 125, error=text)
+        raise Error(text or "the container's process ended unexpectedly", code=int(code or 1))
+
+
+def _begin(root: str, held: Place, spec: dict[str, Any], told: int) -> Monitor:
+    held.mark(stopped=False)
+    made = Monitor(root, held, spec)
+    made.begin()
+    os.write(told, b"ok\n")
+    return made
+
+
+def adopt(root: str, container: str, pidfd: int = -1, master: int = -1) -> bool:
+    """Look after a container whose monitor has died; False if there is nothing to do.
+
+    pidfd   of its first process, kept by somebody, who can tell how it ended
+    master  of its terminal
+    """
+    policy = names.policy(container)
+    if not os.path.isdir(f"{names.place(container)}/io") or not policy:
+        raise Error("cannot adopt container", container, "it was not detached")
+    try:
+        held = place.Place.again(container, timeout=0).__enter__()
+    except Busy:
+        return False  # it has its monitor
+    ended = names.exit_code(container) is not None or not names.was_started(container)
+    if ended and not os.path.isdir(state.directory(root, container)):
+        if policy.get("rm"):
+            held.remove()
+        held.lock.__exit__()
+        return False
+    said = _fork(lambda told: _take_over(root, held, pidfd, master, told), held.lock.fd, pidfd, master)
+    if said[:3] != b"ok\n":
+        raise Error(said.decode("utf-8", "replace").partition(" ")[2] or "the monitor ended unexpectedly")
+    return True
+
+
+def is_orphan(root: str, container: str) -> bool:
+    """Whether a container that was detached has nobody who looks after it, and had not ended before."""
+    if not os.path.isdir(f"{names.place(container)}/io") or not names.policy(container):
+        return False
+    pidfd = place.keeper(container)
+    if pidfd >= 0:
+        os.close(pidfd)
+        return False
+    known = os.path.isdir(state.directory(root, container))
+    return known or (names.was_started(container) and not names.end(container).get("finished"))
+
+
+def _take_over(root: str, held: Place, pidfd: int, master: int, told: int) -> Monitor:
+    made = Monitor(root, held, held.spec())
+    made.take_over(pidfd, master)
+    os.write(told, b"ok\n")
+    return made
+
+
+def _fork(begin: Any, *kept: int) -> bytes:
+    """Fork the process that stays, with these descriptors; what it says once it has begun, or why not."""
+    reader, writer = os.pipe2(os.O_CLOEXEC)
+    pid = os.fork()
+    if pid:
+        os.close(writer)
+        with open(reader, "rb") as pipe:
+            said = pipe.read()
+        if said[:3] != b"ok\n":
+            os.waitpid(pid, 0)
+        return said
+    try:
+        os.setsid()
+        os.chdir("/")
+        descriptors.open_streams()
+        _close_but(writer, *kept)
+        made = begin(writer)
+    except BaseException as error:
+        os.write(writer, f"{getattr(error, 'code', 1)} {error}".encode("utf-8", "replace"))
+        os._exit(1)
+    try:
+        os.close(writer)
+        made.live()
+    finally:
+        os._exit(0)
+
+
+def _close_but(*kept: int) -> None:
+    """Let go of what the caller had open: a pipe of it would not end before the container does."""
+    for name in os.listdir("/proc/self/fd"):
+        if int(name) > 2 and int(name) not in kept:
+            try:
+                os.close(int(name))
+            except OSError:
+                pass  # that of the directory itself
+
+
+class Monitor:
+    """The life of one container, start after start."""
+
+    def __init__(self, root: str, held: Place, spec: dict[str, Any]) -> None:
+        self.root = root
+        self.held = held
+        self.spec = spec
+        self.pid = 0  # 0: not our child
+        self.pidfd = -1
+        self.restarts = self._row = 0
+        self._begun = 0.0
+        self._kill_at: float | None = None  # when to kill what was asked to end
+        self._replace = False  # start it again whatever its policy says
+        self._health: Health | None = None
+        held.looked_after()
+        self._streams = streams.Streams(held, bool(spec["process"].get("terminal")))
+        self._log = logdriver.writer(held)
+
+    # -- starting ------------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """Start it."""
+        self.held.begins(restarts=self.restarts)
+        self._streams.open(self._log)
+        late = joining.late(self.held.id, self.held.policy)
+        options = launch.Options(detach=True, pid_file=self.held.policy.get("pidfile"), joined=late)
+        try:
+            made = lifecycle.begin(self.root, self.held.id, self.held.bundle, self.spec, options)
+        finally:
+            for number in _HEARD:  # no SIG_IGN: the next payload would inherit that
+                _signal.signal(number, lambda *_: None)
+        self._streams.let_go(made.master)
+        self.pid, self.pidfd = made.state["pid"], made.pidfd
+        self._begun = time.monotonic()
+        self._look_after()
+        events.tell(self.held.id, "start", self.held.policy)
+
+    def take_over(self, pidfd: int, master: int) -> None:
+        """It runs, or has ended while nobody looked."""
+        self.restarts = int(names.start(self.held.id).get("restarts", 0))
+        self._begun = time.monotonic()
+        for number in _HEARD:
+            _signal.signal(number, lambda *_: None)
+        self.pidfd = ending.payload(self.root, self.held.id)
+        if self.pidfd < 0:
+            self.pidfd = pidfd  # it can still say how it ended
+        elif pidfd >= 0:
+            os.close(pidfd)
+        self._streams.take_over(self._log, master)
+        if ending.payload_runs(self.pidfd):
+            self._look_after()
+
+    def _look_after(self) -> None:
+        self._streams.keep(self.held.id)
+        if self.held.policy.get("health"):
+            from oci_tools.container import health
+
+            self._health = health.Health(self.root, self.held)
+
+    # -- living ----------------------------------------------------------------------------------
+
+    def live(self) -> None:
+        """Until it has ended for good; then it is removed, if it is to be."""
+        again = True
+        while again:
+            if self.pidfd >= 0:
+                self._watch()
+            code, more = self._end()
+            again = self._ended(code, more) and self._wait() and self._begin_again()
+        if not self.held.keep:
+            self.held.remove()
+
+    def _watch(self) -> None:
+        """Until its first process has ended, and what it wrote by then is in the log."""
+        ended = False
+        while not ended:
+            poll = select.poll()
+            poll.register(self.pidfd, select.POLLIN)
+            for fd, events_ in self._streams.interests().items():
+                poll.register(fd, events_)
+            for fd in self._health.fds if self._health else ():
+                poll.register(fd, select.POLLIN)
+            ready = dict(poll.poll(self._patience()))
+            for words in self._streams.turn(ready, self._log):
+                self._obey(words)
+            if self._health and not self._health.turn(ready):
+                self._unhealthy()
+            if self._kill_at is not None and time.monotonic() >= self._kill_at:
+                self._kill_at = None
+                self._signal(9)
+            ended = self.pidfd in ready
+        if self._health:
+            self._health.close()
+            self._health = None
+        self._streams.drain(self._log)
+
+    def _patience(self) -> float | None:
+        """Milliseconds until something is due."""
+        due = [when for when in (self._kill_at, self._health.due if self._health else None) if when is not None]
+        return max(0.0, min(due) - time.monotonic()) * 1000 + 1 if due else None
+
+    def _obey(self, words: list[bytes]) -> None:
+        if words[0] == b"again":
+            self.held.policy = names.policy(self.held.id) or self.held.policy
+        elif words[0] == b"keep":
+            self._streams.keep(self.held.id)
+
+    def _signal(self, number: int) -> None:
+        try:
+            if number == 9:
+                lifecycle.kill(self.root, self.held.id, 9)
+            else:
+                process.pidfd_send_signal(self.pidfd, number)
+        except (Error, OSError):
+            pass  # it has just ended
+
+    def _unhealthy(self) -> None:
+        """What is to be done when the health check has failed for good."""
+        policy = self.held.policy
+        wanted = policy["health"].get("OnFailure", "none")
+        if policy.get("restart", {}).get("unhealthy"):
+            wanted = "restart"
+        if wanted == "none" or self._kill_at is not None:
+            return
+        if wanted in ("kill", "stop"):
+            self.held.mark(stopped=wanted == "stop")
+        else:
+            self._replace = True
+        seconds = 0 if wanted == "kill" else int(policy.get("stopTimeout", _STOP_SECONDS))
+        if wanted != "kill":
+            self._signal(stop_signal(self.spec))
+        if seconds >= 0:
+            self._kill_at = time.monotonic() + seconds
+
+    # -- ending --------------------------------------------------------------------------------
+
+    def _end(self) -> tuple[int | None, dict[str, Any]]:
+        """How it ended; nothing of it is left then but its files."""
+        code = None
+        if self.pid:
+            code = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        elif self.pidfd >= 0:
+            code = ending.told(self.pidfd, f"{self.held.path}/reaped")
+        if self.pidfd >= 0:
+            os.close(self.pidfd)
+        self.pid, self.pidfd = 0, -1
+        more: dict[str, Any] = {}
+        if code is not None and code < 0:
+            more["signal"], code = -code, 128 - code
+        try:
+            known = state.load(self.root, self.held.id)
+            groups = groups_of(known)
+            if groups is not None and usage.killed_for_memory(groups):
+                more["oomKilled"] = True
+            lifecycle.delete(self.root, self.held.id, force=True)
+        except Error:
+            pass  # somebody has deleted it
+        return code, more
+
+    def _ended(self, code: int | None, more: dict[str, Any]) -> bool:
+        """Record an end; whether it is to be started again."""
+        ran = time.monotonic() - self._begun
+        policy = self.held.policy = names.policy(self.held.id) or self.held.policy
+        wanted = policy.get("restart") or {}
+        self._row = 0 if ran >= wanted.get("reset", 10) else self._row
+        stopped = self.held.stopped()
+        again = self._replace or restart.again(wanted, 255 if code is None else code, self.restarts, stopped)
+        again = again and self.held.keep
+        self._replace, self._kill_at = False, None
+        if more.get("oomKilled"):
+            events.tell(self.held.id, "oom", policy)
+        self.held.ended(code, **more, **({"restarting": True} if again else {}))
+        return again
+
+    def _wait(self) -> bool:
+        """The pause before the next start; False if somebody does not want it any more."""
+        chance = int.from_bytes(os.urandom(4)) / 0xFFFFFFFF
+        due = time.monotonic() + restart.pause(self.held.policy.get("restart") or {}, self._row, chance)
+        self._row += 1
+        poll = select.poll()
+        poll.register(self._streams.ctl, select.POLLIN)
+        while not self.held.stopped():
+            left = due - time.monotonic()
+            if left <= 0:
+                return True
+            if poll.poll(left * 1000 + 1):
+                for words in self._streams.turn({self._streams.ctl: 1}, self._log):
+                    self._obey(words)
+        self.held.settled()
+        return False
+
+    def _begin_again(self) -> bool:
+        self.restarts += 1
+        while True:
+            try:
+                self.begin()
+                return True
+            except Error as error:
+                code = error.code if error.code in (126, 127) else 125
+                self._begun = time.monotonic()
+                if not self._ended(code, {"error": str(error)}) or not self._wait():
+                    return False
+
