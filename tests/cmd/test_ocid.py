@@ -137,7 +137,7 @@ def test_a_service_manager_is_told(oci: Any, tmp_path: Path) -> None:
         (["--listen", "127.0.0.1:1"], 2, "invalid address '127.0.0.1:1'"),
         (["--listen", "fd://"], 1, "no socket was passed"),
         (["--listen", "fd://0"], 1, "cannot listen on 'fd://0'"),
-        (["--listen", "tcp://localhost"], 1, "not HOST:PORT"),
+        (["--listen", "tcp://localhost"], 2, "without certificates"),
         (["--group", "no-such-group"], 1, "no such group 'no-such-group'"),
         (["x"], 2, "unexpected extra argument"),
     ],
