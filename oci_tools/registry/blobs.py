@@ -53,7 +53,7 @@ class Blobs:
                 kind = [("Content-Type", "application/octet-stream"), ("Content-Length", str(filling.size))]
                 return Response(200, [*kind, ("Docker-Content-Digest", digest), VERSION], filling)
             found = repository.open_blob(digest)
-        if found is None and self._upstreams:
+        if found is None and self._upstreams and request.method == "HEAD":
             size = self._upstreams.size(repository, digest)
             if size is not None:
                 kind = [("Content-Type", "application/octet-stream"), ("Content-Length", str(size))]

@@ -268,7 +268,8 @@ class Registry:
             self._check_parts(repository, found, media_type)
 
             def check() -> None:
-                _check_unchanged(request, repository.index.named(repository.prefix + reference))
+                index, tag = repository.index, repository.prefix + reference
+                _check_unchanged(request, index.of_digest(reference) if ":" in reference else index.named(tag))
                 if self._immutable:
                     _check_immutable(repository, tags, digest)
 
