@@ -193,10 +193,10 @@ class Registry:
         descriptor = {"digest": expected, "size": len(data)}
         return data, {"mediaType": _manifest_type(data, media_type, expected), **descriptor}, etag
 
-    def head_manifest(self, repository: str, reference: str) -> Descriptor | None:
+    def head_manifest(self, repository: str, reference: str, retries: int | None = None) -> Descriptor | None:
         """The descriptor that a registry states for a manifest, or None where it has none."""
         path = f"/v2/{repository}/manifests/{reference}"
-        with self.request("HEAD", path, repository, headers={"Accept": ACCEPT}) as answer:
+        with self.request("HEAD", path, repository, headers={"Accept": ACCEPT}, retries=retries) as answer:
             digest = answer.header("Docker-Content-Digest")
             if answer.status == 404:
                 return None

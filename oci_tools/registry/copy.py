@@ -130,7 +130,7 @@ class Remote:
         """The digest that a manifest has in the first place that knows; "" where nobody says: costs no pull."""
         for registry, repository in self.places:
             try:
-                found = registry.head_manifest(repository, reference)
+                found = registry.head_manifest(repository, reference, retries=0)
             except Error:
                 continue
             if found:
