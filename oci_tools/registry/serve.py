@@ -56,6 +56,7 @@ def serve(args: Any, say: Callable[[str], None]) -> None:
         told=_to_all(hooks) if hooks else None,
         upstreams=_upstreams(storage, args),
         rate=Rate(args.rate) if args.rate else None,
+        failed=say,
     )
     tls = Certificate(args, say)
     server = Server(registry, tls=tls.context, broken=lambda r: _broken(r, say))

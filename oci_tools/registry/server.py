@@ -21,7 +21,7 @@ import errno
 import os
 
 from oci_tools import document
-from oci_tools.errors import Error
+from oci_tools.errors import Error, reason
 from oci_tools.http import Gone, Request, Response
 from oci_tools.image import digest as digests
 from oci_tools.image import manifest as manifests
@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from oci_tools.registry.rate import Rate
     from oci_tools.registry.upstream import Upstreams
 
+TROUBLE = {errno.ENOSPC: 507, errno.EDQUOT: 507, errno.EROFS: 405}  # what is wrong with our disk, as a status
+
 
 class Registry:
     """A handler for http.Server (see the module)."""
@@ -57,16 +59,19 @@ class Registry:
         told: Callable[[dict[str, Any]], None] | None = None,
         upstreams: Upstreams | None = None,
         rate: Rate | None = None,
+        failed: Callable[[str], None] = lambda text: None,
     ) -> None:
         """immutable: a tag stays what it is; sparse: an index may lack some of its manifests;
         access: None lets everybody do everything; told: of every event (webhook.py);
-        upstreams: where what is missing comes from; rate: how many requests a client may send."""
+        upstreams: where what is missing comes from; rate: how many requests a client may send;
+        failed: told of what could not be done, for whoever runs this."""
         self.storage = storage
         self.pages: dict[str, Callable[[Request], Response]] = {"/health": self._health}
         self._told = told
         self._upstreams = upstreams
         self._access = access
         self._rate = rate
+        self._failed = failed
         self.blobs = Blobs(storage, access, delete=delete and not read_only, upstreams=upstreams)
         self._read_only = read_only
         self._delete = delete and not read_only
@@ -84,9 +89,12 @@ class Registry:
         except Gone:
             raise
         except Error as error:
-            full = isinstance(error.cause, OSError) and error.cause.errno in (errno.ENOSPC, errno.EDQUOT)
-            status = 507 if full else 503 if error.code == 75 else 500
-            return Refusal(status, "UNKNOWN", str(error)).response()
+            self._failed(f"cannot answer {request.method} {request.target}: {error}")
+            status, why = 503 if error.code == 75 else 500, ""
+            if isinstance(error.cause, OSError):
+                status, why = TROUBLE.get(error.cause.errno or 0, status), f": {reason(error.cause)}"
+            # clients have no business with our paths
+            return Refusal(status, "UNSUPPORTED" if status == 405 else "UNKNOWN", f"{error.what}{why}").response()
 
     def _route(self, request: Request) -> Response:
         path = request.path

@@ -18,6 +18,7 @@ import pytest
 
 from tests.conftest import Registry
 from tests.peers import digest
+from tests.registry.test_push import Layout
 from tests.registry.test_server import Client
 
 
@@ -169,6 +170,30 @@ def test_a_client_that_asks_too_much(oci: Any, tmp_path: Path) -> None:
     assert len(refused) >= 10 and refused[0].code == "TOOMANYREQUESTS" and refused[0].headers["Retry-After"] == "1"
     assert client("GET", "/health").status == client("GET", "/metrics").status == 200
     oci("pull", f"{server.host}/none:1", "./img", code=1)  # ours waits as it is told
+
+
+@pytest.mark.root
+def test_a_disk_that_is_read_only(oci: Any, tmp_path: Path) -> None:
+    """Pulls go on; pushes are refused for good, without our paths, which are said here."""
+    (tmp_path / "img").mkdir()
+    image = Layout(tmp_path / "img/l").image("v1", b"layer")
+    oci("image", "copy", "./img/l:v1", "./store/a:v1")
+    line = 'mount --bind "$1" "$1" && mount -o remount,ro,bind "$1" && exec "$0" serve "$1"'
+    server = subprocess.Popen(
+        ["unshare", "-m", "sh", "-c", line, str(oci.bin / "oci-registry"), str(tmp_path / "store")],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=oci.env,
+    )  # fmt: skip
+    try:
+        assert server.stdout is not None and server.stderr is not None
+        host = server.stdout.readline().strip().partition("://")[2]
+        assert image["digest"] in oci("pull", f"{host}/a:v1", "./out").stdout
+        said = oci("push", "./out:v1", f"{host}/a:v2", code=1).stderr
+        assert "answers 405" in said and "read-only file system" in said and str(tmp_path) not in said
+        assert str(tmp_path / "store/a") in server.stderr.readline()
+        assert Client(host)("GET", "/health").status == 503
+    finally:
+        server.terminate()
+        server.communicate()
 
 
 def test_no_more_repositories(oci: Any, tmp_path: Path) -> None:
