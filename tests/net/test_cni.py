@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -179,3 +180,31 @@ def test_errors_have_the_specifications_numbers(machine: Machine, runtime: Runti
     said = runtime.ask("ADD", **{"netns": machine.space("a").path, **change}, code=1)
     assert said["code"] == code and said["msg"]
     assert machine.net("ls", "--filter", "name=k8s", "--fields", "containers") in ("0", "")
+
+
+@pytest.mark.needs("skopeo", "containerd", "ctr", "runc")
+def test_containerd_joins_by_it(machine: Machine, outside: Space, busybox: Path) -> None:
+    """containerd's own libcni, with the directories that every runtime has."""
+    work, group = machine.directory, f"cni-{machine.process.pid}"
+    (work / "net.d").mkdir()
+    document = {"cniVersion": "1.0.0", "name": "k8s", "plugins": [{"type": "oci-net"}]}
+    (work / "net.d/10-oci.conflist").write_text(json.dumps(document))
+    machine.run("sh", "-ec", f"mount -t tmpfs none /opt; mkdir -p /opt/cni/bin /etc/cni/net.d; mount --bind {work}/net.d "
+                f"/etc/cni/net.d; ln -s {machine.oci.bin}/oci-net {PLUGINS}/loopback /opt/cni/bin/")  # fmt: skip
+    (work / "config.toml").write_text(
+        f'version = 2\nroot = "{work}/c"\nstate = "{work}/s"\n[grpc]\naddress = "{work}/a"\n'
+        f'[plugins."io.containerd.internal.v1.opt"]\npath = "{work}/opt"\n'
+        'disabled_plugins = ["io.containerd.grpc.v1.cri"]\n'
+    )
+    machine.run("skopeo", "copy", "-q", f"oci:{busybox}:latest", f"oci-archive:{work}/bb.tar:bb:latest")
+    log = open(work / "log", "wb")  # noqa: SIM115
+    words = [*machine.enter, "containerd", "-c", f"{work}/config.toml"]
+    machine.started.append(subprocess.Popen(words, env=machine.oci.environment(), stderr=log))
+    machine.until(lambda: "successfully booted" in (work / "log").read_text())
+    ctr = ["ctr", "-a", f"{work}/a"]
+    machine.run(*ctr, "image", "import", "--snapshotter", "native", "--base-name", "bb", f"{work}/bb.tar")
+    name = machine.run(*ctr, "image", "ls", "-q").stdout.split()[0]
+    how = ["run", "--rm", "--cni", "--snapshotter", "native", "--cgroup", f"/{group}", "--runc-root", f"{work}/runc"]
+    said = machine.run(*ctr, *how, name, "c1", "sh", "-c", "ip -o -4 addr; ip route").stdout
+    assert "10.89.0.2/20" in said and "default via 10.89.0.1" in said
+    assert machine.net("ls", "--filter", "name=k8s", "--fields", "containers") == "0"  # it says DEL at the end
