@@ -151,8 +151,7 @@ def _addresses(network: Network, wanted: Wanted) -> list[str]:
 
 def _bound(network: Network, wanted: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Ports on the address that the network has for those that name none."""
-    host = network.get("hostIP", "")
-    return [{**each, "hostIP": each["hostIP"] or ("" if host in ports.ANY[:2] else host)} for each in wanted]
+    return [{**each, "hostIP": each["hostIP"] or network.get("hostIP", "")} for each in wanted]
 
 
 def _mac(addresses: list[str]) -> str:

@@ -156,7 +156,7 @@ def ports(table: str, verb: str, mappings: list[dict[str, Any]], addresses: list
     inside = {("6" if ":" in each else "4"): each.partition("/")[0] for each in reversed(addresses)}
     for mapping in mappings:
         host = mapping.get("hostIP") or ""
-        everywhere = host in ("", "::")
+        everywhere = host in ("", "0.0.0.0", "::")
         for version, address in inside.items():
             if host and version != ("6" if ":" in host else "4"):
                 continue

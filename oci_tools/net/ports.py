@@ -1,9 +1,10 @@
 """Published ports: docker's words, the ports of the host that they take, and who has which.
 
-    $OCI_RUN/net/ports/tcp:8080:0.0.0.0 -> NETWORK CONTAINER
+    $OCI_RUN/net/ports/tcp:8080:127.0.0.1 -> NETWORK CONTAINER
 
 A mapping has the names of CNI's portMappings: {"hostIP", "hostPort", "containerPort", "protocol"}.  A port that is
-published on every address is so for IPv4 and IPv6; hostIP is then empty.  All under a Change.
+published on every address has an empty hostIP, is so for IPv4 and IPv6, and its link ends in "any"; 0.0.0.0 is every
+address of IPv4 alone, :: of IPv6.  All under a Change.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     Mapping = dict[str, Any]
 
 PROTOCOLS = ("tcp", "udp", "sctp")
-ANY = ("", "0.0.0.0", "::")
+EVERY = {"0.0.0.0": AF_INET, "::": AF_INET6}
 _TRIES = 100
 _SCTP = 132
 _FORM = "[ADDRESS:][HOST-PORT[-LAST]:]PORT[-LAST][/tcp|udp|sctp]"
@@ -49,7 +50,7 @@ def parse(word: str) -> list[Mapping]:
                 raise Usage("invalid port", word, hint=_FORM) from None
     first, last = _range(inside, word)
     low, high = _range(outside, word) if outside else (0, 0)
-    host = "" if host in ANY[:2] else address.same(host)
+    host = address.same(host) if host else ""
     if outside and high - low != last - first and first != last:
         raise Usage("invalid port", word, "the ranges differ in length")
     base = {"hostIP": host, "protocol": protocol.lower()}
@@ -157,10 +158,14 @@ def _file(mapping: Mapping) -> str:
 
 
 def _meet(one: str, other: str) -> bool:
-    """Whether two addresses of the host are the same for a packet: an empty one is all of them, :: all of IPv6."""
+    """Whether there is a packet that two addresses of the host are both meant by."""
     if not one or not other or one == other:
         return True
-    return (one == "::" and ":" in other) or (other == "::" and ":" in one)
+    return _family(one) == _family(other) and (one in EVERY or other in EVERY)
+
+
+def _family(host: str) -> int:
+    return AF_INET6 if ":" in host else AF_INET
 
 
 def give_back(mappings: list[Mapping], network: str, container: str) -> None:
@@ -214,7 +219,7 @@ def _families(mapping: Mapping) -> list[tuple[int, str]]:
     host = mapping["hostIP"]
     if not host:
         return [(AF_INET, "0.0.0.0"), (AF_INET6, "::")]
-    return [(AF_INET6 if ":" in host else AF_INET, host)]
+    return [(_family(host), host)]
 
 
 def _binds(family: int, protocol: str, host: str, port: int) -> int:

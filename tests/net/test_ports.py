@@ -67,6 +67,21 @@ def test_not_where_it_was_not_published(machine: Machine, outside: Space) -> Non
 
 
 @real
+def test_one_kind_of_address(machine: Machine, outside: Space) -> None:
+    """0.0.0.0 is IPv4 and nothing else, :: is IPv6; on the same port they do not meet."""
+    machine.net("create", "--ipv6", "web")
+    a = attached(machine, "a", "web", "-p", "0.0.0.0:8080:80", "-p", "[::]:8081:80")
+    with a.listen(80) as four, a.listen(81, "::"):
+        assert outside.talks(four, HERE, 8080) == THERE and machine.talks(four, "127.0.0.1", 8080)
+        assert not outside.reaches(HERE6, 8080) and not outside.reaches(HERE, 8081)
+    with a.listen(80, "::") as six:
+        assert outside.talks(six, HERE6, 8081) == THERE6
+    attached(machine, "b", "web", "-p", "[::]:8080:80")
+    said = machine.fails("attach", "-p", f"{HERE}:8080:80", "web", machine.space("c").path)
+    assert said.startswith(f"port is in use '{HERE}:8080/tcp'")
+
+
+@real
 def test_udp(machine: Machine, outside: Space) -> None:
     a = attached(machine, "a", "bridge", "-p", "5353:53/udp")
     with a.socket(socket.SOCK_DGRAM) as server, outside.socket(socket.SOCK_DGRAM) as client:
@@ -280,7 +295,7 @@ def test_without_nft(machine: Machine) -> None:
         ("80", [("", 0, 80, "tcp")]),
         ("8080:80", [("", 8080, 80, "tcp")]),
         ("8080:80/udp", [("", 8080, 80, "udp")]),
-        ("0.0.0.0:8080:80", [("", 8080, 80, "tcp")]),
+        ("0.0.0.0:8080:80", [("0.0.0.0", 8080, 80, "tcp")]),
         ("127.0.0.1:8080:80/SCTP", [("127.0.0.1", 8080, 80, "sctp")]),
         ("127.0.0.1::80", [("127.0.0.1", 0, 80, "tcp")]),
         ("[::1]:8080:80", [("::1", 8080, 80, "tcp")]),

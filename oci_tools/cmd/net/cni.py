@@ -13,7 +13,7 @@ import sys
 from oci_tools import document
 from oci_tools.errors import Busy, Error, Usage
 from oci_tools.net import attach as attaching
-from oci_tools.net import bridge, conflist, detach, namespace, nft, place, ports, record, store
+from oci_tools.net import bridge, conflist, detach, namespace, nft, place, record, store
 from oci_tools.net.conflist import Network
 
 TYPE_CHECKING = False
@@ -140,9 +140,8 @@ def _add(network: Network, conf: dict[str, Any]) -> None:
 
 
 def _mapping(each: dict[str, Any]) -> dict[str, Any]:
-    host = each.get("hostIP") or ""
     return {
-        "hostIP": "" if host in ports.ANY else host, "hostPort": int(each.get("hostPort") or 0),
+        "hostIP": each.get("hostIP") or "", "hostPort": int(each.get("hostPort") or 0),
         "containerPort": int(each["containerPort"]), "protocol": str(each.get("protocol") or "tcp").lower(),
     }  # fmt: skip
 
