@@ -14,7 +14,7 @@ from tests import images
 from tests.bench import peers
 from tests.bench.measure import OURS, Side, as_installed, need
 
-BAR = 0.5
+BAR = 0.35
 ROUNDS = 20
 
 
