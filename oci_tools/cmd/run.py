@@ -391,7 +391,7 @@ VERBS = {
     "list": _command(
         "list", "list containers", "",
         (_FORMAT, ("-q --quiet", "flag", False, "only ids"),
-         ("--fields LIST", "text", None, "columns: id, status, pid, bundle, created, owner, name, image, code"),
+         ("--fields LIST", "text", None, "columns: id, status, pid, bundle, created, owner, name, image, code, labels"),
          ("--json", "flag", False, "one JSON document a line")), _list,
     ),
 }  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from oci_tools.container import names
-from oci_tools.errors import Error, Usage
+from oci_tools.errors import Error, Usage, printable
 from oci_tools.runtime import lifecycle
 from oci_tools.runtime import state as states
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from oci_tools.cli import Args
 
-FIELDS = ("id", "status", "pid", "bundle", "created", "owner", "name", "image", "code")
+FIELDS = ("id", "status", "pid", "bundle", "created", "owner", "name", "image", "code", "labels")
 USUAL = "id,status,pid,bundle,created,name"
 
 
@@ -43,7 +43,7 @@ def state(root: str, container: str) -> dict[str, Any]:
             raise
         shown = _resting(container, policy)
     if policy:
-        shown = {**shown, "name": policy["name"] or "", "image": policy["image"]}
+        shown = {**shown, "name": policy["name"] or "", "image": policy["image"], "labels": policy.get("labels") or {}}
         code = names.exit_code(container)
         if code is not None:
             shown["exitCode"] = code
@@ -79,7 +79,12 @@ def lines(found: list[dict[str, Any]], fields: str | None) -> Iterator[str]:
         if column not in FIELDS:
             raise Usage("no such field", column, hint=f"one of {', '.join(FIELDS)}")
     for each in found:
-        yield "\t".join(str(each.get("exitCode" if column == "code" else column, "")) for column in columns)
+        each = {**each, "code": each.get("exitCode", ""), "labels": _labels(each.get("labels") or {})}
+        yield "\t".join(str(each.get(column, "")) for column in columns)
+
+
+def _labels(said: dict[str, str]) -> str:
+    return printable(",".join(f"{name}={value}" for name, value in sorted(said.items())))
 
 
 def show(args: Args, root: str) -> None:

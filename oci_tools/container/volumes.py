@@ -50,12 +50,15 @@ def make(wants: list[Want], spec: Spec, held: Place) -> None:
     """Have these volumes, and let the specification mount them; `held` keeps them from being removed from now on."""
     held.volumes = lock = volumes.lock(shared=all(volumes.find(want.name) for want in wants))
     lock.__enter__()
+    others = os.geteuid() == 0 and any(each["type"] == "user" for each in spec["linux"].get("namespaces", ()))
     for want in wants:
         labels = {**want.labels, **({"com.docker.volume.anonymous": ""} if want.anonymous else {})}
         volume = volumes.have(want.name, want.options, labels, want.anonymous)
         for mount in spec["mounts"]:
             if mount["destination"] == want.destination:
                 _show(mount, want, volume)
+                if others and mount["type"] == "bind":
+                    mount["options"].append("idmap")  # its root's files are root's on disk, too
     said = {want.destination: want.name for want in wants}
     if said:
         spec.setdefault("annotations", {})[users.ANNOTATION] = _json(said)

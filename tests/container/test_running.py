@@ -28,6 +28,8 @@ def test_labels(run, oci, busybox, tmp_path):
     (tmp_path / "labels").write_text("# a comment\nfile=1\nboth=file\n")
     made = run("new", "-l", "both=option", "--label", "empty", "--label-file", "labels", "./img:latest").stdout.strip()
     assert policy(tmp_path)["labels"] == {"of": "image", "both": "option", "empty": "", "file": "1"}
+    assert oci("run", "list", "--fields", "labels").stdout == "both=option,empty=,file=1,of=image\n"
+    assert json.loads(oci("run", "list", "--json").stdout)["labels"]["of"] == "image"
     assert "org.example" not in (tmp_path / f"root/containers/{made}/bundle/config.json").read_text()
     oci("run", "rm", made)
     for word in ("", "=x", " a=b"):

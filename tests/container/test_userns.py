@@ -214,6 +214,9 @@ def test_volumes(run, oci, tmp_path):
     (tmp_path / "data").mkdir()
     run(*NONE, "--userns", "auto", "-v", "./data:/d:idmap", "busybox", "touch", "/d/made")
     assert (tmp_path / "data/made").stat().st_uid == 0
+    run(*NONE, "--userns", "auto", "-v", "named:/d", "busybox", "sh", "-c", "touch /d/made; chown 5:6 /d/made")
+    assert run(*NONE, "-v", "named:/d", "busybox", "stat", "-c", "%u:%g", "/d/made").stdout == "5:6\n"
+    oci("vol", "rm", "named")
     assert "denied" in run(*NONE, "--userns", "auto", "-v", "./data:/d", "busybox", "touch", "/d/other", code=1).stderr
 
 
