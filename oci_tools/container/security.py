@@ -83,7 +83,7 @@ def _capabilities(spec: dict[str, Any], args: Args, host: Host) -> None:
 
 def _names(words: list[str], option: str) -> list[str]:
     found = []
-    for word in (each for word in words for each in word.split(",")):  # podman's users say several at once
+    for word in (each for said in words for each in said.split(",")):  # podman's users say several at once
         name = word.upper()
         if name != "ALL" and not name.startswith("CAP_"):
             name = f"CAP_{name}"
