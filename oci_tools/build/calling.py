@@ -1,6 +1,6 @@
 """Other commands of the house, called by their contract: words, descriptors, an exit code.
 
-A build is given `call(words, fds)` by who has a warm forker; without it the commands beside ours are executed.
+A build is given `call(words, fds)`: `cmd/build.py` has a warm forker for RUN, other commands are executed.
 """
 
 from __future__ import annotations
@@ -13,21 +13,37 @@ from oci_tools.errors import Error
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from typing import NoReturn
+    from typing import NoReturn, Protocol
 
-    # words, descriptors of the child -> ours; the pid
-    Call = Callable[[Sequence[str], Mapping[int, int]], int]
+    class Begun(Protocol):
+        """A command that runs; `wait` gives its exit code, as a shell says it."""
+
+        def wait(self) -> int: ...
+
+    # words; descriptors of the child -> ours
+    Call = Callable[[Sequence[str], Mapping[int, int]], Begun]
 
 
-def execute(words: Sequence[str], fds: Mapping[int, int]) -> int:
-    """Start `oci-WORD WORDS...` with these descriptors, in a process group of its own; its pid.
+class Child:
+    """A child process."""
+
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+
+    def wait(self) -> int:
+        code = os.waitstatus_to_exitcode(os.waitpid(self._pid, 0)[1])
+        return code if code >= 0 else 128 - code
+
+
+def execute(words: Sequence[str], fds: Mapping[int, int]) -> Child:
+    """Start `oci-WORD WORDS...` with these descriptors, in a process group of its own.
 
     A Ctrl-C of the terminal is then for us alone, who know what has to be ended and in which order.
     """
     path = program(words[0])
     actions = [(os.POSIX_SPAWN_DUP2, ours, theirs) for theirs, ours in fds.items()]
     try:
-        return os.posix_spawn(path, [path, *words[1:]], os.environ, file_actions=actions, setpgroup=0)
+        return Child(os.posix_spawn(path, [path, *words[1:]], os.environ, file_actions=actions, setpgroup=0))
     except OSError as error:
         raise Error("cannot execute", path, error) from None
 
@@ -50,9 +66,9 @@ def end(call: Call, container: str) -> None:
     """End a container, and forget it; one that has ended is fine."""
     try:
         null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
-        pid = call(["run", "delete", "--force", container], {0: null, 1: null, 2: null})
+        begun = call(["run", "delete", "--force", container], {0: null, 1: null, 2: null})
         os.close(null)
-        os.waitpid(pid, 0)
+        begun.wait()
     except (Error, OSError):
         pass
 
@@ -63,12 +79,12 @@ def output(call: Call, words: Sequence[str]) -> str:
     reader, writer = os.pipe2(os.O_CLOEXEC)
     error_reader, error_writer = os.pipe2(os.O_CLOEXEC)
     try:
-        pid = call(words, {0: null, 1: writer, 2: error_writer})
+        begun = call(words, {0: null, 1: writer, 2: error_writer})
     finally:
         for fd in (null, writer, error_writer):
             os.close(fd)
     said, wrong = drain([reader, error_reader], lambda at, data: None)
-    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    code = begun.wait()
     if code:
         line = (wrong.decode("utf-8", "replace").strip().split("\n") or [""])[-1]
         line = line.removeprefix(f"oci-{words[0]}: ") or f"oci-{words[0]} ended with code {code}"

@@ -56,7 +56,7 @@ class Runner:
                 if self._ended:
                     raise Error("canceled")
                 os.close(os.open(f"{self._running}/{name}", os.O_CREAT | os.O_CLOEXEC, 0o600))
-                pid = self._call(["run", "run", "-b", bundle, name], {0: null, 1: out_end, 2: err_end})
+                begun = self._call(["run", "run", "-b", bundle, name], {0: null, 1: out_end, 2: err_end})
                 self._names.add(name)
         except BaseException:
             os.close(out)
@@ -67,10 +67,10 @@ class Runner:
                 os.close(fd)
         try:
             calling.drain([out, err], lambda at, data: self._progress.log(step, at + 1, data))
-            return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+            return begun.wait()
         except BaseException:  # somebody wants no more: it ends before what it runs in goes
             self._end(name)
-            os.waitpid(pid, 0)
+            begun.wait()
             raise
         finally:
             with self._lock:

@@ -10,12 +10,17 @@ from oci_tools.errors import Error, Usage
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
     from typing import Any
 
+    from oci_tools.build.calling import Begun
     from oci_tools.build.options import Options
     from oci_tools.build.progress import Progress
+    from oci_tools.engine.forker import Asker
 
+_FORKER = "OCI_BUILD_FORKER"  # the descriptor of who is to fork
+_WARM = ("cmd.run", "runtime.foreground", "runtime.lifecycle", "runtime.launch", "runtime.child", "runtime.seccomp",
+         "runtime.overlay", "runtime.binds", "runtime.hooks", "runtime.spec")  # fmt: skip
 OPTIONS: tuple[cli.Option, ...] = (
     ("-t --tag IMAGE", "list", (), "put the image there: ./layout:tag, or a name in the default store"),
     ("-f --file FILE", "text", None, "the Dockerfile; - is standard input (CONTEXT/Dockerfile)"),
@@ -123,6 +128,66 @@ def _rootless(words: list[str]) -> None:
     calling.become(["run", "unshare", calling.program("build"), *words], env)
 
 
+class _Call:
+    """`call` of a build: from the second RUN on in a fork of a process that has `oci-run` imported.
+
+    That one is this command once more, in a sealed interpreter (runtime/seal.py), in the build's mount namespace.
+    """
+
+    def __init__(self) -> None:
+        import threading
+
+        self._lock = threading.Lock()
+        self._runs = 0
+        self._asker: Asker | None = None
+
+    def __call__(self, words: Sequence[str], fds: Mapping[int, int]) -> Begun:
+        from oci_tools.build import calling
+
+        if words[0] != "run":
+            return calling.execute(words, fds)
+        with self._lock:
+            self._runs += 1
+            if self._runs == 1:
+                self._warm()
+                return calling.execute(words, fds)
+        assert self._asker is not None
+        return self._asker.begin(words, fds)
+
+    def _warm(self) -> None:
+        from oci_tools.build import calling
+        from oci_tools.engine import forker
+
+        ours, theirs = forker.pair()
+        actions = [(os.POSIX_SPAWN_DUP2, theirs.fileno(), theirs.fileno())]  # so that it is inherited
+        env = {**os.environ, _FORKER: str(theirs.fileno())}
+        path = calling.program("build")
+        os.posix_spawn(path, [path], env, file_actions=actions)
+        theirs.close()
+        self._asker = forker.Asker(ours)
+
+
+def _fork(fd: str) -> int:
+    """Be the process that `_Call` starts."""
+    from _socket import AF_UNIX, SOCK_SEQPACKET
+    from socket import socket
+
+    from oci_tools.engine import forker
+    from oci_tools.runtime import seal
+
+    seal.ensure()
+    os.environ.pop(_FORKER)
+    for name in _WARM:
+        __import__(f"oci_tools.{name}")
+    null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+    for each in range(3):  # whoever reads the build's output waits for nobody else
+        os.dup2(null, each)
+    sock = socket(AF_UNIX, SOCK_SEQPACKET, 0, int(fd))
+    forker.close_all_but([0, 1, 2, sock.fileno()])
+    forker.serve(sock, lambda name: lambda: cli.launch(name))
+    return 0
+
+
 def _prune(args: cli.Args) -> None:
     from oci_tools import fs
     from oci_tools.build import asked, prune
@@ -201,10 +266,10 @@ class _Signals:
 
 
 def _options(args: cli.Args) -> Options:
-    from oci_tools.build import asked, calling
+    from oci_tools.build import asked
     from oci_tools.build.options import Options
 
-    options = Options(calling.execute)
+    options = Options(_Call())
     options.context, options.file, options.target = args.context or ".", args.file, args.target
     options.script = args.script
     options.arguments = asked.arguments(args.build_arg)
@@ -251,6 +316,8 @@ COMMAND = cli.Command(
 
 
 def main(words: list[str]) -> int:
+    if _FORKER in os.environ:
+        return _fork(os.environ[_FORKER])
     if os.geteuid() and not {"--help", "--version", "--check"} & set(words):
         _rootless(words)
     return cli.main(COMMAND, words)
