@@ -16,6 +16,8 @@ from errno import ENODEV
 from _socket import AF_NETLINK, SOCK_CLOEXEC, SOCK_RAW, socket
 from struct import pack, unpack_from
 
+from oci_tools.linux import process
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -225,6 +227,11 @@ class Rtnetlink(Netlink):
     def set_up(self, index: int, up: bool) -> None:
         self.ask(RTM_NEWLINK, NLM_F_ACK, pack("BBHiII", 0, 0, 0, index, IFF_UP * up, IFF_UP))
 
+    def rename(self, index: int, name: str) -> None:
+        """Call a link otherwise; it must be down."""
+        body = pack("BBHiII", 0, 0, 0, index, 0, 0) + attribute(IFLA_IFNAME, os.fsencode(name) + b"\0")
+        self.ask(RTM_NEWLINK, NLM_F_ACK, body)
+
     def move(self, index: int, namespace: int, name: str) -> None:
         """Into the network namespace of a descriptor, under this name, at once."""
         body = pack("BBHiII", 0, 0, 0, index, 0, 0)
@@ -238,6 +245,19 @@ class Rtnetlink(Netlink):
         body += b"".join(attribute(kind, data) for kind, data in one.attributes.items() if kind in kept)
         body += attribute(IFA_FLAGS, pack("I", one.flags & (IFA_F_PERMANENT | IFA_F_NOPREFIXROUTE)))
         self.ask(RTM_NEWADDR, NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL, body)
+
+
+def inside(namespace: int) -> Rtnetlink:
+    """A socket of another network namespace: it stays there while this thread comes back."""
+    own = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        process.setns(namespace, process.CLONE_NEWNET)
+        try:
+            return Rtnetlink()
+        finally:
+            process.setns(own, process.CLONE_NEWNET)
+    finally:
+        os.close(own)
 
 
 def messages(data: bytes) -> Iterator[tuple[int, bytes]]:

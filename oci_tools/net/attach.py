@@ -10,7 +10,7 @@ import os
 import time
 
 from oci_tools.errors import Error, Usage
-from oci_tools.linux.netlink import Rtnetlink
+from oci_tools.linux.netlink import Rtnetlink, inside
 from oci_tools.net import address, bridge, detach, events, firewall, forwarding, hosts, lease, namespace, nft, place
 from oci_tools.net import ports
 from oci_tools.net import record as records
@@ -103,14 +103,18 @@ def _attach(network: Network, wanted: Wanted, fd: int) -> dict[str, Any]:
     if network.ours and network.driver == "bridge":
         made["host"] = f"veth{os.urandom(4).hex()}"
         records.write(made)
+        _admit(network, made)  # before there is a link that could do what it forbids
         _plug(network, made, others, fd)
+        if network.plugins[1:]:
+            from oci_tools.net import foreign
+
+            foreign.follow(network, made)
     else:
         from oci_tools.net import foreign
 
         records.write(made)
         foreign.plug(network, made, fd)
     hosts.add(made)
-    _admit(network, made)
     if network.resolves:
         from oci_tools.net import resolver
 
@@ -120,7 +124,7 @@ def _attach(network: Network, wanted: Wanted, fd: int) -> dict[str, Any]:
 
 
 def _plug(network: Network, made: dict[str, Any], others: list[dict[str, Any]], fd: int) -> None:
-    with Rtnetlink() as kernel, bridge.inside(fd) as there:
+    with Rtnetlink() as kernel, inside(fd) as there:
         bridge.plug(kernel, there, fd, network, made)
         default = has_default(network) and first(network, made, others)
         bridge.route(there, made, network.routes, default)
@@ -170,8 +174,6 @@ def _interface(others: list[dict[str, Any]]) -> str:
 
 def _admit(network: Network, made: dict[str, Any]) -> None:
     """Let its packets through: the network's chains if they are missing, its published ports."""
-    if network.driver != "bridge" or not network.ours:
-        return
     script: list[str] = []
     versions = [] if network.internal else sorted({pool.version for pool in network.pools})
     off = [version for version in versions if not forwarding.is_on(version)]

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 
 from oci_tools.errors import Error
-from oci_tools.linux import process
 from oci_tools.linux.netlink import Link, Route, Rtnetlink
 from oci_tools.net import address, forwarding
 from oci_tools.net.conflist import Network
@@ -20,19 +19,6 @@ if TYPE_CHECKING:
 
 _ENOENT, _EEXIST, _ESRCH, _ENODEV, _EADDRNOTAVAIL = 2, 17, 3, 19, 99
 MTU = 1500
-
-
-def inside(namespace: int) -> Rtnetlink:
-    """A socket of another network namespace: it stays there while this thread comes back."""
-    own = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        process.setns(namespace, process.CLONE_NEWNET)
-        try:
-            return Rtnetlink()
-        finally:
-            process.setns(own, process.CLONE_NEWNET)
-    finally:
-        os.close(own)
 
 
 # -- the bridge ------------------------------------------------------------------------

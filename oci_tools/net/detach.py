@@ -6,6 +6,7 @@ All of it may be repeated: what is gone already is fine.  Under a Change.
 from __future__ import annotations
 
 from oci_tools.errors import Error
+from oci_tools.linux.netlink import inside
 from oci_tools.net import bridge, events, firewall, hosts, lease, namespace, nft, place, ports, record, store
 
 TYPE_CHECKING = False
@@ -42,7 +43,7 @@ def release(container: str) -> None:
     """
     known = record.of_container(container)
     for one in known:
-        if not one.get("host"):
+        if "result" in one or not one.get("host"):
             _unplug(one)
     namespace.unpin(container)
     if known:
@@ -71,6 +72,10 @@ def _forget(network: str, container: str, known: dict[str, Any] | None) -> None:
 
 def _unplug(known: dict[str, Any]) -> None:
     try:
+        if "result" in known and known.get("host"):
+            from oci_tools.net import foreign
+
+            foreign.unfollow(known)
         if known.get("host"):
             bridge.unplug(known)
         else:
@@ -95,7 +100,7 @@ def _give_default(left: dict[str, Any], others: list[dict[str, Any]]) -> None:
     import os
 
     try:
-        with bridge.inside(fd) as there:
+        with inside(fd) as there:
             candidates = [one for one in others if one["gateways"] and one.get("host")]
             if candidates:
                 best = max(candidates, key=lambda one: (one["priority"], -int(one["attached"])))

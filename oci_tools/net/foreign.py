@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 
 from oci_tools.errors import Error
+from oci_tools.linux.netlink import inside
 from oci_tools.net import bridge, store
 from oci_tools.net import record as records
 from oci_tools.net.conflist import Network
@@ -23,7 +24,7 @@ def plug(network: Network, record: dict[str, Any], fd: int) -> None:
         from oci_tools.net import links
 
         links.plug(network, record, fd)
-        with bridge.inside(fd) as there:
+        with inside(fd) as there:
             bridge.configure(there, record)
             others = [one for one in records.of_container(record["container"]) if one["network"] != network.name]
             from oci_tools.net import attach
@@ -37,6 +38,25 @@ def plug(network: Network, record: dict[str, Any], fd: int) -> None:
     result = plugins.add(network, network.plugins, record, None)
     _learn(record, result)
     records.write(record)
+
+
+def follow(network: Network, record: dict[str, Any]) -> None:
+    """The plugins of others that come after ours in a list; they get what ours has made."""
+    from oci_tools.net import plugins
+
+    record["result"] = plugins.result(network, record, str(network.document.get("cniVersion", "1.0.0")))
+    records.write(record)
+    record["result"] = plugins.add(network, network.plugins[1:], record, record["result"])
+    record["followed"] = True
+    records.write(record)
+
+
+def unfollow(record: dict[str, Any]) -> None:
+    """They undo what they did, before the link goes."""
+    from oci_tools.net import plugins
+
+    network = store.load(record["network"])
+    _undo(network, network.plugins[1:], record, "followed" in record)
 
 
 def _learn(record: dict[str, Any], result: dict[str, Any]) -> None:
@@ -59,14 +79,18 @@ def unplug(record: dict[str, Any]) -> None:
     if network.ours:
         _delete(record)
         return
+    _undo(network, network.plugins, record, "result" in record)
+
+
+def _undo(network: Network, chain: list[dict[str, Any]], record: dict[str, Any], whole: bool) -> None:
+    """DEL; after an ADD that did not come to its end, a plugin that never made anything may find nothing to delete."""
     from oci_tools.net import plugins
 
     try:
-        plugins.delete(network, network.plugins, record)
+        plugins.delete(network, chain, record)
     except Error:
-        if "result" in record:
+        if whole:
             raise
-        # else an ADD did not come to its end, and a plugin that never made anything may find nothing to delete
 
 
 def _delete(record: dict[str, Any]) -> None:
@@ -76,7 +100,7 @@ def _delete(record: dict[str, Any]) -> None:
 
     fd = namespace.open_path(record["namespace"])
     try:
-        with bridge.inside(fd) as there:
+        with inside(fd) as there:
             found = there.link(record["interface"])
             if found is not None and found.kind in ("macvlan", "ipvlan"):
                 there.delete(found.index)

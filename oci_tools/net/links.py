@@ -5,8 +5,10 @@ Its import takes 200 ms, which is why a bridge's part of a start is in `bridge.p
 
 from __future__ import annotations
 
+import os
+
 from oci_tools.errors import Error
-from oci_tools.linux.netlink import Rtnetlink
+from oci_tools.linux.netlink import Rtnetlink, inside
 from oci_tools.net.conflist import Network
 
 TYPE_CHECKING = False
@@ -30,7 +32,11 @@ def plug(network: Network, record: dict[str, Any], fd: int) -> None:
                 more["address"] = record["mac"]
             if network.get("mtu", 0):
                 more["mtu"] = network.get("mtu", 0)
-            kernel.link("add", ifname=record["interface"], kind=network.driver, link=master, net_ns_fd=fd, **more)
+            # Before Linux 6.13 it is made here, where the name may be in use, and moved then.
+            made = f"oci{os.urandom(4).hex()}"
+            kernel.link("add", ifname=made, kind=network.driver, link=master, net_ns_fd=fd, **more)
+            with inside(fd) as there:
+                there.rename(there.links()[made], record["interface"])
         except NetlinkError as error:
             hint = "the kernel may not have it" if error.code in (95, 97) else None
             raise Error(f"cannot make a {network.driver} link for network", network.name, _words(error), hint) from None

@@ -107,6 +107,27 @@ def _configuration(
     return {name: value for name, value in made.items() if name != "runtimeConfig" or value}
 
 
+def result(network: Network, made: dict[str, Any], version: str) -> dict[str, Any]:
+    """What was made ("Success"); before 1.0 an address says its version."""
+    from oci_tools.net import attach
+
+    sandbox = {"name": made["interface"], "mac": made["mac"], "sandbox": made["namespace"]}
+    links = [{"name": network.bridge}, {"name": made["host"]}, sandbox] if made["host"] else [sandbox]
+    ips = []
+    for each, pool in zip(made["addresses"], network.pools, strict=True):
+        one = {"address": each, "gateway": pool.gateway_text, "interface": len(links) - 1}
+        ips.append(one if version[0] == "1" else {"version": str(pool.version), **one})
+    routes: list[dict[str, str]] = list(network.routes)
+    if attach.has_default(network):
+        anywhere = {4: "0.0.0.0/0", 6: "::/0"}
+        routes += [{"dst": anywhere[pool.version], "gw": pool.gateway_text} for pool in network.pools]
+    servers = [pool.gateway_text for pool in network.pools] if network.resolves else network.servers
+    return {
+        "cniVersion": version, "interfaces": links, "ips": ips, "routes": routes,
+        "dns": {"nameservers": servers} if servers else {},
+    }  # fmt: skip
+
+
 def _path() -> str:
     return os.environ.get("CNI_PATH") or PATH
 

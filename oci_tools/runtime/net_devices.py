@@ -10,8 +10,7 @@ from __future__ import annotations
 import os
 
 from oci_tools.errors import Error
-from oci_tools.linux import process
-from oci_tools.linux.netlink import IFA_F_PERMANENT, RT_SCOPE_UNIVERSE, Rtnetlink
+from oci_tools.linux.netlink import IFA_F_PERMANENT, RT_SCOPE_UNIVERSE, Rtnetlink, inside
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,7 +21,7 @@ def move(devices: dict[str, dict[str, Any]], pid: int, joined: int = -1) -> None
     """Move links into the network namespace of a process, or into the one of a descriptor."""
     theirs = joined if joined >= 0 else os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     try:
-        with Rtnetlink() as here, _inside(theirs) as there:
+        with Rtnetlink() as here, inside(theirs) as there:
             for name, wanted in devices.items():
                 try:
                     _move(here, there, theirs, name, wanted.get("name") or name)
@@ -45,16 +44,3 @@ def _move(here: Rtnetlink, there: Rtnetlink, namespace: int, name: str, inside: 
     for one in kept:
         there.add_address(index, one)
     there.set_up(index, True)
-
-
-def _inside(namespace: int) -> Rtnetlink:
-    """A socket of another namespace: it stays there while this thread comes back."""
-    own = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        process.setns(namespace, process.CLONE_NEWNET)
-        try:
-            return Rtnetlink()
-        finally:
-            process.setns(own, process.CLONE_NEWNET)
-    finally:
-        os.close(own)

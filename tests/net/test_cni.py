@@ -58,6 +58,28 @@ def test_a_chain_with_bandwidth_and_tuning(machine: Machine) -> None:
 
 
 @needs_plugins
+def test_theirs_after_ours(machine: Machine, outside: Space) -> None:
+    """Our bridge, then a plugin that changes it."""
+    machine.net("create", "--subnet", "10.7.0.0/24", "web")
+    path = Path(machine.oci.env["OCI_ROOT"], "networks/web.conflist")
+    document = json.loads(path.read_text())
+    document["plugins"] += [{"type": "tuning", "mac": "02:00:00:00:00:77"},
+                            {"type": "bandwidth", "egressRate": 8_000_000, "egressBurst": 8_000_000}]  # fmt: skip
+    path.write_text(json.dumps(document))
+    a = machine.space("a")
+    machine.net("attach", "-p", "8080:80", "web", a.path)
+    assert "02:00:00:00:00:77" in a.ip("link", "show", "eth0") and "bwp" in machine.ip("link")
+    with a.listen(80) as listener:
+        assert outside.talks(listener, HERE, 8080) == THERE
+    machine.net("detach", "web", a.path)
+    assert "bwp" not in machine.ip("link") and "eth0" not in a.ip("link")
+    document["plugins"][1]["type"] = "no-such-plugin"
+    path.write_text(json.dumps(document))
+    assert machine.fails("attach", "web", a.path).startswith("no such plugin")
+    assert "eth0" not in a.ip("link") and machine.net("ls", "--filter", "name=web", "--fields", "containers") == "0"
+
+
+@needs_plugins
 def test_macvlan_of_theirs(machine: Machine, outside: Space) -> None:
     create(machine, {"type": "macvlan", "master": "eth0", "ipam": {
         "type": "host-local", "ranges": [[{"subnet": "192.0.2.0/24", "rangeStart": "192.0.2.100"}]]}})  # fmt: skip

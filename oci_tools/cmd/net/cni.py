@@ -12,8 +12,9 @@ import sys
 
 from oci_tools import document
 from oci_tools.errors import Busy, Error, Usage
+from oci_tools.linux.netlink import inside
 from oci_tools.net import attach as attaching
-from oci_tools.net import bridge, conflist, detach, namespace, nft, place, record, store
+from oci_tools.net import conflist, detach, namespace, nft, place, plugins, record, store
 from oci_tools.net.conflist import Network
 
 TYPE_CHECKING = False
@@ -136,32 +137,13 @@ def _add(network: Network, conf: dict[str, Any]) -> None:
         ports=[each for each in mapped if each["hostPort"]],
     )  # fmt: skip
     made = attaching.attach(network, wanted)
-    _say(_result(network, made, conf["cniVersion"]))
+    _say(plugins.result(network, made, conf["cniVersion"]))
 
 
 def _mapping(each: dict[str, Any]) -> dict[str, Any]:
     return {
         "hostIP": each.get("hostIP") or "", "hostPort": int(each.get("hostPort") or 0),
         "containerPort": int(each["containerPort"]), "protocol": str(each.get("protocol") or "tcp").lower(),
-    }  # fmt: skip
-
-
-def _result(network: Network, made: dict[str, Any], version: str) -> dict[str, Any]:
-    """What was made ("Success"); before 1.0 an address says its version."""
-    sandbox = {"name": made["interface"], "mac": made["mac"], "sandbox": made["namespace"]}
-    links = [{"name": network.bridge}, {"name": made["host"]}, sandbox] if made["host"] else [sandbox]
-    ips = []
-    for each, pool in zip(made["addresses"], network.pools, strict=True):
-        one = {"address": each, "gateway": pool.gateway_text, "interface": len(links) - 1}
-        ips.append(one if version[0] == "1" else {"version": str(pool.version), **one})
-    routes: list[dict[str, str]] = list(network.routes)
-    if attaching.has_default(network):
-        anywhere = {4: "0.0.0.0/0", 6: "::/0"}
-        routes += [{"dst": anywhere[pool.version], "gw": pool.gateway_text} for pool in network.pools]
-    servers = [pool.gateway_text for pool in network.pools] if network.resolves else network.servers
-    return {
-        "cniVersion": version, "interfaces": links, "ips": ips, "routes": routes,
-        "dns": {"nameservers": servers} if servers else {},
     }  # fmt: skip
 
 
@@ -175,7 +157,7 @@ def _check(network: Network, conf: dict[str, Any]) -> None:
         raise _Refusal(FAILED, "container is not attached to the network", network.name)
     fd = namespace.open_path(os.environ["CNI_NETNS"])
     try:
-        with bridge.inside(fd) as there:
+        with inside(fd) as there:
             link = there.link(known["interface"])
             if link is None or not link.up:
                 raise _Refusal(FAILED, "interface is missing or down", known["interface"])
