@@ -53,8 +53,6 @@ def follow(network: Network, record: dict[str, Any]) -> None:
 
 def unfollow(record: dict[str, Any]) -> None:
     """They undo what they did, before the link goes."""
-    from oci_tools.net import plugins
-
     network = store.load(record["network"])
     _undo(network, network.plugins[1:], record, "followed" in record)
 
