@@ -142,16 +142,35 @@ def test_killed_at_every_step(machine: Machine, outside: Space, killed: str) -> 
     nothing_left(machine)
 
 
+def test_a_start_that_is_killed_at_every_step(machine: Machine, busybox: Path) -> None:
+    """The next start has the same port, and when it has ended there is nothing of either."""
+    machine.oci.preload("docker.io/library/busybox:latest", busybox)
+    machine.oci.env.pop("OCI_NETWORK")
+    words = ["-p", "8080:80", "--name", "xx", "busybox", "true"]
+    machine.command("run", *words)
+    program, log = f"{machine.oci.bin}/oci-run", machine.directory / "strace"
+    calls = f"{CALLS},mount,move_mount,umount2,unshare,setns"
+    machine.run("strace", "-qq", "-e", f"trace={calls}", "-o", str(log), program, *words)
+    count = len([line for line in log.read_text().splitlines() if "(" in line])
+    assert count > 40
+    for step in range(1, count + 1, long.rounds(max(1, count // 10), 1)):
+        kill(machine, words, step, program, calls)
+        machine.until(lambda: machine.command("run", *words, code=None).returncode == 0)
+        machine.until(lambda: not list(state(machine).parent.glob("netns/*")))
+    machine.until(lambda: "veth" not in machine.ip("link"))
+    nothing_left(machine)
+
+
 def attached(machine: Machine) -> bool:
     shown: dict[str, Any] = json.loads(machine.net("inspect", "--json", "bridge"))["containers"]
     return any(one["name"] == "x" for one in shown.values())
 
 
-def kill(machine: Machine, words: list[str], step: int) -> None:
+def kill(machine: Machine, words: list[str], step: int, program: str = "", calls: str = CALLS) -> None:
     """Run a command that gets SIGKILL when it makes its `step`th call."""
-    inject = f"inject={CALLS}:signal=KILL:when={step}"
-    argv = [*machine.enter, "strace", "-qq", "-o", "/dev/null", "-e", f"trace={CALLS}", "-e", inject,
-            f"{machine.oci.bin}/oci-net", *words]  # fmt: skip
+    inject = f"inject={calls}:signal=KILL:when={step}"
+    argv = [*machine.enter, "strace", "-qq", "-o", "/dev/null", "-e", f"trace={calls}", "-e", inject,
+            program or f"{machine.oci.bin}/oci-net", *words]  # fmt: skip
     done = subprocess.run(argv, env=machine.oci.environment(), capture_output=True, stdin=subprocess.DEVNULL)
     assert done.returncode in (-signal.SIGKILL, 128 + signal.SIGKILL, 0), done.stderr
 

@@ -88,6 +88,20 @@ def test_what_was_asked_for(machine: Machine) -> None:
     nothing_left(machine)
 
 
+def test_one_that_is_restarted_is_on_its_networks_again(machine: Machine, outside: Space) -> None:
+    machine.net("create", "web")
+    words = ("--restart", "always", "--network", "web", "-p", "8080:80", "--name", "www")
+    run(machine, "-d", *words, "busybox", "httpd", "-f", "-p", "80")
+    for _ in range(2):
+        before = json.loads(run(machine, "state", "www"))["pid"]
+        os.kill(before, 9)
+        machine.until(lambda before=before: json.loads(run(machine, "state", "www"))["pid"] not in (0, before))
+        machine.until(lambda: outside.reaches(HERE, 8080))
+        assert len(machine.net("resolve", "www").splitlines()) == 1
+    run(machine, "rm", "-f", "www")
+    nothing_left(machine)
+
+
 def test_networks_are_changed_while_it_runs_and_while_it_does_not(machine: Machine, outside: Space) -> None:
     """What was changed is so after the next start too."""
     for name in ("one", "two", "three"):
@@ -140,6 +154,28 @@ def test_a_user_namespace_of_its_own(machine: Machine, busybox: Path) -> None:
     said = run(machine, "--network", "bridge", "--cap-add", "NET_ADMIN", "./b", "sh", "-c",
                "ip -o -4 addr show eth0; ip link set eth0 down && echo mine")  # fmt: skip
     assert "10.88.0.2/16" in said and "mine" in said
+    nothing_left(machine)
+
+
+@pytest.mark.needs("runc")
+@pytest.mark.parametrize("runtime", ["oci-run", "runc"])
+def test_hooks_of_a_bundle_under_any_runtime(machine: Machine, busybox: Path, runtime: str) -> None:
+    """attach and detach as they are, with the container's state on standard input."""
+    machine.command("unpack", f"{busybox}:latest", "./b")
+    path = machine.directory / "b/config.json"
+    spec = json.loads(path.read_text())
+    env = [f"{name}={machine.oci.env[name]}" for name in ("PATH", "OCI_ROOT", "OCI_RUN")]
+    program = str(machine.oci.bin / "oci-net")
+    spec["hooks"] = {
+        "createRuntime": [{"path": program, "args": ["oci-net", "attach", "--alias", "me", "bridge"], "env": env}],
+        "poststop": [{"path": program, "args": ["oci-net", "detach", "bridge"], "env": env}],
+    }
+    spec["process"].update(args=["ip", "-o", "-4", "addr", "show", "eth0"], terminal=False)
+    path.write_text(json.dumps(spec))
+    name = f"hooks-{machine.process.pid}"
+    words = ["runc", "--root", str(machine.directory / "runc")] if runtime == "runc" else [str(machine.oci.bin / runtime)]
+    assert "10.88.0.2/16" in machine.run(*words, "run", "-b", "./b", name).stdout
+    assert machine.net("ls", "--fields", "containers") == "0" and machine.net("resolve") == ""
     nothing_left(machine)
 
 
