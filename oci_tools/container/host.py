@@ -47,6 +47,7 @@ class Host:
         self.container = container
         self.states = states or f"{fs.run()}/runtime"
         self.volumes: list[str] = []  # where the image wants one
+        self.images: dict[str, list[str]] = {}  # options of an overlay of each that can be mounted
         self.environ: Mapping[str, str] = os.environ
         self.rootless = os.geteuid() != 0
         self.initial = process.in_host_user_namespace()  # else root is one over what some user has given him

@@ -6,7 +6,7 @@ import os
 
 from oci_tools import bundle as bundles
 from oci_tools import document, fs
-from oci_tools.errors import Error
+from oci_tools.errors import Error, Usage
 from oci_tools.image import layout as layouts
 from oci_tools.image import ref as refs
 from oci_tools.layer import lookup
@@ -14,6 +14,8 @@ from oci_tools.layer import lookup
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
+
+    from oci_tools.cli import Args
 
     from oci_tools.runtime.user import Read
 
@@ -42,6 +44,29 @@ def bring(word: str, when: str, platform: str | None = None, quiet: bool = True)
         if not there:
             raise
     return name
+
+
+def stacked(args: Args, directory: str) -> dict[str, list[str]]:
+    """The images that `args` mount, had and stacked in a container's directory: the options of an overlay of each.
+
+    Each is an overlay bundle, which keeps its layers from being collected as long as the container is there.
+    """
+    from oci_tools.container import mounts
+    from oci_tools.image.source import Source
+
+    found = {}
+    for number, word in enumerate(dict.fromkeys(mounts.images(args))):
+        if not word:
+            raise Usage("invalid mount", "type=image", "it needs a source")
+        if args.userns not in ("", "host") or args.uidmap or os.geteuid() != 0:
+            raise Error("cannot mount image", word, "not in a user namespace")
+        with Source(bring(word, args.pull, None, args.quiet)) as source:
+            image = bundles.Image(source.layout, source.descriptor, None, source.name)
+            path = bundles.overlay(image, f"{directory}/images/{number}")
+        known = bundles.overlay_of(path) or {}
+        trees = ":".join(f"{known['store']}/{digest.replace(':', '/')}" for digest in known["lower"])
+        found[word] = [f"lowerdir={trees}", f"upperdir={path}/upper", f"workdir={path}/work"]
+    return found
 
 
 def _is_there(name: str) -> bool:

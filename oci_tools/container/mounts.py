@@ -170,13 +170,14 @@ _ALIASES = {
 _KEYS = {
     "bind": {"bind-propagation", "bind-nonrecursive", "bind-recursive", "source"},
     "tmpfs": {"tmpfs-size", "tmpfs-mode"},
+    "image": {"source"},
     "volume": {"source", "volume-nocopy", "volume-subpath", "volume-driver", "volume-opt", "volume-label"},
 }
 _REPEATED = ("volume-opt", "volume-label")
 
 
 def mount(word: str, host: Host, asked: Asked) -> Mount:
-    """--mount type=volume|bind|tmpfs,KEY=VALUE,...; a field in double quotes may have commas."""
+    """--mount type=volume|bind|tmpfs|image,KEY=VALUE,...; a field in double quotes may have commas."""
     said: dict[str, str] = {}
     repeated: dict[str, dict[str, str]] = {key: {} for key in _REPEATED}
     for field in _fields(word):
@@ -196,6 +197,8 @@ def mount(word: str, host: Host, asked: Asked) -> Mount:
     readonly = _flag(said, "readonly", word) and not _flag(said, "readwrite", word)
     if kind == "tmpfs":
         return _tmpfs_mount(target, said, readonly)
+    if kind == "image":
+        return _image_mount(target, said, _flag(said, "readwrite", word), word, host)
     if kind == "volume":
         if said.get("volume-driver", "local") not in ("local", ""):
             raise Error("no such volume driver", said["volume-driver"], "there is local")
@@ -251,6 +254,21 @@ def _bind_mount(target: str, said: dict[str, str], readonly: bool, word: str, ho
     if recursive == "writable":  # only the mount itself, not what is mounted below it
         made["options"] = [option for option in made["options"] if option != "rro"]
     return made
+
+
+def images(args: Args) -> list[str]:
+    """The images that are to be mounted."""
+    found = [dict(field.partition("=")[::2] for field in _fields(word)) for word in args.mount if "image" in word]
+    return [each.get("source") or each.get("src") or "" for each in found if each.get("type") == "image"]
+
+
+def _image_mount(target: str, said: dict[str, str], writable: bool, word: str, host: Host) -> Mount:
+    """The files of an image, stacked before (image.py); what is written goes with the container."""
+    source = said.get("source", "")
+    if source not in host.images:
+        raise Error("cannot mount image", source or word, "an image is mounted where a container is made of another")
+    options = ["rw" if writable else "ro", "nosuid", "nodev", *host.images[source]]
+    return {"destination": target, "type": "overlay", "source": "overlay", "options": options}
 
 
 def _tmpfs_mount(target: str, said: dict[str, str], readonly: bool) -> Mount:

@@ -105,7 +105,7 @@ SPECIFYING: tuple[Option, ...] = (
     ("--subuidname NAME", "text", None, "take users for it from those that /etc/subuid gives to NAME"),
     ("--subgidname NAME", "text", None, "take groups for it from those that /etc/subgid gives to NAME"),
     ("-v --volume [HOST-DIR|NAME:]DIR[:OPTIONS]", "list", (), "show a directory of the host, or a volume, inside"),
-    ("--mount KEY=VALUE,...", "list", (), "the same in more words: type=volume|bind|tmpfs, source=, target=, readonly"),
+    ("--mount KEY=VALUE,...", "list", (), "the same in more words: type=volume|bind|tmpfs|image, source=, target=, ro"),
     ("--volumes-from ID[:OPTIONS]", "list", (), "what another container has of volumes and directories of the host"),
     ("--tmpfs DIR[:OPTIONS]", "list", (), "an empty directory in memory"),
     ("--read-only", "flag", False, "make the root file system read-only"),

@@ -6,6 +6,7 @@
                             "stopTimeout", "pidfile", "restart" (restart.py), "health" (health.py), "requires": names};
                             "volumes" that were made for it, "mounted": those to mount for each start
         bundle/             config.json, rootfs, and of an overlay upper and work; or a link to a bundle
+        images/             bundles of images that are mounted in it
         config.json         how the bundle of somebody else is run, if the container is kept
         hosts hostname resolv.conf
         start.json          {"version", "started", "restarts": by its policy}, once it was started and is kept
@@ -276,8 +277,10 @@ def remove(container: str, volumes: bool = False) -> None:
         names.give_back(policy["name"], container)
     if policy.get("networks"):
         joining.leave_quietly(container)
+    images = names.listed(f"{away}/images")
     fs.remove_tree(away)
-    bundles.release(f"{path}/bundle")
+    for each in (f"{path}/bundle", *(f"{path}/images/{number}" for number in images)):
+        bundles.release(each)
     events.tell(container, "destroy", policy)
     if policy.get("volumes") and (volumes or policy.get("rm")):
         from oci_tools.container.volumes import drop

@@ -226,6 +226,24 @@ def test_the_time_to_stop(run, oci):
     oci("run", "rm", made)
 
 
+def test_an_image_that_is_mounted(run, oci, busybox, tmp_path):
+    subprocess.run(["cp", "-r", busybox, tmp_path / "img"], check=True)
+    words = ["--network", "none", "--mount", "type=image,source=./img:latest,target=/m"]
+    done = run(*words, "busybox", "sh", "-c", "ls /m/bin/busybox; touch /m/x", code=1)
+    assert done.stdout == "/m/bin/busybox\n" and "Read-only" in done.stderr
+    writable = [*words[:-1], f"{words[-1]},rw=true"]
+    made = run("new", *writable, "busybox", "sh", "-c", "ls /m/x 2>/dev/null; touch /m/x").stdout.strip()
+    assert oci("run", "start", "-a", made).stdout == ""
+    assert oci("run", "start", "-a", made).stdout == "/m/x\n", "kept with the container"
+    assert not (tmp_path / "img/x").exists()
+    oci("run", "rm", made)
+    said = run("--userns", "auto", *words, "busybox", "true", code=125).stderr
+    assert said == "oci-run: cannot mount image './img:latest': not in a user namespace\n"
+    assert "no such file" in run("--mount", "type=image,src=./none,dst=/m", "busybox", "true", code=125).stderr
+    assert "needs a source" in run("--mount", "type=image,dst=/m", "busybox", "true", code=2).stderr
+    assert oci("spec", "new", "--mount", "type=image,src=./img:latest,dst=/m", code=1).stderr.count("\n") == 1
+
+
 # -- with another container ---------------------------------------------------------------------------
 
 
