@@ -29,10 +29,12 @@ _GLOBAL = (
     ("--log FILE", "text", None, "append errors to FILE as well"),
     ("--log-format FORMAT", ("text", "json"), "text", "how to write them there"),
     ("--systemd-cgroup", "flag", False, "let systemd manage the cgroups (there must be one)"),
+    ("--cgroup-manager NAME", ("cgroupfs", "systemd", "disabled"), None, "the same in crun's words; disabled: none"),
     ("--rootless BOOL", ("auto", "true", "false"), "auto", "understood for runc's callers: found out by itself"),
 )
 _CREATE = (
     ("-b --bundle DIR", "text", ".", "the bundle: a directory with config.json"),
+    ("-f --config FILE", "text", None, "read FILE, not the bundle's config.json"),
     ("--console-socket PATH", "text", None, "send the terminal's master to the socket PATH"),
     ("--pidfd-socket PATH", "text", None, "send a pidfd of the process to the socket PATH"),
     ("--pid-file FILE", "text", None, "write the pid of the container's first process to FILE"),
@@ -190,7 +192,7 @@ def _options(args: Args) -> Any:
         preserve_fds=args.preserve_fds,
         detach=getattr(args, "detach", False),
         keep=getattr(args, "keep", False),
-        systemd_cgroup=args.systemd_cgroup,
+        cgroup_manager=args.cgroup_manager or ("systemd" if args.systemd_cgroup else "cgroupfs"),
         warn=_warn,
         **({"debug": lambda text: _log(args, text, "debug")} if args.debug else {}),
     )
@@ -206,7 +208,7 @@ def _create(args: Args, root: str) -> None:
     _seal()
     from oci_tools.runtime import lifecycle, spec
 
-    lifecycle.create(root, args.id, args.bundle, spec.load(args.bundle), _options(args))
+    lifecycle.create(root, args.id, args.bundle, spec.load(args.bundle, args.config), _options(args))
 
 
 @_verb
@@ -214,7 +216,7 @@ def _run(args: Args, root: str) -> int:
     _seal()
     from oci_tools.runtime import lifecycle, spec
 
-    return lifecycle.run(root, args.id, args.bundle, spec.load(args.bundle), _options(args))
+    return lifecycle.run(root, args.id, args.bundle, spec.load(args.bundle, args.config), _options(args))
 
 
 @_verb

@@ -25,8 +25,8 @@ _BARRIER = 30_000  # ms that the manager has to read what it was told
 
 
 def descriptors() -> int:
-    """How many sockets the service manager has given to this process."""
-    if os.environ.get("LISTEN_PID") != str(os.getpid()):
+    """How many sockets the service manager has given to this process, also by one that names none."""
+    if os.environ.get("LISTEN_PID", str(os.getpid())) != str(os.getpid()):
         return 0
     count = os.environ.get("LISTEN_FDS", "")
     return int(count) if count.isascii() and count.isdigit() else 0

@@ -79,7 +79,7 @@ def restore(args: Any, root: str) -> int:
         made = Container(root, args.id, launch.new_state(args.id, args.bundle, spec))
         try:
             fs.write(f"{directory}/config.json", document.dumps(spec), 0o600, sync=False)
-            groups.make(made, spec, args.systemd_cgroup)
+            groups.make(made, spec, args.cgroup_manager or ("systemd" if args.systemd_cgroup else "cgroupfs"))
             _bring_back(made, spec, args, criu, record)
             if args.pid_file:
                 fs.write(args.pid_file, str(made.state["pid"]).encode(), sync=False)

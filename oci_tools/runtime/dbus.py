@@ -110,16 +110,19 @@ class Bus:
                 self.signals.append(message)
 
     def _authenticate(self) -> None:
-        """EXTERNAL: we are who the kernel says we are."""
+        """EXTERNAL: we are who the kernel says we are.
+
+        All at once, as systemd's own clients say it: of a message that came together with BEGIN systemd takes no
+        notice until another comes.
+        """
         uid = str(real_uid()).encode().hex().encode()
-        self.sock.sendall(b"\0AUTH EXTERNAL " + uid + b"\r\n", MSG_NOSIGNAL)
+        self.sock.sendall(b"\0AUTH EXTERNAL " + uid + b"\r\nBEGIN\r\n", MSG_NOSIGNAL)
         answer = b" "
         while answer and b"\r\n" not in answer and len(answer) < 1000:
             answer = self.sock.recv(1000, MSG_PEEK)  # what follows is a message already
         self.sock.recv(answer.find(b"\r\n") + 2)
         if not answer.startswith(b"OK"):
             raise PermissionError(13, os.strerror(13))
-        self.sock.sendall(b"BEGIN\r\n", MSG_NOSIGNAL)
 
     def _receive(self, until: float) -> Message:
         head = self._exactly(16, until)

@@ -25,17 +25,19 @@ def of(known: dict[str, Any]) -> Cgroup | None:
     return Cgroup(known["cgroups"]) if known.get("cgroups") else None
 
 
-def make(made: Container, spec: dict[str, Any], systemd: bool) -> None:
+def make(made: Container, spec: dict[str, Any], manager: str) -> None:
     """The container's groups with their limits; none where a plain user may make none and asks for none.
 
-    Those of systemd are only found here: `enter` has them made.
+    Those of systemd are only found here: `enter` has them made.  With the manager "disabled" there are none.
     """
     linux = spec.get("linux") or {}
     wanted = linux.get("resources") or {}
-    if systemd:
-        from oci_tools.runtime import systemd as manager
+    if manager == "disabled":
+        return
+    if manager == "systemd":
+        from oci_tools.runtime import systemd
 
-        unit, groups = manager.place(linux.get("cgroupsPath"), made.name)
+        unit, groups = systemd.place(linux.get("cgroupsPath"), made.name)
         made.state["systemd"] = unit.known()
     else:
         groups = cgroup.place(linux.get("cgroupsPath"), made.name)
@@ -47,7 +49,7 @@ def make(made: Container, spec: dict[str, Any], systemd: bool) -> None:
     made.state["cgroups"] = groups.paths
     state.save(made.root, made.name, made.state)  # so that a delete after our death finds them
     made.groups = groups
-    if systemd:
+    if manager == "systemd":
         return
     try:
         groups.make()

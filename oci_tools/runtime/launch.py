@@ -34,7 +34,7 @@ class Options:
     preserve_fds = 0
     no_pivot = False
     no_new_keyring = False
-    systemd_cgroup = False
+    cgroup_manager = "cgroupfs"  # or "systemd", "disabled"
     detach = False
     keep = False
     proxy = True  # signals that reach us in the foreground are the container's
@@ -150,7 +150,7 @@ def _prepare(made: Container, bundle: str, spec: dict[str, Any], options: Option
     rootfs = made.state["rootfs"]
     if not os.path.isdir(rootfs):
         raise Error("cannot use rootfs", rootfs, "no such directory")
-    groups.make(made, spec, options.systemd_cgroup)
+    groups.make(made, spec, options.cgroup_manager)
     if (spec.get("linux") or {}).get("mountLabel") and not os.path.exists("/sys/fs/selinux/enforce"):
         raise Error("config.json: linux.mountLabel: this kernel has no SELinux")  # not ignored silently
     setup = child.Setup(spec, rootfs, state.public(made.root, made.state, "creating"))
@@ -172,7 +172,7 @@ def _prepare(made: Container, bundle: str, spec: dict[str, Any], options: Option
 
         setup.seccomp = seccomp.prepare(spec)
     if made.groups is not None:
-        setup.cgroup_files = [] if options.systemd_cgroup else made.groups.join_files()
+        setup.cgroup_files = [] if made.state.get("systemd") else made.groups.join_files()
         setup.cgroup_layout = made.groups
     setup.trees = _clone_sources(setup)
     setup.keyring = not options.no_new_keyring

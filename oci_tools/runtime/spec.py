@@ -55,9 +55,9 @@ def read(path: str) -> bytes:
     return data
 
 
-def load(bundle: str) -> dict[str, Any]:
-    """The checked config.json of a bundle, for a runtime: there is a process, and who it runs as is said."""
-    path = os.path.join(bundle, "config.json")
+def load(bundle: str, config: str | None = None) -> dict[str, Any]:
+    """The checked config.json of a bundle, or `config` in its place: there is a process, and who it runs as is said."""
+    path = config or os.path.join(bundle, "config.json")
     data = read(path)
     spec: dict[str, Any] = document.loads(data, path)
     checking.check(spec)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from oci_tools.runtime.namespaces import Namespaces
 
 _OWNERS = {
-    "kernel/domainname": "uts", "kernel/hostname": "uts", "kernel/ns_last_pid": "pid", "kernel/pid_max": "pid",
+    "kernel/domainname": "uts", "kernel/ns_last_pid": "pid", "kernel/pid_max": "pid",
     **{f"kernel/{name}": "ipc" for name in (
         "auto_msgmni", "msg_next_id", "msgmax", "msgmnb", "msgmni", "sem", "sem_next_id", "shm_next_id",
         "shm_rmid_forced", "shmall", "shmmax", "shmmni",
@@ -34,6 +34,8 @@ def check(names: Iterable[str], spaces: Namespaces) -> None:
     """Refuse what is not the container's own."""
     for name in names:
         place = path(name)
+        if place == "kernel/hostname":
+            raise Error("config.json: linux.sysctl: 'hostname' of config.json sets", name)  # which of the two would win?
         kind = _OWNERS.get(place) or next((_TREES[tree] for tree in _TREES if place.startswith(f"{tree}/")), None)
         if kind is None:
             raise Error("config.json: linux.sysctl: not a container's but the host's", name)

@@ -38,6 +38,8 @@ def test_others_come_after_them(box: Any) -> None:
 def test_what_was_given_to_another_process_is_not_ours(box: Any) -> None:
     box.process["args"] = ["sh", "-c", SHOW]
     box.save()
+    line = f"unset LISTEN_PID; export LISTEN_FDS=1; exec 3</etc/passwd; oci-run run -b {box.bundle} {box.id}"
+    assert box.oci.shell(line).stdout.splitlines() == ["1 1", "/etc/passwd"]  # nobody is named
     line = f"export LISTEN_PID=1 LISTEN_FDS=2; exec 3</etc/passwd; exec oci-run run -b {box.bundle} {box.id}"
     assert box.oci.shell(line).stdout.split() == []
 

@@ -6,8 +6,10 @@ said at each.  None of these may touch the host even when it fails.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+import stat
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,6 +19,7 @@ from typing import Any
 import pytest
 
 from tests.box import host_mounts
+from tests.long import rounds
 
 pytestmark = pytest.mark.root
 
@@ -46,6 +49,7 @@ def python(tmp_path: Path) -> Iterator[Path]:
 
 
 OVERWRITE = """
+import contextlib
 import os
 for flags in os.O_WRONLY, os.O_RDWR, os.O_WRONLY | os.O_TRUNC:
     try:
@@ -391,3 +395,62 @@ def test_a_huge_state_of_a_neighbour_is_no_trouble(box: Any) -> None:
     box("create")
     assert box.state["annotations"]["big"] == "x" * 3_000_000
     box("delete")
+
+
+# -- races (CVE-2021-30465, CVE-2025-31133, CVE-2025-52565) --------------------------------------------------
+
+FLIP = """
+import ctypes, sys
+libc, names = ctypes.CDLL(None), [name.encode() for name in sys.argv[1:]]
+print(flush=True)
+while True:
+    for one, other in zip(names[::2], names[1::2]):
+        libc.renameat2(-100, one, -100, other, 2)  # RENAME_EXCHANGE
+"""
+
+
+@contextlib.contextmanager
+def flipping(*names: Path) -> Iterator[None]:
+    """Pairs of names that change places as fast as can be, as from another container with the same volume."""
+    with subprocess.Popen([sys.executable, "-c", FLIP, *names], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stdout.readline()
+        yield
+        process.kill()
+
+
+def test_a_mount_target_that_becomes_a_link(box: Any, tmp_path: Path) -> None:
+    shared, outside = tmp_path / "shared", tmp_path / "outside"
+    (shared / "dir" / "deep").mkdir(parents=True)
+    outside.mkdir()
+    (shared / "link").symlink_to(outside)
+    box.mount("/shared", shared, "bind")
+    box.mount("/shared/dir/deep/new", tmp_path, "bind")
+    box.mount("/shared/dir/x", "tmpfs", type="tmpfs")
+    box.linux["maskedPaths"] += ["/shared/dir/deep"]
+    box.linux["readonlyPaths"] += ["/shared/dir"]
+    box.process["cwd"] = "/shared/dir/work"
+    with flipping(shared / "dir", shared / "link"):
+        for _ in range(rounds(12, 1000)):
+            done = box.sh("echo inside", code=None)
+            assert (done.returncode, done.stdout) == (0, "inside\n") or (done.returncode == 1 and len(done.stderr.splitlines()) == 1)
+            assert list(outside.iterdir()) == []
+
+
+def test_device_files_that_become_links(box: Any, tmp_path: Path) -> None:
+    """Without a mount on /dev it is the image's, and somebody may still write there."""
+    box.spec["mounts"] = [each for each in box.spec["mounts"] if not each["destination"].startswith("/dev")]
+    victim = tmp_path / "victim"
+    victim.write_text("secret")
+    dev = box.rootfs / "dev"
+    for name in "null", "console":
+        os.mknod(dev / name, 0o666 | (stat.S_IFCHR if name == "null" else stat.S_IFREG), os.makedev(1, 3) if name == "null" else 0)
+        (dev / f"{name}.link").symlink_to(victim)
+    (box.rootfs / "masked").write_text("hidden")
+    box.linux["maskedPaths"] += ["/masked"]
+    script = "stat -c %t:%T /masked; cat /masked; cat /dev/console /dev/null 2>/dev/null; true"
+    with flipping(dev / "null", dev / "null.link", dev / "console", dev / "console.link"):
+        for _ in range(rounds(12, 1000)):
+            done = box.sh(script, code=None)
+            assert "secret" not in done.stdout and "hidden" not in done.stdout
+            assert done.returncode == 1 or done.stdout.startswith("1:3\n")
+    assert victim.read_text() == "secret"

@@ -186,8 +186,13 @@ def carried() -> Iterator[str]:
         yield from (os.path.normpath(f"{here}/{name}") for name in sorted([*files, *links]))
 
 
-def boot(place: Path, words: list[str], systemd: bool = False, long: bool = False) -> int:
-    """Run pytest with these words inside; its exit code, or FAILED.  `systemd`: as process 1; `long`: all rounds."""
+def boot(
+    place: Path, words: list[str], systemd: bool = False, long: bool = False, seconds: float | None = None
+) -> int:
+    """Run pytest with these words inside; its exit code.
+
+    systemd  as process 1      long  all rounds      seconds  after which it is an Error
+    """
     with tempfile.TemporaryDirectory(prefix="oci-tools-vm-") as scratch:
         first = Path(scratch) / "first.cpio"
         with open(first, "wb") as file:
@@ -203,7 +208,11 @@ def boot(place: Path, words: list[str], systemd: bool = False, long: bool = Fals
         sparse = Path(scratch) / "spare"  # a disk that nobody uses: /dev/vdb, for limits and refusals
         with open(sparse, "wb") as file:
             file.truncate(64 << 20)
-        code = subprocess.run(_command(place, first, sparse, systemd), stdin=subprocess.DEVNULL).returncode
+        try:
+            done = subprocess.run(_command(place, first, sparse, systemd), stdin=subprocess.DEVNULL, timeout=seconds)
+        except subprocess.TimeoutExpired:
+            raise Error("the virtual machine has not ended in time", None, f"{seconds:.0f} seconds") from None
+        code = done.returncode
     if code < 2 * RESULT:
         raise Error("the virtual machine ended without a result", None, f"qemu's exit code is {code}")
     return code // 2 - RESULT  # isa-debug-exit makes (value << 1) | 1 of it
