@@ -154,3 +154,17 @@ def test_output_that_cannot_be_written(box: Any) -> None:
         done = box("state", stdout=full, code=1)
     assert "no space left on device" in done.stderr
     box("delete")
+
+
+@pytest.mark.root
+def test_words_of_crun(box: Any, tmp_path: Path) -> None:
+    """Another file than config.json, and no cgroups at all."""
+    box.process["args"] = ["cat", "/proc/self/cgroup"]
+    box.share("cgroup")
+    box.save()
+    (box.bundle / "config.json").rename(box.bundle / "other.json")
+    words = ("--cgroup-manager", "disabled", "run", "-b", box.bundle, "--config", box.bundle / "other.json", box.id)
+    assert box.id not in box.oci("run", *words).stdout
+    said = box.oci("run", "run", "-b", box.bundle, box.id, code=1).stderr
+    assert said == f"oci-run: cannot read '{box.bundle}/config.json': no such file or directory\n"
+    (box.bundle / "other.json").rename(box.bundle / "config.json")
