@@ -35,7 +35,7 @@ def check(names: Iterable[str], spaces: Namespaces) -> None:
     for name in names:
         place = path(name)
         if place == "kernel/hostname":
-            raise Error("config.json: linux.sysctl: 'hostname' of config.json sets", name)  # which of the two would win?
+            raise Error("config.json: linux.sysctl: config.json's own 'hostname' sets", name)  # which would win?
         kind = _OWNERS.get(place) or next((_TREES[tree] for tree in _TREES if place.startswith(f"{tree}/")), None)
         if kind is None:
             raise Error("config.json: linux.sysctl: not a container's but the host's", name)

@@ -246,6 +246,12 @@ def test_kernel_parameters(box: Any) -> None:
     assert Path("/proc/sys/kernel/msgmax").read_text() != "12345\n"
 
 
+def test_the_host_name_is_no_kernel_parameter(box: Any) -> None:
+    """config.json has a word for it, which would win or lose."""
+    box.linux["sysctl"] = {"kernel.hostname": "x"}
+    assert "kernel.hostname" in box("run", code=1).stderr
+
+
 @pytest.mark.parametrize(
     ("name", "share", "said"),
     [
@@ -261,12 +267,6 @@ def test_kernel_parameters(box: Any) -> None:
         ("net.no_such_thing", None, "cannot set sysctl 'net.no_such_thing' to '0': no such file or directory"),
     ],
 )
-def test_the_host_name_is_no_kernel_parameter(box: Any) -> None:
-    """config.json has a word for it, which would win or lose."""
-    box.linux["sysctl"] = {"kernel.hostname": "x"}
-    assert "kernel.hostname" in box("run", code=1).stderr
-
-
 def test_kernel_parameters_of_the_host(box: Any, name: str, share: str | None, said: str) -> None:
     box.linux["sysctl"] = {name: "0"}
     if share:
