@@ -8,7 +8,9 @@ import sys
 from oci_tools import cli
 from oci_tools.errors import Error, Usage
 from oci_tools.image import config as configs
+from oci_tools.image import manifest as manifests
 from oci_tools.image import words
+from oci_tools.image.names import BASE_DIGEST, BASE_NAME
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -117,7 +119,10 @@ def _base(args: cli.Args, layout: Layout, name: str | None) -> pack.Base:
         return pack.Base(None, args.platform)
     if args.base == "-":
         raise Usage("the base cannot come from standard input")
-    return pack.Base(_taken(args.base, args, layout))
+    image, about = _taken(args.base, args, layout)
+    base = pack.Base(image)
+    base.annotations = _based(base.annotations, about)
+    return base
 
 
 def _rework(args: cli.Args, layout: Layout, options: pack.Options) -> Descriptor:
@@ -134,20 +139,28 @@ def _rework(args: cli.Args, layout: Layout, options: pack.Options) -> Descriptor
         raise Usage("--retime needs SOURCE_DATE_EPOCH in the environment")
     if not args.retime:
         options.epoch = None if not (args.squash or args.flatten) else options.epoch
-    image = _taken(args.tree, args, layout)
-    base = _taken(args.base, args, layout) if args.base else None
+    image, _ = _taken(args.tree, args, layout)
+    base = _taken(args.base, args, layout)[0] if args.base else None
+    new, about = _taken(args.rebase, args, layout) if args.rebase else (None, {})
+    if args.rebase or args.flatten:
+        options.annotate = lambda annotations: words.annotated(_based(annotations, about), args)
     work = rework.Work(image, base, options, Limits.parse(args.limit))
     if args.strip or args.retime:
         work.rewrite([os.fsencode(path) for path in args.strip])
     if args.squash or args.flatten:
         work.squash()
-    if args.rebase:
-        work.rebase(_taken(args.rebase, args, layout))
+    if new:
+        work.rebase(new)
     return work.done()
 
 
-def _taken(word: str, args: cli.Args, layout: Layout) -> bundle.Image:
-    """An image by its word, in the layout."""
+def _based(annotations: dict[str, str], about: dict[str, str]) -> dict[str, str]:
+    """Annotations, of which those about the base are these."""
+    return {**{name: text for name, text in annotations.items() if name not in (BASE_NAME, BASE_DIGEST)}, **about}
+
+
+def _taken(word: str, args: cli.Args, layout: Layout) -> tuple[bundle.Image, dict[str, str]]:
+    """An image by its word, in the layout; and what an image on it says of its base."""
     from oci_tools import bundle
     from oci_tools.image import copy
     from oci_tools.image.source import Source
@@ -155,7 +168,11 @@ def _taken(word: str, args: cli.Args, layout: Layout) -> bundle.Image:
     with Source(word) as source:
         found = bundle.Image(source.layout, source.descriptor, args.platform)
         copy.copy(source.layout, found.descriptor, layout)
-    return bundle.Image(layout, found.descriptor)
+        about = {BASE_DIGEST: source.descriptor["digest"]}
+        if source.name and "/" in source.name:  # only a full reference can be looked up again
+            about[BASE_NAME] = source.name
+    is_oci = manifests.kind(found.manifest, found.descriptor) == manifests.OCI_MANIFEST
+    return bundle.Image(layout, found.descriptor), about if is_oci else {}
 
 
 def _options(args: cli.Args) -> pack.Options:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     Descriptor = dict[str, Any]
 
 REF_NAME = "org.opencontainers.image.ref.name"
+BASE_NAME, BASE_DIGEST = "org.opencontainers.image.base.name", "org.opencontainers.image.base.digest"
 UNTAGGED = "io.oci-tools.untagged"
 _NAME = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._:@/+")
 

@@ -10,6 +10,8 @@ from oci_tools.errors import Error
 from oci_tools.image import config as configs
 from oci_tools.image import layout as layouts
 from oci_tools.image import manifest as manifests
+from oci_tools.image.names import BASE_DIGEST as DIGEST
+from oci_tools.image.names import BASE_NAME as NAME
 from oci_tools.image.ref import Ref
 from oci_tools.registry.choose import choose
 from oci_tools.registry.copy import Options, Remote
@@ -17,8 +19,6 @@ from oci_tools.registry.copy import Options, Remote
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from oci_tools.image.layout import Descriptor, Layout
-
-NAME, DIGEST = "org.opencontainers.image.base.name", "org.opencontainers.image.base.digest"
 
 
 def check(layout: Layout, descriptor: Descriptor, platform: str | None, options: Options) -> tuple[Ref, str, str]:

@@ -129,6 +129,24 @@ def test_a_base(oci: Any, tree: Path, tmp_path: Path) -> None:
     assert sorted(os.listdir(tmp_path / "b/rootfs")) == ["etc", "file"]
 
 
+def test_the_annotations_tell_of_the_base(oci: Any, tree: Path) -> None:
+    def said(image: str) -> dict[str, str]:
+        return {name.rpartition("image.")[2]: text for name, text in (inspect(oci, image)["manifest"].get("annotations") or {}).items()}
+
+    named = oci("pack", "tree", "a/base:1").stdout.strip().partition("@")[2]
+    other = oci("pack", "tree", "./img:base", "--cmd", "other").stdout.strip().partition("@")[2]
+    oci("pack", "tree", "./img:x", "--base", "a/base:1", "-a", "k=v")
+    assert said("./img:x") == {"base.name": "docker.io/a/base:1", "base.digest": named, "k": "v"}
+    oci("pack", "tree", "./img:y", "--base", "./img:x")
+    assert set(said("./img:y")) == {"base.digest", "k"} and said("./img:y")["base.digest"] != named
+    oci("pack", "tree", "./img:x", "--append")
+    assert said("./img:x")["base.digest"] == named
+    oci("pack", "--rebase", "./img:base", "--base", "a/base:1", "./img:x", "./img:z")
+    assert said("./img:z") == {"base.digest": other, "k": "v"}
+    oci("pack", "--flatten", "./img:z", "./img:z")
+    assert said("./img:z") == {"k": "v"}
+
+
 def test_a_bundles_changes(oci: Any, tree: Path, tmp_path: Path) -> None:
     first = oci("pack", "tree", "./img:x").stdout
     oci("unpack", "./img:x", "b")
