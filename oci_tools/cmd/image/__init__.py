@@ -27,6 +27,7 @@ REFERRERS: cli.Option = ("--referrers", "flag", False, "take along what refers t
 ARTIFACT: cli.Option = ("--artifact-type TYPE", "text", None, "list only artifacts of this type")
 IGNORE: cli.Option = ("--ignore WHAT[,WHAT]...", "list", (), "differences that are none: time, owner, layer and others")
 ANNOTATION: cli.Option = ("-a --annotation NAME[=VALUE]", "list", (), "set an annotation; without a value take it away")
+ALGORITHM: cli.Option = ("--digest-algorithm NAME", ("sha256", "sha512"), None, "name all of it by such digests")
 KIND: cli.Option = ("--artifact-type TYPE", "text", None, "what kind of artifact it is")
 SUBJECT: cli.Option = ("--subject IMAGE", "text", None, "the image that it is about")
 NEST: cli.Option = ("--nest", "flag", False, "take an index as one entry, not its images")
@@ -100,7 +101,7 @@ COMMAND = cli.Command(
                       "alpine > a.tar"),
         "load": _verb("move.load", "read images from an archive", "[ARCHIVE [LAYOUT]]", (LOCK,), "app.tar ./img"),
         "copy": _verb("move.copy", "copy an image to another layout or archive", "IMAGE TARGET",
-                      (PLATFORMS, FORMAT, REFERRERS, LOCK), "./img:app app:1"),
+                      (PLATFORMS, FORMAT, ALGORITHM, REFERRERS, LOCK), "./img:app app:1"),
     },
 )  # fmt: skip
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from oci_tools.image.convert import Documents
     from oci_tools.image.layout import Descriptor, Layout
+    from oci_tools.image.ref import Place
 
 
 def _wanted(layout: Layout, found: Descriptor, args: cli.Args) -> tuple[Descriptor, Documents, list[Descriptor]]:
@@ -89,8 +90,25 @@ def copy(args: cli.Args) -> None:
     with Anywhere(args.image) as source:
         top, documents, others = _wanted(source.layout, source.descriptor, args)
         view: Any = convert.View(source.layout, documents)
+        if args.digest_algorithm:
+            _rehash(view, source.name, top, target, args)
+            return
         if target.kind in targets.ARCHIVES:
             say(targets.write(view, source.name, top, others, target))
             return
         with targets.put(view, source.name, top, others, target) as layout:
             say(layouts.handle(layout, top))
+
+
+def _rehash(view: Any, name: str | None, top: Descriptor, target: Place, args: cli.Args) -> None:
+    from oci_tools.image import layout as layouts
+    from oci_tools.image import rehash
+    from oci_tools.image import target as targets
+
+    if args.referrers or target.kind in targets.ARCHIVES:
+        raise Usage("--digest-algorithm is for an image in a layout", hint="what refers to it names its digest")
+    with targets.Fresh(target) as layout:
+        made = rehash.copy(view, top, layout, args.digest_algorithm)
+        layout.tag(target.name or layout.name_for(name), made)
+    with layout:
+        say(layouts.handle(layout, made))
