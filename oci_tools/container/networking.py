@@ -37,23 +37,23 @@ _TEXTS = {"mac": "mac", "mac-address": "mac", "interface_name": "interface"}
 def default() -> str:
     """What a container gets for which no network is said.
 
-    $OCI_NETWORK; else root's is `bridge`, a plain user's pasta or slirp4netns; without the program that it needs
-    there is none, and who starts it is told.
+    $OCI_NETWORK; else root's is `bridge`, a plain user's pasta or slirp4netns.  Where that cannot be there is none,
+    and who starts it is told.
     """
     said = os.environ.get(VARIABLE)
     if said:
         return said
-    from oci_tools.net import nft
+    if os.geteuid():
+        found, needed = next((name for name in PROGRAMS if program(name)), ""), "pasta"
+    else:
+        from oci_tools.net import nft
 
-    wanted = ("nft", "bridge") if os.geteuid() == 0 else ("pasta", "pasta")
-    if nft.is_there() if os.geteuid() == 0 else program("pasta"):
-        return wanted[1]
-    if os.geteuid() and program("slirp4netns"):
-        return "slirp4netns"
-    from oci_tools import cli
+        found, needed = "bridge" if nft.is_there() else "", nft.PROGRAM
+    if not found:
+        from oci_tools import cli
 
-    cli.say("oci-run", f"warning: no network: {wanted[0]} is not installed (--network none says so)")
-    return "none"
+        cli.say("oci-run", f"warning: no network: {needed} is not installed (--network none says so)")
+    return found or "none"
 
 
 def program(name: str) -> str | None:
@@ -76,6 +76,10 @@ def settle(args: Args) -> None:
     said: list[str] = args.network or ["default"]
     args.network[:] = [default() if word in ("default", "private") else word for word in said]
     wanted = attachments(args)
+    if "host" in args.network and (args.publish or args.publish_all):
+        from oci_tools import cli
+
+        cli.say("oci-run", "warning: --network host has all ports of the host: none is published")
     if wanted and os.geteuid():
         hint = "oci-net unshare has networks; else pasta, slirp4netns, none or host"
         raise Usage("network of a plain user", args.network[0], hint=hint)

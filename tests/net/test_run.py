@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.net.dns import upstream
 from tests.net.machines import HERE, THERE, Machine, Space, greet
 
 pytestmark = [pytest.mark.root, pytest.mark.needs("nft", "ip", "nsenter")]
@@ -131,6 +132,32 @@ def test_networks_are_changed_while_it_runs_and_while_it_does_not(machine: Machi
     assert said[:5] == [("create", "one"), ("create", "two"), ("create", "three"), ("connect", "one"), ("connect", "two")]
     assert said[5] == ("disconnect", "one")
     nothing_left(machine)
+
+
+def test_name_servers_of_ones_own(machine: Machine, outside: Space) -> None:
+    """--dns: the network's resolver asks them for this container, and still knows the others."""
+    run(machine, "-d", "--name", "db", "busybox", "sleep", "1000")
+    with upstream(outside, THERE, {"example.org": "198.51.100.7"}):
+        said = run(machine, "--dns", THERE, "busybox", "sh", "-c", "nslookup example.org; nslookup db; cat /etc/resolv.conf")
+    assert "198.51.100.7" in said and "10.88.0.2" in said and "nameserver 10.88.0.1" in said and THERE not in said
+    run(machine, "rm", "-f", "db")
+
+
+def test_without_nft(machine: Machine) -> None:
+    """By default there is no network then, with a word of warning; who asks for one hears why not."""
+    machine.run("mount", "--bind", "/dev/null", "/usr/sbin/nft")
+    done = machine.command("run", "busybox", "ip", "-o", "link")
+    assert done.stdout.count("\n") == 1
+    assert done.stderr == "oci-run: warning: no network: nft is not installed (--network none says so)\n"
+    said = machine.command("run", "--network", "bridge", "busybox", "true", code=125).stderr
+    assert said == 'oci-run: cannot change the firewall: exec: "nft": executable file not found in $PATH (nftables)\n'
+    machine.run("umount", "/usr/sbin/nft")
+    nothing_left(machine)
+
+
+def test_ports_of_the_hosts_network(machine: Machine) -> None:
+    done = machine.command("run", "--network", "host", "-p", "80:80", "busybox", "true")
+    assert done.stderr == "oci-run: warning: --network host has all ports of the host: none is published\n"
 
 
 def test_the_network_of_another(machine: Machine) -> None:
