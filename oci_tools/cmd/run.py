@@ -48,11 +48,13 @@ _EXEC = (
     ("-p --process FILE", "text", None, "the process as in config.json; else the words after ID"),
     ("-d --detach", "flag", False, "do not wait for it"),
     ("-t --tty", "flag", False, "give it a terminal"),
-    ("-e --env NAME=VALUE", "list", (), "set an environment variable"),
+    ("-i --interactive", "flag", False, "understood for docker's callers: it has our standard input anyway"),
+    ("-e --env NAME[=VALUE]", "list", (), "set an environment variable; without a value, to what it is here"),
+    ("--env-file FILE", "list", (), "set the variables in FILE, NAME=VALUE lines"),
     ("-u --user USER[:GROUP]", "text", None, "the user: with --root in numbers, else also by a name in the container"),
     ("-g --additional-gids GID", "list", (), "another group"),
     ("-c --cap CAP", "list", (), "add a capability"),
-    ("--cwd DIR", "text", None, "the working directory"),
+    ("--cwd -w --workdir DIR", "text", None, "the working directory"),
     ("--privileged", "flag", False, "give it all capabilities that there are"),
     ("--no-new-privs", "flag", False, "let it gain no privileges by executing"),
     ("--cgroup [CONTROLLER:]PATH", "list", (), "put it into this group beneath the container's, which must be there"),
@@ -305,6 +307,10 @@ def _exec(args: Args, root: str) -> int:
     known = state.load(root, args.id)  # says it if there is none
     # People name users of the container; engines, who say where their states are, have looked them up.
     files = None if args.root else f"/proc/{known['pid']}/root"
+    if args.env_file or not all("=" in word for word in args.env):
+        from oci_tools.container import host, process
+
+        args.env[:] = process.variables(args, host.Host())
     wanted = enter.wanted(enter.configuration(root, args.id), args, files)
     return enter.execute(root, args.id, wanted, _options(args), args.ignore_paused)
 

@@ -265,6 +265,15 @@ def test_namespaces_of_another(run, oci, web):
     assert "no such container 'nope'" in run("--pid", "container:nope", "busybox", "true", code=125).stderr
 
 
+def test_exec_as_people_say_it(run, oci, web):
+    (oci.cwd / "env").write_text("A=file\nB=file\n")
+    words = ["-i", "-w", "/tmp", "--env-file", "env", "-e", "B=said", "-e", "HERE", "-e", "NOWHERE", "-u", "nobody", web]
+    script = "pwd; id -u; echo $A $B $HERE ${NOWHERE-unset}; cat"
+    done = oci("run", "exec", *words, "sh", "-c", script, input="typed\n", env={"HERE": "yes"})
+    assert done.stdout.split("\n") == ["/tmp", "65534", "file said yes unset", "typed", ""]
+    assert "no such file" in oci("run", "exec", "--env-file", "none", web, "true", code=255).stderr
+
+
 def test_volumes_of_another(run, oci, web):
     (oci.cwd / "data/f").write_text("shared\n")
     assert run("--volumes-from", "web", "busybox", "cat", "/data/f").stdout == "shared\n"
