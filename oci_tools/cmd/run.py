@@ -37,7 +37,7 @@ _CREATE = (
     ("-f --config FILE", "text", None, "read FILE, not the bundle's config.json"),
     ("--console-socket PATH", "text", None, "send the terminal's master to the socket PATH"),
     ("--pidfd-socket PATH", "text", None, "send a pidfd of the process to the socket PATH"),
-    ("--pid-file FILE", "text", None, "write the pid of the container's first process to FILE"),
+    ("--pid-file FILE", "text", None, "write the pid of the process to FILE"),
     ("--no-pivot", "flag", False, "do not use pivot_root(2): for a root on an initial ramdisk"),
     ("--no-new-keyring", "flag", False, "keep the session keyring of the caller"),
     ("--preserve-fds N", "int", 0, "leave N descriptors from 3 on open for the payload"),
@@ -59,10 +59,7 @@ _EXEC = (
     ("--no-new-privs", "flag", False, "let it gain no privileges by executing"),
     ("--cgroup [CONTROLLER:]PATH", "list", (), "put it into this group beneath the container's, which must be there"),
     ("--ignore-paused", "flag", False, "also in a paused container, where it will wait"),
-    ("--console-socket PATH", "text", None, "send the terminal's master to the socket PATH"),
-    ("--pidfd-socket PATH", "text", None, "send a pidfd of the process to the socket PATH"),
-    ("--pid-file FILE", "text", None, "write the pid of the process to FILE"),
-    ("--preserve-fds N", "int", 0, "leave N descriptors from 3 on open for it"),
+    *_CREATE[1:4], _CREATE[-1],
 )
 def main(words: list[str]) -> int:
     verb = _first_operand(words)
@@ -306,11 +303,11 @@ def _exec(args: Args, root: str) -> int:
 
     known = state.load(root, args.id)  # says it if there is none
     # People name users of the container; engines, who say where their states are, have looked them up.
-    files = None if args.root else f"/proc/{known['pid']}/root"
     if args.env_file or not all("=" in word for word in args.env):
-        from oci_tools.container import host, process
+        from oci_tools.container import process
 
-        args.env[:] = process.variables(args, host.Host())
+        process.look_up(args)
+    files = None if args.root else f"/proc/{known['pid']}/root"
     wanted = enter.wanted(enter.configuration(root, args.id), args, files)
     return enter.execute(root, args.id, wanted, _options(args), args.ignore_paused)
 

@@ -22,7 +22,7 @@ from oci_tools.runtime import spec as specs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from typing import Any
 
     from oci_tools.container.host import Host
@@ -74,9 +74,8 @@ def is_qualified(word: str) -> bool:
     return bool(equals) and not word.startswith("/") and _is_kind(kind) and _is_name(name)
 
 
-def inject(spec: dict[str, Any], words: list[str], host: Host) -> None:
+def inject(spec: dict[str, Any], words: list[str], known: Known) -> None:
     """Change `spec` as the devices ask that these words name."""
-    known = _Known(host)
     edits: list[tuple[str, dict[str, Any]]] = []
     used: list[str] = []
     for word in words:
@@ -86,10 +85,10 @@ def inject(spec: dict[str, Any], words: list[str], host: Host) -> None:
             edits.append((path, whole.get("containerEdits", {})))
         edits.append((path, device["containerEdits"]))
     for path, edit in edits:
-        _apply(spec, edit, path, host)
+        _apply(spec, edit, path, known.host)
 
 
-def gpus(word: str, host: Host) -> list[str]:
+def gpus(word: str, known: Known) -> list[str]:
     """What --gpus means: `all`, a number of them, or KEY=VALUE,... with count=, device=, driver=, capabilities=."""
     said: dict[str, str] = {}
     for field in _csv(word):
@@ -100,7 +99,7 @@ def gpus(word: str, host: Host) -> list[str]:
         said[key] = value
     if "device" in said and "count" in said:
         raise Usage("invalid value for --gpus", word, "count and device exclude one another")
-    kind = _Known(host).kind_of_gpus(said.get("driver"))
+    kind = known.kind_of_gpus(said.get("driver"))
     if "device" in said:
         return [f"{kind}={name}" for name in said["device"].split(",")]
     count = said.get("count", "1")
@@ -129,13 +128,15 @@ def _csv(text: str) -> list[str]:
 # -- the files ---------------------------------------------------------------------------------
 
 
-class _Known:
-    """The devices that the files of this host describe."""
+class Known:
+    """The devices that the files in these directories of a host describe."""
 
-    def __init__(self, host: Host) -> None:
+    def __init__(self, host: Host, directories: Sequence[str] = DIRECTORIES) -> None:
+        self.host = host
+        self._places = " or ".join(directories)
         self._devices: dict[str, list[tuple[str, dict[str, Any], dict[str, Any]]]] = {}
         self._bad: list[Error] = []
-        for directory in DIRECTORIES:
+        for directory in directories:
             here: dict[str, list[tuple[str, dict[str, Any], dict[str, Any]]]] = {}
             for name in sorted(host.listed(directory)):
                 path = f"{directory}/{name}"
@@ -157,7 +158,7 @@ class _Known:
             raise Error("cannot use device", word, f"'{found[0][0]}' and '{found[1][0]}' both describe it")
         if not found:
             why = f" ({self._bad[0]})" if self._bad else ""
-            raise Error("unresolvable CDI device", word, f"no file in {' or '.join(DIRECTORIES)} describes it{why}")
+            raise Error("unresolvable CDI device", word, f"no file in {self._places} describes it{why}")
         return found[0]
 
     def kind_of_gpus(self, driver: str | None) -> str:
@@ -166,7 +167,7 @@ class _Known:
         for kind in ("nvidia.com/gpu", "amd.com/gpu", "intel.com/gpu", *sorted(kinds)):
             if kind.endswith("/gpu") and kind in kinds and kind.startswith(driver or ""):
                 return kind
-        why = f"no file in {' or '.join(DIRECTORIES)} describes any"
+        why = f"no file in {self._places} describes any"
         raise Error("cannot use GPUs", None, why, "nvidia-ctk cdi generate")
 
 
@@ -184,11 +185,16 @@ def _yaml(text: str, path: str) -> Any:
     import yaml
 
     try:
-        return yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        found = yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     except (yaml.YAMLError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f" in line {mark.line + 1}" if mark else ""
         raise Error("cannot read", path, f"not valid yaml{where}") from None
+    devices = found.get("devices") if isinstance(found, dict) else None
+    for device in devices if isinstance(devices, list) else ():
+        if isinstance(device, dict) and type(device.get("name")) is int:  # `name: 0` is meant as a text
+            device["name"] = str(device["name"])
+    return found
 
 
 def _unknown(value: Any, kind: Any, path: str) -> Iterator[tuple[str, str]]:

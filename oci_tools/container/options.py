@@ -143,6 +143,7 @@ SPECIFYING: tuple[Option, ...] = (
     ("--privileged", "flag", False, "all capabilities, all devices, nothing masked"),
     ("--device PATH[:PATH][:rwm]", "list", (), "let it use a device of the host; or VENDOR/CLASS=NAME, a CDI device"),
     ("--gpus WHICH", "text", None, "GPUs by their CDI devices: all, a number of them, or device=NAME,..."),
+    ("--cdi-spec-dir DIR", "list", (), "look for CDI files here, and not in /etc/cdi and /var/run/cdi"),
     ("--device-cgroup-rule RULE", "list", (), "allow devices by number: 'c 1:3 rwm'"),
     ("--stop-signal SIGNAL", "text", None, "the signal that asks the payload to end"),
     ("--annotation NAME=VALUE", "list", (), "annotation of the specification"),

@@ -102,6 +102,13 @@ def variables(args: Args, host: Host) -> list[str]:
     return found
 
 
+def look_up(args: Args) -> None:
+    """Let --env and --env-file of `exec` be NAME=VALUE words."""
+    from oci_tools.container.host import Host
+
+    args.env[:] = variables(args, Host())
+
+
 def lines(path: str, host: Host) -> list[tuple[str, str]]:
     """The lines of a file of NAME=VALUE lines, each with where it is; comments and empty ones left out."""
     found = []

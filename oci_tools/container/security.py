@@ -33,7 +33,8 @@ def apply(spec: dict[str, Any], args: Args, host: Host) -> None:
     if args.gpus is not None or qualified:
         from oci_tools.container import cdi
 
-        cdi.inject(spec, qualified + (cdi.gpus(args.gpus, host) if args.gpus is not None else []), host)
+        known = cdi.Known(host, args.cdi_spec_dir or cdi.DIRECTORIES)
+        cdi.inject(spec, qualified + (cdi.gpus(args.gpus, known) if args.gpus is not None else []), known)
     for word in args.device_cgroup_rule:
         _rules(spec).append(_rule(word))
     if args.read_only:

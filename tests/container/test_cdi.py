@@ -54,7 +54,7 @@ def injected(there, *words, user=None):
     made = spec.default()
     if user:
         made["process"]["user"] = user
-    cdi.inject(made, list(words), there)
+    cdi.inject(made, list(words), cdi.Known(there))
     check.check(made)
     return made
 
@@ -214,16 +214,51 @@ def test_what_is_newer_than_the_version_that_a_file_says(version, edits, more):
     ],
 )  # fmt: skip
 def test_gpus(word, devices):
-    assert cdi.gpus(word, Fake(gpu_json=GPU)) == [f"nvidia.com/gpu={name}" for name in devices]
+    assert cdi.gpus(word, cdi.Known(Fake(gpu_json=GPU))) == [f"nvidia.com/gpu={name}" for name in devices]
 
 
 def test_gpus_that_cannot_be():
     for word in ("", "x", "0", "count=1,device=0", "device=", "odd=1", "1,2"):
         with pytest.raises(Usage, match="invalid value for --gpus"):
-            cdi.gpus(word, Fake(gpu_json=GPU))
+            cdi.gpus(word, cdi.Known(Fake(gpu_json=GPU)))
     with pytest.raises(Error, match="cannot use GPUs"):
-        cdi.gpus("all", Fake())
+        cdi.gpus("all", cdi.Known(Fake()))
     with pytest.raises(Error, match="cannot use GPUs"):
-        cdi.gpus("driver=amd,count=1", Fake(gpu_json=GPU))
+        cdi.gpus("driver=amd,count=1", cdi.Known(Fake(gpu_json=GPU)))
     other = {**GPU, "kind": "other.com/gpu"}
-    assert cdi.gpus("all", Fake(a_json=other)) == ["other.com/gpu=all"]
+    assert cdi.gpus("all", cdi.Known(Fake(a_json=other))) == ["other.com/gpu=all"]
+
+
+@pytest.mark.root
+def test_a_container_with_devices(run, tmp_path):
+    """Nodes, files, variables, groups and hooks, as a vendor's driver has them."""
+    (tmp_path / "cdi").mkdir()
+    (tmp_path / "lib").write_text("library\n")
+    hook = tmp_path / "hook"
+    hook.write_text(f"#!/bin/sh\ncat > {tmp_path}/told\n")
+    hook.chmod(0o755)
+    (tmp_path / "cdi/v.yaml").write_text(f"""
+cdiVersion: 0.7.0
+kind: vendor.com/gpu
+containerEdits:
+  env: [DRIVER=1]
+  hooks: [{{hookName: createRuntime, path: {hook}}}]
+  mounts: [{{hostPath: {tmp_path}/lib, containerPath: /usr/lib/driver, options: [ro, nosuid, bind]}}]
+devices:
+- name: 0
+  containerEdits:
+    deviceNodes: [{{path: /dev/gpu0, hostPath: /dev/full, fileMode: 0640}}]
+    additionalGids: [44]
+- {{name: broken, containerEdits: {{deviceNodes: [{{path: /dev/none}}]}}}}
+""")
+    words = ["--network", "none", "--cdi-spec-dir", "cdi"]
+    script = "cat /usr/lib/driver; echo $DRIVER; id -G; stat -c %t:%T:%a /dev/gpu0; (echo x > /dev/gpu0) 2>&1 | grep -o 'No space left'; touch /usr/lib/driver"
+    for option in (["--device", "vendor.com/gpu=0"], ["--gpus", "device=0"], ["--gpus", "1"]):
+        done = run(*words, *option, "busybox", "sh", "-c", script, code=1)
+        assert done.stdout.split() == ["library", "1", "0", "44", "1:7:640", "No", "space", "left"], done.stderr
+        assert "Read-only" in done.stderr
+    assert json.loads((tmp_path / "told").read_text())["status"] == "creating"
+    said = run(*words, "--device", "vendor.com/gpu=broken", "busybox", "true", code=125).stderr
+    assert said == "oci-run: cannot use device '/dev/none': no such file or directory\n"
+    said = run(*words, "--device", "vendor.com/gpu=9", "busybox", "true", code=125).stderr
+    assert said == "oci-run: unresolvable CDI device 'vendor.com/gpu=9': no file in cdi describes it\n"
