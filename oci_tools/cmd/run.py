@@ -304,11 +304,8 @@ def _exec(args: Args, root: str) -> int:
     known = state.load(root, args.id)  # says it if there is none
     # People name users of the container; engines, who say where their states are, have looked them up.
     if args.env_file or not all("=" in word for word in args.env):
-        from oci_tools.container import process
-
-        process.look_up(args)
-    files = None if args.root else f"/proc/{known['pid']}/root"
-    wanted = enter.wanted(enter.configuration(root, args.id), args, files)
+        __import__("oci_tools.container.process", fromlist=["look_up"]).look_up(args)
+    wanted = enter.wanted(enter.configuration(root, args.id), args, None if args.root else f"/proc/{known['pid']}/root")
     return enter.execute(root, args.id, wanted, _options(args), args.ignore_paused)
 
 
