@@ -302,9 +302,9 @@ def _exec(args: Args, root: str) -> int:
     from oci_tools.runtime import enter, state
 
     known = state.load(root, args.id)  # says it if there is none
-    # People name users of the container; engines, who say where their states are, have looked them up.
     if args.env_file or not all("=" in word for word in args.env):
         __import__("oci_tools.container.process", fromlist=["look_up"]).look_up(args)
+    # People name users of the container; engines, who say where their states are, have looked them up.
     wanted = enter.wanted(enter.configuration(root, args.id), args, None if args.root else f"/proc/{known['pid']}/root")
     return enter.execute(root, args.id, wanted, _options(args), args.ignore_paused)
 
