@@ -32,18 +32,19 @@ _GLOBAL = (
     ("--cgroup-manager NAME", ("cgroupfs", "systemd", "disabled"), None, "the same in crun's words; disabled: none"),
     ("--rootless BOOL", ("auto", "true", "false"), "auto", "understood for runc's callers: found out by itself"),
 )
-_CREATE = (
-    ("-b --bundle DIR", "text", ".", "the bundle: a directory with config.json"),
-    ("-f --config FILE", "text", None, "read FILE, not the bundle's config.json"),
+_BOTH = (  # of create and exec
     ("--console-socket PATH", "text", None, "send the terminal's master to the socket PATH"),
     ("--pidfd-socket PATH", "text", None, "send a pidfd of the process to the socket PATH"),
     ("--pid-file FILE", "text", None, "write the pid of the process to FILE"),
-    ("--no-pivot", "flag", False, "do not use pivot_root(2): for a root on an initial ramdisk"),
-    ("--no-new-keyring", "flag", False, "keep the session keyring of the caller"),
     ("--preserve-fds N", "int", 0, "leave N descriptors from 3 on open for the payload"),
 )
-
-
+_CREATE = (
+    ("-b --bundle DIR", "text", ".", "the bundle: a directory with config.json"),
+    ("-f --config FILE", "text", None, "read FILE, not the bundle's config.json"),
+    ("--no-pivot", "flag", False, "do not use pivot_root(2): for a root on an initial ramdisk"),
+    ("--no-new-keyring", "flag", False, "keep the session keyring of the caller"),
+    *_BOTH,
+)
 _EXEC = (
     ("-p --process FILE", "text", None, "the process as in config.json; else the words after ID"),
     ("-d --detach", "flag", False, "do not wait for it"),
@@ -59,7 +60,7 @@ _EXEC = (
     ("--no-new-privs", "flag", False, "let it gain no privileges by executing"),
     ("--cgroup [CONTROLLER:]PATH", "list", (), "put it into this group beneath the container's, which must be there"),
     ("--ignore-paused", "flag", False, "also in a paused container, where it will wait"),
-    *_CREATE[1:4], _CREATE[-1],
+    *_BOTH,
 )
 def main(words: list[str]) -> int:
     verb = _first_operand(words)
