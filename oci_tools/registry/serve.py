@@ -67,7 +67,12 @@ def serve(args: Any, say: Callable[[str], None]) -> None:
         metrics.gauges["connections"] = server.open_connections
         metrics.gauges["events_lost"] = lambda: sum(hook.lost for hook in hooks)
         registry.pages["/metrics"] = metrics
-    server.tick = lambda: tls.refresh(server)
+
+    def tick() -> None:
+        tls.refresh(server)
+        registry.blobs.uploads.expire()
+
+    server.tick = tick
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: server.stop(float(args.stop_timeout)))
     signal.signal(signal.SIGHUP, lambda *_: tls.refresh(server, True))

@@ -10,6 +10,7 @@ import pytest
 
 from oci_tools import fs
 from oci_tools.registry.storage import Repository, Storage
+from oci_tools.registry.uploads import IDLE, Uploads
 from tests.peers import digest
 
 TYPE = "application/x+json"
@@ -51,3 +52,17 @@ def test_a_manifest_that_is_deleted_while_others_write(repository: Repository) -
     repository.put(data, TYPE, name, [])
     repository.remove(name)
     assert not os.path.exists(repository.layout.blob_path(name))
+
+
+def test_an_upload_that_nobody_continues_is_dropped(repository: Repository) -> None:
+    uploads = Uploads()
+    idle, busy = (uploads.begin(repository, "sha256") for _ in range(2))
+    assert idle and busy
+    for upload in (idle, busy):
+        upload.write([b"x"])
+    idle.used -= IDLE + 1
+    uploads.expire()
+    assert uploads.find(idle.id, repository) is None and uploads.find(busy.id, repository) is busy
+    assert len(os.listdir(f"{repository.layout.path}/.ingest")) == 1
+    uploads.close()
+    assert not os.path.exists(f"{repository.layout.path}/.ingest")
