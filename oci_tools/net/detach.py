@@ -5,6 +5,8 @@ All of it may be repeated: what is gone already is fine.  Under a Change.
 
 from __future__ import annotations
 
+import os
+
 from oci_tools.errors import Error
 from oci_tools.linux.netlink import inside
 from oci_tools.net import bridge, events, firewall, hosts, lease, namespace, nft, place, ports, record, store
@@ -97,8 +99,6 @@ def _close(first: dict[str, Any], known: list[dict[str, Any]]) -> None:
 def _give_default(left: dict[str, Any], others: list[dict[str, Any]]) -> None:
     """The default route goes to the best of the networks that a running container still has."""
     fd = namespace.open_path(left["namespace"])
-    import os
-
     try:
         with inside(fd) as there:
             candidates = [one for one in others if one["gateways"] and one.get("host")]

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import os
 
-from oci_tools.errors import Error
+from oci_tools.errors import Error, Usage
 from oci_tools.linux.netlink import inside
-from oci_tools.net import bridge, store
+from oci_tools.net import address, bridge, store
 from oci_tools.net import record as records
 from oci_tools.net.conflist import Network
 
@@ -61,11 +61,20 @@ def _learn(record: dict[str, Any], result: dict[str, Any]) -> None:
     """What a plugin's result says of the link that it made."""
     record["result"] = result
     ips = result.get("ips") or []
-    record["addresses"] = [each["address"] for each in ips if isinstance(each.get("address"), str)]
-    record["gateways"] = [each["gateway"] for each in ips if each.get("gateway")]
+    try:
+        record["addresses"] = [_with_prefix(str(each.get("address"))) for each in ips]
+        record["gateways"] = [address.same(str(each["gateway"])) for each in ips if each.get("gateway")]
+    except (Usage, AttributeError, TypeError):
+        raise Error("cannot use the result of a plugin of network", record["network"], "an address is none") from None
     for each in result.get("interfaces") or []:
         if each.get("sandbox") and each.get("name") == record["interface"]:
             record["mac"] = each.get("mac") or record["mac"]
+
+
+def _with_prefix(text: str) -> str:
+    """ADDRESS/BITS in our spelling; Usage for what is none."""
+    found, _, bits = text.partition("/")
+    return f"{address.same(found)}/{int(bits) if bits.isdecimal() else address.BITS[address.number(found)[0]]}"
 
 
 def unplug(record: dict[str, Any]) -> None:

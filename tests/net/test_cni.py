@@ -103,6 +103,20 @@ def test_what_a_plugin_says_when_it_fails(machine: Machine) -> None:
     assert json.loads(machine.net("inspect", "--json", "theirs"))["containers"] == {}
 
 
+def test_a_plugin_that_answers_nonsense(machine: Machine) -> None:
+    """What it says becomes lines of a file that others read."""
+    bin_ = machine.directory / "cni"
+    bin_.mkdir()
+    for name, answer in (("evil", '{"ips": [{"address": "1.2.3.4\\n6.6.6.6 bank"}]}'), ("mad", "[1"), ("list", "[]")):
+        (bin_ / name).write_text(f"#!/bin/sh\n[ $CNI_COMMAND = DEL ] || cat <<'X'\n{answer}\nX\n")
+        (bin_ / name).chmod(0o755)
+        document = {"cniVersion": "1.0.0", "name": "x", "plugins": [{"type": name}]}
+        machine.net("create", "--from", "-", name, input=json.dumps(document))
+        a = machine.space(name)
+        machine.fails("attach", name, a.path, env={"CNI_PATH": str(bin_)})
+        assert json.loads(machine.net("inspect", "--json", name))["containers"] == {} and machine.net("resolve") == ""
+
+
 # -- ourselves as one ---------------------------------------------------------------------------
 
 
