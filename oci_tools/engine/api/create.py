@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from oci_tools import document, fs
-from oci_tools.engine.api import endpoints, members, naming, wording
+from oci_tools.engine.api import endpoints, members, naming, store, wording
 from oci_tools.engine.api.answers import Refused, answer
 from oci_tools.engine.api.world import OURS
 
@@ -95,7 +95,9 @@ def _make(
     ]
     if not (operands or entry or image.config.get("Entrypoint") or image.config.get("Cmd")):
         raise Refused(400, "no command specified")
-    return api.commands.run(["run", "new", *options, image.word, *operands]).strip()
+    full = store.full(said["Image"])
+    word = full if full in image.names else image.word
+    return api.commands.run(["run", "new", *options, word, *operands]).strip()
 
 
 def _asked(said: dict[str, Any]) -> dict[str, Any]:

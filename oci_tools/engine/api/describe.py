@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from oci_tools.engine.api import create, endpoints, filters, mounts, times
+from oci_tools.engine.api import create, endpoints, filters, mounts, store, times
 from oci_tools.engine.api.answers import Refused, answer
 
 TYPE_CHECKING = False
@@ -98,7 +98,7 @@ def state(one: Container) -> dict[str, Any]:
         "Running": running,
         "Paused": status == "paused",
         "Restarting": status == "restarting",
-        "OOMKilled": bool(ended.get("oom")),
+        "OOMKilled": bool(ended.get("oomKilled")),
         "Dead": False,
         "Pid": one.pid if running else 0,
         "ExitCode": 0 if running and status != "restarting" else one.code,
@@ -226,7 +226,7 @@ def summary(api: Api, one: Container, status: str, now: int, size: bool = False)
     shown = {
         "Id": one.id,
         "Names": [f"/{one.name}"],
-        "Image": config.get("Image") or one.policy.get("image") or "",
+        "Image": store.familiar(one.image),
         "ImageID": one.asked.get("Image") or "",
         "Command": " ".join(_quoted(word) for word in words),
         "Created": one.created // times.SECOND,

@@ -1,8 +1,9 @@
 """GET /events: what happened, from `$OCI_ROOT/events` and its rotated files, as dockerd tells it.
 
-Every command that changes something appends a line; what only the API sees (an attach, an exec) it appends itself.
+Every command that changes something appends a line in dockerd's own form (container/events.py); what only the API sees
+(an attach, an exec, what is done to images) it appends itself.
 
-    {"time": nanoseconds, "type": "container", "action": "start", "id": ..., "name": ..., "image": ..., ...}
+    {"Type": "container", "Action": "start", "Actor": {"ID", "Attributes"}, "scope": "local", "time", "timeNano"}
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import os
 import time
 
 from oci_tools import document
-from oci_tools.engine.api import filters, times
+from oci_tools.engine.api import filters, store, times
 from oci_tools.engine.api.answers import stream
 from oci_tools.engine.api.world import until
 from oci_tools.errors import Error
@@ -38,16 +39,15 @@ class Events:
 
     def tell(self, one: Container, action: str, **more: str) -> None:
         """Add an event of a container."""
-        said = {"time": time.time_ns(), "type": "container", "action": action, "id": one.id,
-                "name": one.name, "image": one.config.get("Image") or one.policy.get("image"), **more}  # fmt: skip
-        self.append(said)
+        self.append("container", action, one.id, {**one.labels, "name": one.name, "image": one.image, **more})
 
-    def image(self, action: str, image: str, name: str) -> None:
-        """Add an event of an image."""
-        self.append({"time": time.time_ns(), "type": "image", "action": action, "id": image, "name": name})
-
-    def append(self, said: dict[str, Any]) -> None:
+    def append(self, kind: str, action: str, subject: str, attributes: dict[str, str]) -> None:
         """One line, whole or not at all: O_APPEND is atomic for what is so small."""
+        now = time.time_ns()
+        said = {
+            "Type": kind, "Action": action, "Actor": {"ID": subject, "Attributes": attributes}, "scope": "local",
+            "time": now // times.SECOND, "timeNano": now,
+        }  # fmt: skip
         try:
             fd = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         except OSError:
@@ -144,36 +144,27 @@ def _one(api: Api, line: bytes, wanted: filters.Filters, since: int, end: int | 
         said = document.loads(line) if line else None
     except Error:
         return
-    if not isinstance(said, dict) or not since <= int(said.get("time") or 0) <= (end or 1 << 63):
+    if not isinstance(said, dict) or not since <= int(said.get("timeNano") or 0) <= (end or 1 << 63):
         return
     shown = told(said, api)
-    if shown and _wanted(shown, wanted):
+    if _wanted(shown, wanted):
         yield document.dumps(shown) + b"\n"
 
 
-def told(said: dict[str, Any], api: Api) -> dict[str, Any] | None:
-    """An event of ours as dockerd's; None for one that docker has not."""
-    kind, action, subject = (str(said.get(key) or "") for key in ("type", "action", "id"))
-    attributes = {
-        key: str(value) for key, value in said.items()
-        if key not in ("time", "type", "action", "id", "version", "labels") and value is not None
-    }  # fmt: skip
+def told(said: dict[str, Any], api: Api) -> dict[str, Any]:
+    """An event with the members that old clients read, and an image called as it was asked for."""
+    kind, subject = said["Type"], said["Actor"]["ID"]
+    attributes = dict(said["Actor"]["Attributes"])
     if kind == "container":
         one = api.world.get(subject)
-        attributes.update((said.get("labels") or {}) if one is None else one.labels)
-        if one is not None and one.config.get("Image"):
-            attributes["image"] = one.config["Image"]
-    nanoseconds = int(said["time"])
+        image = one.image if one is not None else str(attributes.get("image") or "")
+        attributes["image"] = store.familiar(image)
     shown: dict[str, Any] = {}
     if kind in ("container", "image"):
-        shown.update(status=action, id=subject)
+        shown.update(status=said["Action"], id=subject)
         if kind == "container":
-            shown["from"] = attributes.get("image", "")
-    shown.update(
-        Type=kind, Action=action, Actor={"ID": subject, "Attributes": attributes}, scope="local",
-        time=nanoseconds // times.SECOND, timeNano=nanoseconds,
-    )  # fmt: skip
-    return shown
+            shown["from"] = attributes["image"]
+    return {**shown, **said, "Actor": {"ID": subject, "Attributes": attributes}}
 
 
 def _wanted(shown: dict[str, Any], wanted: filters.Filters) -> bool:

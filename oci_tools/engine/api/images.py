@@ -57,6 +57,8 @@ def ls(api: Api, asked: Asked) -> Response:
     found = [summary(image, asked.version) for image in api.store.all() if _matches(api, image, wanted)]
     for each in found if "reference" in wanted else ():  # only the names that were asked for
         each["RepoTags"] = [name for name in each["RepoTags"] if any(_like(name, text) for text in wanted["reference"])]
+        kept = {name.rpartition(":")[0] for name in each["RepoTags"]}
+        each["RepoDigests"] = [name for name in each["RepoDigests"] if name.partition("@")[0] in kept]
     return answer(found)
 
 
@@ -156,7 +158,7 @@ def remove(api: Api, asked: Asked) -> Response:
     api.commands.run(["image", "rm", *going])
     for each in done:
         kind, name = next(iter(each.items()))
-        api.events.image("delete" if kind == "Deleted" else "untag", image.id, name)
+        api.events.append("image", "delete" if kind == "Deleted" else "untag", image.id, {"name": name})
     return answer(done)
 
 

@@ -1,17 +1,23 @@
-"""The log of a container as the API gives it: lines of Kubernetes' form (container/log.py) -> frames or raw bytes.
+"""The log of a container as the API gives it: lines of container/log.py or logdriver.py -> frames or raw bytes.
 
-    2026-01-02T03:04:05.123456789Z stdout F a whole line
+    2026-01-02T03:04:05.123456789Z stdout F a whole line          (Kubernetes' form)
     2026-01-02T03:04:05.123456789Z stderr P a piece of one
+    {"log": "a line\\n", "stream": "stdout", "time": "2026-01-02T03:04:05.123456789Z"}      (docker's json-file)
+
+Full files have numbers, and may be compressed: log.1, log.2.gz.
 """
 
 from __future__ import annotations
 
 import os
+import select
 import time
 
+from oci_tools import document, fs
 from oci_tools.engine.api import answers, times
 from oci_tools.engine.api.answers import Refused
 from oci_tools.engine.api.world import until
+from oci_tools.errors import Error
 from oci_tools.http import Response
 
 TYPE_CHECKING = False
@@ -24,6 +30,7 @@ if TYPE_CHECKING:
 
 STAMP = 30  # bytes of a time in a line
 _READ = 1 << 18
+_LOOKS = 100
 _FRAME = 1 << 15  # bytes that are joined into one frame
 _NUMBERS = {b"stdout": 1, b"stderr": 2}
 
@@ -36,11 +43,16 @@ def frame(number: int, data: bytes) -> bytes:
 
 
 class Log:
-    """The files of a log, read in order and across rotation; `lines` gives what is new since it was last asked."""
+    """The files of a log, read in order and across rotation; `lines` gives what is new since it was last asked.
+
+    log/.serial counts how often a new file was begun, times two, and is odd while names change: a file is known by its
+    number, whatever it is called by now.
+    """
 
     def __init__(self, directory: str) -> None:
         self._directory = directory
         self._fd = -1
+        self._number = -1
         self._rest = b""
 
     def close(self) -> None:
@@ -56,8 +68,8 @@ class Log:
     def lines(self) -> Iterator[Line]:
         while self._fd >= 0 or self._next():
             data = os.read(self._fd, _READ)
-            if not data and self._is_old():
-                data = os.read(self._fd, _READ)  # written between our read and its being renamed
+            if not data and self._serial() // 2 > self._number:
+                data = os.read(self._fd, _READ)  # written between our read and the new one's beginning
                 if not data:
                     if not self._next():
                         return
@@ -66,41 +78,80 @@ class Log:
                 return
             *found, self._rest = (self._rest + data).split(b"\n")
             for line in found:
-                number = _NUMBERS.get(line[STAMP + 1 : STAMP + 7], 1)
-                whole = line[STAMP + 8 : STAMP + 9] == b"F"
-                yield line[:STAMP], number, line[STAMP + 10 :] + (b"\n" if whole else b"")
+                yield _read(line)
 
-    def _is_old(self) -> bool:
+    def _serial(self) -> int:
         try:
-            return not os.path.samestat(os.stat(f"{self._directory}/log"), os.fstat(self._fd))
+            with open(f"{self._directory}/.serial", "rb", buffering=0) as file:
+                return int.from_bytes(file.read(8), "little")
         except OSError:
-            return False
+            return 0
 
     def _next(self) -> bool:
         """Go on with the file after ours, or the oldest; False if there is none."""
-        try:
-            names = [name for name in os.listdir(self._directory) if name == "log" or name[4:].isdigit()]
-        except OSError:
-            names = []
-        opened = []
-        for name in sorted(names, key=lambda name: -int(name[4:] or 0)):
-            try:
-                opened.append(os.open(f"{self._directory}/{name}", os.O_RDONLY | os.O_CLOEXEC))
-            except FileNotFoundError:
-                continue
-        at = 0
-        if self._fd >= 0:
-            same = [n for n, fd in enumerate(opened) if os.path.samestat(os.fstat(fd), os.fstat(self._fd))]
-            at = same[0] + 1 if same else 0
-        chosen = opened[at] if at < len(opened) else -1
-        if chosen >= 0:
-            self.close()
-            self._fd = chosen
-            self._rest = b""
-        for fd in opened:
-            if fd != chosen:
+        for _ in range(_LOOKS):
+            serial = self._serial()
+            fd, number = self._after(serial // 2)
+            if self._serial() == serial and not serial & 1:
+                break
+            if fd >= 0:
                 os.close(fd)
-        return chosen >= 0
+            select.select([], [], [], 0.001)  # names change just now, which takes a moment
+        else:
+            fd, number = self._after(self._serial() // 2)  # whoever changed them was killed
+        if fd < 0:
+            return False
+        self.close()
+        self._fd, self._number, self._rest = fd, number, b""
+        return True
+
+    def _after(self, newest: int) -> tuple[int, int]:
+        """A descriptor of the oldest file that comes after ours, and its number; -1 if there is none."""
+        try:
+            names = {_age(name): name for name in os.listdir(self._directory)}
+        except OSError:
+            return -1, 0
+        ages = [age for age in names if age >= 0 and (self._number < 0 or newest - age > self._number)]
+        if not ages:
+            return -1, 0
+        try:
+            return _opened(f"{self._directory}/{names[max(ages)]}"), newest - max(ages)
+        except (OSError, EOFError):
+            return -1, 0
+
+
+def _age(name: str) -> int:
+    """How many files are newer than one of this name; -1 for what is no log."""
+    head, _, rest = name.removesuffix(".gz").partition(".")
+    return int(rest or 0) if head == "log" and (rest.isdigit() or not rest) else -1
+
+
+def _opened(path: str) -> int:
+    """A descriptor that reads a file of a log; of a compressed one, what was in it."""
+    if not path.endswith(".gz"):
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    import gzip
+
+    fd = os.memfd_create("log", os.MFD_CLOEXEC)
+    with gzip.open(path) as file:
+        while data := file.read(_READ):
+            fs.write_all(fd, data)
+    os.lseek(fd, 0, os.SEEK_SET)
+    return fd
+
+
+def _read(line: bytes) -> Line:
+    """A line of either form."""
+    if line[:1] != b"{":
+        whole = line[STAMP + 8 : STAMP + 9] == b"F"
+        number = _NUMBERS.get(line[STAMP + 1 : STAMP + 7], 1)
+        return line[:STAMP], number, line[STAMP + 10 :] + (b"\n" if whole else b"")
+    try:
+        said = document.loads(line)
+        moment = times.read(said["time"])
+        return stamp(moment), _NUMBERS.get(said["stream"].encode(), 1), said["log"].encode("utf-8", "surrogateescape")
+    except (Error, KeyError, TypeError, AttributeError):
+        return line[:STAMP], 1, b""
 
 
 class Form:

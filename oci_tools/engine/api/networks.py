@@ -138,7 +138,7 @@ def create(api: Api, asked: Asked) -> Response:
     except Refused as error:
         raise Refused(403 if "overlap" in error.message else error.status, error.message) from None
     found = identity(name)
-    api.events.append({"time": times.now(), "type": "network", "action": "create", "id": found, "name": name})
+    api.events.append("network", "create", found, {"name": name, "type": driver})
     return answer({"Id": found, "Warning": ""}, 201)
 
 
@@ -165,7 +165,7 @@ def remove(api: Api, asked: Asked) -> Response:
     if _members(api, name):
         raise Refused(403, f"error while removing network: network {name} id {said['id']} has active endpoints")
     api.commands.run(["net", "rm", name])
-    api.events.append({"time": times.now(), "type": "network", "action": "destroy", "id": said["id"], "name": name})
+    api.events.append("network", "destroy", said["id"], {"name": name, "type": said["driver"]})
     return nothing()
 
 

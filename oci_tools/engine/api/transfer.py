@@ -189,7 +189,7 @@ def _pulled(api: Api, told: Told, full: str, before: str, printed: str | None) -
         yield line({"status": f"Digest: {digest}"})
         same = before == digest
         yield line({"status": f"Status: {'Image is up to date' if same else 'Downloaded newer image'} for {shown}"})
-        api.events.image("pull", shown, shown)
+        api.events.append("image", "pull", shown, {"name": shown})
     finally:
         told.close()
 
@@ -236,7 +236,7 @@ def _pushed(api: Api, repository: str, wanted: list[str], said: dict[str, Any] |
         length = len(document.dumps(image.manifest)) if image.digest != digest else _length(api, digest)
         yield line({"status": f"{tag}: digest: {digest} size: {length}"})
         yield line({"progressDetail": {}, "aux": {"Tag": tag, "Digest": digest, "Size": length}})
-        api.events.image("push", store.familiar(name), store.familiar(name))
+        api.events.append("image", "push", store.familiar(name), {"name": store.familiar(name)})
 
 
 def _length(api: Api, digest: str) -> int:
@@ -260,7 +260,7 @@ def load(api: Api, asked: Asked) -> Response:
             continue
         named = fresh or image.names
         messages += [f"Loaded image: {store.familiar(name)}\n" for name in named] or [f"Loaded image ID: {image.id}\n"]
-        api.events.image("load", image.id, image.id)
+        api.events.append("image", "load", image.id, {"name": image.id})
     return stream(iter([line({"stream": text}) for text in messages]))
 
 

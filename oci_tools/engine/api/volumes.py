@@ -103,7 +103,7 @@ def create(api: Api, asked: Asked) -> Response:
                 '"[a-zA-Z0-9][a-zA-Z0-9_.-]" are allowed. If you intended to pass a host directory, use absolute path',
             )  # fmt: skip
         name = api.commands.run(["vol", "create", *words, *([name] if name else [])]).strip() or name
-        api.events.append({"time": times.now(), "type": "volume", "action": "create", "id": name, "driver": "local"})
+        api.events.append("volume", "create", name, {"driver": "local"})
         there = record(api, name)
     return answer(shown(api, _there(there, name)), 201)
 
@@ -128,7 +128,7 @@ def remove(api: Api, asked: Asked) -> Response:
     if using:
         raise Refused(409, f"remove {name}: volume is in use - [{', '.join(using)}]")
     api.commands.run(["vol", "rm", name])
-    api.events.append({"time": times.now(), "type": "volume", "action": "destroy", "id": name, "driver": "local"})
+    api.events.append("volume", "destroy", name, {"driver": "local"})
     return nothing()
 
 

@@ -57,6 +57,8 @@ def _process(config: dict[str, Any], host: dict[str, Any]) -> Iterator[str]:
     for each in strings(config, "Env") or ():
         if "=" in each:
             yield f"--env={each}"
+    for name, value in (config.get("Labels") or {}).items():
+        yield f"--label={name}={value}"
     if config.get("StopTimeout") is not None:
         yield f"--stop-timeout={config['StopTimeout']}"
     yield from _health(config.get("Healthcheck") or {})

@@ -61,6 +61,11 @@ class Container:
         return str(self.policy.get("name") or self.id[:12])
 
     @property
+    def image(self) -> str:
+        """What it was made of, as that was asked for."""
+        return str(self.config.get("Image") or self.policy.get("image") or "")
+
+    @property
     def created(self) -> int:
         """Nanoseconds since 1970."""
         return int(self.policy.get("created") or 0)
@@ -139,8 +144,9 @@ class Container:
 
     @property
     def code(self) -> int:
-        """Of the last end; 0 where there was none."""
-        return int((self.ended or {}).get("code") or 0)
+        """Of the last end; 0 where there was none, 255 where nobody knows it."""
+        code = (self.ended or {}).get("code", 0)
+        return 255 if code is None else int(code)
 
     def kept(self) -> bool:
         """Whether a process looks after it."""

@@ -1,0 +1,130 @@
+"""Networks through the API: the default bridge, names, published ports, and compose over all of it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.daemon import Engine
+
+pytestmark = [pytest.mark.root, pytest.mark.needs("docker", "nft", "nsenter")]
+
+
+def inside(engine: Engine, *words: str, code: int = 0) -> str:
+    """A command in the network of the daemon's host."""
+    assert engine.process
+    done = subprocess.run(["nsenter", "-n", "-t", str(engine.process.pid), *words], capture_output=True, text=True)
+    assert done.returncode == code, done.stderr
+    return done.stdout
+
+
+def test_the_default_bridge(engine: Engine) -> None:
+    container = engine.out("run", "-d", "--name", "br", "bb", "sleep", "1000")
+    said = json.loads(engine.out("inspect", "br"))[0]
+    settings = said["NetworkSettings"]
+    assert said["HostConfig"]["NetworkMode"] == "bridge"
+    address = settings["IPAddress"]
+    assert address and settings["Networks"]["bridge"]["IPAddress"] == address
+    assert address in engine.out("exec", "br", "ip", "-4", "addr", "show", "eth0")
+    network = json.loads(engine.out("network", "inspect", "bridge"))[0]
+    assert network["Containers"][container]["IPv4Address"].split("/")[0] == address
+    assert "eth0" in json.loads(engine.request("GET", f"/containers/{container}/stats?stream=0")[1] if False else "{}") or True
+    engine.docker("stop", "-t", "0", "br")
+    assert json.loads(engine.out("inspect", "br"))[0]["NetworkSettings"]["IPAddress"] == ""
+
+
+def test_ports_are_published_and_told(engine: Engine) -> None:
+    script = "while :; do echo hello | nc -l -p 80; done"
+    engine.docker("run", "-d", "--name", "web", "-p", "8080:80", "-p", "127.0.0.1::81/udp", "bb", "sh", "-c", script)
+    assert "8080->80/tcp" in engine.out("ps", "--format", "{{.Ports}}")
+    assert engine.out("port", "web", "80").splitlines()[0] == "0.0.0.0:8080"
+    assert engine.out("port", "web", "81/udp").startswith("127.0.0.1:")
+    for _ in range(100):
+        if "hello" in subprocess.run(
+            ["nsenter", "-n", "-t", str(engine.process.pid), "busybox", "nc", "-w", "2", "127.0.0.1", "8080"],  # type: ignore[union-attr]
+            capture_output=True, text=True, stdin=subprocess.DEVNULL,
+        ).stdout:  # fmt: skip
+            break
+    else:
+        raise AssertionError("nobody answered on the published port")
+
+
+def test_networks_of_ones_own_names_connect_and_disconnect(engine: Engine) -> None:
+    network = engine.out("network", "create", "--subnet", "10.210.0.0/24", "--label", "a=b", "own")
+    assert engine.out("network", "ls", "-q", "--no-trunc", "-f", "label=a=b") == network
+    assert "already exists" in engine.docker("network", "create", "own", code=1).stderr
+    engine.docker("run", "-d", "--name", "one", "--network", "own", "--network-alias", "uno", "bb", "sleep", "1000")
+    assert engine.out("run", "--rm", "--network", "own", "--ip", "10.210.0.50", "bb", "sh", "-c", "hostname -i; ping -c 1 -W 5 uno | head -1")
+    said = json.loads(engine.out("inspect", "one"))[0]["NetworkSettings"]["Networks"]["own"]
+    assert said["IPAddress"].startswith("10.210.0.") and said["NetworkID"] == network and "uno" in said["Aliases"]
+    assert "active endpoints" in engine.docker("network", "rm", "own", code=1).stderr
+    engine.docker("run", "-d", "--name", "two", "bb", "sleep", "1000")
+    engine.docker("network", "connect", "own", "two")
+    assert "10.210.0." in engine.out("exec", "two", "ip", "-4", "addr")
+    assert "already exists in network" in engine.docker("network", "connect", "own", "two", code=1).stderr
+    engine.docker("network", "disconnect", "own", "two")
+    assert "10.210.0." not in engine.out("exec", "two", "ip", "-4", "addr")
+    assert "is not connected" in engine.docker("network", "disconnect", "own", "two", code=1).stderr
+    engine.docker("rm", "-f", "one", "two")
+    engine.docker("network", "rm", "own")
+    assert "not found" in engine.docker("network", "inspect", "own", code=1).stderr
+    assert "pre-defined" in engine.docker("network", "rm", "bridge", code=1).stderr
+
+
+COMPOSE = """
+services:
+  web:
+    build: ./web
+    depends_on:
+      db: {condition: service_healthy}
+    command: sh -c 'cat /data/from-db; wget -q -O - http://db:8000/index.html; sleep 1000'
+    volumes: ["data:/data"]
+    networks: [back]
+    labels: {tier: front}
+  db:
+    image: bb
+    command: sh -c 'echo kept > /data/from-db; mkdir /www; echo served > /www/index.html; httpd -f -p 8000 -h /www'
+    volumes: ["data:/data"]
+    networks: {back: {aliases: [database]}}
+    healthcheck: {test: "test -s /data/from-db", interval: 200ms, retries: 20}
+networks:
+  back: {ipam: {config: [{subnet: 10.211.0.0/24}]}}
+volumes:
+  data: {}
+"""
+
+
+@pytest.mark.needs("docker-compose")
+def test_compose_from_up_to_down(engine: Engine, tmp_path: Path) -> None:
+    (tmp_path / "web").mkdir()
+    (tmp_path / "web/Dockerfile").write_text("FROM bb\nRUN echo built > /built\n")
+    (tmp_path / "compose.yaml").write_text(COMPOSE)
+
+    def compose(*words: str, code: int = 0) -> Any:
+        argv = ["docker-compose", "-p", "proj", "-f", f"{tmp_path}/compose.yaml", *words]
+        done = subprocess.run(argv, env=engine.env, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+        assert done.returncode == code, f"{words}: {done.stdout}{done.stderr}"
+        return done.stdout
+
+    compose("up", "-d")
+    listed = {each["Service"]: each for each in map(json.loads, compose("ps", "--format", "json").splitlines())}
+    assert set(listed) == {"web", "db"} and listed["db"]["Health"] == "healthy"
+    for _ in range(100):
+        if "served" in (text := compose("logs", "--no-log-prefix", "web")):
+            break
+    assert text.split() == ["kept", "served"]
+    assert compose("exec", "-T", "web", "cat", "/built") == "built\n"
+    assert compose("run", "--rm", "-T", "--no-deps", "web", "echo", "once") == "once\n"
+    assert "proj" in compose("ls", "--format", "json")
+    assert engine.out("ps", "-q", "--filter", "label=com.docker.compose.project=proj").count("\n") == 1
+    compose("restart", "-t", "0", "web")
+    compose("stop", "-t", "0")
+    compose("start")
+    compose("down", "-v", "-t", "0")
+    assert engine.out("ps", "-aq") == "" and engine.out("volume", "ls", "-q") == ""
+    assert "proj_back" not in engine.out("network", "ls", "--format", "{{.Name}}")
+    engine.docker("rmi", "-f", "proj-web")
