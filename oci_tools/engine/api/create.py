@@ -72,7 +72,6 @@ def create(api: Api, asked: Asked) -> Response:
         "Platform": image.document.get("os") or "linux",
     }  # fmt: skip
     fs.write(f"{api.world.place}/{container}/{OURS}", document.dumps(kept), 0o600, sync=False)
-    api.events.tell(api.world.find(container), "create")
     return answer({"Id": container, "Warnings": []}, 201)
 
 
