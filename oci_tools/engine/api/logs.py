@@ -258,9 +258,9 @@ def _follow(api: Api, one: Container, form: Form, count: int, follow: bool, clie
         log.close()
 
 
-def place(one: Container) -> str:
-    """The directory of its log, which is there already when it is watched before the first start."""
-    path = f"{one.path}/log"
+def place(one: Container, name: str = "log") -> str:
+    """A directory of its, which is there already when it is watched before the first start."""
+    path = f"{one.path}/{name}"
     try:
         os.mkdir(path, 0o700)
     except OSError:

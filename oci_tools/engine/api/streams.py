@@ -15,6 +15,7 @@ import termios
 
 from oci_tools.engine.api import answers, life, logs
 from oci_tools.engine.api.answers import Refused
+from oci_tools.engine.api.world import OPENED
 from oci_tools.http import Hijacked, Response
 
 TYPE_CHECKING = False
@@ -140,8 +141,14 @@ class Attached:
         settle(sock)
         try:
             world = self._api.world
-            with self._hold, world.subscribe() as news, world.subscribe(logs.place(self._one)) as written:
-                self._follow(sock, news, written)
+            io = logs.place(self._one, "io")  # in which `stdin` is opened after the container has begun
+            with (
+                self._hold,
+                world.subscribe() as news,
+                world.subscribe(logs.place(self._one)) as written,
+                world.subscribe(io, OPENED) as opened,
+            ):
+                self._follow(sock, news, written, opened)
         finally:
             self._log.close()
             if self._fifo >= 0:
@@ -151,7 +158,7 @@ class Attached:
         except OSError:
             pass
 
-    def _follow(self, sock: Hijacked, news: Subscription, written: Subscription) -> None:
+    def _follow(self, sock: Hijacked, *news: Subscription) -> None:
         began = self._one.running  # or it waits to be started
         before = (self._one.ended or {}).get("finished")
         while True:
@@ -163,13 +170,13 @@ class Attached:
                     return
             if over:
                 return
-            if not self._turn(sock, news, written):
+            if not self._turn(sock, news):
                 return
 
-    def _turn(self, sock: Hijacked, news: Subscription, written: Subscription) -> bool:
+    def _turn(self, sock: Hijacked, news: tuple[Subscription, ...]) -> bool:
         """Wait for something to happen, and move input; False when the client has left."""
         poll = select.poll()
-        for one in (news, written):
+        for one in news:
             poll.register(one.fileno(), select.POLLIN)
         client = sock.sock.fileno()
         wants = select.POLLIN if not self._ended and len(self._held) < _MOST else 0
@@ -177,8 +184,8 @@ class Attached:
         if self._held and self._connect():
             poll.register(self._fifo, select.POLLOUT)
         ready = dict(poll.poll(0 if sock.early and wants else None))
-        news.heard()
-        written.heard()
+        for one in news:
+            one.heard()
         if ready.get(client, 0) & (select.POLLHUP | select.POLLERR):
             return False
         if (client in ready or sock.early) and wants:

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 OURS = "docker.json"
 _NAMES = inotify.IN_CREATE | inotify.IN_MOVED_TO | inotify.IN_MOVED_FROM | inotify.IN_DELETE
 _CHANGES = inotify.IN_CLOSE_WRITE | _NAMES
-_LOG = inotify.IN_MODIFY | inotify.IN_CREATE | inotify.IN_MOVED_TO
+WRITTEN = inotify.IN_MODIFY | inotify.IN_CREATE | inotify.IN_MOVED_TO
+OPENED = inotify.IN_CREATE | inotify.IN_OPEN
 _FILES = ("start.json", "exit.json", "health.json", "monitor.json", OURS)
 
 
@@ -243,17 +244,17 @@ class World:
 
     # -- hearing -------------------------------------------------------------------------------
 
-    def subscribe(self, log: str = "") -> Subscription:
-        """Be told, until the end of a `with` block, that some container changed, or a log was written."""
-        return Subscription(self, log)
+    def subscribe(self, place: str = "", mask: int = WRITTEN) -> Subscription:
+        """Be told, until the end of a `with` block, that some container changed, or something in a directory."""
+        return Subscription(self, place, mask)
 
     def _join(self, one: Subscription) -> None:
         with self._lock:
-            if not one.log:
+            if not one.place:
                 self._all.add(one)
                 return
             try:
-                number = self._watch.add(one.log, _LOG)
+                number = self._watch.add(one.place, one.mask)
             except OSError:
                 return  # no log there yet: changes of the container tell
             self._logs.setdefault(number, set()).add(one)
@@ -319,9 +320,10 @@ class World:
 class Subscription:
     """An eventfd that becomes readable when there is news."""
 
-    def __init__(self, world: World, log: str) -> None:
+    def __init__(self, world: World, place: str, mask: int) -> None:
         self._world = world
-        self.log = log
+        self.place = place
+        self.mask = mask
         self.number = -1
 
     def __enter__(self) -> Self:
