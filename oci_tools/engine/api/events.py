@@ -156,9 +156,7 @@ def told(said: dict[str, Any], api: Api) -> dict[str, Any]:
     kind, subject = said["Type"], said["Actor"]["ID"]
     attributes = dict(said["Actor"]["Attributes"])
     if kind == "container":
-        one = api.world.get(subject)
-        image = one.image if one is not None else str(attributes.get("image") or "")
-        attributes["image"] = store.familiar(image)
+        attributes["image"] = store.familiar(api.world.image(subject) or str(attributes.get("image") or ""))
     shown: dict[str, Any] = {}
     if kind in ("container", "image"):
         shown.update(status=said["Action"], id=subject)

@@ -27,6 +27,7 @@ OURS = "docker.json"
 _NAMES = inotify.IN_CREATE | inotify.IN_MOVED_TO | inotify.IN_MOVED_FROM | inotify.IN_DELETE
 _CHANGES = inotify.IN_CLOSE_WRITE | _NAMES
 WRITTEN = inotify.IN_MODIFY | inotify.IN_CREATE | inotify.IN_MOVED_TO
+_REMEMBERED = 4096
 OPENED = inotify.IN_CREATE | inotify.IN_OPEN
 _FILES = ("start.json", "exit.json", "health.json", "monitor.json", OURS)
 
@@ -198,6 +199,7 @@ class World:
         self._known: dict[str, Container] = {}
         self._waiting: set[str] = set()  # found, but not whole yet
         self._numbers: dict[int, str] = {}  # of inotify -> container
+        self._gone: dict[str, str] = {}  # what those were made of that were removed: their events are asked for later
         self._logs: dict[int, set[Subscription]] = {}
         self._all: set[Subscription] = set()
         for name in os.listdir(self.place):
@@ -224,6 +226,11 @@ class World:
         """The container of an ID, as it is now."""
         self._refresh()
         return self._known.get(container)
+
+    def image(self, container: str) -> str | None:
+        """What a container was made of, as that was asked for, also of one that was removed not long ago."""
+        known = self.get(container)
+        return known.image if known is not None else self._gone.get(container)
 
     def find(self, word: str) -> Container:
         """The container that an ID, a name or the unique beginning of an ID means."""
@@ -298,6 +305,9 @@ class World:
             return self._begin(container)
         if not known.load():
             del self._known[container]
+            self._gone[container] = known.image
+            if len(self._gone) > _REMEMBERED:
+                del self._gone[next(iter(self._gone))]
         return True
 
     def _begin(self, container: str) -> bool:
