@@ -111,10 +111,10 @@ def test_bridge_networks_in_a_shared_user_namespace(machine: Machine, outside: S
         inside(f"{machine.oci.bin}/oci-image", "copy", f"oci:{store}/images:docker.io/library/busybox:latest", "busybox")
         run = [f"{machine.oci.bin}/oci-run", "--network", "web"]
         inside(*run, "-d", "--name", "db", "-p", "8080:80", "busybox", "httpd", "-f", "-p", "80", "-h", "/etc")
+        machine.until(lambda: outside.reaches(HERE, 8080))
         assert inside(*run, "busybox", "wget", "-qO-", "http://db/hostname")
         peers = greet(outside.listen(80))
         assert "hello" in inside(*run, "busybox", "nc", THERE, "80") and peers == [HERE]
-        assert outside.reaches(HERE, 8080)
         assert "db" in inside(f"{machine.oci.bin}/oci-net", "resolve")
         inside(f"{machine.oci.bin}/oci-run", "rm", "-f", "db")
     finally:

@@ -51,6 +51,7 @@ def test_two_containers_by_name(machine: Machine) -> None:
     machine.net("create", "web")
     run(machine, "-d", "--network", "web:alias=www", "--network-alias", "also", "--name", "db", "busybox",
         "httpd", "-f", "-p", "80", "-h", "/etc")  # fmt: skip
+    machine.until(lambda: machine.reaches("10.89.0.2", 80))
     for name in ("db", "www", "also", "db.web", "DB"):
         assert run(machine, "--network", "web", "busybox", "wget", "-qO-", f"http://{name}/hostname")
     container = run(machine, "--network", "web", "busybox", "wget", "-qO-", "http://db/hostname").strip()
@@ -65,13 +66,13 @@ def test_two_containers_by_name(machine: Machine) -> None:
 
 def test_published_ports_and_restart(machine: Machine, outside: Space) -> None:
     run(machine, "-d", "-p", "8080:80", "--name", "web", "busybox", "httpd", "-f", "-p", "80", "-h", "/etc")
-    assert outside.reaches(HERE, 8080)
+    machine.until(lambda: outside.reaches(HERE, 8080))  # it begins to listen when it can
     said = machine.command("run", "-p", "8080:80", "busybox", "true", code=125).stderr
     assert "port is in use '0.0.0.0:8080/tcp': container" in said
     run(machine, "stop", "-t", "0", "web")
     assert not outside.reaches(HERE, 8080)
     run(machine, "start", "web")
-    assert outside.reaches(HERE, 8080)
+    machine.until(lambda: outside.reaches(HERE, 8080))  # it begins to listen when it can
     hosts = run(machine, "exec", "web", "cat", "/etc/hosts")
     assert hosts.count("# by oci-net") == 1 and "\tweb" not in hosts.partition("# by")[0].rpartition("\n")[0]
     run(machine, "rm", "-f", "web")
@@ -111,7 +112,7 @@ def test_networks_are_changed_while_it_runs_and_while_it_does_not(machine: Machi
     machine.net("attach", "--alias", "www", "two", "web")
     machine.net("detach", "one", "web")
     machine.net("publish", "add", "web", "8080:80")
-    assert outside.reaches(HERE, 8080)
+    machine.until(lambda: outside.reaches(HERE, 8080))  # it begins to listen when it can
 
     def links() -> str:
         return run(machine, "exec", "web", "ip", "-o", "-4", "addr")
@@ -121,7 +122,8 @@ def test_networks_are_changed_while_it_runs_and_while_it_does_not(machine: Machi
     machine.net("attach", "--priority", "3", "three", "web")
     assert "container is attached to no such network" not in machine.net("inspect", "three")
     run(machine, "start", "web")
-    assert links().count("eth") == 4 and outside.reaches(HERE, 8080)
+    assert links().count("eth") == 4
+    machine.until(lambda: outside.reaches(HERE, 8080))
     assert run(machine, "--network", "two", "busybox", "nslookup", "www").count("10.89.") == 3
     run(machine, "stop", "-t", "0", "web")
     machine.net("detach", "three", "web")
@@ -210,7 +212,8 @@ def test_what_the_image_exposes(machine: Machine, outside: Space) -> None:
     run(machine, "-d", "-P", "--expose", "80", "--name", "web", "busybox", "httpd", "-f", "-p", "80")
     shown = json.loads(machine.net("inspect", "--json", "bridge"))
     (port,) = next(iter(shown["containers"].values()))["ports"]
-    assert port["containerPort"] == 80 and outside.reaches(HERE, port["hostPort"])
+    assert port["containerPort"] == 80
+    machine.until(lambda: outside.reaches(HERE, port["hostPort"]))
     run(machine, "rm", "-f", "web")
     nothing_left(machine)
 
