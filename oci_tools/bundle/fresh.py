@@ -21,7 +21,7 @@ class Fresh:
         parent, name = os.path.split(self.path)
         self._work = f"{parent}/.{name}.oci-unpack.new"
         self.place = f"{self._work}/new"
-        self._lock = fs.Lock(self._work, timeout=0)
+        self._lock = fs.Lock(f"{self._work}/", timeout=0)  # with the slash nothing is made where it has gone
 
     def __enter__(self) -> Fresh:
         try:
@@ -38,9 +38,20 @@ class Fresh:
         try:
             self._lock.__enter__()
         except Busy:
-            raise Busy("cannot unpack into", self.path, "another process is unpacking into it") from None
-        fs.remove_tree(self.place)
+            raise self._busy() from None
+        try:
+            if not os.path.samestat(os.fstat(self._lock.fd), os.stat(self._work)):
+                raise self._busy()
+            fs.remove_tree(self.place)
+        except BaseException as error:
+            self._lock.__exit__()
+            if isinstance(error, FileNotFoundError):  # the other one has just finished
+                raise self._busy() from None
+            raise
         return self
+
+    def _busy(self) -> Busy:
+        return Busy("cannot unpack into", self.path, "another process is unpacking into it")
 
     def done(self) -> None:
         """Give it its name."""
