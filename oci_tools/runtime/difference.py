@@ -15,6 +15,7 @@ import os
 
 from oci_tools import document
 from oci_tools.document import step
+from oci_tools.runtime.edit import same
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -51,17 +52,8 @@ def _walk(one: Any, other: Any, path: str) -> Iterator[tuple[str, Any, Any]]:
         for name in [*one, *(name for name in other if name not in one)]:
             inner = path + (name if isinstance(one, _Named) or isinstance(other, _Named) else step(name))
             yield from _walk(one.get(name, _MISSING), other.get(name, _MISSING), inner)
-    elif not _same(one, other):
+    elif not same(one, other):
         yield path, one, other
-
-
-def _same(one: Any, other: Any) -> bool:
-    """Equal as JSON: true is not 1."""
-    if isinstance(one, list) and isinstance(other, list):
-        return len(one) == len(other) and all(map(_same, one, other))
-    if isinstance(one, dict) and isinstance(other, dict):
-        return one.keys() == other.keys() and all(_same(one[name], other[name]) for name in one)
-    return isinstance(one, bool) == isinstance(other, bool) and bool(one == other)
 
 
 def _plain(value: Any) -> Any:

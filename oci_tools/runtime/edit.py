@@ -219,7 +219,7 @@ def _operate(target: Any, operation: Any) -> Any:
         raise Error("value: missing")
     value = operation["value"]
     if name == "test":
-        if not _same(_get(target, path), value):
+        if not same(_get(target, path), value):
             raise Error(
                 f"test of '/{'/'.join(path)}' failed", None, f"it is {document.shown(_get(target, path))}"
             )
@@ -277,12 +277,12 @@ def _place(value: list[Any], part: str, end: int) -> int:
     return int(part)
 
 
-def _same(one: Any, other: Any) -> bool:
+def same(one: Any, other: Any) -> bool:
     """Equal as JSON: true is not 1, but 1.0 is."""
     if isinstance(one, bool) or isinstance(other, bool):
         return one is other
     if isinstance(one, list) and isinstance(other, list):
-        return len(one) == len(other) and all(map(_same, one, other))
+        return len(one) == len(other) and all(map(same, one, other))
     if isinstance(one, dict) and isinstance(other, dict):
-        return one.keys() == other.keys() and all(_same(one[name], other[name]) for name in one)
+        return one.keys() == other.keys() and all(same(one[name], other[name]) for name in one)
     return bool(one == other)
