@@ -219,8 +219,7 @@ def _become_root_of(pidfd: int) -> None:
         os.setgroups([])
     except PermissionError:
         pass  # setgroups is denied in a plain user's namespace
-    os.setresgid(0, 0, 0)
-    os.setresuid(0, 0, 0)
+    process.become_root()
 
 
 def _bare(pidfd: int, foreign: bool) -> int:

@@ -4,6 +4,7 @@
     container:ID         the user namespace of another, running one
     ns:PATH              one by its path
     host                 none
+    keep-id[:uid=N,gid=N]    of a plain user: that one's id, or N, not root
     --uidmap C:H[:N]     N ids from C on inside are those from H on outside
 
 The ids outside come out of what /etc/subuid gives to `containers`, or root, or --subuidname; where that says
@@ -13,7 +14,7 @@ seen by what containers have:
     $OCI_ROOT/userns/FIRST-SIZE     links to ../containers/ID; those that lead nowhere are free again
 
 Nobody chowns an image for it: its layers are shown by idmapped mounts (runtime/overlay.py).  A plain user's containers
-are in a user namespace of one id whatever is said.
+are in a user namespace of one id, to which all files belong.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import os
 from oci_tools import fs
 from oci_tools.container import namespaces, units
 from oci_tools.errors import Error, Usage
+from oci_tools.runtime import spec as specs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -44,7 +46,7 @@ def apply(spec: dict[str, Any], args: Args, host: Host) -> None:
     if mode in ("", "host") and not maps:
         return
     if host.rootless:
-        raise Error("cannot use --userns", mode or None, "a plain user's containers have one of one id")
+        return _keep_id(spec, args)
     if maps and mode not in ("", "private", "auto"):
         raise Usage(f"--uidmap and its kin exclude --userns {mode}")
     how, _, text = mode.partition(":")
@@ -63,6 +65,23 @@ def apply(spec: dict[str, Any], args: Args, host: Host) -> None:
 
 
 _ROOTLESS = ("keep-id", "nomap")
+
+
+def _keep_id(spec: dict[str, Any], args: Args) -> None:
+    """A plain user's one id is, inside, that same one, or the one said, and not root."""
+    how, _, text = args.userns.partition(":")
+    if how != "keep-id" or args.uidmap or args.gidmap or args.subuidname or args.subgidname:
+        raise Error("cannot use --userns", args.userns or None, "a plain user's containers have one id", "keep-id")
+    ids = {"uid": os.geteuid(), "gid": os.getegid()}
+    for word in text.split(",") if text else ():
+        key, value = units.pair(word, "--userns")
+        if key not in ids or not (value.isascii() and value.isdigit() and int(value[:11]) < 1 << 32):
+            raise Usage("invalid value for --userns", args.userns, hint="keep-id:uid=N,gid=N")
+        ids[key] = int(value)
+    for name, outside, inside in (("uidMappings", os.geteuid(), ids["uid"]), ("gidMappings", os.getegid(), ids["gid"])):
+        spec["linux"][name] = [{"containerID": inside, "hostID": outside, "size": 1}]
+    if args.user is None:
+        specs.set_user(spec, {**ids, "additionalGids": [ids["gid"]]})
 
 
 def _own(spec: dict[str, Any], space: dict[str, str], maps: tuple[Maps, Maps] | None) -> None:

@@ -70,6 +70,16 @@ def unshare(flags: int) -> None:
     libc.call("unshare", flags)
 
 
+def become_root() -> None:
+    """Root of the user namespace that one has just entered; who one is there, if it maps no root."""
+    for change in (os.setresgid, os.setresuid):
+        try:
+            change(0, 0, 0)
+        except OSError as error:
+            if error.errno != 22:  # EINVAL: not mapped
+                raise
+
+
 def setns(fd: int, nstype: int = 0) -> None:
     libc.call("setns", fd, nstype)
 

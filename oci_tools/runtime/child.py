@@ -294,14 +294,13 @@ def _join_cgroups(setup: Setup | Entry) -> None:
 
 
 def _become_root(keep_groups: bool = False) -> None:
-    """Root of the user namespace, so that what is made now belongs to it."""
+    """Root of the user namespace, so that what is made now belongs to it; who we are there if it has none."""
     try:
         if not keep_groups:
             os.setgroups([])
     except PermissionError:
         pass  # setgroups is denied in a plain user's namespace
-    os.setresgid(0, 0, 0)
-    os.setresuid(0, 0, 0)
+    process.become_root()
 
 
 def _join_keyring(setup: Setup) -> None:

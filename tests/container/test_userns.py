@@ -107,8 +107,11 @@ def test_ids_that_there_are_not():
         maps("--userns", "auto", there=Fake("root:100000:65536\n", "root:5:65536\n"))
     there = Fake()
     there.rootless = True
-    with pytest.raises(Error, match="cannot use --userns"):
-        planned("--userns", "auto", there=there)
+    for words in (["--userns", "auto"], ["--userns", "nomap"], ["--uidmap", "0:1"], ["--userns", "keep-id", "--uidmap", "0:1"]):
+        with pytest.raises(Error, match="cannot use --userns"):
+            planned(*words, there=there)
+    with pytest.raises(Usage, match="invalid value for --userns"):
+        planned("--userns", "keep-id:uid=x", there=there)
 
 
 @pytest.mark.parametrize(
@@ -118,6 +121,15 @@ def test_ids_that_there_are_not():
 )  # fmt: skip
 def test_free_ids(size, taken, first):
     assert userns._free(size, [(100, 100), (300, 1000)], taken) == first
+
+
+def test_a_plain_users_own_id():
+    there = Fake()
+    there.rootless = True
+    base = spec.default(rootless=True)
+    options.apply(base, cli.Args(cli.read(COMMAND, ["--userns", "keep-id:uid=5", "image"])), there)
+    assert base["linux"]["uidMappings"] == [{"containerID": 5, "hostID": os.geteuid(), "size": 1}]
+    assert base["process"]["user"]["uid"] == 5 and "effective" not in base["process"]["capabilities"]
 
 
 # -- real ones ----------------------------------------------------------------------------------------
@@ -230,3 +242,17 @@ def test_a_bundle_of_it_for_another_runtime(run, oci, tmp_path):
     assert oci("run", "run", "-b", bundle, "x1").stdout == "0\n"
     oci("run", "rm", made)
     assert subprocess.run(["findmnt", "-rn", "-o", "TARGET"], capture_output=True, text=True).stdout.count(made) == 0
+
+
+@root
+def test_a_plain_user_who_keeps_the_id(plain_run, plain):
+    me = plain.user["user"]
+    script = "id -u; id -g; touch /tmp/x; stat -c %u /tmp/x; touch /made && stat -c %u /made /proc/self/; grep CapEff /proc/self/status"
+    done = plain_run("--network", "none", "--userns", "keep-id", "busybox", "sh", "-c", script)
+    assert done.stdout.split() == [str(me)] * 5 + ["CapEff:", "0000000000000000"]
+    assert plain_run("--network", "none", "--userns", "keep-id:uid=7,gid=8", "busybox", "id").stdout.startswith("uid=7 gid=8")
+    made = plain_run("-d", "--network", "none", "--userns", "keep-id", "busybox", "sleep", "1000").stdout.strip()
+    assert plain("run", "exec", made, "id", "-u").stdout == f"{me}\n"
+    plain("run", "cp", "/etc/hostname", f"{made}:/in")
+    assert plain("run", "exec", made, "stat", "-c", "%u", "/in").stdout == f"{me}\n"
+    plain("run", "rm", "-f", made)
