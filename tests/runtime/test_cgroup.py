@@ -92,8 +92,8 @@ def test_a_limit_too_small_to_start_in(box: Any) -> None:
 
 
 def test_a_small_limit_is_enough(box: Any) -> None:
-    """What the runtime itself needs is not the container's (runc needs about 6 MB here)."""
-    box.linux["resources"]["memory"] = {"limit": 6 << 20}
+    """What the runtime itself needs is not the container's (runc needs 6 to 12 MB here)."""
+    box.linux["resources"]["memory"] = {"limit": 2 << 20}
     assert box.says("echo yes") == "yes"
 
 
