@@ -56,8 +56,9 @@ def managed(box: Any) -> Iterator[Any]:
 
 
 def begin(box: Any, code: int = 0) -> str:
-    """Run it, detached; what it says."""
-    return str(box("run", "--systemd-cgroup", "--detach", code=code).stderr)
+    """Run it, detached; what it says if it fails."""
+    quiet = {} if code else {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}  # the payload keeps its streams
+    return str(box("run", "--systemd-cgroup", "--detach", code=code, **quiet).stderr)
 
 
 def test_a_life(managed: Any) -> None:
@@ -211,12 +212,13 @@ def test_a_plain_users_unit(manager: tuple[Any, Path]) -> None:
     box, top = manager
     box.linux["cgroupsPath"] = f"user.slice:box:{box.id}"
     box.linux["resources"] = {"memory": {"limit": 64 * MIB}, "pids": {"limit": 33}}
-    box("run", "--systemd-cgroup", "--detach")
+    begin(box)
     group = top / "user.slice" / f"box-{box.id}.scope"
     assert reads(group, "memory.max", "pids.max") == [str(64 * MIB), "33"]
     assert str(box.state["pid"]) in reads(group, "cgroup.procs")[0].split()
     assert box("exec", "sh", "-c", "echo $PPID; cat /proc/self/cgroup").stdout
-    box("exec", "--detach", "--pid-file", box.bundle / "pid", "sleep", "1000")
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    box("exec", "--detach", "--pid-file", box.bundle / "pid", "sleep", "1000", **quiet)
     pid = (box.bundle / "pid").read_text()
     assert f"/box-{box.id}.scope" in Path(f"/proc/{pid}/cgroup").read_text()
     box("update", "--pids-limit", "44")
