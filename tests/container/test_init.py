@@ -114,3 +114,8 @@ def test_a_file_that_is_not_whole_is_made_again(run, tmp_path):
 
 def test_any_user_any_root(run):
     assert run("--init", "-u", "1234:5", "--read-only", "busybox", "id", "-u").stdout == "1234\n"
+
+
+def test_a_plain_users_container(plain_run):
+    script = "cat /proc/1/comm; (sleep 0.01 &); exit 3"
+    assert plain_run("--network", "none", "--init", "busybox", "sh", "-c", script, code=3).stdout == "oci-init\n"
