@@ -37,7 +37,8 @@ _WARM = (
     "container.usage container.listing container.image image.source runtime.foreground runtime.enter "
     "runtime.seccomp runtime.overlay runtime.usage runtime.update runtime.events runtime.exec_group runtime.words "
     "layer.store layer.stack cmd.net cmd.vol net.attach net.detach net.firewall net.ports container.top "
-    "container.joining container.networking"
+    "container.joining container.networking container.monitor container.health container.changing container.waiting "
+    "container.restart"
 ).split()
 
 
@@ -50,18 +51,27 @@ def run(args: cli.Args) -> int:
 
     kept = os.environ.pop("OCID_SOCKETS", "")  # of an ocid that has executed itself again
     with fs.Lock(f"{fs.make_private(fs.run())}/ocid.lock", timeout=0):
+        _more_descriptors()
         for name in _WARM:
             __import__(f"oci_tools.{name}")
         listeners = _listeners(args, [int(fd) for fd in kept.split(",") if fd])
         if args.pid_file:
             fs.write(args.pid_file, b"%d\n" % os.getpid())
         daemon = supervisor.Supervisor(listeners, _command, lambda *given: _api(args, *given), _say)
-        daemon.run(lambda: _ready(args, listeners))
+        daemon.run(lambda: _ready(args, listeners), boot=not kept)
         if daemon.upgrading:
             supervisor.execute_again(listeners)
     for sock in listeners:
         _unlink(sock.getsockname())
     return 0
+
+
+def _more_descriptors() -> None:
+    """Some are held of each container."""
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 1 << 20) if hard > 0 else 1 << 20, hard))
 
 
 def _check(args: cli.Args) -> None:

@@ -19,7 +19,7 @@ import signal
 import sys
 import time
 
-from oci_tools.engine import forker
+from oci_tools.engine import forker, watching
 from oci_tools.linux import process
 
 TYPE_CHECKING = False
@@ -138,6 +138,7 @@ class Supervisor:
             Part(self.loop, "forker", lambda: self._fork_for_others(command), say),
             Part(self.loop, "API process", lambda: self._answer(api), say),
         ]
+        self.watcher = watching.Watcher(self.loop, self.asker, say)
         self.upgrading = False
 
     def _fork_for_others(self, command: Callable[[str], Callable[[], None]]) -> None:
@@ -150,7 +151,7 @@ class Supervisor:
         forker.close_all_but([0, 1, 2, self._asking.fileno(), *(sock.fileno() for sock in self.listeners)])
         api(self.listeners, self.asker)
 
-    def run(self, ready: Callable[[], None]) -> None:
+    def run(self, ready: Callable[[], None], boot: bool = True) -> None:
         """Until SIGTERM or SIGINT (containers live on), or SIGUSR2: `upgrading` is true then."""
         process.prctl(process.PR_SET_CHILD_SUBREAPER, 1)
         reader, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
@@ -163,6 +164,7 @@ class Supervisor:
         for part in self.parts:
             part.start()
         self._reap()  # who ended while an earlier one of us executed itself again
+        self.watcher.start(boot)
         ready()
         self.loop.run()
         self.parts[1].signal(signal.SIGTERM)  # the forker ends with the last who asks
@@ -181,11 +183,15 @@ class Supervisor:
         """Whoever of our children has ended: parts, and processes that came to us as subreaper."""
         while True:
             try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
+                seen = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
             except ChildProcessError:
                 return
-            if not pid:
+            if seen is None:
                 return
+            status = seen.si_status << 8 if seen.si_code == os.CLD_EXITED else seen.si_status
+            pid = seen.si_pid
+            self.watcher.reaped(pid, status)  # before the kernel may tell whoever waits for that
+            os.waitpid(pid, 0)
             for part in self.parts:
                 if part.pid == pid:
                     part.ended(status)

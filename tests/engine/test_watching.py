@@ -1,0 +1,178 @@
+"""ocid and its containers: adoption, boot, and that nothing is lost whoever is killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import select
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from oci_tools.engine import containers
+from tests.long import rounds
+
+pytestmark = pytest.mark.root
+BUSYBOX = "docker.io/library/busybox:latest"
+
+
+def start(oci: Any) -> Any:
+    daemon = oci.start("ocid", stdout=subprocess.PIPE, text=True)
+    assert daemon.stdout.readline().startswith("unix://")
+    return daemon
+
+
+@pytest.fixture
+def ocid(oci: Any, busybox: Path) -> Any:
+    """An ocid and the image; its containers are removed with the test."""
+    oci.preload(BUSYBOX, busybox)
+    daemon = start(oci)
+    yield daemon
+    for container in oci("run", "list", "-q").stdout.split():
+        oci("run", "rm", "-f", container)
+
+
+def place(oci: Any, container: str) -> Path:
+    return Path(oci.env["OCI_ROOT"]) / "containers" / container
+
+
+def detach(oci: Any, *words: str) -> str:
+    return str(oci("run", "-d", *words).stdout.strip())
+
+
+def held(pid: int) -> list[str]:
+    """What the descriptors of a process are."""
+    place = f"/proc/{pid}/fd"
+    return [os.readlink(f"{place}/{fd}") for fd in os.listdir(place)]
+
+
+def monitor(oci: Any, container: str) -> int:
+    return int((place(oci, container) / "lock").read_text())
+
+
+def gone(pid: int) -> None:
+    try:
+        pidfd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    select.select([pidfd], [], [])
+    os.close(pidfd)
+
+
+def until(true: Any) -> None:
+    """Wait for what another process is to do: it says so by no descriptor of ours."""
+    deadline = time.monotonic() + 60
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def looked_after(oci: Any, container: str, not_by: int) -> bool:
+    pid = monitor(oci, container)
+    return pid != not_by and os.path.exists(f"/proc/{pid}")
+
+
+def test_a_killed_monitor_has_a_successor(ocid: Any, oci: Any) -> None:
+    script = "n=0; while true; do n=$((n+1)); echo line $n; [ -e /end ] && exit 7; done"
+    container = detach(oci, "busybox", "sh", "-c", script + "; true")
+    for _ in range(3):
+        before = monitor(oci, container)
+        os.kill(before, signal.SIGKILL)
+        until(lambda b=before: looked_after(oci, container, b))
+    oci("run", "exec", container, "touch", "/end")
+    assert oci("run", "wait", container).stdout == "7\n"
+
+
+def test_a_terminal_outlives_its_monitor(ocid: Any, oci: Any) -> None:
+    script = "trap 'exit 9' HUP; until [ -e /end ]; do sleep 0.05; done; echo at end; exit 5"
+    container = detach(oci, "-t", "busybox", "sh", "-c", script)
+    until(lambda: any("ptmx" in link for link in held(ocid.pid)))  # what the monitor has sent
+    before = monitor(oci, container)
+    os.kill(before, signal.SIGKILL)
+    until(lambda: looked_after(oci, container, before))
+    oci("run", "exec", container, "touch", "/end")
+    assert oci("run", "wait", container).stdout == "5\n"
+    assert oci("run", "logs", container).stdout == "at end\r\n"
+
+
+def test_what_ends_while_nobody_looks_is_recorded(ocid: Any, oci: Any) -> None:
+    container = detach(oci, "busybox", "sh", "-c", "mkfifo /gate; read x </gate; echo last words; exit 3")
+    pid = json.loads(oci("run", "state", container).stdout)["pid"]
+    oci("run", "exec", container, "sh", "-c", "until [ -p /gate ]; do :; done")
+    until(lambda: any(container in link for link in held(ocid.pid)))
+    ocid.send_signal(signal.SIGSTOP)
+    os.kill(monitor(oci, container), signal.SIGKILL)
+    oci("run", "exec", container, "sh", "-c", "echo x >/gate")
+    until(lambda: "State:\tZ" in Path(f"/proc/{pid}/status").read_text() if os.path.exists(f"/proc/{pid}") else True)
+    ocid.send_signal(signal.SIGCONT)
+    assert oci("run", "wait", container).stdout == "3\n"
+    assert oci("run", "logs", container).stdout == "last words\n"
+
+
+def test_boot(ocid: Any, oci: Any) -> None:
+    words = ("busybox", "sleep", "1000")
+    unless = detach(oci, "--name", "unless", "--restart", "unless-stopped", *words)
+    always = detach(oci, "--name", "always", "--restart", "always", "--requires", "unless", *words)
+    stopped = detach(oci, "--restart", "unless-stopped", *words)
+    never = detach(oci, *words)
+    ocid.terminate()
+    ocid.communicate()
+    oci("run", "stop", "-t", "0", stopped, always)
+    for container in (unless, never):  # as if the power had gone
+        pid = json.loads(oci("run", "state", container).stdout)["pid"]
+        os.kill(monitor(oci, container), signal.SIGKILL)
+        os.kill(pid, signal.SIGKILL)
+        gone(pid)
+    start(oci)
+    running = {"unless": unless, "always": always}
+    until(lambda: all(json.loads(oci("run", "state", each).stdout)["status"] == "running" for each in running.values()))
+    until(lambda: (place(oci, never) / "exit.json").exists())
+    assert json.loads(oci("run", "state", stopped).stdout)["status"] == "stopped"
+    assert json.loads(oci("run", "state", never).stdout)["status"] == "stopped"
+
+
+def test_order() -> None:
+    needs = {"a": ["b"], "b": ["c"], "c": [], "d": ["a", "d"], "e": ["f"], "f": ["e"]}
+    made = containers.order(list("dabce"), lambda each: needs[each])
+    assert made[:4] == ["c", "b", "a", "d"] and sorted(made[4:]) == ["e", "f"]
+
+
+NUMBERS = (
+    "n=0; while [ ! -e /end ]; do n=$((n+1)); echo line $n; [ $((n % 50)) = 0 ] && sleep 0.01; done; echo end $n; exit 42"
+)
+
+
+def test_whoever_is_killed_no_line_and_no_code_is_lost(ocid: Any, oci: Any) -> None:
+    names = [detach(oci, "--log-opt", "max-file=99", "busybox", "sh", "-c", NUMBERS) for _ in range(rounds(4, 50))]
+    first = {each: json.loads(oci("run", "state", each).stdout)["pid"] for each in names}
+    chance, daemon = random.Random(1), ocid
+    until(lambda: len(os.listdir(f"/proc/{daemon.pid}/fd")) > 3 * len(names))  # it holds them
+    for _ in range(rounds(8, 200)):
+        what = chance.choice(["ocid", "part", "monitor", "monitor"])
+        if what == "monitor":
+            container = chance.choice(names)
+            before = monitor(oci, container)
+            os.kill(before, signal.SIGKILL)
+            until(lambda c=container, b=before: looked_after(oci, c, b))
+        elif what == "part":
+            for child in Path(f"/proc/{daemon.pid}/task/{daemon.pid}/children").read_text().split()[:2]:
+                if b"ocid" in Path(f"/proc/{child}/cmdline").read_bytes():
+                    os.kill(int(child), signal.SIGKILL)
+                    break
+        else:
+            daemon.kill()
+            daemon.communicate()
+            daemon = start(oci)
+    assert {each: json.loads(oci("run", "state", each).stdout)["pid"] for each in names} == first
+    for container in names:
+        oci("run", "exec", container, "touch", "/end")
+    assert oci("run", "wait", *names).stdout == "42\n" * len(names)
+    for container in names:
+        lines = oci("run", "logs", container).stdout.splitlines()
+        assert lines[-1] == f"end {len(lines) - 1}"
+        assert lines[:-1] == [f"line {n}" for n in range(1, len(lines))]
