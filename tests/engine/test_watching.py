@@ -131,14 +131,14 @@ def test_boot(ocid: Any, oci: Any) -> None:
     start(oci)
     running = {"unless": unless, "always": always}
     until(lambda: all(json.loads(oci("run", "state", each).stdout)["status"] == "running" for each in running.values()))
-    until(lambda: (place(oci, never) / "exit.json").exists())
+    until((place(oci, never) / "exit.json").exists)
     assert json.loads(oci("run", "state", stopped).stdout)["status"] == "stopped"
     assert json.loads(oci("run", "state", never).stdout)["status"] == "stopped"
 
 
 def test_order() -> None:
     needs = {"a": ["b"], "b": ["c"], "c": [], "d": ["a", "d"], "e": ["f"], "f": ["e"]}
-    made = containers.order(list("dabce"), lambda each: needs[each])
+    made = containers.order(list("dabce"), needs.__getitem__)
     assert made[:4] == ["c", "b", "a", "d"] and sorted(made[4:]) == ["e", "f"]
 
 
