@@ -114,6 +114,9 @@ def _host(said: dict[str, Any]) -> dict[str, Any]:
     }  # fmt: skip
     for key in ("IpcMode", "CgroupnsMode", "ShmSize", "Runtime"):
         host[key] = host[key] or HOST[key]
+    if host["MemorySwappiness"] == -1:
+        host["MemorySwappiness"] = None
+    host["PidsLimit"] = host["PidsLimit"] or None
     if host["Memory"] and not host["MemorySwap"]:
         host["MemorySwap"] = 2 * host["Memory"]
     return host
@@ -137,8 +140,9 @@ def _config(said: dict[str, Any], image: Image) -> dict[str, Any]:
     config["Labels"] = {**(base.get("Labels") or {}), **(own.get("Labels") or {})}
     for key in ("ExposedPorts", "Volumes"):
         both = {**(base.get(key) or {}), **(own.get(key) or {})}
-        if both:
-            config[key] = both
+        config[key] = both or None
+    if not config["ExposedPorts"]:
+        del config["ExposedPorts"]
     check, theirs = own.get("Healthcheck") or {}, base.get("Healthcheck") or {}
     if theirs or check:
         config["Healthcheck"] = {**theirs, **{key: value for key, value in check.items() if value}}

@@ -111,7 +111,7 @@ def pause(api: Api, asked: Asked) -> Response:
     if status == "paused":
         raise Refused(409, f"cannot pause container: container {one.id} is already paused")
     if status != "running":
-        raise Refused(409, f"cannot pause container: container {one.id} is not running")
+        raise Refused(409, f"container {one.id} is not running")
     api.commands.run(["run", "pause", one.id])
     return nothing()
 

@@ -1,0 +1,201 @@
+"""The same words through dockerd and through `ocid`: what people see is equal, and documents agree field by field.
+
+What must differ (ids, times, addresses, paths, versions) is compared by its type; DIFFERENT names what else does, and why.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests import images
+from tests.conftest import PATH
+from tests.daemon import Engine, started
+
+pytestmark = [pytest.mark.root, pytest.mark.needs("docker", "dockerd", "skopeo")]
+# Fields whose values are not the same, and should not be.
+DIFFERENT = {
+    "GraphDriver", "Driver", "LogPath", "ResolvConfPath", "HostnamePath", "HostsPath", "SandboxKey", "CgroupnsMode",
+    "MaskedPaths", "ReadonlyPaths",  # ours hide more, as later versions of docker do
+    "Size", "VirtualSize", "SizeRootFs",  # of layers as they are stored, which are compressed here
+    "Comment", "RepoDigests", "DNSNames", "Metadata", "Ports", "Gateway", "Mode", "Propagation",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Engine, Engine]]:
+    """An engine of docker, and one of ours, with the same image."""
+    if not shutil.which("dockerd", path=PATH):
+        pytest.skip("needs dockerd; tests/run --setup installs it on Debian as root")
+    place = tmp_path_factory.mktemp(f"s{os.getpid() % 1000}")
+    archive = place / "bb.tar"
+    source = images.image("busybox")
+    subprocess.run(["skopeo", "copy", "-q", f"oci:{source}:latest", f"docker-archive:{archive}:bb:latest"], check=True)
+    for theirs in docker(place / "d"):
+        theirs.docker("load", "-q", "-i", archive)
+        for ours in started(place / "o", image=None):
+            ours.docker("load", "-q", "-i", archive)
+            yield theirs, ours
+        theirs.clean()
+
+
+def docker(place: Path) -> Iterator[Engine]:
+    place.mkdir()
+    (place / "config.json").write_text("{}")
+    words = [
+        "unshare", "--net", "--mount", "sh", "-c", 'ip link set lo up; exec "$@"', "-", "dockerd", "-H", f"unix://{place}/s",
+        "--data-root", f"{place}/data", "--exec-root", f"{place}/exec", "-p", f"{place}/pid", "--cgroup-parent", f"/{place.parent.name}",
+        "--config-file", f"{place}/config.json", "--storage-driver", "vfs",
+    ]  # fmt: skip
+    server = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env={"PATH": PATH, "HOME": str(place)})
+    assert server.stderr is not None
+    for line in server.stderr:
+        if "API listen on" in line:
+            break
+    drain = subprocess.Popen(["cat"], stdin=server.stderr, stdout=subprocess.DEVNULL)
+    try:
+        yield Engine(f"{place}/s", place)
+    finally:
+        server.send_signal(signal.SIGTERM)
+        server.wait()
+        drain.wait()
+        for group in [*Path("/sys/fs/cgroup").glob(f"*/{place.parent.name}"), *Path("/sys/fs/cgroup").glob(place.parent.name)]:
+            group.rmdir()
+
+
+def different(theirs: Any, ours: Any, where: str = "") -> list[str]:
+    """Where two documents disagree: members that are missing, other types, other values of what should be the same."""
+    name = where.rpartition(".")[2]
+    if name in DIFFERENT:
+        return []
+    if isinstance(theirs, dict) and isinstance(ours, dict):
+        found = [f"{where}.{key} is missing" for key in theirs if key not in ours and key not in DIFFERENT]
+        return found + [line for key in theirs if key in ours for line in different(theirs[key], ours[key], f"{where}.{key}")]
+    if isinstance(theirs, list) and isinstance(ours, list) and len(theirs) == len(ours):
+        return [line for pair in zip(theirs, ours, strict=True) for line in different(*pair, where)]
+    if variable(theirs) and variable(ours):
+        return []
+    return [] if theirs == ours else [f"{where}: {theirs!r}, ours {ours!r}"]
+
+
+def variable(value: Any) -> bool:
+    """Ids, times, addresses, pids: what no two runs have the same."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value > 1000
+    return isinstance(value, str) and bool(
+        re.fullmatch(r"(sha256:)?[0-9a-f]{12,64}|\d{4}-\d\d-\d\dT.*|(\d+\.){3}\d+(/\d+)?|([0-9a-f]{2}:){5}[0-9a-f]{2}", value)
+    )
+
+
+CREATES: list[list[str]] = [
+    ["bb"],
+    ["-e", "A=b", "-l", "x=y", "-w", "/tmp", "-u", "1:2", "-h", "hosty", "--entrypoint", "echo", "bb", "a", "b"],
+    ["-it", "--rm", "--memory", "64m", "--cpus", "0.5", "--pids-limit", "100", "--ulimit", "nofile=10:20", "bb", "sh"],
+    ["--read-only", "--tmpfs", "/t:size=1m", "--cap-add", "NET_ADMIN", "--cap-drop", "CHOWN", "--init", "bb", "true"],
+    ["--network", "none", "--dns", "1.2.3.4", "--add-host", "a:1.2.3.4", "--stop-signal", "INT", "--stop-timeout", "3", "bb"],
+    ["--restart", "on-failure:3", "--health-cmd", "true", "--health-interval", "5s", "--health-retries", "2", "bb", "true"],
+    ["-p", "127.0.0.1:8081:80", "--expose", "90", "--shm-size", "1m", "--sysctl", "net.ipv4.ip_forward=1", "bb"],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("words", CREATES, ids=lambda words: " ".join(words[:2]))
+def test_what_was_created_is_told_alike(pair: tuple[Engine, Engine], words: list[str]) -> None:
+    told = []
+    for engine in pair:
+        engine.docker("create", "--name", "same", *words)
+        listed = engine.request("GET", "/containers/json?all=1", code=200)[1]
+        told.append((json.loads(engine.out("inspect", "same"))[0], listed[0]))
+        engine.docker("rm", "same")
+    (theirs, their_line), (ours, our_line) = told
+    assert "\n".join(different(theirs, ours)) == ""
+    assert "\n".join(different(their_line, our_line)) == ""
+
+
+SCRIPT: list[tuple[list[str], int]] = [
+    (["run", "--rm", "--network", "none", "bb", "echo", "hello"], 0),
+    (["run", "--rm", "--network", "none", "bb", "sh", "-c", "echo e >&2; exit 7"], 7),
+    (["run", "--name", "kept", "--network", "none", "bb", "echo", "kept"], 0),
+    (["logs", "kept"], 0),
+    (["ps", "-a", "--format", "{{.Names}} {{.Image}} {{.Command}} {{.State}}"], 0),
+    (["inspect", "-f", "{{.State.Status}} {{.State.ExitCode}} {{.Path}} {{.Args}}", "kept"], 0),
+    (["start", "-a", "kept"], 0),
+    (["wait", "kept"], 0),
+    (["top", "kept"], 1),
+    (["exec", "kept", "true"], 1),
+    (["pause", "kept"], 1),
+    (["kill", "kept"], 1),
+    (["stop", "kept"], 0),
+    (["rename", "kept", "other"], 0),
+    (["rename", "other", "other"], 1),
+    (["rm", "kept"], 1),
+    (["diff", "other"], 0),
+    (["rm", "other"], 0),
+    (["start", "other"], 1),
+    (["run", "--rm", "missing-image-of-nobody:x", "--pull", "never"], 125),
+    (["run", "--rm", "--pull", "never", "missing:x"], 125),
+    (["inspect", "nothing"], 1),
+    (["images", "--format", "{{.Repository}} {{.Tag}} {{.ID}}"], 0),
+    (["tag", "bb", "team/two:x"], 0),
+    (["images", "--format", "{{.Repository}}:{{.Tag}}", "team/two"], 0),
+    (["image", "inspect", "-f", "{{.Id}} {{.Config.Cmd}} {{.RootFS.Type}}", "team/two:x"], 0),
+    (["rmi", "team/two:x"], 0),
+    (["rmi", "team/two:x"], 1),
+    (["network", "create", "--subnet", "10.231.0.0/24", "n1"], 0),
+    (["network", "create", "n1"], 1),
+    (["network", "ls", "--format", "{{.Name}} {{.Driver}} {{.Scope}}"], 0),
+    (["network", "rm", "bridge"], 1),
+    (["network", "rm", "n1"], 0),
+    (["network", "rm", "n1"], 1),
+    (["volume", "create", "v1"], 0),
+    (["volume", "ls", "--format", "{{.Driver}} {{.Name}} {{.Scope}}"], 0),
+    (["run", "--rm", "--network", "none", "-v", "v1:/v", "bb", "sh", "-c", "echo x > /v/f; cat /v/f"], 0),
+    (["volume", "rm", "v1"], 0),
+    (["volume", "rm", "v1"], 1),
+    (["volume", "inspect", "v1"], 1),
+    (["swarm", "leave"], 1),
+    (["ps", "--filter", "bogus=x"], 1),
+]
+# Words that are ours: what they say is said otherwise on purpose.
+OWN = {"missing-image-of-nobody:x", "swarm"}
+
+
+def test_a_script_says_the_same(pair: tuple[Engine, Engine]) -> None:
+    wrong = []
+    for words, code in SCRIPT:
+        if OWN & set(words):
+            continue
+        theirs, ours = (engine.docker(*words, code=None) for engine in pair)
+        said = [(done.returncode, plain(done.stdout), plain(done.stderr)) for done in (theirs, ours)]
+        if said[0] != said[1] or said[0][0] != code:
+            wrong.append(f"{' '.join(words)}\n   dockerd {said[0]}\n   ocid    {said[1]}")
+    assert not wrong, "\n".join(wrong)
+
+
+def plain(text: str) -> str:
+    """Without what differs from run to run."""
+    text = re.sub(r"(sha256:)?[0-9a-f]{64}|\b[0-9a-f]{12}\b", "ID", text)
+    return "\n".join(sorted(text.splitlines()))
+
+
+@pytest.mark.parametrize("path", ["/version", "/info", "/images/bb/json", "/images/json", "/networks/bridge", "/system/df", "/images/bb/history"])
+def test_documents_have_the_same_members(pair: tuple[Engine, Engine], path: str) -> None:
+    theirs, ours = (engine.request("GET", path, code=200)[1] for engine in pair)
+    assert members(theirs) - members(ours) == set()
+
+
+def members(value: Any, where: str = "") -> set[str]:
+    """The names of all members, with where they are; of a list those of its first."""
+    if isinstance(value, list):
+        return members(value[0], where) if value else set()
+    if not isinstance(value, dict) or where.endswith(("Runtimes", "Containers", "Options", "Labels", "IndexConfigs", "Details", "DriverStatus")):
+        return set()
+    return {f"{where}.{key}" for key in value}.union(*(members(each, f"{where}.{key}") for key, each in value.items()))
