@@ -40,8 +40,11 @@ class Fresh:
         except Busy:
             raise self._busy() from None
         try:
-            if not os.path.samestat(os.fstat(self._lock.fd), os.stat(self._work)):
+            seen = os.lstat(self._work)
+            if not os.path.samestat(os.fstat(self._lock.fd), seen):
                 raise self._busy()
+            if seen.st_uid != os.geteuid():  # under /tmp anybody can make the name first
+                raise Error("cannot use directory", self._work, "it belongs to another user")
             fs.remove_tree(self.place)
         except BaseException as error:
             self._lock.__exit__()

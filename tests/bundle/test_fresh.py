@@ -78,3 +78,18 @@ def test_one_that_finishes_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyP
     with pytest.raises(Busy), Fresh(f"{tmp_path}/x"):
         pass
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("kind", ["directory", "link"])
+def test_a_strangers_directory_is_not_used(kind: str, tmp_path: Path) -> None:
+    (tmp_path / "theirs/new/kept").mkdir(parents=True)
+    work = tmp_path / ".x.oci-unpack.new"
+    if kind == "link":
+        work.symlink_to("theirs")
+    else:
+        (tmp_path / "theirs").rename(work)
+        os.chown(work, 12345, 12345)
+    with pytest.raises(Error), Fresh(f"{tmp_path}/x"):
+        pass
+    assert (work / "new/kept").is_dir() and not (tmp_path / "x").exists()
