@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from oci_tools.build.instructions import Instruction
     from oci_tools.build.progress import Step
     from oci_tools.build.stages import Building
-    from oci_tools.bundle.step import Root
+    from oci_tools.bundle.step import Packed, Root
 
     Put = Callable[[Target], None]
 
@@ -27,11 +27,12 @@ LARGEST = 512  # bytes that tell an archive
 
 
 class Source:
-    """One thing to add: what stands for it in the cache's key, and how it is put into a root."""
+    """One thing to add: what stands for it in the cache's key, how it is put into a root; `tree`: it is a directory."""
 
-    def __init__(self, said: object, put: Put) -> None:
+    def __init__(self, said: object, put: Put, tree: Pick | None = None) -> None:
         self.said = said
         self.put = put
+        self.tree = tree
 
 
 class Adding:
@@ -124,7 +125,8 @@ class Adding:
             if unpacking and not pick.is_directory() and _is_archive(origin, pick):
                 found.append(Source(("archive", said), self._unpacker(origin, pick)))
             else:
-                found.append(Source(("files", said), self._copier(origin, pick)))
+                tree = pick if pick.is_directory() and not self.parents else None
+                found.append(Source(("files", said), self._copier(origin, pick), tree))
         return found
 
     def _copier(self, origin: Origin, pick: Pick) -> Put:
@@ -203,11 +205,14 @@ class Adding:
         }  # fmt: skip
 
     def target(self, root: Root) -> Target:
+        return Target(root.mount(), self.owner(root), self.modes, None, self.stage.single())
+
+    def owner(self, root: Root) -> tuple[int, int] | None:
+        """Whose the files are; None: as they have it."""
         names = root  # what is linked lies on nothing; who is who, the image below knows
         if self.link and not _numeric(self.chown):
             names = self.stage.shared.place.view(self.stage.result.layers)
-        owner = names.owner(self.chown) if self.chown else None
-        return Target(root.mount(), owner, self.modes, None, self.stage.single())
+        return names.owner(self.chown) if self.chown else None
 
     def text(self) -> str:
         flags = [f"--from={self.one.flags['from']}"] if self.one.flags.get("from") else []
@@ -229,15 +234,28 @@ def add(stage: Building, one: Instruction) -> None:
             stage.shared.use(origin, files)
         return {"content": tuple(source.said for source in found)} | ({"files": _files(files)} if files else {})
 
-    def act(root: Root, step: Step) -> None:
+    def act(root: Root, step: Step) -> Packed | None:
+        if (one_tree := _only_tree(found)) and stage.is_last(one) and not stage.single() and origin is not None:
+            from oci_tools.build import straight
+
+            way = straight.way_to(root, work.path)
+            if way is not None:
+                owner = work.owner(root)
+                return straight.copy(work, origin, one_tree, root, Target(-1, owner, work.modes), way)
         into = work.target(root)
         for source in found:
             source.put(into)
+        return None
 
     quick = None
     if identity is not None and not any(remote.git(word) or remote.is_url(word) for word in work.sources):
         quick = {"from": identity, "sources": tuple(work.sources), "contents": tuple(work.contents)}
     stage.step(one, text, work.parts(), act, said=text, content=content, quick=quick, alone=work.link)
+
+
+def _only_tree(found: list[Source]) -> Pick | None:
+    """The directory that is all there is to copy."""
+    return found[0].tree if len(found) == 1 else None
 
 
 def _files(files: dict[str, str]) -> str:

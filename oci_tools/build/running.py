@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from oci_tools.build.options import Options
     from oci_tools.build.progress import Progress, Step
     from oci_tools.build.stages import Building
-    from oci_tools.bundle.step import Root
+    from oci_tools.bundle.step import Packed, Root
 
 HOSTNAME = "buildkitsandbox"  # what builds have come to know
 HOSTS = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"
@@ -111,7 +111,7 @@ def run(stage: Building, one: Instruction) -> None:
         found = tuple(mounting.content(mount, files) for mount in wanted)
         return {"mounted": found} if any(found) else {}
 
-    def act(root: Root, step: Step) -> None:
+    def act(root: Root, step: Step) -> Packed | None:
         joined = stage.shared.runner.networks
         network = joined.meant(said)
         space = joined.take(network) if network not in ("none", "host") else None
@@ -130,6 +130,7 @@ def run(stage: Building, one: Instruction) -> None:
         if code:
             stage.shared.progress.failed(step)
             raise one.wrong(f'process "{" ".join(words)}" did not complete successfully: exit code: {code}')
+        return None
 
     title = f"RUN {' '.join(part for part in (*_flags(one), one.statement.rest) if part)}"
     stage.step(one, title, parts, act, said=_said(stage, words), content=content)

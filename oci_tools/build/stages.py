@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from oci_tools.build.dockerfile import Stage
     from oci_tools.build.instructions import Instruction
     from oci_tools.build.progress import Step
-    from oci_tools.bundle.step import Root
+    from oci_tools.bundle.step import Packed, Root
 
-    Act = Callable[[Root, Step], None]
+    Act = Callable[[Root, Step], Packed | None]  # None: what it wrote into the root is the layer
 
 COMMENT = "oci-build.dockerfile.v0"
 
@@ -189,7 +189,7 @@ class Building:
         user = inner.user
         parts = {"do": "WORKDIR", "path": path, "user": user}
 
-        def act(root: Root, step: Step) -> None:
+        def act(root: Root, step: Step) -> Packed | None:
             from oci_tools.build.copying import Target
             from oci_tools.layer import lookup
 
@@ -198,6 +198,7 @@ class Building:
             if seen is None or not stat.S_ISDIR(seen.st_mode):
                 into = Target(root.mount(), root.owner(user) if user else (0, 0), time=self.now(), single=self.single())
                 os.close(into.directory(path))
+            return None
 
         self.step(one, f"WORKDIR {path}", parts, act, said=f"WORKDIR {path}")
 
@@ -211,6 +212,12 @@ class Building:
         label = " ".join(part for part in (self.platform if self.shared.many else "", name) if part)
         at = f"{self.count}/{max(self.total, self.count)}"
         return self.shared.progress.begin(text, f"{label} {at}".strip(), self.count, self.total)
+
+    def is_last(self, one: Instruction) -> bool:
+        """Whether nobody needs the files of this step as a tree: no step that follows, and no other stage."""
+        steps = [each for each in self.stage.instructions if _makes_files(each)]
+        needed = any(self.stage in self.shared.graph.needs(other) for other in self.shared.graph.needed)
+        return bool(steps) and steps[-1] is one and not needed
 
     def now(self) -> int | None:
         """Nanoseconds, of what is made by nobody else; None: as it comes."""
@@ -292,11 +299,14 @@ class Building:
     def _build(self, step: Step, key: str, act: Act, alone: bool) -> dict[str, Any]:
         options, place = self.options, self.shared.place
         with place.root([] if alone else self.result.layers) as root:
-            act(root, step)
-            media_type = manifests.layer_type(manifests.OCI_MANIFEST, options.compression)
-            packed = root.pack(place.layout, media_type, options.compression, options.level, options.epoch, place.warn)
-            if packed is not None:
-                root.keep(packed)
+            packed = act(root, step)
+            if packed is None:
+                media_type = manifests.layer_type(manifests.OCI_MANIFEST, options.compression)
+                packed = root.pack(
+                    place.layout, media_type, options.compression, options.level, options.epoch, place.warn
+                )
+                if packed is not None:
+                    root.keep(packed)
         self.shared.check()
         descriptor, diff_id = (packed.descriptor, packed.diff_id) if packed else (None, None)
         return self.shared.cache.put(key, descriptor, diff_id, self.shared.created)
