@@ -33,7 +33,7 @@ def clear(network: str, container: str) -> None:
     """Leave nothing of an attachment, whatever there is of it."""
     known = record.read(network, container)
     if known is not None:
-        _close(known, [known])
+        _close([known])
         _unplug(known)
     _forget(network, container, known)
 
@@ -46,10 +46,12 @@ def release(container: str) -> None:
     known = record.of_container(container)
     for one in known:
         if "result" in one or not one.get("host"):
-            _unplug(one)
+            try:
+                _unplug(one)
+            except Error:
+                continue  # what a plugin cannot undo ends with the namespace, or stays: the container does neither
     namespace.unpin(container)
-    if known:
-        _close(known[0], known)
+    _close(known)
     for one in known:
         _forget(one["network"], container, one)
         _tell(one["network"], container)
@@ -88,10 +90,11 @@ def _unplug(known: dict[str, Any]) -> None:
         raise Error("cannot detach from network", known["network"], error) from None
 
 
-def _close(first: dict[str, Any], known: list[dict[str, Any]]) -> None:
-    """Take published ports out of the firewall, if they are in it."""
+def _close(attachments: list[dict[str, Any]]) -> None:
+    """Take published ports out of the firewall, if they are in it; those of others' plugins are theirs."""
+    known = [one for one in attachments if one.get("host")]
     script = [line for one in known for line in firewall.gone(place.table(), one["ports"], one["addresses"])]
-    if script and first.get("host") and nft.has_chain("published"):
+    if script and nft.has_chain("published"):
         nft.apply("\n".join(script) + "\n")
         nft.forget([port for one in known for port in one["ports"]])
 
