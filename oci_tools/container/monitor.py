@@ -9,6 +9,7 @@ with no line and no exit code lost where the kernel can tell.
 from __future__ import annotations
 
 import _signal
+import gc
 import os
 import select
 import time
@@ -117,6 +118,8 @@ def _fork(begin: Any, *kept: int) -> bytes:
         os._exit(1)
     try:
         os.close(writer)
+        gc.enable()  # the forker has none
+        gc.freeze()  # what was shared by fork stays shared: nothing goes through it again
         made.live()
     finally:
         os._exit(0)
@@ -138,7 +141,7 @@ class Monitor:
     def __init__(self, root: str, held: Place, spec: dict[str, Any]) -> None:
         self.root = root
         self.held = held
-        self.spec = spec
+        self.spec: dict[str, Any] | None = spec
         self.pid = 0  # 0: not our child
         self.pidfd = -1
         self.restarts = self._row = 0
@@ -158,8 +161,9 @@ class Monitor:
         self._streams.open(self._log)
         late = joining.late(self.held.id, self.held.policy)
         options = launch.Options(detach=True, pid_file=self.held.policy.get("pidfile"), joined=late)
+        spec, self.spec = self.spec or self.held.spec(), None  # it is large, and rests on the disk
         try:
-            made = lifecycle.begin(self.root, self.held.id, self.held.bundle, self.spec, options)
+            made = lifecycle.begin(self.root, self.held.id, self.held.bundle, spec, options)
         finally:
             for number in _HEARD:  # no SIG_IGN: the next payload would inherit that
                 _signal.signal(number, lambda *_: None)
@@ -262,7 +266,7 @@ class Monitor:
             self._replace = True
         seconds = 0 if wanted == "kill" else int(policy.get("stopTimeout", _STOP_SECONDS))
         if wanted != "kill":
-            self._signal(stop_signal(self.spec))
+            self._signal(stop_signal(self.held.spec()))
         if seconds >= 0:
             self._kill_at = time.monotonic() + seconds
 

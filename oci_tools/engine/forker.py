@@ -15,6 +15,7 @@ the forker died: then the pidfd knows how the command ended (Linux 6.15).
 
 from __future__ import annotations
 
+import gc
 import os
 import select
 import signal
@@ -198,6 +199,7 @@ def serve(sock: socket, command: Callable[[str], Callable[[], None]]) -> None:
 
     command  of a name, what runs it on sys.argv and ends the process (`cli.launch`)
     """
+    gc.disable()  # it would go through what is shared by fork, and a command ends before it needs it
     os.setsid()  # a terminal's Ctrl-C is for the supervisor
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     running: dict[int, tuple[int, socket]] = {}  # pidfd: pid, reply
