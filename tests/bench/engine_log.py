@@ -22,5 +22,5 @@ def sides(work: Path) -> Iterator[dict[str, Side]]:
             docker = shlex.join(side.words(0))
             options = "--log-driver json-file --log-opt max-size=1g --network none"
             script = f"id=$({docker} run -d {options} busybox sh -c '{FLOOD}') && {docker} wait $id && {docker} rm $id"
-            side.words = lambda i, script=script: ["sh", "-c", script]  # type: ignore[misc]
+            side.words = lambda i, script=script: ["/bin/sh", "-c", script]  # type: ignore[misc]
         yield found

@@ -176,3 +176,64 @@ def test_whoever_is_killed_no_line_and_no_code_is_lost(ocid: Any, oci: Any) -> N
         lines = oci("run", "logs", container).stdout.splitlines()
         assert lines[-1] == f"end {len(lines) - 1}"
         assert lines[:-1] == [f"line {n}" for n in range(1, len(lines))]
+
+
+def test_a_thousand_that_crash_do_no_harm(ocid: Any, oci: Any) -> None:
+    """Their pauses grow; ocid answers, and holds no more than of each it needs."""
+    words = ("--restart", "always,delay=1s,factor=1", "busybox", "false")
+    made = [detach(oci, *words) for _ in range(rounds(5, 1000))]
+    until(lambda: all(json.loads((place(oci, each) / "start.json").read_text())["restarts"] > 1 for each in made))
+    oci("run", "list", "-q")
+    assert ocid.poll() is None
+    assert len(held(ocid.pid)) < 40 + 6 * len(made)
+    oci("run", "rm", "-f", *made)
+    until(lambda: not any(each in link for link in held(ocid.pid) for each in made))
+
+
+def test_a_full_disk_loses_lines_and_stops_nobody(ocid: Any, oci: Any, tmp_path: Path) -> None:
+    """Its end is recorded all the same."""
+    small = tmp_path / "small"
+    small.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "none", small], check=True)
+    try:
+        container = detach(oci, "--log-opt", "max-size=1g", "busybox", "sh", "-c", "mkfifo /f; read x </f; seq 1000000; exit 6")
+        log = place(oci, container) / "log"
+        os.kill(monitor(oci, container), signal.SIGSTOP)
+        subprocess.run(["mount", "--bind", small, log], check=True)
+        before = monitor(oci, container)
+        os.kill(before, signal.SIGKILL)  # the next one's log is on the small disk
+        until(lambda: looked_after(oci, container, before))
+        oci("run", "exec", container, "sh", "-c", "until [ -p /f ]; do :; done; echo x >/f")
+        assert oci("run", "wait", container).stdout == "6\n"
+        assert (small / "log").stat().st_size > 1 << 20
+    finally:
+        subprocess.run(["umount", place(oci, container) / "log"], check=True)
+        subprocess.run(["umount", small], check=True)
+
+
+def test_a_log_reader_that_stalls_stops_nobody(ocid: Any, oci: Any) -> None:
+    container = detach(oci, "busybox", "sh", "-c", "mkfifo /f; read x </f; seq 500000; exit 4")
+    reader = oci.start("run", "logs", "-f", container, stdout=subprocess.PIPE)
+    reader.send_signal(signal.SIGSTOP)
+    oci("run", "exec", container, "sh", "-c", "until [ -p /f ]; do :; done; echo x >/f")
+    assert oci("run", "wait", container).stdout == "4\n"
+    reader.send_signal(signal.SIGCONT)
+    assert reader.stdout.read().count(b"\n") == 500000
+
+
+def test_a_fork_bomb_is_ended(ocid: Any, oci: Any) -> None:
+    container = detach(oci, "--pids-limit", "100", "busybox", "sh", "-c", "f() { f | f & }; f; sleep 1000")
+    oci("run", "stop", "-t", "0", container)
+    assert oci("run", "wait", container).stdout == "137\n" and ocid.poll() is None
+
+
+def test_an_upgrade_keeps_what_runs(ocid: Any, oci: Any) -> None:
+    container = detach(oci, "--restart", "always", "busybox", "sleep", "1000")
+    stopped = detach(oci, "--restart", "always", "busybox", "sleep", "1000")
+    oci("run", "stop", "-t", "0", stopped)
+    ocid.send_signal(signal.SIGUSR2)
+    assert ocid.stdout.readline().startswith("unix://")
+    before = monitor(oci, container)
+    os.kill(before, signal.SIGKILL)
+    until(lambda: looked_after(oci, container, before))
+    assert json.loads(oci("run", "state", stopped).stdout)["status"] == "stopped", "it is no boot"
