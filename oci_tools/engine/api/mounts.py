@@ -19,6 +19,8 @@ _VOLUME = "io.oci-tools.volume"  # of a mount: the volume whose files are elsewh
 def shown(one: Container) -> list[dict[str, Any]]:
     """`Mounts`: volumes, binds and tmpfs that somebody asked for, not what every container has."""
     asked = _asked(one)
+    if one.host and not asked:
+        return []
     found = []
     for mount in one.spec().get("mounts") or ():
         place = os.path.normpath(mount["destination"])

@@ -45,6 +45,7 @@ class Container:
         self.health: dict[str, Any] | None = None
         self.asked: dict[str, Any] = {}  # docker.json
         self._state: tuple[int, dict[str, Any]] = (0, {})
+        self._spec: tuple[tuple[int, int], dict[str, Any]] = ((0, 0), {})
 
     def load(self) -> bool:
         """Read it; False if it is not whole yet, or no more."""
@@ -92,8 +93,17 @@ class Container:
         return self.config.get("Labels") or {}
 
     def spec(self) -> dict[str, Any]:
-        """config.json: how it is run."""
-        return _read(f"{self.path}/config.json") or _read(f"{self.path}/bundle/config.json") or {}
+        """config.json: how it is run; read again when it is another."""
+        for path in (f"{self.path}/config.json", f"{self.path}/bundle/config.json"):
+            try:
+                seen = os.stat(path)
+            except OSError:
+                continue
+            stamp = (seen.st_mtime_ns, seen.st_ino)
+            if self._spec[0] != stamp:
+                self._spec = (stamp, _read(path) or {})
+            return self._spec[1]
+        return {}
 
     # -- what it does now ----------------------------------------------------------------------
 
