@@ -222,7 +222,7 @@ def summary(api: Api, one: Container, status: str, now: int, size: bool = False)
     """A container as `ps` shows it."""
     config, host = config_of(one), one.host
     words = [*(config.get("Entrypoint") or []), *(config.get("Cmd") or [])]
-    settings = endpoints.settings(one, short=True)
+    settings = endpoints.settings(one, short=True, running=status in ("running", "paused", "restarting"))
     shown = {
         "Id": one.id,
         "Names": [f"/{one.name}"],

@@ -173,24 +173,25 @@ def endpoint(network: str, container: str) -> str:
     return hashlib.sha256(f"{identity(network)} {container}".encode()).hexdigest()
 
 
-def settings(one: Container, short: bool = False) -> dict[str, Any]:
-    """`NetworkSettings`; short: only what a list shows of it."""
+def settings(one: Container, short: bool = False, running: bool | None = None) -> dict[str, Any]:
+    """`NetworkSettings`; short: only what a list shows of it; running: who has asked already says so."""
+    running = one.running if running is None else running
     places = joined(one)
     mode = one.host.get("NetworkMode") or one.policy.get("network") or ""
     shown = {name: _shown(one, name, place) for name, place in places.items()}
     if mode in BUILT_IN and not shown:
         shown[mode] = _shown(one, mode, {})
-        if one.running:
+        if running:
             shown[mode].update(NetworkID=identity(mode), EndpointID=endpoint(mode, one.id))
-    found = {"Networks": shown, "Ports": _ports(one, places)}
+    found = {"Networks": shown, "Ports": _ports(one, places, running)}
     if short:
         return found
     first = shown.get(mode) or next(iter(shown.values()), {})
     main = first if mode == BRIDGE else {}
     return {
         "Bridge": "",
-        "SandboxID": hashlib.sha256(one.id.encode()).hexdigest() if one.running else "",
-        "SandboxKey": f"{fs.run()}/netns/{one.id}" if places and one.running else "",
+        "SandboxID": hashlib.sha256(one.id.encode()).hexdigest() if running else "",
+        "SandboxKey": f"{fs.run()}/netns/{one.id}" if places and running else "",
         **found,
         "HairpinMode": False,
         "LinkLocalIPv6Address": "",
@@ -206,9 +207,11 @@ def settings(one: Container, short: bool = False) -> dict[str, Any]:
     }
 
 
-def _ports(one: Container, places: dict[str, dict[str, Any]]) -> dict[str, list[dict[str, str]] | None]:
+def _ports(
+    one: Container, places: dict[str, dict[str, Any]], running: bool
+) -> dict[str, list[dict[str, str]] | None]:
     """Ports: what is exposed, and where it is published while the container runs."""
-    if not one.running:
+    if not running:
         return {}
     found: dict[str, list[dict[str, str]] | None] = dict.fromkeys(one.config.get("ExposedPorts") or ())
     for place in places.values():
