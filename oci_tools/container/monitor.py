@@ -33,7 +33,9 @@ _STOP_SECONDS = 10
 
 
 def start(root: str, held: Place, spec: dict[str, Any]) -> None:
-    """Start the container, and leave it to the process that stays."""
+    """Start the container behind those that it requires, and leave it to the process that stays."""
+    for other in held.policy.get("requires", ()):
+        _require(root, other)
     held.left = True  # what happens to it is not up to this process any more
     said = _fork(lambda told: _begin(root, held, spec, told), held.lock.fd)
     if said[:3] != b"ok\n":
@@ -42,6 +44,17 @@ def start(root: str, held: Place, spec: dict[str, Any]) -> None:
         if held.left:
             held.ended(int(code) if code in ("126", "127") else 125, error=text)
         raise Error(text or "the container's process ended unexpectedly", code=int(code or 1))
+
+
+def _require(root: str, container: str) -> None:
+    """Have another container run."""
+    from oci_tools.container.start import again
+
+    pidfd = ending.payload(root, container)
+    if pidfd < 0:
+        again(root, container, False, False)
+    else:
+        os.close(pidfd)
 
 
 def _begin(root: str, held: Place, spec: dict[str, Any], told: int) -> Monitor:

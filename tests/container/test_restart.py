@@ -235,3 +235,15 @@ def test_waiting_for_what_cannot_come(run):
     run("rm", made)
     for bad in (["--no-healthcheck", "--health-cmd", "x"], ["--health-cmd", "x", "--health-interval", "x"], ["--rm", "--restart", "always"]):
         run("-d", *bad, "busybox", "true", code=2)
+
+
+@pytest.mark.root
+def test_what_is_required_is_started_first(run):
+    base = run("new", "--name", "base", "busybox", "sleep", "1000").stdout.strip()
+    run("-d", "--name", "web", "--requires", "base", "busybox", "sleep", "1000")
+    assert json.loads(run("state", base).stdout)["status"] == "running"
+    run("stop", "-t", "0", "web", "base")
+    run("start", "web")
+    assert json.loads(run("state", base).stdout)["status"] == "running"
+    assert "no such container" in run("-d", "--requires", "nobody", "busybox", "true", code=125).stderr
+    run("rm", "-f", "web", "base")
