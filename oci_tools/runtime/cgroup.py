@@ -97,7 +97,7 @@ class Cgroup:
         if self.frozen(above=True):
             raise Error("cannot use cgroup", self._main(), "container's cgroup unexpectedly frozen")
 
-    def make(self, ours: int = 0) -> None:
+    def make(self, ours: int = -1) -> None:
         """Make the directories; `ours` is a process that may be in them already."""
         for names, path in self.paths.items():
             try:
@@ -109,8 +109,8 @@ class Cgroup:
                 raise Error("cannot make cgroup", path, error) from None
         self._refuse_members(ours)
 
-    def _refuse_members(self, ours: int = 0) -> None:
-        running = [pid for pid in self._members() if pid != ours]
+    def _refuse_members(self, ours: int = -1) -> None:
+        running = [pid for pid in self._members() if pid != ours]  # 0 is one outside of our pid namespace
         if running:
             cause = f"container's cgroup is not empty: {len(running)} process(es) found"
             raise Error("cannot use cgroup", self._main(), cause)
