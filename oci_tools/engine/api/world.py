@@ -133,8 +133,11 @@ class Container:
         for path, file in ((paths.get("freezer"), "freezer.state"), (paths.get(""), "cgroup.freeze")):
             if path:
                 try:
-                    with open(f"{path}/{file}", "rb", buffering=0) as opened:
-                        return opened.read(16).strip() in (b"1", b"FROZEN", b"FREEZING")
+                    fd = os.open(f"{path}/{file}", os.O_RDONLY | os.O_CLOEXEC)
+                    try:
+                        return os.read(fd, 16).strip() in (b"1", b"FROZEN", b"FREEZING")
+                    finally:
+                        os.close(fd)
                 except OSError:
                     continue
         return False
