@@ -62,6 +62,7 @@ def _pack(args: cli.Args, layout: Layout, name: str | None) -> Descriptor:
     from oci_tools.layer.limits import Limits
 
     options = _options(args)
+    args = cli.Args({**args.__dict__, "tree": _of_container(args.tree)})
     if args.refresh and (args.tree == "-" or not bundle.is_bundle(args.tree)):
         raise Usage("only a bundle can be refreshed", args.tree)
     if args.squash or args.flatten or args.rebase or args.strip or args.retime:
@@ -87,6 +88,18 @@ def _pack(args: cli.Args, layout: Layout, name: str | None) -> Descriptor:
         raise Error("cannot open", args.tree, error) from None
     with open(fd, "rb", buffering=0, closefd=fd != 0) as stream:
         return pack.archive(stream, layout, _base(args, layout, name), options, Limits.parse(args.limit))
+
+
+def _of_container(word: str) -> str:
+    """The bundle of a container, if there is nothing of that name here but a container has it as ID or name."""
+    if word == "-" or "/" in word or os.path.lexists(word):
+        return word
+    from oci_tools import fs
+    from oci_tools.container import names
+
+    found = names.find(word, f"{fs.run()}/runtime")
+    place = names.place(found) if found else ""
+    return f"{place}/bundle" if os.path.isdir(place) else word
 
 
 def _refresh(args: cli.Args, layout: Layout, made: Descriptor, name: str | None) -> None:

@@ -108,6 +108,24 @@ def test_files_with_holes(form: str, pieces: int, oci: Any, tree: Path, tmp_path
     assert oci("unpack", "./img:x", "--path", "tree/etc/passwd", "-").stdout.startswith("root")
 
 
+@pytest.mark.root
+def test_a_container(oci: Any, busybox: Path, tmp_path: Path) -> None:
+    oci.preload("docker.io/library/busybox:latest", busybox)
+    container = oci("run", "new", "--name", "web", "-v", "/own", "busybox", "sh", "-c", "echo hi > /new; echo no > /own/x").stdout.strip()
+    oci("run", "start", "-a", "web")
+    for at, word in enumerate(("web", container, container[:12])):
+        oci("pack", word, f"./img:x{at}")
+    assert len({line.split("\t")[1] for line in oci("image", "ls", "--fields", "name,digest", "./img").stdout.splitlines()}) == 1
+    layer = inspect(oci, "./img:x0")
+    assert len(layer["config"]["rootfs"]["diff_ids"]) == 2
+    assert oci("unpack", "./img:x0", "--path", "new", "-").stdout == "hi\n"
+    oci("unpack", "./img:x0", "--path", "own/x", "-", code=1)
+    (tmp_path / "web").mkdir()  # a directory of that name comes first
+    oci("pack", "web", "./img:y")
+    assert len(inspect(oci, "./img:y")["config"]["rootfs"]["diff_ids"]) < 2
+    oci("run", "rm", "-v", "web")
+
+
 def test_a_layout_in_the_tree_is_left_out(oci: Any, tree: Path) -> None:
     outside = oci("pack", "tree", "./img:x").stdout.partition("@")[2]
     for _ in range(2):
