@@ -47,14 +47,23 @@ def start(root: str, held: Place, spec: dict[str, Any]) -> None:
 
 
 def _require(root: str, container: str) -> None:
-    """Have another container run."""
+    """Have another container run, whoever starts it."""
     from oci_tools.container.start import again
 
-    pidfd = ending.payload(root, container)
-    if pidfd < 0:
+    if _runs(root, container):
+        return
+    try:
         again(root, container, False, False)
-    else:
+    except Error:
+        if not _runs(root, container):
+            raise
+
+
+def _runs(root: str, container: str) -> bool:
+    pidfd = ending.payload(root, container)
+    if pidfd >= 0:
         os.close(pidfd)
+    return pidfd >= 0
 
 
 def _begin(root: str, held: Place, spec: dict[str, Any], told: int) -> Monitor:

@@ -183,7 +183,7 @@ VERBS = {
     "pause": ([], {"created", "paused", "stopped"}), "resume": ([], {"created", "running", "stopped"}),
     "rm": ([], {"running", "paused"}), "exec": (["true"], {"created", "paused", "stopped"}), "attach": ([], {"created", "stopped"}),
     "ps": ([], {"created", "stopped"}), "delete": ([], {"created", "running", "paused", "stopped"}),
-    "update": (["--pids-limit", "9"], {"created", "stopped"}), "logs": ([], {"created"}), "diff": ([], set()),
+    "update": (["--pids-limit", "9"], set()), "logs": ([], {"created"}), "diff": ([], set()),
     "rename": (["other"], set()), "stats": (["--no-stream"], {"created", "stopped"}), "state": ([], set()), "export": (["-o", "x.tar"], set()),
 }  # fmt: skip
 

@@ -116,7 +116,7 @@ def test_ctrl_z_and_fg(shell, oci):
     shell.type(b"\x1a")
     shell.until(b"Stopped")
     shell.type("echo quie''t\n")
-    shell.until(b"quiet")
+    shell.until(rb"quiet\r\n" + PROMPT)
     assert '"paused"' in oci("run", "state", "job").stdout
     assert not select.select([shell.master], [], [], 0.2)[0], "nothing of it runs"
     shell.type("fg\n")

@@ -79,6 +79,7 @@ def test_it_follows_and_ends(machine: Machine, web: list[Space]) -> None:
     machine.net("attach", "--name", "db", "web", b.path)
     assert ask(a, GATEWAY, "db")[1] == ["10.7.0.4"]  # at once
     os.kill(pid, 9)
+    machine.until(lambda: not machine.resolvers())
     machine.net("reload")
     assert ask(a, GATEWAY, "db")[1] == ["10.7.0.4"]
     (pid,) = machine.resolvers()
