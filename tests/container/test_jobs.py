@@ -209,6 +209,7 @@ def test_modes_while_it_is_stopped(shell, oci):
     (pid,) = [int(pid) for pid in os.listdir("/proc") if pid.isdigit() and is_ours(pid, oci)]
     os.kill(pid, signal.SIGTSTP)
     shell.until(b"Stopped")
+    shell.until(PROMPT)  # the shell has its own modes again
     assert shell.modes() == before
     shell.type("fg\n")
     deadline = time.monotonic() + 30
