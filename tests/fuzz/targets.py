@@ -113,7 +113,7 @@ def _apply(layers: list[bytes]) -> None:
         assert set(os.listdir(place / "x")) <= {"t", "t.1", "t.2", "u", "s"}
     finally:
         fs.remove_tree(str(place))
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(os.listdir("/proc/self/fd")) <= before  # what other tests left may be closed meanwhile
 
 
 def _unpack(layers: list[bytes], path: Path) -> str | None:
