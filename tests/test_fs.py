@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import stat
 import subprocess
 import sys
 import threading
@@ -12,6 +14,7 @@ import pytest
 
 from oci_tools import fs
 from oci_tools.errors import Busy, Error
+from oci_tools.linux import files
 
 # -- places ------------------------------------------------------------------------------
 
@@ -58,6 +61,20 @@ def test_a_private_directory_of_somebody_else_is_refused(tmp_path: Path) -> None
 
 
 # -- files -------------------------------------------------------------------------------
+
+
+def test_trees_of_many_files_are_made_apart(tmp_path: Path) -> None:
+    paths = [str(tmp_path / f"tree{i}") for i in range(12)]
+    for path in paths:
+        fs.make_roomy(path)
+    assert sorted(os.listdir(tmp_path)) == sorted(map(os.path.basename, paths))
+    assert {stat.S_IMODE(os.stat(path).st_mode) for path in paths} == {0o700}
+    beside = str(tmp_path / "ordinary")
+    os.mkdir(beside)
+    with contextlib.suppress(OSError):  # another file system than ext4 has nothing to be asked for
+        files.spread(beside)
+        groups = {os.stat(path).st_ino // 0x2000 for path in paths}  # the inodes of a group, as mke2fs(8) has them
+        assert len(groups) > 4
 
 
 def test_write_replaces_and_leaves_nothing_beside(tmp_path: Path) -> None:

@@ -57,7 +57,7 @@ class Root:
     def __enter__(self) -> Root:
         try:
             os.mkdir(self.path, 0o700)
-            stores.make_upper(f"{self.path}/upper", self._chain)
+            stores.make_upper(f"{self.path}/upper", self._chain, roomy=True)
             for name in ("work", "rootfs"):
                 os.mkdir(f"{self.path}/{name}", 0o700)
         except OSError as error:

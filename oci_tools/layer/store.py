@@ -206,9 +206,9 @@ def sweep(path: str | None = None) -> None:
 # -- bundles ---------------------------------------------------------------------------------
 
 
-def make_upper(upper: str, chain: Chain) -> None:
-    """Make an overlay's upper directory with what the stack needs in it."""
-    fd = new_root(upper)
+def make_upper(upper: str, chain: Chain, roomy: bool = False) -> None:
+    """Make an overlay's upper directory, `roomy` if it is to have many files, with what the stack needs in it."""
+    fd = new_root(upper, roomy)
     try:
         for path, _, uid, gid, _, xattrs in chain.made:
             name = f"/proc/self/fd/{fd}/{path}"

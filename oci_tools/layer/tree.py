@@ -256,14 +256,17 @@ class Tree:
             waiting.append([node, count])
 
 
-def new_root(path: str) -> int:
-    """An empty directory for a tree, and a descriptor of it.
+def new_root(path: str, roomy: bool = True) -> int:
+    """An empty directory for a tree, `roomy` if it may have many files, and a descriptor of it.
 
     It takes over neither a set-group-id bit nor a default ACL of the directory that it is made in,
     which it would pass on to all that is made in it.
     """
     fs.remove_tree(path)
-    os.mkdir(path, 0o700)
+    if roomy:
+        fs.make_roomy(path)
+    else:
+        os.mkdir(path, 0o700)
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         os.fchown(fd, os.geteuid(), os.getegid())

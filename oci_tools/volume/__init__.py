@@ -178,7 +178,7 @@ class Making:
         sweep()
         try:
             os.mkdir(self.beside, 0o700)
-            os.mkdir(self.data)
+            fs.make_roomy(self.data)
             os.chmod(self.data, 0o755)
         except OSError as error:
             raise Error("cannot make volume", self.name, error) from None

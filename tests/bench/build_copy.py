@@ -13,6 +13,7 @@ from tests.bench.measure import OURS, Side, as_installed, need
 BAR = 0.5
 ROUNDS = 3
 IDLE = 2.0
+ROOM = 3 << 29
 MEMORY = 150
 FILES, SIZE = 20_000, 25_000
 

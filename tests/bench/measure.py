@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import mmap
 import os
 import select
 import shutil
@@ -60,8 +61,13 @@ def need(program: str) -> str:
 Take = Callable[[Side, int, "list[str] | None"], float]
 
 
-def interleaved(sides: dict[str, Side], rounds: int, idle: float = IDLE, take: Take | None = None) -> dict[str, list[float]]:
-    """What `take` says (else milliseconds) of every run of every side; each begins every other round."""
+def interleaved(
+    sides: dict[str, Side], rounds: int, idle: float = IDLE, take: Take | None = None, room: int = 0
+) -> dict[str, list[float]]:
+    """What `take` says (else milliseconds) of every run of every side; each begins every other round.
+
+    `room` is how many bytes of memory, page cache included, a run may take: they are there for each.
+    """
     take = take or timed
     for side in sides.values():
         take(side, -1, None)  # caches warm, and both sides work
@@ -70,8 +76,18 @@ def interleaved(sides: dict[str, Side], rounds: int, idle: float = IDLE, take: T
         for name in sorted(sides, reverse=bool(i % 2)):
             words = sides[name].words(i)
             time.sleep(idle)
+            have_memory(room)
             times[name].append(take(sides[name], i, words))
     return times
+
+
+def have_memory(size: int) -> None:
+    """Take and give back memory: a virtual machine hands what is free to its host, and who takes it then waits for it."""
+    if size and os.path.exists("/sys/module/page_reporting"):
+        if (pid := os.fork()) == 0:
+            mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | mmap.MAP_POPULATE)
+            os._exit(0)
+        os.waitpid(pid, 0)
 
 
 def timed(side: Side, i: int, words: list[str] | None = None) -> float:

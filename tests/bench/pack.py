@@ -16,6 +16,7 @@ from tests.bench.measure import OURS, Side, need
 BAR = 0.5
 ROUNDS = 3
 IDLE = 1.0
+ROOM = 3 << 29
 
 
 @contextmanager

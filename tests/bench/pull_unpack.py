@@ -21,6 +21,7 @@ IMAGE = "debian"
 BAR = 0.5
 ROUNDS = 5
 IDLE = 0.5
+ROOM = 512 << 20
 
 
 @contextmanager

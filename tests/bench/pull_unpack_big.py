@@ -12,6 +12,7 @@ from tests.bench.measure import Side
 BAR = 0.35
 ROUNDS = 3
 IDLE = 1.0
+ROOM = 2 << 30
 
 
 @contextmanager

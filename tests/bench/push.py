@@ -17,6 +17,7 @@ BAR = 1.0
 MEMORY = 60.0
 ROUNDS = 3
 IDLE = 1.0
+ROOM = 3 << 29
 
 
 @contextmanager

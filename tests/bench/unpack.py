@@ -16,6 +16,7 @@ IMAGE = "debian"
 BAR = 0.5
 ROUNDS = 7
 IDLE = 0.5
+ROOM = 512 << 20
 
 
 @contextmanager

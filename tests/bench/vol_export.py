@@ -13,6 +13,7 @@ from tests.bench.measure import BIN, OURS, PATH, Side, need
 BAR = 1.1
 ROUNDS = 5
 IDLE = 0.5
+ROOM = 2 << 30
 
 
 def archive(work: Path) -> str:

@@ -15,6 +15,7 @@ from tests.bench.vol_export import archive
 BAR = 1.1
 ROUNDS = 5
 IDLE = 0.5
+ROOM = 2 << 30
 
 
 @contextmanager
