@@ -2,7 +2,8 @@
 
 A namespace is made for the first step that needs one, joins its network, and serves the steps that follow; those
 that run at the same time have one each.  All leave their networks when the build ends; what a killed one left
-attached, which `work/ID/networks/` tells, the next build detaches.
+attached, which `work/ID/networks/` tells, the next build detaches.  A plain user's have no network: pasta(1) is
+their way out, which goes with the thread that holds the namespace.
 """
 
 from __future__ import annotations
@@ -22,17 +23,20 @@ if TYPE_CHECKING:
     from oci_tools.build.calling import Call
 
 VARIABLE = "OCI_NETWORK"  # what `oci-run` takes for "default" too
-_NFT = ("/usr/sbin/nft", "/sbin/nft", "/usr/bin/nft")
+PASTA = "pasta"
+_PLACES = ("/usr/sbin", "/sbin", "/usr/bin", "/usr/local/bin")
+_TUN = "/dev/net/tun"  # what pasta needs; not there in most containers
 _RESOLVED = "/run/systemd/resolve/resolv.conf"
 
 
 class Space:
     """A namespace that has joined a network; `servers` are those of the network that tell names."""
 
-    def __init__(self, network: str, path: str, servers: list[str]) -> None:
+    def __init__(self, network: str, path: str, end: Callable[[], None]) -> None:
         self.network = network
         self.path = path
-        self.servers = servers
+        self.end = end
+        self.servers: list[str] = []
 
 
 class Networks:
@@ -54,10 +58,13 @@ class Networks:
         if word != "default":
             return word
         said = os.environ.get(VARIABLE, "default")
-        if said not in ("default", "private", "pasta", "slirp4netns"):
+        if said not in ("default", "private", PASTA, "slirp4netns"):
             return said
-        if os.geteuid() == 0 and step.apart.is_hosts_root() and any(os.access(path, os.X_OK) for path in _NFT):
-            return "bridge"
+        if os.geteuid() == 0 and step.apart.is_hosts_root():
+            if _has("nft"):
+                return "bridge"
+        elif _has(PASTA) and os.access(_TUN, os.R_OK | os.W_OK):
+            return PASTA
         if not self._warned:
             self._warned = True
             self._warn("RUN has no network here (--network host gives it the host's)")
@@ -74,11 +81,13 @@ class Networks:
             os.makedirs(self._place, mode=0o700, exist_ok=True)
             with open(f"{path}.network", "x", encoding="utf-8") as file:
                 file.write(network)
-            step.apart.network(path)
-            made = Space(network, path, [])
+            in_proc, end = step.apart.network(path)
+            made = Space(network, path, end)
             self._all.append(made)
-            said = self._net("attach", "--json", network, path)
-            if self._net("inspect", "--json", network).get("resolver"):
+            said = self._net("attach", "--json", network, in_proc if network == PASTA else path)
+            if network == PASTA:
+                made.servers = list(said["dns"]["nameservers"])
+            elif self._net("inspect", "--json", network).get("resolver"):
                 made.servers = list(said.get("gateways") or [])
             return made
 
@@ -93,12 +102,19 @@ class Networks:
     def close(self) -> None:
         for space in self._all:
             leave(self._call, space.network, space.path)
+            space.end()
             step.apart.detach(space.path)
         self._all, self._free = [], []
 
 
+def _has(program: str) -> bool:
+    return any(os.access(f"{place}/{program}", os.X_OK) for place in _PLACES)
+
+
 def leave(call: Call, network: str, path: str) -> None:
     """Have a namespace leave its network, be it there or not."""
+    if network == PASTA:
+        return
     try:
         calling.output(call, ["net", "detach", "--force", network, path])
     except Error:

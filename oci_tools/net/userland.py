@@ -29,7 +29,12 @@ def start(program: str, path: str, options: list[str], pid: int, mappings: list[
         _slirp(path, options, pid, mappings, state)
 
 
-def _pasta(path: str, options: list[str], pid: int, mappings: list[dict[str, Any]]) -> None:
+def serve(path: str, namespace: str) -> None:
+    """Run pasta for a network namespace of this user namespace, until its path is gone."""
+    _pasta(path, ["--netns", namespace], None, [])
+
+
+def _pasta(path: str, options: list[str], pid: int | None, mappings: list[dict[str, Any]]) -> None:
     server, host = AROUND["pasta"]
     words = [path, "--config-net", "--quiet", "--no-map-gw", "--dns-forward", server, "--map-guest-addr", host]
     for flag, protocol in (("-t", "tcp"), ("-u", "udp")):
@@ -38,7 +43,7 @@ def _pasta(path: str, options: list[str], pid: int, mappings: list[dict[str, Any
         words += ["-T" if flag == "-t" else "-U", "none"]
     if any(each["protocol"] == "sctp" for each in mappings):
         raise Error("cannot publish ports of sctp", None, "pasta knows tcp and udp")
-    _run([*words, *options, str(pid)])  # it answers when all is set up, and stays as a process of its own
+    _run([*words, *options, *([] if pid is None else [str(pid)])])  # it answers when all is set up, and stays as a process of its own
 
 
 def _spec(mapping: dict[str, Any]) -> str:

@@ -7,6 +7,10 @@ import os
 from oci_tools.errors import Error
 from oci_tools.linux import caps, mount, process
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 
 def private() -> None:
     """Have what is mounted from now on for this process and its children alone; for root, and before threads."""
@@ -50,11 +54,15 @@ def is_hosts_root() -> bool:
     return process.in_host_user_namespace()
 
 
-def network(path: str) -> None:
-    """A new network namespace, held by a mount on the new file `path`."""
+def network(path: str) -> tuple[str, Callable[[], None]]:
+    """A new network namespace, held by a mount on the new file `path`.
+
+    Also its path in /proc, which is there as long as this process, and goes when what comes with it is called.
+    """
     import threading
 
     failed: list[Error] = []
+    made, unneeded = threading.Event(), threading.Event()
 
     def work() -> None:  # in a thread of its own: the namespace is one thread's, mounts are everybody's
         try:
@@ -62,13 +70,22 @@ def network(path: str) -> None:
             mount.mount("/proc/thread-self/ns/net", path, None, mount.MS_BIND)
         except OSError as error:
             failed.append(Error("cannot make a network namespace", None, error))
+            unneeded.set()
+        made.set()
+        unneeded.wait()
 
     os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-    thread = threading.Thread(target=work)
+    thread = threading.Thread(target=work, daemon=True)
     thread.start()
-    thread.join()
+    made.wait()
     if failed:
         raise failed[0]
+
+    def end() -> None:
+        unneeded.set()
+        thread.join()
+
+    return f"/proc/{os.getpid()}/task/{thread.native_id}/ns/net", end
 
 
 def capabilities() -> list[str]:

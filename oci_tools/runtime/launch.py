@@ -210,7 +210,7 @@ def _clone(made: Container, setup: child.Setup, joined: Any) -> None:
     nested = "user" in spaces.join  # the child makes the others, in the namespace it joins
     own = spaces.enter_pid()
     try:
-        pid, made.pidfd = process.clone3(0 if nested else spaces.early)
+        pid, made.pidfd = process.clone3(0) if nested else spaces.clone()
     except OSError as error:
         hint = "a plain user needs user namespaces, which a chroot does not have" if os.geteuid() else None
         raise Error("cannot make namespaces", None, error, hint) from None

@@ -27,6 +27,7 @@ FLAGS = {
 }
 # Their names in /proc/PID/ns.
 FILES = {kind: {"network": "net", "mount": "mnt"}.get(kind, kind) for kind in FLAGS}
+_OTHERS = ("ipc", "uts", "network")  # what pods share: only who owns them may join them
 _LATE = process.CLONE_NEWCGROUP | process.CLONE_NEWTIME  # unshared by the child: after it joined its
 #                                           cgroups, and after it wrote the clocks' offsets
 
@@ -99,11 +100,19 @@ class Namespaces:
         """Join the namespaces given by path: all but the user's, which owns the new ones and was joined
         before they were made, and the pid namespace, in which this process was born."""
         for kind in FLAGS:
-            if kind in self.join and kind not in ("user", "pid"):
-                try:
-                    process.setns(self.join[kind], FLAGS[kind])
-                except OSError as error:
-                    raise Error(f"cannot join the {kind} namespace", None, error) from None
+            if kind in self.join and kind not in ("user", "pid", *self.joined_first):
+                self._enter(kind)
+
+    def _enter(self, kind: str) -> None:
+        try:
+            process.setns(self.join[kind], FLAGS[kind])
+        except OSError as error:
+            raise Error(f"cannot join the {kind} namespace", None, error) from None
+
+    @property
+    def joined_first(self) -> tuple[str, ...]:
+        """Those by path that are joined before there is a new user namespace, in which nobody may any more."""
+        return tuple(kind for kind in _OTHERS if kind in self.join) if self.new & process.CLONE_NEWUSER else ()
 
     def make_time(self) -> None:
         """A new time namespace with its offsets, entered."""
@@ -122,6 +131,40 @@ class Namespaces:
             process.unshare(process.CLONE_NEWCGROUP)
 
     # -- on the runtime's side -----------------------------------------------------------
+
+    def clone(self) -> tuple[int, int]:
+        """The container's first process, in its new namespaces: (pid, pidfd), or (0, -1) in it."""
+        if not self.joined_first:
+            return process.clone3(self.early)
+        reader, writer = os.pipe2(os.O_CLOEXEC)
+        middle, pidfd = process.clone3(0)
+        if middle == 0:  # a process between, so that the runtime itself, and its hooks, stay where they are
+            if not self._beside(writer):
+                return 0, -1
+            os._exit(0)
+        os.close(pidfd)
+        os.close(writer)
+        with open(reader, "rb") as pipe:
+            said = pipe.read().decode()
+        os.waitpid(middle, 0)
+        if not said.isdigit():
+            raise Error(said or "cannot make namespaces")
+        return int(said), os.pidfd_open(int(said))
+
+    def _beside(self, writer: int) -> int:
+        """Join what is joined first, and make the container's process beside this one: its pid, 0 in it."""
+        try:
+            for kind in self.joined_first:
+                self._enter(kind)
+            pid, _ = process.clone3(self.early | process.CLONE_PARENT)
+            said = str(pid)
+        except Error as error:
+            pid, said = -1, str(error)
+        except OSError as error:
+            pid, said = -1, str(Error("cannot make namespaces", None, error))
+        if pid:
+            os.write(writer, said.encode())
+        return pid
 
     def map_ids(self, pid: int) -> None:
         """Write the id maps of a new user namespace, once its first process exists."""

@@ -82,7 +82,7 @@ def test_what_a_word_means(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OCI_NETWORK", "web")
     assert [found.meant(word) for word in ("default", "none", "host", "x")] == ["web", "none", "host", "x"]
     monkeypatch.setenv("OCI_NETWORK", "pasta")
-    monkeypatch.setattr(networks, "_NFT", ())
+    monkeypatch.setattr(networks, "_PLACES", ())
     assert [found.meant("default"), found.meant("default"), len(said)] == ["none", "none", 1]
 
 

@@ -11,9 +11,11 @@ import pytest
 
 from oci_tools.runtime import pretence
 from tests.bundle.test_subordinate import UID, mapped
+from tests.net.machines import HERE, THERE, Machine, Space, greet
+from tests.net.test_rootless import left, machine, outside
 
 pytestmark = [pytest.mark.root]
-__all__ = ["mapped"]
+__all__ = ["machine", "mapped", "outside"]
 TEXT = """
 FROM ./base
 RUN id -u > /id; chown 1:2 /etc/passwd && { mknod /dev-null c 1 3 || test `wc -l < /proc/self/uid_map` -gt 1; } && mkfifo /p && touch /x && chmod 4755 /x
@@ -76,3 +78,14 @@ def test_the_pretence_of_a_profile() -> None:
     assert {"names": ["mknodat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 0,
             "args": [{"index": 2, "value": 0o170000, "valueTwo": 0o20000, "op": "SCMP_CMP_MASKED_EQ"}]} in rest  # fmt: skip
     assert all(rule.get("args") for rule in rest if "mknod" in rule["names"])
+
+
+@pytest.mark.needs("pasta", "nsenter", "setpriv")
+def test_run_goes_out_by_pasta(machine: Machine, outside: Space) -> None:
+    peers, again = greet(outside.listen(80)), greet(outside.listen(81))
+    text = f"FROM busybox\nRUN cat /etc/resolv.conf; nc -w 2 {THERE} 80 </dev/null\nRUN nc -w 2 {THERE} 81 </dev/null\n"
+    (machine.oci.cwd / "Dockerfile").write_text(text + "RUN --network=none ip -o link; mknod /p p\n")
+    said = machine.command("build", "--progress", "plain", "-t", "./img:x", ".").stderr
+    assert "nameserver 169.254.1.1" in said and said.count("hello") == 2 and "eth0" not in said
+    assert peers == again == [HERE]
+    machine.until(lambda: not left(machine))

@@ -116,6 +116,19 @@ def test_joined_by_path(box: Any, other: Any, kind: str) -> None:
     neighbour.process.send_signal(0)  # it is still there: what joins it does not end it
 
 
+def test_joined_from_a_new_user_namespace(box: Any, other: Any) -> None:
+    """A pod's namespaces are not of the container's user namespace: they are joined before it is made."""
+    neighbour = other("-n", "-u", "-i")
+    box.mapped()
+    for kind in ("network", "uts", "ipc"):
+        box.namespace(kind, neighbour.path(kind))
+    box.spec["mounts"] = [each for each in box.spec["mounts"] if each["type"] not in ("sysfs", "mqueue")]  # not its own
+    box.spec.pop("hostname", None)
+    found = inside(box)
+    assert [found[name] for name in ("net", "uts", "ipc")] == [os.readlink(neighbour.path(kind)) for kind in ("network", "uts", "ipc")]
+    assert found["user"] != os.readlink("/proc/self/ns/user")
+
+
 def test_all_joined_at_once(box: Any, other: Any) -> None:
     """As a container of a pod does."""
     neighbour = other("-n", "-u", "-p", "-i", "-C", "-T")
