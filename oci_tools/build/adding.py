@@ -275,7 +275,7 @@ def origin_of(stage: Building, one: Instruction, name: str) -> tuple[Origin, str
     shared = stage.shared
     if shared.contexts.is_tree(name.lower()):
         return shared.contexts.origin(name.lower()), None
-    other = shared.graph.find(name, one)
+    other = shared.graph.find(name)
     if other is not None:
         if other is stage.stage:
             raise one.wrong(f"circular dependency detected on stage: {name}", name)

@@ -128,7 +128,7 @@ class Building:
                 try:
                     self._results[stage.number] = One(self, stage).run()
                 except Wrong as error:
-                    raise error.placed(self.dockerfile.file, self.dockerfile.lines) from None
+                    raise self.dockerfile.place(error) from None
             return self._results[stage.number]
 
     def cancel(self, error: BaseException) -> None:

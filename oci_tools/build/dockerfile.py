@@ -8,6 +8,7 @@ from oci_tools.build.position import Wrong
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any
 
     from oci_tools.build.instructions import Instruction
@@ -30,18 +31,28 @@ class Dockerfile:
     source   its text, read (lines.py)
     globals  the ARGs before the first FROM
     stages   in their order
+
+    Where a script says what is in it, `shown` is the lines of that, and `places` the number of the one of them that
+    says a line here.
     """
 
-    def __init__(self, data: bytes, file: str) -> None:
+    def __init__(self, data: bytes, file: str, shown: list[str] | None = None, places: Sequence[int] = ()) -> None:
         self.file = file
-        self.lines = data.decode("utf-8", "replace").removeprefix("\ufeff").split("\n")
+        self._lines = shown or data.decode("utf-8", "replace").removeprefix("\ufeff").split("\n")
+        self._places = places
         self.globals: list[Instruction] = []
         self.stages: list[Stage] = []
         try:
             self.source = Source(data)
             self._read()
         except Wrong as error:
-            raise error.placed(file, self.lines) from None
+            raise self.place(error) from None
+
+    def place(self, error: Wrong) -> Wrong:
+        """The error, knowing in which file it is."""
+        if self._places and not error.file:
+            error.start, error.end = (self._places[min(at, len(self._places)) - 1] for at in (error.start, error.end))
+        return error.placed(self.file, self._lines)
 
     def _read(self) -> None:
         for statement in self.source.statements:
@@ -55,7 +66,7 @@ class Dockerfile:
             else:
                 raise statement.wrong("no build stage in current context", statement.word, "FROM comes first")
         if not self.stages:
-            raise Wrong("dockerfile contains no stages to build", len(self.lines))
+            raise Wrong("dockerfile contains no stages to build", len(self._places or self._lines))
 
     def __enter__(self) -> Dockerfile:
         return self
@@ -63,7 +74,7 @@ class Dockerfile:
     def __exit__(self, kind: object, error: Any, *_: object) -> None:
         """An error in a `with` block that has a place learns in which file it is."""
         if isinstance(error, Wrong):
-            error.placed(self.file, self.lines)
+            self.place(error)
 
     def find(self, name: str) -> Stage | None:
         """The last stage of this name, or of this number."""

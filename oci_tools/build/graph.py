@@ -59,9 +59,11 @@ class Graph:
             yield below
         for instruction in stage.instructions:
             for name in _names(instruction):
-                other = self.find(name, instruction)
+                other = self.find(name)
                 if other is not None:
                     yield other
+                elif name.isascii() and name.isdigit() and not self._named(name):
+                    raise instruction.wrong(f"invalid stage index {name}", name)
 
     def base(self, stage: Stage) -> Stage | None:
         """The stage that a stage is based on, None for an image, or nothing."""
@@ -73,7 +75,7 @@ class Graph:
                 return other
         return None
 
-    def find(self, name: str, instruction: Instruction | None = None) -> Stage | None:
+    def find(self, name: str) -> Stage | None:
         """The stage that COPY, ADD or a mount means."""
         if self._named(name):
             return None

@@ -70,7 +70,7 @@ def directive(dockerfile: Dockerfile) -> Directive:
     try:
         return Directive(text)
     except Error as error:
-        raise Wrong(str(error), line, text=text).placed(dockerfile.file, dockerfile.lines) from None
+        raise dockerfile.place(Wrong(str(error), line, text=text)) from None
 
 
 def lint(dockerfile: Dockerfile, scope: Scope, base: Base, ignored: Patterns | None = None) -> list[Warning]:
@@ -98,7 +98,7 @@ class _Lint:
 
     def _say(self, rule: str, one: Instruction, what: str, text: str | None = None, line: int | None = None) -> None:
         place = one.wrong(what, text) if line is None else Wrong(what, line)
-        self.found.append(Warning(rule, place.placed(self._file.file, self._file.lines)))
+        self.found.append(Warning(rule, self._file.place(place)))
 
     def _all(self) -> Iterator[Instruction]:
         for stage in self._file.stages:

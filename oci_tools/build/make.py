@@ -64,8 +64,7 @@ def build(
         joined = Networks(f"{place.work}/networks", options.call, warn)
         try:
             contexts.open()
-            data, name = _read(contexts, options)
-            dockerfile = Dockerfile(data, name)
+            dockerfile, data = _read(contexts, options)
             cache = Cache(place, options.refuse, _sent(options, place, warn))
             runner = Runner(options.call, progress, f"{place.work}/running", joined)
             results = []
@@ -78,7 +77,7 @@ def build(
                     results.append((one, _run(one)))
             for unused in results[0][0].scope.unused():
                 warn(f"build argument '{unused}' was not used")
-            _put(made, results, options, tags, outputs, place, (name, data))
+            _put(made, results, options, tags, outputs, place, (dockerfile.file, data))
             if options.cache_to:
                 from oci_tools.build import exchange
 
@@ -93,17 +92,19 @@ def build(
     return made
 
 
-def _read(contexts: Contexts, options: Options) -> tuple[bytes, str]:
-    """The Dockerfile, or what a script says in its place; and how it is called."""
+def _read(contexts: Contexts, options: Options) -> tuple[Dockerfile, bytes]:
+    """The Dockerfile, or what a script says in its place; and its text."""
     if options.script is None:
-        return contexts.read(options.file)
+        data, name = contexts.read(options.file)
+        return Dockerfile(data, name), data
     from oci_tools.build import script
 
     contexts.read_files.append(options.script)
     contexts.ignore(options.script)
     context = contexts.directory or contexts.place.fresh("nothing")
     os.makedirs(context, exist_ok=True)
-    return script.dockerfile(options.script, context, options.arguments), f"{options.script}>Dockerfile"
+    data, shown, places = script.dockerfile(options.script, context, options.arguments)
+    return Dockerfile(data, options.script, shown, places), data
 
 
 def _sent(options: Options, place: Place, warn: Callable[[str], None]) -> list[Sent]:
@@ -150,8 +151,7 @@ def check(options: Options, warn: Callable[[str], None]) -> list[lint.Warning]:
         contexts = Contexts(place, options.context, options.named, options.call, False)
         try:
             contexts.open()
-            data, name = _read(contexts, options)
-            dockerfile = Dockerfile(data, name)
+            dockerfile, _ = _read(contexts, options)
             with dockerfile:
                 return lints(dockerfile, options, contexts)
         finally:

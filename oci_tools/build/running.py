@@ -121,6 +121,7 @@ def run(stage: Building, one: Instruction) -> None:
                 placed = [each for each in made if each is not None] + _files(stage, root, network, space)
                 if script:
                     placed.append(mounting.script(script[0], script[1], PIPES))
+                placed.sort(key=lambda each: each["destination"].count("/"))  # what lies in another one goes into it
                 _specify(stage, root, words, placed, network, space, insecure, mounting)
                 code = stage.shared.runner.run(root.path, step)
         finally:
@@ -211,6 +212,5 @@ def _files(stage: Building, root: Root, network: str, space: Space | None) -> li
         hosts += f"{address.removeprefix('[').removesuffix(']')}\t{name}\n"
     texts = {"hosts": hosts}
     names = networks.resolv_conf(space.servers if space else [], space is not None) if network != "none" else None
-    if names is not None:
-        texts["resolv.conf"] = names
+    texts["resolv.conf"] = names or ""  # never the image's: what is written there is lost on any network
     return [root.file(name, text, f"/etc/{name}") for name, text in texts.items()]

@@ -37,20 +37,38 @@ _LISTS = ("copy", "add", "volume", "entrypoint", "cmd", "shell")
 _PAIRS = ("env", "label", "arg")
 
 
-def dockerfile(path: str, context: str, arguments: Mapping[str, str]) -> bytes:
-    """The Dockerfile that a script means; `arguments` are variables of the script."""
+def dockerfile(path: str, context: str, arguments: Mapping[str, str]) -> tuple[bytes, list[str], list[int]]:
+    """The Dockerfile that a script means; `arguments` are variables of the script.
+
+    Also the script's lines, and for each line of the Dockerfile the number of the script's that says it.
+    """
     text = _read(path)
     said = _run(path, text, context, arguments)
     steps = {_step(words)[1] for words in said if words[0] == "step"}
-    lines: list[str] = []
-    variables: list[str] = []  # a variable of the script is one in all stages
+    made: list[tuple[str, int]] = []
+    variables: list[tuple[str, int]] = []  # a variable of the script is one in all stages
+    shown = text.split("\n")
+    at = 0
     for words in said:
-        lines.append(_instruction(words, text, steps, path))
+        at = _line_of(words, shown, at)
+        made.append((_instruction(words, text, steps, path), at))
         if words[0] == "arg":
-            variables.append(lines[-1])
+            variables.append(made[-1])
         elif words[0] == "from":
-            lines += variables
-    return "".join(f"{line}\n" for line in lines).encode("utf-8", "surrogateescape")
+            made += variables
+    data = "".join(f"{line}\n" for line, _ in made).encode("utf-8", "surrogateescape")
+    return data, shown, [at for line, at in made for _ in line.split("\n")]
+
+
+def _line_of(words: list[str], lines: list[str], last: int) -> int:
+    """The number of the line that says these words: shells do not tell, so the one that looks most like it.
+
+    Of equals the first behind the line `last`, where the script was before.
+    """
+    says = re.compile(rf"(?:^|[;&|({{]|\b(?:do|then|else))\s*{words[0]}\b")
+    found = [number for number, line in enumerate(lines, 1) if says.search(line)]
+    likeness = {number: sum(word in lines[number - 1] for word in words[1:]) for number in found}
+    return min(found, key=lambda number: (-likeness[number], number <= last, number), default=max(last, 1))
 
 
 def _read(path: str) -> str:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from oci_tools.image.layout import Descriptor, Layout
 
+_STAY = {b"dev", b"proc", b"sys"}  # an image in which something runs has them, as BuildKit makes it
 _OPAQUES = tuple(stores.OPAQUE.values())
 
 
@@ -166,6 +167,7 @@ class Root:
         for mount in made["mounts"]:
             parts = clean(os.fsencode(mount["destination"]))
             self._places.update(b"/".join(parts[:end]) for end in range(1, len(parts) + 1))
+        self._places -= _STAY
         if hidden:
             os.symlink(hidden, f"{self.path}/config.json")
         fs.write(hidden or f"{self.path}/config.json", document.dumps(made), 0o600, sync=False)

@@ -98,6 +98,9 @@ def test_a_step_that_fails(made: Any, tmp_path: Path) -> None:
         "from BASE\nstep nothing\n": "exit code: 127",
         "from BASE\nlabel a='x\ny'\n": "a newline in a word of 'label'",
         "step x\n": "no build stage in current context",
+        "arg x=1\nfrom BASE\nif :; then label a=b; label c=d; copy nothing /; fi\n": "build.sh:3:39: \"/nothing\": not found",
+        "from BASE\nfor i in 1 2; do copy $i /; done\n": "build.sh:2:10: \"/1\": not found",
+        "from BASE\ncopy a /\ncopy --form=b a /\ncopy c /\n": "build.sh:3:6: unknown flag: --form (did you mean from?)",
         "#!/nothing/there\nfrom BASE\n": "cannot execute '/nothing/there': no such file or directory",
     }.items(),
 )
