@@ -43,7 +43,8 @@ def _pasta(path: str, options: list[str], pid: int | None, mappings: list[dict[s
         words += ["-T" if flag == "-t" else "-U", "none"]
     if any(each["protocol"] == "sctp" for each in mappings):
         raise Error("cannot publish ports of sctp", None, "pasta knows tcp and udp")
-    _run([*words, *options, *([] if pid is None else [str(pid)])])  # it answers when all is set up, and stays as a process of its own
+    target = [] if pid is None else [str(pid)]
+    _run([*words, *options, *target])  # it answers when all is set up, and stays as a process of its own
 
 
 def _spec(mapping: dict[str, Any]) -> str:
