@@ -80,6 +80,7 @@ PACKAGES = {
     "h11": "http",
     "bcrypt": "registry",
     "cryptography": "registry",
+    "ldap3": "registry",
     "yaml": "container",
 }
 # These come with a package and are its importer's too.

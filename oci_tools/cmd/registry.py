@@ -24,6 +24,9 @@ SERVE: tuple[cli.Option, ...] = (
     ("--tls-key FILE", "text", None, "the certificate's key"),
     ("--client-ca FILE", "text", None, "let in clients whose certificates these authorities signed"),
     ("--htpasswd FILE", "text", None, "the users, with bcrypt passwords"),
+    ("--ldap FILE", "text", None, "the directory that knows users and their passwords"),
+    ("--oidc FILE", "text", None, "the OpenID provider that knows users"),
+    ("--api-keys FILE", "text", None, "the keys that stand in for passwords"),
     ("--rules FILE", "text", None, "what which user may do in which repositories"),
     ("--anonymous-read", "flag", False, "everybody may pull"),
     ("--auth HOW", ("basic", "token"), "basic", "how clients log in: each time, or for tokens at /token"),
@@ -48,6 +51,12 @@ SERVE: tuple[cli.Option, ...] = (
     ("--metrics", "flag", False, "count what is done, for prometheus, at /metrics"),
     ("--webhook URL", "list", (), "tell this address of each push, pull and delete"),
     ("--stop-timeout SECONDS", "int", 10, "how long requests in flight may take at the end"),
+)
+KEY: tuple[cli.Option, ...] = (
+    ("--days N", "int", 90, "how long it is good; 0: without end"),
+    ("--scope REPOSITORIES:ACTION,...", "list", (), "what it is good for, within what its user may"),
+    ("--group NAME", "list", (), "a group in which its user is"),
+    ("--label TEXT", "text", "", "what it is for"),
 )
 LISTING: tuple[cli.Option, ...] = (
     ("--fields NAME[,NAME]...", "text", None, "the columns to list"),
@@ -101,6 +110,46 @@ def collect(args: cli.Args) -> None:
         _row(args, row)
 
 
+# -- keys ----------------------------------------------------------------------------------
+
+
+def key_add(args: cli.Args) -> None:
+    """The key: it is nowhere else."""
+    from oci_tools.registry import apikeys
+
+    if args.days < 0:
+        raise Usage("not a number of days", str(args.days))
+    print(apikeys.add(args.file, args.user, days=args.days, scopes=args.scope, label=args.label, groups=args.group))
+
+
+def key_ls(args: cli.Args) -> None:
+    """One line a key: id, user, when it ends, its scopes, its label."""
+    from oci_tools.registry import apikeys
+
+    for key in apikeys.load(args.file).values():
+        row = {name: key.found.get(name) for name in ("id", "user", "expires", "scopes", "label")}
+        if not args.json:
+            row["scopes"] = " ".join(row["scopes"] or ())
+            row = {name: value or "-" for name, value in row.items()}
+        _row(args, row)
+
+
+def key_rm(args: cli.Args) -> None:
+    """Keys by their ids, or all of users."""
+    from oci_tools.registry import apikeys
+
+    words = list(args.key)
+    if args.user and words or not (args.user or words):
+        raise Usage("either keys or users are named")
+    if not os.path.exists(args.file):
+        raise Error("no such file", args.file)
+    gone = apikeys.remove(args.file, lambda key: key.id in words or key.user in args.user)
+    missing = [*(word for word in words if word not in {key.id for key in gone}),
+               *(user for user in args.user if user not in {key.user for key in gone})]  # fmt: skip
+    if missing:
+        raise Error("no such key", missing[0])
+
+
 def _storage(path: str) -> Storage:
     from oci_tools.registry.storage import Storage
 
@@ -125,6 +174,16 @@ def _row(args: cli.Args, row: dict[str, Any]) -> None:
     row = {key: row[key] for key in wanted}
     print(document.dumps(row).decode() if args.json else "\t".join(str(value) for value in row.values()))
 
+
+_KEY = {
+    "add": cli.Command("oci-registry key add", "make a key for a user, and print it", "FILE USER", KEY, key_add,
+                       example="oci-registry key add --scope team/**:pull --days 30 keys ci"),
+    "ls": cli.Command("oci-registry key ls", "list keys: id, user, end, scopes, label", "FILE", LISTING, key_ls,
+                      example="oci-registry key ls keys"),
+    "rm": cli.Command("oci-registry key rm", "take keys back", "FILE [KEY...]",
+                      (("--user NAME", "list", (), "all keys of this user"),), key_rm,
+                      example="oci-registry key rm keys 4f1c02a9b7de"),
+}  # fmt: skip
 
 COMMAND = cli.Command(
     "oci-registry",
@@ -154,6 +213,8 @@ COMMAND = cli.Command(
             rm,
             example="oci-registry rm /srv/images team/app:1.2",
         ),
+        "key": cli.Command("oci-registry key", "make, list and take back keys that stand in for passwords",
+                           verbs=_KEY, example=_KEY["add"].example),
         "gc": cli.Command(
             "oci-registry gc",
             "remove what nothing refers to and no rule keeps, also while a server runs",

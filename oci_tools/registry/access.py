@@ -5,9 +5,10 @@
                 JWT (RFC 7519), HS256 with a key of our own
                 {"sub": USER, "aud": SERVICE, "exp": SECONDS, "access": [{"type", "name", "actions"}]}
     TLS         a client's certificate that our CA signed: the user is its common name
+    a cookie    of somebody who has logged in with a browser (login.py), for the pages only
 
 Rules (users.py) say what a user may do.  A token grants no more than the rules do when it is
-used, so that a right which is taken away is gone at once.
+used, so that a right which is taken away is gone at once; so is the token of a key that is taken back.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from oci_tools import document
 from oci_tools.errors import Error
 from oci_tools.http import Response
 from oci_tools.registry.refusal import JSON, VERSION, Refusal
-from oci_tools.registry.users import ACTIONS, Rules, Users
+from oci_tools.registry.logins import Caller, Logins
+from oci_tools.registry.users import ACTIONS, Rules
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,19 +30,12 @@ if TYPE_CHECKING:
 
     from oci_tools.http import Request
     from oci_tools.registry.issuer import Issuer
+    from oci_tools.registry.login import Login
 
 LIFE = 300  # seconds that a token can be used
 MAX_FORM = 1 << 16  # bytes of a POST to /token
 CATALOG = ("registry", "catalog")
 ANONYMOUS = "anonymous"  # the user of a token that names none
-
-
-class Caller:
-    """Who sent a request: the user ("" is nobody in particular), and what a token grants, if one came."""
-
-    def __init__(self, user: str = "", granted: dict[tuple[str, str], frozenset[str]] | None = None) -> None:
-        self.user = user
-        self.granted = granted
 
 
 class Access:
@@ -49,7 +44,7 @@ class Access:
     def __init__(
         self,
         rules: Callable[[], Rules],
-        users: Users | None = None,
+        logins: Logins,
         *,
         tokens: bool = False,
         key: bytes = b"",
@@ -59,28 +54,34 @@ class Access:
         """tokens: clients are sent to /token; key: signs them, several servers may share one;
         url: how clients reach us, where that is not what they say in Host; issuer: where they are sent instead."""
         self._rules = rules
-        self._users = users
+        self._logins = logins
         self._tokens = tokens
         self._key = key or os.urandom(32)
+        self.session_key = _sign("session", self._key)
         self._url = url.rstrip("/")
         self._issuer = issuer
+        self.people: Login | None = None  # the pages on which they log in, where there are any
 
     # -- who ------------------------------------------------------------------------------
 
     def caller(self, request: Request) -> Caller:
         """Who sent a request; a Refusal if they say who they are and it is not true."""
         scheme, _, said = request.header("Authorization").partition(" ")
-        if scheme.lower() == "bearer" and self._tokens:
+        if scheme.lower() == "bearer" and (self._tokens or self._logins.bearers):
             return self._bearer(request, said.strip())
         if scheme.lower() == "basic":
             user, password = _basic(said)
             if user or password:  # some clients send empty ones when they have none
-                if self._users is None or not self._users.check(user, password):
+                found = self._logins.check(user, password)
+                if found is None:
                     raise self._unknown(request, "the user's name or password is not accepted")
-                return Caller(user)
+                return found
         return Caller(_certified(request))
 
     def _bearer(self, request: Request, token: str) -> Caller:
+        found = self._logins.bearer(token)
+        if found:
+            return found
         if self._issuer:
             from oci_tools.registry.issuer import granted
 
@@ -88,25 +89,33 @@ class Access:
             if said is None:
                 raise self._unknown(request, "the token is not valid", 'error="invalid_token"')
             return Caller(said.get("sub") or ANONYMOUS, granted(said))
-        claims = opened(token, self._key)
-        if claims is None or claims.get("aud") != self._service(request):
+        claims = opened(token, self._key) if self._tokens else None
+        if claims is None or claims.get("aud") != self._service(request) or "by" not in claims:
             raise self._unknown(request, "the token is not valid any more", 'error="invalid_token"')
-        user = claims["sub"]
-        if user and self._users is not None and not self._users.known(user) and user != _certified(request):
+        found = self._logins.again(claims["sub"], claims["by"], claims["groups"])
+        if found is None:
             raise self._unknown(request, "the token's user is no more", 'error="invalid_token"')
-        return Caller(user, {(e["type"], e["name"]): frozenset(e["actions"]) for e in claims["access"]})
+        found.granted = {(e["type"], e["name"]): frozenset(e["actions"]) for e in claims["access"]}
+        return found
 
     # -- what -----------------------------------------------------------------------------
 
     def may(self, caller: Caller, repository: str, action: str) -> bool:
         """Whether the caller may do this, by the rules and by the token that came."""
-        if not self._rules().allow(caller.user, repository, action):
+        if not self._allowed(caller, repository, action):
             return False
         return caller.granted is None or action in caller.granted.get(("repository", repository), ())
 
     def sees(self, caller: Caller, repository: str) -> bool:
         """Whether a repository is in the caller's lists."""
-        return self._rules().allow(caller.user, repository, "pull")
+        return self._allowed(caller, repository, "pull")
+
+    def _allowed(self, caller: Caller, repository: str, action: str) -> bool:
+        """Whether the rules allow it, and the key that came, if one did."""
+        limits = caller.limits
+        return self._rules().allow(caller.user, repository, action, caller.groups) and (
+            limits is None or limits.allow("", repository, action)
+        )
 
     def check(self, request: Request, caller: Caller, repository: str, action: str) -> None:
         """Refuse what the caller may not do; a repository that is not there is refused alike."""
@@ -114,7 +123,7 @@ class Access:
             return
         scope = f"repository:{repository}:{'pull,push' if action == 'push' else action}"
         detail = [{"Type": "repository", "Name": repository, "Action": action}]
-        if not caller.user or self._rules().allow(caller.user, repository, action):
+        if not caller.user or self._allowed(caller, repository, action):
             raise self._unknown(request, "log in to do this", f'scope="{scope}"', detail, caller)
         raise Refusal(403, "DENIED", f"{caller.user} may not {action} here", detail)
 
@@ -133,15 +142,17 @@ class Access:
         return not caller.user and not self._rules().anonymous()
 
     def ask_people(self) -> Response:
-        """A browser knows no tokens: it is asked for name and password."""
-        return Response(401, [_BASIC, ("Content-Type", "text/plain")], b"log in to see this\n")
+        """A browser knows no tokens: it is asked for name and password, or sent to who knows people."""
+        if self._logins.provider and self._logins.provider.client:
+            return Response(303, [("Location", "/login"), ("Cache-Control", "no-store")])
+        return Response(401, [ASK_PASSWORD, ("Content-Type", "text/plain")], b"log in to see this\n")
 
     def _unknown(
         self, request: Request, message: str, more: str = "", detail: object = None, caller: Caller | None = None
     ) -> Refusal:
         """401 and how to do better."""
         if self._tokens:
-            place = self._issuer.realm if self._issuer else f"{self._base(request)}/token"
+            place = self._issuer.realm if self._issuer else f"{self.base(request)}/token"
             words = [f'Bearer realm="{place}"', f'service="{self._service(request)}"', more]
             if caller and caller.granted is not None:
                 words.append('error="insufficient_scope"')
@@ -150,7 +161,7 @@ class Access:
             value = 'Basic realm="oci-registry"'
         return Refusal(401, "UNAUTHORIZED", message, detail, [("WWW-Authenticate", value)])
 
-    def _base(self, request: Request) -> str:
+    def base(self, request: Request) -> str:
         """Our URL as the client knows it."""
         if self._url:
             return self._url
@@ -162,7 +173,7 @@ class Access:
     def _service(self, request: Request) -> str:
         if self._issuer:
             return self._issuer.service
-        return self._base(request).partition("://")[2].partition("/")[0]
+        return self.base(request).partition("://")[2].partition("/")[0]
 
     # -- the token service ----------------------------------------------------------------
 
@@ -171,18 +182,18 @@ class Access:
         if not self._tokens or self._issuer:
             raise Refusal(404, "UNSUPPORTED", "there are no tokens here")
         if request.method == "POST":
-            user, scopes = self._form(request)
+            caller, scopes = self._form(request)
         elif request.method == "GET":
             scopes = [value for key, value in request.queries() if key == "scope"]
-            user = self.login(request).user
+            caller = self.login(request)
         else:
             raise Refusal(405, "UNSUPPORTED", "this is not for tokens", headers=[("Allow", "GET, POST")])
-        if not user and not self._rules().anonymous():
-            raise Refusal(401, "UNAUTHORIZED", "log in to get a token", headers=[_BASIC])
+        if not caller.user and not self._rules().anonymous():
+            raise Refusal(401, "UNAUTHORIZED", "log in to get a token", headers=[ASK_PASSWORD])
         now = int(time.time())
         claims = {
-            "iss": self._service(request), "sub": user, "aud": self._service(request), "iat": now, "exp": now + LIFE,
-            "access": self.granted(user, scopes),
+            "iss": self._service(request), "sub": caller.user, "aud": self._service(request), "iat": now,
+            "exp": now + LIFE, "by": caller.by, "groups": sorted(caller.groups), "access": self.granted(caller, scopes),
         }  # fmt: skip
         token = sealed(claims, self._key)
         stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now))
@@ -194,11 +205,11 @@ class Access:
         try:
             return self.caller(request)
         except Refusal as refusal:  # here a name and a password are asked for, not a token
-            refusal.headers = [_BASIC]
+            refusal.headers = [ASK_PASSWORD]
             raise
 
-    def _form(self, request: Request) -> tuple[str, list[str]]:
-        """(user, scopes) of an OAuth2 request (RFC 6749, 4.3)."""
+    def _form(self, request: Request) -> tuple[Caller, list[str]]:
+        """(who, scopes) of an OAuth2 request (RFC 6749, 4.3)."""
         from urllib.parse import parse_qs
 
         data = request.read_all(MAX_FORM)
@@ -206,29 +217,30 @@ class Access:
         user, password = form.get("username", [""])[0], form.get("password", [""])[0]
         if form.get("grant_type") != ["password"]:
             raise Refusal(400, "UNSUPPORTED", "the only grant here is a password")
-        if self._users is None or not self._users.check(user, password):
-            raise Refusal(401, "UNAUTHORIZED", "the user's name or password is not accepted", headers=[_BASIC])
-        return user, form.get("scope", [])
+        caller = self._logins.check(user, password)
+        if caller is None:
+            raise Refusal(401, "UNAUTHORIZED", "the user's name or password is not accepted", headers=[ASK_PASSWORD])
+        return caller, form.get("scope", [])
 
-    def granted(self, user: str, scopes: list[str]) -> list[dict[str, Any]]:
-        """What of the scopes that are asked for this user gets; of what is not allowed, nothing."""
+    def granted(self, caller: Caller, scopes: list[str]) -> list[dict[str, Any]]:
+        """What of the scopes that are asked for somebody gets; of what is not allowed, nothing."""
         wanted: dict[tuple[str, str], set[str]] = {}
         for scope in [word for value in scopes for word in value.split()][:100]:
             kind, _, rest = scope.partition(":")
             name, _, actions = rest.rpartition(":")  # a name may have a host's port in it
             wanted.setdefault((kind, name), set()).update(actions.split(","))
-        rules, found = self._rules(), []
+        found = []
         for (kind, name), them in wanted.items():
             if kind.partition("(")[0] == "repository":
                 asked = ACTIONS if "*" in them else them & ACTIONS
-                given = [action for action in sorted(asked) if rules.allow(user, name, action)]
+                given = [action for action in sorted(asked) if self._allowed(caller, name, action)]
                 found.append({"type": "repository", "name": name, "actions": given})
             elif (kind, name) == CATALOG and "*" in them:
                 found.append({"type": kind, "name": name, "actions": ["*"]})
         return found
 
 
-_BASIC = ("WWW-Authenticate", 'Basic realm="oci-registry"')
+ASK_PASSWORD = ("WWW-Authenticate", 'Basic realm="oci-registry"')
 
 
 def _basic(said: str) -> tuple[str, str]:
@@ -254,8 +266,8 @@ def _certified(request: Request) -> str:
 
 
 def sealed(claims: dict[str, Any], key: bytes) -> str:
-    head = f"{_encode(document.dumps({'alg': 'HS256', 'typ': 'JWT'}))}.{_encode(document.dumps(claims))}"
-    return f"{head}.{_encode(_sign(head, key))}"
+    head = f"{encode(document.dumps({'alg': 'HS256', 'typ': 'JWT'}))}.{encode(document.dumps(claims))}"
+    return f"{head}.{encode(_sign(head, key))}"
 
 
 def opened(token: str, key: bytes) -> dict[str, Any] | None:
@@ -267,7 +279,7 @@ def opened(token: str, key: bytes) -> dict[str, Any] | None:
     from base64 import urlsafe_b64decode
 
     head, _, signature = token.rpartition(".")
-    if not token.isascii() or not hmac.compare_digest(_encode(_sign(head, key)), signature):
+    if not token.isascii() or not hmac.compare_digest(encode(_sign(head, key)), signature):
         return None
     body = head.partition(".")[2]
     try:
@@ -283,7 +295,8 @@ def _sign(text: str, key: bytes) -> bytes:
     return hmac.digest(key, text.encode("ascii"), "sha256")
 
 
-def _encode(data: bytes) -> str:
+def encode(data: bytes) -> str:
+    """Bytes as in a JWT."""
     from base64 import urlsafe_b64encode
 
     return urlsafe_b64encode(data).decode().rstrip("=")

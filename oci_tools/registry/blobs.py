@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from oci_tools.http import File, Gone, Request, Response
 from oci_tools.image import digest as digests
-from oci_tools.registry.access import Access, Caller
+from oci_tools.registry.access import Access
+from oci_tools.registry.logins import Caller
 from oci_tools.registry.refusal import VERSION, Refusal, digest_of, only
 from oci_tools.registry.storage import Repository, Storage
 from oci_tools.registry.uploads import Upload, Uploads

@@ -38,28 +38,44 @@ class Issuer:
 
     def claims(self, token: str) -> dict[str, Any] | None:
         """What a token says; None if it is not good now, or not for us."""
-        from binascii import Error as NoBase64
-
-        head, _, signature = token.rpartition(".")
-        try:
-            made = _decode(signature)
-            found = document.loads(_decode(head.partition(".")[2]))
-            good = token.isascii() and any(_good(key, made, head.encode()) for key in self._keys)
-        except (Error, NoBase64, ValueError):
+        found = parts(token)
+        if found is None:
             return None
-        return found if good and isinstance(found, dict) and self._for_us(found) else None
+        _, claims, signature, message = found
+        good = any(signed(key, signature, message) for key in self._keys)
+        return claims if good and self._for_us(claims) else None
 
     def _for_us(self, found: dict[str, Any]) -> bool:
-        now, audience = time.time(), found.get("aud")
-        until, since = found.get("exp"), found.get("nbf", 0)
-        if not isinstance(until, (int, float)) or not isinstance(since, (int, float)):
-            return False
+        audience = found.get("aud")
         return (
             self.service in (audience if isinstance(audience, list) else [audience])
             and (not self._name or found.get("iss") == self._name)
-            and since - LEEWAY < now < until + LEEWAY
+            and timely(found)
             and isinstance(found.get("sub", ""), str)
         )
+
+
+def parts(token: str) -> tuple[dict[str, Any], dict[str, Any], bytes, bytes] | None:
+    """A JWT's header, claims, signature, and what is signed; None if it is none."""
+    from binascii import Error as NoBase64
+
+    message, _, signature = token.rpartition(".")
+    first, _, second = message.partition(".")
+    if not token.isascii():
+        return None
+    try:
+        head, claims, made = document.loads(_decode(first)), document.loads(_decode(second)), _decode(signature)
+    except (Error, NoBase64, ValueError):
+        return None
+    return (head, claims, made, message.encode()) if isinstance(head, dict) and isinstance(claims, dict) else None
+
+
+def timely(found: dict[str, Any]) -> bool:
+    """Whether claims are good now."""
+    until, since = found.get("exp"), found.get("nbf", 0)
+    if not isinstance(until, (int, float)) or not isinstance(since, (int, float)):
+        return False
+    return since - LEEWAY < time.time() < until + LEEWAY
 
 
 def granted(found: dict[str, Any]) -> dict[tuple[str, str], frozenset[str]] | None:
@@ -92,7 +108,8 @@ def _keys(path: str) -> list[Any]:
     return [keys.of_certificate(one, path) if b"CERTIFICATE" in one else keys.public(one, path) for one in blocks]
 
 
-def _good(key: Any, signature: bytes, message: bytes) -> bool:
+def signed(key: Any, signature: bytes, message: bytes) -> bool:
+    """Whether this key made a JWT's signature."""
     from oci_tools.registry import keys
 
     return keys.good(key, keys.der(key, signature), message)

@@ -38,6 +38,32 @@ def of_certificate(data: bytes, name: object) -> Any:
     return _known(found, name)
 
 
+def of_jwk(found: dict[str, Any]) -> Any:
+    """The public key in a JWK (RFC 7517) that can have signed what `good` checks; None if it is another."""
+    from base64 import urlsafe_b64decode
+
+    from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+
+    def number(name: str) -> bytes:
+        text = str(found[name])
+        return urlsafe_b64decode(text + "=" * (-len(text) % 4))
+
+    if found.get("use", "sig") != "sig" or found.get("alg", "RS256") not in ("RS256", "ES256", "EdDSA", "Ed25519"):
+        return None
+    kind = found.get("kty"), found.get("crv")
+    try:
+        if kind == ("EC", "P-256"):
+            x, y = int.from_bytes(number("x")), int.from_bytes(number("y"))
+            return ec.EllipticCurvePublicNumbers(x, y, ec.SECP256R1()).public_key()
+        if kind == ("OKP", "Ed25519"):
+            return ed25519.Ed25519PublicKey.from_public_bytes(number("x"))
+        if kind == ("RSA", None):
+            return rsa.RSAPublicNumbers(int.from_bytes(number("e")), int.from_bytes(number("n"))).public_key()
+    except (KeyError, ValueError):
+        pass  # of a provider with several, one that is broken
+    return None
+
+
 def der(key: Any, signature: bytes) -> bytes:
     """A signature of a JWT as the others are: of ECDSA it has both numbers side by side (RFC 7518, 3.4)."""
     from cryptography.hazmat.primitives.asymmetric import ec, utils

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from oci_tools.http import Request
     from oci_tools.registry.access import Access
     from oci_tools.registry.issuer import Issuer
+    from oci_tools.registry.logins import Logins
     from oci_tools.registry.upstream import Upstreams
 
     Told = Callable[[Request, int, int, float], None]
@@ -52,7 +53,7 @@ def serve(args: Any, say: Callable[[str], None]) -> None:
         delete=args.delete,
         immutable=args.immutable_tags,
         sparse=args.sparse_index,
-        access=access(args, say),
+        access=guard(args, say),
         told=_to_all(hooks) if hooks else None,
         upstreams=_upstreams(storage, args),
         rate=Rate(args.rate) if args.rate else None,
@@ -170,15 +171,17 @@ def _ready() -> None:
 # -- who gets in ---------------------------------------------------------------------------
 
 
-def access(args: Any, say: Callable[[str], None]) -> Access | None:
+def guard(args: Any, say: Callable[[str], None]) -> Access | None:
     """What guards the registry; None where nobody asked for a guard."""
     issuer = _issuer(args)
-    if not (args.htpasswd or args.rules or args.anonymous_read or args.client_ca or issuer):
+    logins = args.htpasswd or args.ldap or args.oidc or args.api_keys
+    if not (logins or args.rules or args.anonymous_read or args.client_ca or issuer):
         if args.auth == "token":
             raise Usage("tokens are for users", hint="name them with --htpasswd")
         return None
     from oci_tools.registry import users
     from oci_tools.registry.access import Access
+    from oci_tools.registry.login import Login
 
     def failed(error: Error) -> None:
         say(str(error))
@@ -190,13 +193,28 @@ def access(args: Any, say: Callable[[str], None]) -> Access | None:
     def rules() -> users.Rules:
         return file.content().also(always) if file else fixed
 
-    return Access(
+    known = _logins(args, failed)
+    access = Access(
         rules,
-        users.Users(args.htpasswd, failed) if args.htpasswd else None,
+        known,
         tokens=args.auth == "token" or issuer is not None,
         key=_key(args.token_key) if args.token_key else b"",
         url=args.url or "",
         issuer=issuer,
+    )
+    access.people = Login(access, known)
+    return access
+
+
+def _logins(args: Any, failed: Callable[[Error], None]) -> Logins:
+    """All who are known by a password, a key or a token."""
+    from oci_tools.registry import apikeys, ldap, logins, oidc, users
+
+    return logins.Logins(
+        users.Users(args.htpasswd, failed) if args.htpasswd else None,
+        ldap.Directory(args.ldap) if args.ldap else None,
+        oidc.Provider(args.oidc) if args.oidc else None,
+        apikeys.Keys(args.api_keys, failed) if args.api_keys else None,
     )
 
 
@@ -279,7 +297,7 @@ class Certificate:
                 context.load_verify_locations(args.client_ca)
             except OSError as error:
                 raise Error("cannot use certificates", args.client_ca, error) from None
-            other_ways = args.htpasswd or args.anonymous_read
+            other_ways = args.htpasswd or args.anonymous_read or args.ldap or args.oidc or args.api_keys
             context.verify_mode = ssl.CERT_OPTIONAL if other_ways else ssl.CERT_REQUIRED
         return context
 

@@ -10,6 +10,7 @@
     PATCH  /v2/NAME/blobs/uploads/ID              GET, PUT ?digest=, DELETE too
     GET    /                                      for people, see page.py
     GET    /token?service=&scope=                 see access.py
+    GET    /login, /keys                          see login.py
 
 Bytes are stored and served as they came, docker schema 2 too.  An answer names its own
 place by path only, so it is right behind any proxy.
@@ -27,8 +28,10 @@ from oci_tools.image import digest as digests
 from oci_tools.image import manifest as manifests
 from oci_tools.image import ref as refs
 from oci_tools.registry import lists
-from oci_tools.registry.access import Access, Caller
+from oci_tools.registry.access import Access
 from oci_tools.registry.blobs import Blobs
+from oci_tools.registry.login import PATHS
+from oci_tools.registry.logins import Caller
 from oci_tools.registry.refusal import JSON, VERSION, Refusal, digest_of, only
 from oci_tools.registry.referrers import referrer
 from oci_tools.registry.storage import MAX_MANIFEST, Repository, Storage
@@ -70,6 +73,7 @@ class Registry:
         self._told = told
         self._upstreams = upstreams
         self._access = access
+        self._people = access.people if access else None
         self._rate = rate
         self._failed = failed
         self.blobs = Blobs(storage, access, delete=delete and not read_only, upstreams=upstreams)
@@ -107,10 +111,15 @@ class Registry:
             raise Refusal(429, "TOOMANYREQUESTS", "too many requests", headers=after)
         if path == "/token" and self._access:
             return self._access.token(request)
+        if self._people and path in PATHS:
+            return self._people(request)
         if not path.startswith("/v2/") and path not in ("/v2", "/"):
             raise Refusal(404, "UNSUPPORTED", "not a path of the registry api")
-        access = self._access
-        caller = (access.login(request) if path == "/" else access.caller(request)) if access else Caller()
+        access, people = self._access, self._people
+        if path == "/" and people:
+            caller = people.person(request)
+        else:
+            caller = (access.login(request) if path == "/" else access.caller(request)) if access else Caller()
         request.user = caller.user
         if path in ("/v2/", "/v2"):
             if self._access:

@@ -3,7 +3,8 @@
     htpasswd file    NAME:BCRYPT                            as htpasswd -B writes it
     rules file       WHO[,WHO]...  REPOSITORIES  ACTION...  a line each; # begins a comment
 
-WHO is a user's name, "+" for whoever has logged in, "*" for everybody, who has logged in or not.
+WHO is a user's name, "@GROUP" for a group's members as a directory or an identity provider names them,
+"+" for whoever has logged in, "*" for everybody, who has logged in or not.
 REPOSITORIES is a name in which "*" stands for anything within one component and "**" for
 anything at all.  An ACTION is pull, push, delete, or "*" for all.  What any line allows is
 allowed, and nothing else: the order does not matter.  Not here: how a client says who it is
@@ -19,14 +20,14 @@ from oci_tools.errors import Error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from re import Pattern
     from typing import Any
 
     Rule = tuple[frozenset[str], Pattern[str], frozenset[str]]
 
 ACTIONS = frozenset(("pull", "push", "delete"))
-EVERYBODY, USERS = "*", "+"
+EVERYBODY, USERS, GROUP = "*", "+", "@"
 _NOBODY = b"$2b$10$" + b"." * 22 + b"x" * 31  # takes as long as a real one, and is nobody's
 _LONGEST = 72  # bytes of a password that bcrypt looks at
 
@@ -122,7 +123,7 @@ def passwords(text: str, path: str) -> dict[str, bytes]:
         if not line or line.startswith("#"):
             continue
         name, colon, stored = line.partition(":")
-        if not name or name in (EVERYBODY, USERS) or "," in name:
+        if not name or name in (EVERYBODY, USERS) or name.startswith(GROUP) or "," in name:
             raise Error("cannot use users of", path, f"line {number} has no name that can be used")
         if not colon or not stored.startswith(("$2y$", "$2b$", "$2a$")) or len(stored) != 60:
             raise Error("cannot use users of", path, f"line {number} has no bcrypt password", "use htpasswd -B")
@@ -136,9 +137,11 @@ class Rules:
     def __init__(self, rules: list[Rule]) -> None:
         self._rules = rules
 
-    def allow(self, user: str, repository: str, action: str) -> bool:
+    def allow(self, user: str, repository: str, action: str, groups: Iterable[str] = ()) -> bool:
         """Whether somebody may do this there; user "" has not logged in."""
-        who = {EVERYBODY, USERS, user} if user else {EVERYBODY}
+        who = {EVERYBODY, USERS, *(GROUP + name for name in groups)} if user else {EVERYBODY}
+        if not user.startswith(GROUP):  # whoever issues such a name
+            who.add(user)
         return any(
             action in actions and not who.isdisjoint(names) and pattern.fullmatch(repository)
             for names, pattern, actions in self._rules
