@@ -2,9 +2,9 @@
 
 A command declares its options once, as plain tuples; two readers are built from
 that declaration: the small strict one here (a table and one loop, microseconds)
-and a click command (`cli_click.py`, 35 ms to import) for help, completion,
-errors, and everything that the small one does not understand.  A property test
-holds the two equal.  This module is also the one place that prints errors.
+and a click command (`cli_click.py`, 35 ms to import) for help, errors, and
+everything that the small one does not understand.  A property test holds the two
+equal; a third (`cli_complete.py`) completes words in a shell.  This module is also the one place that prints errors.
 
     option   (spelling, kind, default, help)
              spelling  "-e --env NAME=VALUE": the names, then the value's name
@@ -98,7 +98,13 @@ def launch(name: str) -> None:
     skips the interpreter's tidying up, which costs milliseconds.
     """
     try:
-        code = __import__(f"oci_tools.cmd.{name}", fromlist=["main"]).main(sys.argv[1:])
+        module = __import__(f"oci_tools.cmd.{name}", fromlist=["main"])
+        if "_OCI_COMPLETE" in os.environ:  # a shell asks what could be said
+            from oci_tools import cli_complete
+
+            code = cli_complete.main(module.COMMAND, sys.argv[1:])
+        else:
+            code = module.main(sys.argv[1:])
         if sys.stdout is not None:  # None: it was closed when we started
             sys.stdout.flush()
     except BrokenPipeError:

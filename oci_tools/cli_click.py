@@ -2,7 +2,7 @@
 
 Built from the same tuples as the small reader in `cli.py`; this is the only
 module that imports click.  What click alone understands is little on purpose
-(`--help`, `--version`, its wording of errors, completion), so that nothing
+(`--help`, `--version`, its wording of errors), so that nothing
 works only on the slow way.
 """
 

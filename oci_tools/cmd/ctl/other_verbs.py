@@ -227,4 +227,12 @@ OTHERS: dict[str, Command] = {
     "info": verb("info", "show what an engine says of itself", "", (FORMAT, JSON), "others.info"),
     "version": verb("version", "show versions", "", (FORMAT, JSON), "others.version"),
     "prune": verb("prune", "remove containers that have ended", "", (FILTER,), "containers.prune"),
+    "completion": verb(
+        "completion",
+        "print what a shell loads to complete the words of all our commands: bash, zsh or fish",
+        "SHELL",
+        (),
+        "completion.show",
+        local=True,
+    ),
 }
