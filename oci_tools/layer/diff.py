@@ -253,7 +253,7 @@ class Packing:
 
     def _content(self, path: bytes, fd: int, left: int) -> None:
         """So many bytes of an open file; zeros in place of those that are cut off while a tree in use is read."""
-        short = False
+        left, short = left - self.writer.file(fd, left), False
         while left:
             data = b"" if short else os.read(fd, min(left, 1 << 18))
             if not data:

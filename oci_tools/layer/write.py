@@ -23,10 +23,14 @@ _LONG_MAX = 0o77777777777
 
 
 class Writer:
-    """Writes entries into a stream, in large pieces; `close` writes the archive's end."""
+    """Writes entries into a stream, in large pieces; `close` writes the archive's end.
+
+    A stream that can `move(fd, count)` lets the kernel copy what nobody has to see on the way.
+    """
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
+        self._move = getattr(stream, "move", None)
         self._parts: list[bytes] = []
         self._size = 0
         self._padding = 0
@@ -94,6 +98,16 @@ class Writer:
     def data(self, data: bytes) -> None:
         """A piece of the current file."""
         self._put(data)
+
+    def file(self, fd: int, count: int) -> int:
+        """The same out of an open file, at most so many bytes: how many there were; the others have to be read."""
+        if self._move is None or count < BUFFER:
+            return 0
+        self._flush()
+        left = count
+        while left and (moved := self._move(fd, left)):
+            left -= moved
+        return count - left
 
     def end(self) -> None:
         """All of the current file's data was given."""

@@ -6,6 +6,7 @@ when the archive has come to its end, whole.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import sys
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     Warn = Callable[[str], None]
 
+_PIPE = 1 << 20  # bytes: more of them would be more than a plain user may have
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
@@ -37,12 +39,12 @@ def export(name: str, output: str | None, warn: Warn) -> None:
     with Opened(volume) as rootfd:
         if output is None:
             sys.stdout.flush()
-            _write(rootfd, sys.stdout.buffer.raw if hasattr(sys.stdout.buffer, "raw") else sys.stdout.buffer, warn)
+            _write(rootfd, sys.stdout, None, warn)
             return
         beside = f"{output}.{os.getpid()}.new"
         try:
             with open(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb", 0) as file:
-                _write(rootfd, file, warn)
+                _write(rootfd, file, output, warn)
             os.rename(beside, output)
         except OSError as error:
             raise Error("cannot write", output, error) from None
@@ -51,8 +53,8 @@ def export(name: str, output: str | None, warn: Warn) -> None:
                 os.unlink(beside)
 
 
-def _write(rootfd: int, stream: Any, warn: Warn) -> None:
-    writer = Writer(_All(stream))
+def _write(rootfd: int, stream: Any, name: str | None, warn: Warn) -> None:
+    writer = Writer(_All(stream, name))
     packing = diff.Packing(writer, single=os.geteuid() != 0, warn=warn, live=True, holes=True)
     packing.root(rootfd)
     packing.tree(rootfd)
@@ -60,13 +62,30 @@ def _write(rootfd: int, stream: Any, warn: Warn) -> None:
 
 
 class _All:
-    """A raw stream that takes all it is given."""
+    """A raw stream that takes all it is given, and what is in files without a copy of ours."""
 
-    def __init__(self, stream: Any) -> None:
+    def __init__(self, stream: Any, name: str | None) -> None:
         self._fd = stream.fileno()
+        self._name = name
+        try:
+            fcntl.fcntl(self._fd, fcntl.F_SETPIPE_SZ, _PIPE)
+        except OSError:
+            pass  # it is none, or the user has too many of that size
 
     def write(self, data: bytes) -> None:
-        fs.write_all(self._fd, data)
+        try:
+            fs.write_all(self._fd, data)
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise Error("cannot write" if self._name else "cannot write standard output", self._name, error) from None
+
+    def move(self, fd: int, count: int) -> int:
+        """sendfile(2): into a pipe go the pages themselves."""
+        try:
+            return os.sendfile(self._fd, fd, None, min(count, 1 << 30))
+        except OSError:
+            return 0  # what is wrong with which of the two, reading or writing says
 
 
 class Opened:

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import random
+import socket
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -159,6 +160,30 @@ def test_there_and_back(packed: str, vol: Any, oci: Any, tree: Path, tmp_path: P
     subprocess.run(["tar", "-x", "--xattrs"], cwd=tmp_path / "out", input=stream, check=True, stderr=subprocess.DEVNULL)
     assert listing(tmp_path / "out") == listing(tree)
     assert (tmp_path / "out/holes").read_bytes() == (tree / "holes").read_bytes()
+
+
+def test_a_stream_goes_anywhere(vol: Any, oci: Any, tree: Path, tmp_path: Path) -> None:
+    """The kernel moves large files into pipes and files; where it cannot, the bytes are the same."""
+    large = tree / "large"
+    large.write_bytes(random.Random(1).randbytes(3_000_001))
+    vol("import", "x", input=subprocess.run(["tar", "-c", "."], cwd=tree, check=True, capture_output=True).stdout)
+    stream = vol("export", "x", binary=True).stdout
+    assert large.read_bytes() in stream
+    place = tmp_path / "file"
+    for flags in os.O_WRONLY | os.O_CREAT, os.O_WRONLY | os.O_APPEND | os.O_CREAT:
+        with open(os.open(place, flags, 0o600), "wb") as file:
+            vol("export", "x", stdout=file)
+        assert place.read_bytes() == stream
+        place.unlink()
+    ours, theirs = socket.socketpair()
+    with open(place, "wb") as file, subprocess.Popen(["cat"], stdin=theirs, stdout=file) as cat, ours:
+        theirs.close()
+        vol("export", "x", stdout=ours)
+        ours.shutdown(socket.SHUT_WR)
+        assert cat.wait() == 0
+    assert place.read_bytes() == stream
+    with open("/dev/full", "wb") as full:
+        assert vol("export", "x", stdout=full, code=1).stderr == "oci-vol: cannot write standard output: no space left on device\n"
 
 
 def test_a_clone_is_the_same_and_its_own(vol: Any, oci: Any, tree: Path) -> None:
