@@ -22,6 +22,11 @@ if TYPE_CHECKING:
 
 LOCK_TIMEOUT = 60.0  # seconds; `--lock-timeout`
 
+# Bytes of one write(2).  The page cache takes memory in blocks as large as a write: up to this size (the kernel's
+# PAGE_ALLOC_COSTLY_ORDER) the free lists have them, beyond it memory is compacted first, or is such as a virtual
+# machine has given back to its host, and then each byte costs four times as much.
+PIECE = 32 << 10
+
 
 # -- places ------------------------------------------------------------------------
 
@@ -108,10 +113,10 @@ def write(path: str, data: bytes, mode: int = 0o644, sync: bool = True) -> None:
 
 
 def write_all(fd: int, data: bytes | bytearray | memoryview) -> None:
-    """write(2) until all of `data` is written."""
+    """write(2) until all of `data` is written, in pieces for which the kernel has memory at hand."""
     view = memoryview(data)
     while view:
-        view = view[os.write(fd, view) :]
+        view = view[os.write(fd, view[:PIECE]) :]
 
 
 def sync_directory(path: str) -> None:
