@@ -128,7 +128,7 @@ def _apk(tree: Tree) -> Iterator[Package]:
 
 def _rpm(tree: Tree) -> Iterator[Package]:
     for directory in _RPM:
-        for name, headers in (("rpmdb.sqlite", _sqlite), ("Packages.db", _ndb)):
+        for name, headers in (("rpmdb.sqlite", _sqlite), ("Packages.db", _ndb), ("Packages", _berkeley)):
             if data := tree.read(f"{directory}/{name}"):
                 for header in headers(data):
                     try:
@@ -165,6 +165,35 @@ def _ndb(data: bytes) -> Iterator[bytes]:
             continue
         length = struct.unpack_from("<I", data, start + 12)[0]
         yield data[start + 16 : start + 16 + length]
+
+
+def _berkeley(data: bytes) -> Iterator[bytes]:
+    """Berkeley DB's hash, which rpm had before 4.16: pages of items, in turn keys and values, which a table behind
+    the page's head finds; a value that is too long for that is in a chain of pages of its own."""
+    order = next((each for each in "<>" if data[12:16] == struct.pack(f"{each}I", 0x061561)), "")
+    size = struct.unpack_from(f"{order}I", data, 20)[0] if order and len(data) > 24 else 0
+    if size < 512:
+        return
+    for start in range(size, len(data) - size + 1, size):
+        count, kind = struct.unpack_from(f"{order}H", data, start + 20)[0], data[start + 25]
+        if kind not in (2, 13):  # P_HASH_UNSORTED, P_HASH
+            continue
+        places = struct.unpack_from(f"{order}{min(count, (size - 26) // 2)}H", data, start + 26)
+        for before, at in zip(places[::2], places[1::2], strict=False):
+            if at < before < size and data[start + at] == 1:  # H_KEYDATA
+                yield data[start + at + 1 : start + before]
+            elif at + 12 <= size and data[start + at] == 3:  # H_OFFPAGE
+                yield _chained(data, order, size, *struct.unpack_from(f"{order}II", data, start + at + 4))
+
+
+def _chained(data: bytes, order: str, size: int, page: int, length: int) -> bytes:
+    found = b""
+    while page and len(found) < length and (start := page * size) + size <= len(data):
+        page, _, used = struct.unpack_from(f"{order}IHH", data, start + 16)
+        if not 0 < used <= size - 26:
+            break
+        found += data[start + 26 : start + 26 + used]
+    return found
 
 
 def _header(data: bytes) -> Package | None:

@@ -68,7 +68,7 @@ class Settings:
 
     def command(self, words: list[str], shell: bool) -> list[str]:
         """The words that are executed."""
-        return [*(self.inner.get("Shell") or SHELL), *words] if shell else list(words)
+        return [*(self.inner.get("Shell") or SHELL), *(words or [""])] if shell else list(words)
 
     def path(self, text: str) -> str:
         """A path as seen from the working directory, clean."""
@@ -106,13 +106,13 @@ def _maintainer(settings: Settings, said: Instruction, expand: Expand, many: Any
 
 
 def _cmd(settings: Settings, said: Instruction, expand: Expand, many: Any) -> str:
-    settings.inner["Cmd"] = settings.command(said.args, said.shell and bool(said.args))
+    settings.inner["Cmd"] = settings.command(said.args, said.shell)
     settings.cmd = True
     return f"CMD {_words(settings.inner['Cmd'])}"
 
 
 def _entrypoint(settings: Settings, said: Instruction, expand: Expand, many: Any) -> str:
-    words = settings.command(said.args, said.shell and bool(said.args))
+    words = settings.command(said.args, said.shell)
     settings.inner["Entrypoint"] = words
     if not words:
         del settings.inner["Entrypoint"]

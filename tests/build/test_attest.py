@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import struct
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -146,8 +147,33 @@ def test_rpm(tree: tuple[Path, packages.Tree], backend: str) -> None:
     assert (one.epoch, one.license, one.supplier, one.source) == ("4", "MIT", "V", "hello-2.1-3.src.rpm")
 
 
-@pytest.mark.parametrize("name", ["var/lib/rpm/rpmdb.sqlite", "var/lib/rpm/Packages.db", "var/lib/dpkg/status", "lib/apk/db/installed"])
-@pytest.mark.parametrize("data", [b"", b"RpmP" + b"\xff" * 5000, b"SQLite format 3\0" + b"\1" * 4096, b"Package: \xff\n\nP:\n", b"\0" * 99])
+def header(**strings: str) -> bytes:
+    """A header of rpm, of tags that are strings."""
+    tags = {"name": 1000, "version": 1001, "release": 1002, "arch": 1022, "description": 1005}
+    entries, store = b"", b""
+    for name, text in strings.items():
+        entries += struct.pack(">IIiI", tags[name], 6, len(store), 1)
+        store += text.encode() + b"\0"
+    return struct.pack(">II", len(strings), len(store)) + entries + store
+
+
+@pytest.mark.needs("db5.3_load")
+@pytest.mark.parametrize("order", ["1234", "4321"])
+def test_rpm_of_old(tree: tuple[Path, packages.Tree], order: str) -> None:
+    """Berkeley DB, which Debian's rpm writes no more."""
+    top, found = tree
+    (top / "var/lib/rpm").mkdir(parents=True)
+    made = [header(name=f"p{n}", version="1", release="2", arch="noarch", description="x" * (n * 700)) for n in range(30)]
+    rows = [(0, struct.pack("<I", 30)), *enumerate(made, 1)]
+    lines = [text for number, data in rows for text in (f" {struct.pack('<I', number).hex()}", f" {data.hex()}")]
+    text = "\n".join(["VERSION=3", "format=bytevalue", "type=hash", "db_pagesize=4096", f"db_lorder={order}", "HEADER=END",
+                      *lines, "DATA=END", ""])  # fmt: skip
+    subprocess.run(["db5.3_load", top / "var/lib/rpm/Packages"], input=text.encode(), check=True)
+    assert sorted(listed(found)) == sorted(("rpm", f"p{n}", "1-2", "noarch") for n in range(30))
+
+
+@pytest.mark.parametrize("name", ["var/lib/rpm/rpmdb.sqlite", "var/lib/rpm/Packages.db", "var/lib/rpm/Packages", "var/lib/dpkg/status", "lib/apk/db/installed"])
+@pytest.mark.parametrize("data", [b"", b"RpmP" + b"\xff" * 5000, bytes(12) + b"\x61\x15\x06\0" + b"\0\2\0\0" * 3000, b"SQLite format 3\0" + b"\1" * 4096, b"Package: \xff\n\nP:\n", b"\0" * 99])
 def test_damaged_databases_have_nothing(tree: tuple[Path, packages.Tree], name: str, data: bytes) -> None:
     (tree[0] / name).parent.mkdir(parents=True)
     (tree[0] / name).write_bytes(data)
