@@ -170,8 +170,10 @@ class Building:
 
     def _arg(self, one: Instruction) -> None:
         said = []
-        for name, default in one.pairs:
-            value = self.scope.argument(one, name, default, self.result.settings.env)
+        before = dict(self.result.settings.env)  # variables are what they were before the instruction, for all of it
+        for word, default in one.pairs:
+            name = self.scope.expand(one, word, before)
+            value = self.scope.argument(one, name, default, before)
             if value is not None:
                 self.result.settings.env[name] = value
             self.result.args[name] = None
