@@ -59,6 +59,9 @@ def build(
 ) -> Made:
     """Build, and put the image under its tags and into the outputs."""
     made = Made()
+    words = [*tags, *(each.dest for each in outputs if each.kind == "image" and each.dest != "-")]
+    for word in words:
+        output.checked(word)
     with Place(warn, options.call) as place:
         contexts = Contexts(place, options.context, options.named, options.call, options.pull)
         joined = Networks(f"{place.work}/networks", options.call, warn)
@@ -77,7 +80,7 @@ def build(
                     results.append((one, _run(one)))
             for unused in results[0][0].scope.unused():
                 warn(f"build argument '{unused}' was not used")
-            _put(made, results, options, tags, outputs, place, (dockerfile.file, data))
+            _put(made, results, options, words, outputs, place, (dockerfile.file, data))
             if options.cache_to:
                 from oci_tools.build import exchange
 
@@ -199,11 +202,8 @@ def _put(
 ) -> None:  # fmt: skip
     created = results[0][0].created
     finished = [output.squash(place, one, options, created) if options.squash else one for _, one in results]
-    words = [*tags, *(each.dest for each in outputs if each.kind == "image" and each.dest != "-")]
-    places = [output.at(word) for word in words]
-    if not places:
-        places = [(place.layout if outputs else layouts.store(), None)]
-    for layout, name in places:
+
+    def into(layout: Layout, name: str | None) -> None:
         images = [output.put(layout, each, options, created) for each in finished]
         told = _attest(layout, images, results, options, tags, place, written) if options.attest else []
         several = len(images) > 1 or told
@@ -213,6 +213,13 @@ def _put(
         made.handles.append(layouts.handle(layout, top))
         if not made.images:
             made.layout, made.images, made.top = layout, images, top
+
+    for word in tags:
+        layout, name = output.at(word)
+        with layout:  # a new one that fails goes again
+            into(layout, name)
+    if not tags:
+        into(place.layout if outputs else layouts.store(), None)
     for each in outputs:
         if each.kind != "image":
             where = output.write(each, made.layout, made.images, made.top, tags)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from oci_tools.build.place import Layer, Place
     from oci_tools.build.stages import Result
     from oci_tools.image.layout import Descriptor, Layout
+    from oci_tools.image.ref import Place as Located
 
 KINDS = ("image", "oci", "docker", "local", "tar")
 
@@ -276,7 +277,15 @@ def at(word: str) -> tuple[Layout, str | None]:
     """The layout that a tag is in, made if it is missing, and the name there."""
     from oci_tools.image import ref as refs
 
+    place = checked(word)
+    return layouts.at(place, make=True), place.name_for(place.ref or refs.Ref.parse("image"))
+
+
+def checked(word: str) -> Located:
+    """The place of a tag, which nothing is made for yet."""
+    from oci_tools.image import ref as refs
+
     place = refs.locate(word)
     if place.kind not in ("layout", "store"):
         raise Usage("not a place in a layout", word)
-    return layouts.at(place, make=True), place.name_for(place.ref or refs.Ref.parse("image"))
+    return place

@@ -5,8 +5,8 @@
         steps/       what was built: cache.py
         hashes/      what files of contexts are: hashes.py
         mounts/      `RUN --mount=type=cache`: a directory for each id
-        work/ID/     a build at work, under its lock; what a killed one left is removed by the next, and what it
-                     left running, which `running/` names, is ended
+        work/ID/     a build at work, under its lock; what a killed one left is removed, and what it left running,
+                     which `running/` names, ended, by the forker that outlives it, or else by the next
 
 A stage's files are layers, each known by its diff id: in the layer store as trees where a step needs them,
 as blobs in layouts.
@@ -54,6 +54,21 @@ class Layer:
         return Source(lambda: self.layout.blob(self.descriptor), self.descriptor["digest"], size, self.diff_id)
 
 
+def sweep(work: str, call: Call) -> None:
+    """Remove what killed builds left in `work`, and end what still runs of them."""
+    for name in os.listdir(work):
+        try:
+            with fs.Lock(f"{work}/{name}", timeout=0):
+                running = f"{work}/{name}/running"
+                for container in os.listdir(running) if os.path.isdir(running) else ():
+                    calling.end(call, container)
+                for network, path in networks.left(f"{work}/{name}/networks"):
+                    networks.leave(call, network, path)
+                fs.remove_tree(f"{work}/{name}")
+        except (Busy, Error):
+            continue
+
+
 class Place:
     """The places of one build, for a `with` block."""
 
@@ -90,7 +105,7 @@ class Place:
 
     def _claim(self) -> None:
         with fs.Lock(f"{self.path}/work.lock"):  # so that nobody takes ours, made and not yet locked, for a dead one
-            self._sweep(f"{self.path}/work")
+            sweep(f"{self.path}/work", self._call)
             self.work = f"{self.path}/work/{os.urandom(8).hex()}"
             os.mkdir(self.work, 0o700)
             os.mkdir(f"{self.work}/running", 0o700)
@@ -108,20 +123,6 @@ class Place:
         finally:
             self._mine.__exit__()
             self._held.__exit__()
-
-    def _sweep(self, work: str) -> None:
-        """Remove what killed builds left, and end what still runs of them."""
-        for name in os.listdir(work):
-            try:
-                with fs.Lock(f"{work}/{name}", timeout=0):
-                    running = f"{work}/{name}/running"
-                    for container in os.listdir(running) if os.path.isdir(running) else ():
-                        calling.end(self._call, container)
-                    for network, path in networks.left(f"{work}/{name}/networks"):
-                        networks.leave(self._call, network, path)
-                    fs.remove_tree(f"{work}/{name}")
-            except (Busy, Error):
-                continue
 
     def fresh(self, name: str) -> str:
         """A path for something that is gone with the build."""

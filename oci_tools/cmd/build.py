@@ -172,6 +172,7 @@ def _fork(fd: str) -> int:
     from _socket import AF_UNIX, SOCK_SEQPACKET
     from socket import socket
 
+    from oci_tools import fs
     from oci_tools.engine import forker
     from oci_tools.runtime import seal
 
@@ -185,6 +186,12 @@ def _fork(fd: str) -> int:
     sock = socket(AF_UNIX, SOCK_SEQPACKET, 0, int(fd))
     forker.close_all_but([0, 1, 2, sock.fileno()])
     forker.serve(sock, lambda name: lambda: cli.launch(name))
+    work = f"{fs.root()}/cache/build/work"
+    if os.listdir(work):  # the build may have been killed
+        from oci_tools.build import calling, place
+
+        with fs.Lock(f"{work}.lock"):
+            place.sweep(work, calling.execute)
     return 0
 
 
