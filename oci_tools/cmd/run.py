@@ -225,7 +225,7 @@ def _start(args: Args, root: str) -> int | None:
 
     from oci_tools.runtime import lifecycle
 
-    if args.attach or args.interactive or not os.path.exists(f"{root}/{args.id}/start.sock"):
+    if args.attach or args.interactive or not os.path.exists(f"{root}/{args.id}/start.fifo"):
         from oci_tools.container import names, verbs
         from oci_tools.errors import Error
 

@@ -22,6 +22,7 @@ from oci_tools.linux import libc, process
 from oci_tools.runtime import cgroup_mounts, devices, hooks, labels, mounts, scheduling, sysctl, terminal, user
 from oci_tools.runtime.caps import Wanted, keep_over_setuid
 from oci_tools.runtime.namespaces import Namespaces
+from oci_tools.runtime.starting import Waiting
 from oci_tools.runtime.sync import Channel, told
 
 TYPE_CHECKING = False
@@ -49,7 +50,7 @@ class Entry:
         self.group_fd = -1
         self.cgroup_files: list[int] = []
         self.hooks: list[dict[str, Any]] = []
-        self.listener: Any = None
+        self.waiting: Any = None
         self.preserve = 0
         self.keep_groups = False
 
@@ -72,7 +73,7 @@ class Setup:
         self.seccomp: Any = None
         self.cgroup_files: list[int] = []
         self.cgroup_layout: Any = None
-        self.listener: Any = None  # the socket on which `start` will call; None for `run`
+        self.waiting: Any = None  # where `start` will ask (starting.Waiting); None for `run`
         self.keyring = True
         self.no_pivot = False
         self.preserve = 0  # how many descriptors from 3 on the payload keeps
@@ -86,9 +87,9 @@ def main(setup: Setup, channel: Channel) -> None:
     try:
         seal_imports()
         reset_signals(_ENDING)
-        _close_others(setup.preserve, [channel, setup.listener], [
+        _close_others(setup.preserve, channel, [
             *setup.cgroup_files, *setup.trees.values(), *setup.namespaces.join.values(),
-            *([setup.tree] if setup.tree >= 0 else []),
+            *([setup.tree] if setup.tree >= 0 else []), *(setup.waiting.fds if setup.waiting else []),
         ])  # fmt: skip
         if "user" in setup.namespaces.join:
             _join_user_first(setup, channel)
@@ -102,7 +103,7 @@ def enter(entry: Entry, channel: Channel) -> None:
     try:
         seal_imports()
         reset_signals(_ENDING)
-        _close_others(entry.preserve, [channel], [*entry.cgroup_files, entry.target])
+        _close_others(entry.preserve, channel, [*entry.cgroup_files, entry.target])
         channel.expect("go", "cannot enter the container")
         process.prctl(process.PR_SET_DUMPABLE, 0)  # before anybody inside can see us (CVE-2016-9962)
         process.prctl(process.PR_SET_PDEATHSIG, 9)
@@ -144,7 +145,7 @@ def _move(flags: int, channel: Channel) -> None:
         os._exit(0)
 
 
-def report(channel: Channel, error: BaseException) -> None:
+def report(channel: Channel | Waiting, error: BaseException) -> None:
     try:
         channel.send("error", **told(error))
     except BaseException:
@@ -161,10 +162,10 @@ def seal_imports() -> None:
     sys.path, sys.meta_path, sys.path_hooks, sys.path_importer_cache = [], [], [], {}
 
 
-def _close_others(preserve: int, sockets: list[Any], fds: list[int]) -> None:
+def _close_others(preserve: int, channel: Channel, fds: list[int]) -> None:
     """Let go of what we share with the runtime and need not: its locks, what its caller leaked."""
     at = 3 + preserve
-    for fd in sorted([*fds, *(each.fileno() for each in sockets if each is not None)]):
+    for fd in sorted([*fds, channel.fileno()]):
         if fd > at:
             process.close_range(at, fd - 1)
         at = max(at, fd + 1)
@@ -491,18 +492,15 @@ def _filter(setup: Setup | Entry, channel: Channel) -> None:
         os.close(listener)
 
 
-def _wait_for_start(setup: Setup | Entry, channel: Channel) -> Channel:
-    """The channel on which `start` has asked."""
-    if setup.listener is None:
-        caller = channel
-    else:
-        channel.close()
-        fd, _ = setup.listener._accept()
-        setup.listener.close()
-        caller = Channel(socket(fileno=fd))
-        os.set_inheritable(fd, False)
-    caller.expect("start", "cannot start the container")
-    return caller
+def _wait_for_start(setup: Setup | Entry, channel: Channel) -> Channel | Waiting:
+    """Where `start` has asked, and hears of a failure."""
+    if setup.waiting is None:
+        channel.expect("start", "cannot start the container")
+        return channel
+    channel.close()
+    setup.waiting.wait()
+    waiting: Waiting = setup.waiting
+    return waiting
 
 
 def reset_signals(numbers: Iterable[int] = range(1, 65)) -> None:

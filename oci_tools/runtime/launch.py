@@ -10,12 +10,11 @@ from __future__ import annotations
 import _signal
 import os
 import time
-from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_SEQPACKET, socket
 
 from oci_tools import document, fs
 from oci_tools.errors import Error
 from oci_tools.linux import process
-from oci_tools.runtime import child, descriptors, groups, hooks, removal, scheduling, state, sync, terminal
+from oci_tools.runtime import child, descriptors, groups, hooks, removal, scheduling, starting, state, sync, terminal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -90,14 +89,15 @@ def launch(
                     made.notify = activation.Notify(directory)
             setup = _prepare(made, bundle, spec, options)
             if waits:
-                setup.listener = _listen(directory)
+                setup.waiting = starting.Waiting(directory)
             if "debug" in options.__dict__:
                 _tell_plan(made, setup, options)
             _clone(made, setup, options.joined)
             options.debug(f"container '{name}' has pid {made.state['pid']}")
             shake_hands(made, spec, options)
             if waits:
-                setup.listener.close()
+                setup.waiting.close()
+                state.mark_plain(root, made.state)
             tell(made, options, b"standard")
         except BaseException:
             end(made)
@@ -189,18 +189,6 @@ def _clone_sources(setup: child.Setup) -> dict[int, int]:
     from oci_tools.runtime import binds
 
     return binds.clone_sources(setup)
-
-
-def _listen(directory: str) -> socket:
-    """The socket on which a created container waits for `start`."""
-    sock = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC)
-    fd = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        sock.bind(f"/proc/self/fd/{fd}/start.sock")
-        sock.listen(1)
-    finally:
-        os.close(fd)
-    return sock
 
 
 def _clone(made: Container, setup: child.Setup, joined: Any) -> None:

@@ -8,11 +8,10 @@ in `sync.py`; what stays on disk is `state.py`'s.
 from __future__ import annotations
 
 import os
-from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_SEQPACKET, socket
 
 from oci_tools.errors import Error
 from oci_tools.linux import process
-from oci_tools.runtime import descriptors, groups, hooks, removal, state, sync
+from oci_tools.runtime import descriptors, groups, hooks, removal, starting, state, sync
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -97,27 +96,14 @@ def begin(root: str, name: str, bundle: str, spec: dict[str, Any], options: Opti
 def start(root: str, name: str) -> None:
     """Let a created container's payload begin."""
     descriptors.settle()
+    starting.said_by_shell()
     known = state.load(root, name)
     current = status(root, known)
     if current != "created":
         words = {"running": "an already running container", "stopped": "a container that has stopped"}
         raise Error(f"cannot start {words.get(current, f'a container that is {current}')}", name)
-    directory = os.open(state.directory(root, name), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     notify = _notified(root, name)
-    try:
-        try:
-            os.rename("start.sock", "started.sock", src_dir_fd=directory, dst_dir_fd=directory)  # one of us wins
-        except FileNotFoundError:
-            raise Error("cannot start an already running container", name) from None
-        sock = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC)
-        try:
-            sock.connect(f"/proc/self/fd/{directory}/started.sock")  # the path itself may be too long for one
-        except OSError:
-            raise Error("cannot start a container that has stopped", name) from None
-        sync.start(sync.Channel(sock))
-        os.unlink("started.sock", dir_fd=directory)
-    finally:
-        os.close(directory)
+    starting.ask(state.directory(root, name), name)
     _poststart(known, root)
     if notify:
         notify.wait(known["pid"])

@@ -4,7 +4,9 @@
                           "owner", "cgroups", "annotations", "spec"...}; written once the process exists
     ROOT/ID/config.json  the configuration as it was at create: later edits have no effect
     ROOT/ID              locked by whoever makes or removes the container
-    ROOT/ID/start.sock   the created container waits on it; gone once somebody starts it
+    ROOT/ID/start.fifo   the created container waits on it, and answers on answer.fifo (`starting.py`)
+    ROOT/ID/plain        the pid, then the cgroups, a line each: there if nothing else belongs to the container,
+                         for the first lines of `bin/oci-run`, which start and delete such a one by themselves
 
 The status is computed from the world, never stored: a pid with its start time is a
 process for ever.  runtime-spec, "State".
@@ -17,6 +19,7 @@ import os
 from oci_tools import document, fs
 from oci_tools.errors import Busy, Error
 from oci_tools.linux.process import start_time
+from oci_tools.runtime import starting
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -69,6 +72,15 @@ def save(root: str, name: str, state: dict[str, Any]) -> None:
     fs.write(f"{directory(root, name)}/state.json", document.dumps(state), 0o600, sync=False)
 
 
+def mark_plain(root: str, state: dict[str, Any]) -> None:
+    """Say so in `plain` if a created container needs no more than a shell can do."""
+    more = any(state["hooks"].values()) or state.get("systemd") or state.get("resctrl")
+    lines = [str(state["pid"]), *state["cgroups"].values()]
+    place = directory(root, state["id"])
+    if not more and not any("\n" in line for line in lines) and not os.path.exists(f"{place}/notify"):
+        fs.write(f"{place}/plain", os.fsencode("".join(f"{line}\n" for line in lines)), 0o600, sync=False)
+
+
 def load(root: str, name: str) -> dict[str, Any]:
     """The state of a container; an Error if there is none of that name.
 
@@ -95,7 +107,7 @@ def status(root: str, state: dict[str, Any]) -> str:
         return "creating"
     if not state["startTime"] or start_time(state["pid"]) != state["startTime"]:
         return "stopped"
-    return "created" if os.path.exists(f"{directory(root, state['id'])}/start.sock") else "running"
+    return "created" if starting.waits(directory(root, state["id"])) else "running"
 
 
 def _being_made(root: str, state: dict[str, Any]) -> bool:

@@ -19,7 +19,7 @@ descriptors beside it where noted.  Every step may instead be answered by "error
     Two detours: a user namespace joined by path, and `exec`, make the real process beside the
     first ("moved" + its pidfd, answered by "go"); a seccomp filter that notifies gives "seccomp" + its listener.
 
-    then, on the same pair for `run`, on a connection to start.sock for `start`:
+    then, on the same pair for `run` (a created container waits as `starting.py` says):
 
       "start" -------------------------------------> startContainer hooks, close_range, execve
       <------------------------------------ (EOF)    the exec closed it: the payload runs

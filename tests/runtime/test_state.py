@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import subprocess
 from pathlib import Path
 
@@ -54,15 +55,18 @@ def test_the_status_is_that_of_the_world(root: str) -> None:
     with subprocess.Popen(["sleep", "1000"]) as process:
         known = {"id": "c", "pid": process.pid, "startTime": start_time(process.pid)}
         assert state.status(root, known) == "running"
-        Path(path, "start.sock").touch()
+        os.mkfifo(f"{path}/start.fifo")
+        waiting = os.open(f"{path}/start.fifo", os.O_RDWR)
         assert state.status(root, known) == "created"
+        assert select.select([waiting], [], [], 0)[0] == []  # to look says nothing
         assert state.status(root, {**known, "startTime": known["startTime"] + 1}) == "stopped"  # the pid is another's
         with state.Lock(root, "c"):
             assert state.status(root, known) == "creating"
         process.kill()
         os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
         assert state.status(root, known) == "stopped"  # though its zombie is still there
-    assert os.listdir(path) == ["start.sock"]  # to look has made nothing
+        os.close(waiting)
+    assert os.listdir(path) == ["start.fifo"]  # to look has made nothing
 
 
 def test_a_lock_of_what_has_gone(root: str) -> None:
