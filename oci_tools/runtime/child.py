@@ -22,13 +22,14 @@ from oci_tools.linux import libc, process
 from oci_tools.runtime import cgroup_mounts, devices, hooks, labels, mounts, scheduling, sysctl, terminal, user
 from oci_tools.runtime.caps import Wanted, keep_over_setuid
 from oci_tools.runtime.namespaces import Namespaces
-from oci_tools.runtime.starting import Waiting
 from oci_tools.runtime.sync import Channel, told
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Any
+
+    from oci_tools.runtime.starting import Waiting
 
 _KEYCTL_JOIN_SESSION_KEYRING = 1
 _BEFORE: list[object] = []  # keeps alive what `seal_imports` took away

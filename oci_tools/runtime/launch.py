@@ -14,7 +14,7 @@ import time
 from oci_tools import document, fs
 from oci_tools.errors import Error
 from oci_tools.linux import process
-from oci_tools.runtime import child, descriptors, groups, hooks, removal, scheduling, starting, state, sync, terminal
+from oci_tools.runtime import child, descriptors, groups, hooks, removal, scheduling, state, sync, terminal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -89,6 +89,8 @@ def launch(
                     made.notify = activation.Notify(directory)
             setup = _prepare(made, bundle, spec, options)
             if waits:
+                from oci_tools.runtime import starting
+
                 setup.waiting = starting.Waiting(directory)
             if "debug" in options.__dict__:
                 _tell_plan(made, setup, options)

@@ -11,7 +11,7 @@ import os
 
 from oci_tools.errors import Error
 from oci_tools.linux import process
-from oci_tools.runtime import descriptors, groups, hooks, removal, starting, state, sync
+from oci_tools.runtime import descriptors, groups, hooks, removal, state, sync
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -95,6 +95,8 @@ def begin(root: str, name: str, bundle: str, spec: dict[str, Any], options: Opti
 
 def start(root: str, name: str) -> None:
     """Let a created container's payload begin."""
+    from oci_tools.runtime import starting
+
     descriptors.settle()
     starting.said_by_shell()
     known = state.load(root, name)

@@ -19,7 +19,6 @@ import os
 from oci_tools import document, fs
 from oci_tools.errors import Busy, Error
 from oci_tools.linux.process import start_time
-from oci_tools.runtime import starting
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -107,6 +106,8 @@ def status(root: str, state: dict[str, Any]) -> str:
         return "creating"
     if not state["startTime"] or start_time(state["pid"]) != state["startTime"]:
         return "stopped"
+    from oci_tools.runtime import starting  # what makes and runs a container at once does without
+
     return "created" if starting.waits(directory(root, state["id"])) else "running"
 
 
