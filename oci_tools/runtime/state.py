@@ -102,9 +102,11 @@ def load(root: str, name: str) -> dict[str, Any]:
 
 def status(root: str, state: dict[str, Any]) -> str:
     """creating, created, running or stopped (paused is the cgroup's to say)."""
-    if _being_made(root, state):
-        return "creating"
-    if not state["startTime"] or start_time(state["pid"]) != state["startTime"]:
+    known = bool(state["startTime"])
+    lives = known and start_time(state["pid"]) == state["startTime"]
+    if (lives or not known) and _being_made(root, state):
+        return "creating"  # whoever holds the lock of one that has ended is removing it
+    if not lives:
         return "stopped"
     from oci_tools.runtime import starting  # what makes and runs a container at once does without
 
