@@ -15,7 +15,7 @@ Writing gives the same bytes for the same input on every machine, whatever its p
 What these bytes are has a name, the compatibility level (COMPATIBILITY): it changes when they do.  Another
 version of a library may make others; `is_compatible` tries it.
 
-Only this module imports deflate, isal and zstandard.
+Only this module imports isal and zstandard, and libdeflate.py deflate.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from typing import Any
+
+    from oci_tools.libdeflate import Compressor
 
 PIECE = 256 << 10  # bytes: of one read, and at most of one piece of plain output
 MEMBER = 1 << 20  # plain bytes in one gzip member that we write
@@ -288,13 +290,15 @@ class _Gzip(_Plain):
         import queue
         import threading
 
+        from oci_tools.libdeflate import Compressor
+
         super().__init__(stream)
-        self._level = level
         self._parts: list[memoryview] = []
         self._size = 0
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._waiting: list[_Job] = []
-        self._workers = [threading.Thread(target=self._work, daemon=True) for _ in range(threads)]
+        compressors = [Compressor(level) for _ in range(threads)]
+        self._workers = [threading.Thread(target=self._work, args=[each], daemon=True) for each in compressors]
         for worker in self._workers:
             worker.start()
 
@@ -334,16 +338,15 @@ class _Gzip(_Plain):
             raise job.error
         self._stream.write(job.result)
 
-    def _work(self) -> None:
-        import deflate
-
-        while (job := self._jobs.get()) is not None:
-            try:
-                job.result = deflate.gzip_compress(job.data, self._level)
-            except BaseException as error:
-                job.error = error
-            job.data = b""
-            job.done.release()
+    def _work(self, compressor: Compressor) -> None:
+        with compressor:
+            while (job := self._jobs.get()) is not None:
+                try:
+                    job.result = compressor.gzip(job.data)
+                except BaseException as error:
+                    job.error = error
+                job.data = b""
+                job.done.release()
 
 
 class _Job:

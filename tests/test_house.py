@@ -44,7 +44,8 @@ MAY_IMPORT = {
     "document": "errors",
     "linux": "errors",
     "fs": "errors linux",
-    "compress": "errors fs",
+    "libdeflate": "",
+    "compress": "errors fs libdeflate",
     "sparse": "",
     "tar": "errors sparse",
     "schema": "errors fs document",
@@ -75,7 +76,7 @@ PACKAGES = {
     "pyroute2": "net",
     "dnslib": "net",
     "magic": "image",
-    "deflate": "compress",
+    "deflate": "libdeflate",
     "isal": "compress",
     "zstandard": "compress",
     "h11": "http",
@@ -213,7 +214,7 @@ STARTS: dict[tuple[str, ...], tuple[str, int]] = {
     ("pack", "./tree", "./img2:x"): (LAYERS, 112),
     ("pull", "127.0.0.1:1/x", "./none"): (NETWORK, 310),
     ("push", "./img", "127.0.0.1:1/x"): (NETWORK, 310),
-    ("build", "./context"): (BUILDING, 150),
+    ("build", "./context"): (BUILDING, 152),
     ("net", "ls"): (DOCUMENTS, 100),  # the first time: a file for people is written
     ("demo", "--setup"): ("collections contextlib enum functools pathlib random re shutil subprocess tempfile threading typing", 110),
 }  # fmt: skip

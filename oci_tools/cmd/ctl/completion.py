@@ -86,8 +86,13 @@ end
 """
 
 
-def show(args: Args) -> None:
-    text = {"bash": BASH, "zsh": ZSH, "fish": FISH}.get(args.shell)
+def script(shell: str) -> str:
+    """What a shell loads; a Usage where it is none of the three."""
+    text = {"bash": BASH, "zsh": ZSH, "fish": FISH}.get(shell)
     if text is None:
-        raise Usage("unknown shell", args.shell, hint="one of bash, zsh, fish")
-    print(text.replace("COMMANDS", COMMANDS).strip())
+        raise Usage("unknown shell", shell, hint="one of bash, zsh, fish")
+    return text.replace("COMMANDS", COMMANDS).strip()
+
+
+def show(args: Args) -> None:
+    print(script(args.shell))
