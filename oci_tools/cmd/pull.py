@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from oci_tools import cli
-from oci_tools.errors import Error, Usage
+from oci_tools.errors import Busy, Error, Usage
 from oci_tools.registry.words import TRANSFER, changes, options
 
 TYPE_CHECKING = False
@@ -66,14 +66,17 @@ def run(args: cli.Args) -> int | None:
     with options(args, "pull", **more) as chosen, chosen.progress:
         if args.ref == "-" or args.all_tags:
             return _several(args, chosen, words)
-        ref = _ref(args.ref)
-        if args.dry_run:
-            print(ref)
-        elif args.layout == "-" or _is_archive(args.layout):
-            _archive(ref, chosen, args)
-        else:
-            _layout(ref, chosen, args)
+        _first(args.ref, lambda ref: _one(ref, chosen, args))
     return None
+
+
+def _one(ref: Ref, chosen: Options, args: cli.Args) -> None:
+    if args.dry_run:
+        print(ref)
+    elif args.layout == "-" or _is_archive(args.layout):
+        _archive(ref, chosen, args)
+    else:
+        _layout(ref, chosen, args)
 
 
 def _say(text: str) -> None:
@@ -90,6 +93,24 @@ def _ref(word: str) -> Ref:
     if place.kind not in ("store", "registry") or place.ref is None:
         raise Usage("not a reference of a registry", word)
     return place.ref
+
+
+def _first(word: str, pull: Callable[[Ref], None]) -> None:
+    """Pull what a word means; of a name for which several registries are searched, from the first that can."""
+    from oci_tools.image import ref as refs
+
+    failed: list[Error] = []
+    found = refs.candidates(word) or [_ref(word)]
+    for ref in found:
+        try:
+            return pull(ref)
+        except Error as error:
+            if len(found) == 1:
+                raise
+            _say(f"{error}; it is the first of {len(found)} registries to search" if not failed else str(error))
+            failed.append(error)
+    kind = Busy if {error.code for error in failed} == {75} else Error
+    raise kind("cannot pull", word, f"none of {len(found)} registries has given it")
 
 
 def _several(args: cli.Args, chosen: Options, words: list[str]) -> int:

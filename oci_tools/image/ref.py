@@ -219,19 +219,35 @@ def locate(word: str) -> Place:
     return Place("store", store_path(), ref.digest or str(ref), ref, word)
 
 
+def candidates(word: str) -> list[Ref]:
+    """The references that a word for an image in a registry may mean, in the order in which they are tried."""
+    path = "" if word.startswith("docker://") else _short(word)
+    if not path:
+        place = locate(word)
+        return [place.ref] if place.ref and place.kind in ("store", "registry") else []
+    from oci_tools.image import shortnames
+
+    return [Ref.parse(name + word[len(path) :]) for name in shortnames.candidates(path)]
+
+
 def _full(word: str) -> str:
     """What a person's word for an image stands for, where it names no registry."""
-    first, slash, _ = word.partition("/")
-    if slash and _is_host(first):
+    path = _short(word)
+    if not path:
         return word
-    path, at, digest = word.partition("@")
-    path, colon, tag = path.partition(":")
-    if not all(_is_component(part) for part in path.split("/")):
-        return word  # none: who reads it says why
 
     from oci_tools.image import shortnames
 
-    return shortnames.expand(path) + colon + tag + at + digest
+    return shortnames.expand(path) + word[len(path) :]
+
+
+def _short(word: str) -> str:
+    """The path in a word that names no registry; "" of one that does, and of what is none: its reader says why."""
+    first, slash, _ = word.partition("/")
+    if slash and _is_host(first):
+        return ""
+    path = word.partition("@")[0].partition(":")[0]
+    return path if all(_is_component(part) for part in path.split("/")) else ""
 
 
 def is_local(word: str) -> bool:

@@ -4,9 +4,12 @@
     [aliases]
     "fedora" = "registry.fedoraproject.org/fedora"
 
+    short-name-mode = "permissive"
+
 An alias decides; else the one registry to search is meant, docker.io where none is set.  Where several are
-set, the host must be written: what a name means does not depend on who answers first, or at all
-(`short-name-mode` "enforcing").  Nothing is read of most files: they are searched for the name first.
+set, a pull tries them in order (`candidates`) unless the mode is "enforcing"; elsewhere the host must be written: what
+a name means does not depend on who answers first.  Nothing is read of most files: they are searched for the name first.
+Aliases that podman(1) has noted, as it was told them, win.
 """
 
 from __future__ import annotations
@@ -22,17 +25,19 @@ if TYPE_CHECKING:
 HOST = "docker.io"  # what a name without a registry means, unless somebody says otherwise
 SYSTEM = "/etc/containers"
 SEARCH = b"unqualified-search-registries"
+MODE = b"short-name-mode"
+MODES = ("", "enforcing", "permissive", "disabled")
 
 
 def files() -> list[str]:
     """registries.conf and what is beside it; what comes later wins."""
-    given = os.environ.get("CONTAINERS_REGISTRIES_CONF")
-    if given:
-        return [given]
     user = os.path.join(os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config"), "containers")
-    main = next((p for p in (f"{user}/registries.conf",) if os.path.exists(p)), f"{SYSTEM}/registries.conf")
-    found = [main]
-    for directory in (f"{SYSTEM}/registries.conf.d", f"{user}/registries.conf.d"):
+    given, theirs = os.environ.get("CONTAINERS_REGISTRIES_CONF"), f"{user}/registries.conf"
+    directories = [f"{SYSTEM}/registries.conf.d", f"{user}/registries.conf.d"]
+    if not given and os.path.exists(theirs):  # whoever has a file of their own has nothing of the system's
+        given, directories = theirs, directories[1:]
+    found = [given or f"{SYSTEM}/registries.conf"]
+    for directory in directories:
         try:
             found += [
                 f"{directory}/{name}" for name in sorted(os.listdir(directory)) if name.endswith(".conf")
@@ -65,19 +70,48 @@ def parse(data: bytes, path: str) -> dict[str, Any]:
 
 def expand(name: str) -> str:
     """HOST/PATH that a name without a registry stands for."""
-    alias, search = "", [HOST]
+    found, _ = _resolved(name)
+    if len(found) > 1:
+        raise Error("which registry has", name, f"{len(found)} are searched", f"such as {found[0]}")
+    return found[0]
+
+
+def candidates(name: str) -> list[str]:
+    """Each HOST/PATH that it may stand for, in the order in which they are tried; with `enforcing` there is but one."""
+    found, mode = _resolved(name)
+    return [expand(name)] if mode == "enforcing" else found
+
+
+def _resolved(name: str) -> tuple[list[str], str]:
+    """What a name may stand for, and the mode."""
+    alias, search, mode = "", [HOST], ""
     for path in files():
         data = read(path)
         if name.encode() in data:
             found = _alias(data, name, path)
             alias = alias if found is None else found
-        if any(line.lstrip().startswith(SEARCH) for line in data.splitlines()) if SEARCH in data else False:
+        if _says(data, SEARCH):
             search = _search(parse(data, path), path) or [HOST]
-    if alias:
-        return alias
-    if len(search) > 1:
-        raise Error("which registry has", name, f"{len(search)} are searched", f"such as {search[0]}/{name}")
-    return name if search == [HOST] else f"{search[0]}/{name}"
+        if _says(data, MODE):
+            mode = parse(data, path).get(MODE.decode(), mode)
+            if mode not in MODES:
+                raise Error("invalid registries.conf", path, f"no such {MODE.decode()}: {mode!r}")
+    noted = _noted()
+    data = read(noted)
+    alias = (_alias(data, name, noted) if name.encode() in data else None) or alias
+    return [alias] if alias else [name if search == [HOST] else f"{host}/{name}" for host in search], mode
+
+
+def _says(data: bytes, key: bytes) -> bool:
+    return key in data and any(line.lstrip().startswith(key) for line in data.splitlines())
+
+
+def _noted() -> str:
+    """Where podman keeps what people chose when it asked them."""
+    if os.geteuid() == 0:
+        return "/var/cache/containers/short-name-aliases.conf"
+    cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return f"{cache}/containers/short-name-aliases.conf"
 
 
 def _alias(data: bytes, name: str, path: str) -> str | None:

@@ -5,7 +5,8 @@
     helper                   `docker-credential-NAME get|store|erase`, JSON on its pipes
 
 Read, in this order, the first that knows the registry decides (containers-auth.json(5)):
---auth-fd; --authfile or $REGISTRY_AUTH_FILE, alone; $XDG_RUNTIME_DIR/containers/auth.json;
+--auth-fd; --authfile or $REGISTRY_AUTH_FILE, alone; $XDG_RUNTIME_DIR/containers/auth.json, or without that
+variable /run/containers/UID/auth.json, which is only read;
 ~/.config/containers/auth.json; $DOCKER_CONFIG or ~/.docker/config.json; ~/.dockercfg.
 Passwords never stand in argv, in the environment or in messages.
 """
@@ -97,8 +98,8 @@ class Credentials:
         config = os.environ.get("XDG_CONFIG_HOME") or f"{home}/.config"
         runtime = os.environ.get("XDG_RUNTIME_DIR")
         docker = os.environ.get("DOCKER_CONFIG") or f"{home}/.docker"
-        paths = [f"{runtime}/containers/auth.json"] if runtime else []
-        return [*paths, f"{config}/containers/auth.json", f"{docker}/config.json", f"{home}/.dockercfg"]
+        first = f"{runtime}/containers/auth.json" if runtime else f"/run/containers/{os.getuid()}/auth.json"
+        return [first, f"{config}/containers/auth.json", f"{docker}/config.json", f"{home}/.dockercfg"]
 
     # -- storing ------------------------------------------------------------------------
 
@@ -135,7 +136,7 @@ class Credentials:
 
     def _own_file(self) -> tuple[str, dict[str, Any]]:
         """The file that we write, and what is in it now."""
-        path = self.authfile or next(p for p in self._paths() if p.endswith("/auth.json"))
+        path = self.authfile or self._paths()[0 if os.environ.get("XDG_RUNTIME_DIR") else 1]
         try:
             found = document.load(path)
         except Error as error:

@@ -2,7 +2,7 @@
 
     [[registry]]
     prefix = "example.com/ns"       the longest that fits decides; "*.example.com" fits subdomains
-    location = "other.example/ns"   what stands for the prefix; default: the prefix
+    location = "other.example/ns"   what is read in place of the prefix; default: the prefix
     insecure, blocked = false
     mirror-by-digest-only = false
     [[registry.mirror]]             tried in order before the location itself, reads only
@@ -10,8 +10,9 @@
     insecure = false
     pull-from-mirror = "all"        or "digest-only", "tag-only"
 
-Read are $CONTAINERS_REGISTRIES_CONF, or the user's or else the system's registries.conf, and
-what is in registries.conf.d beside those.  What a name without a registry means is image/shortnames.py's.
+Read are $CONTAINERS_REGISTRIES_CONF, or the user's or else the system's registries.conf, and what is in
+the system's and the user's registries.conf.d; beside a user's own file only in theirs.  What a name without a
+registry means is image/shortnames.py's.
 """
 
 from __future__ import annotations
@@ -57,46 +58,65 @@ def resolve(ref: Ref, registries: list[dict[str, Any]], write: bool = False) -> 
     """The same, from given [[registry]] tables."""
     best, length = None, -1
     for table in registries:
-        prefix = _text(table, "prefix") or _text(table, "location")
-        if prefix and len(prefix) > length and _fits(prefix, ref):
+        prefix = _place(table, "prefix") or _place(table, "location")
+        if prefix and len(prefix) > length and _fits(prefix, ref.name):
             best, length = table, len(prefix)
     if best is None:
         return [Source(ref.host, ref.repository)]
-    prefix = _text(best, "prefix") or _text(best, "location")
+    prefix, insecure = _place(best, "prefix") or _place(best, "location"), best.get("insecure") is True
     if best.get("blocked") is True:
         raise Error("registry is blocked", prefix, "by registries.conf")
-    found = [] if write else _mirrors(best, prefix, ref)
-    return [*found, _rewritten(ref, prefix, _text(best, "location"), best.get("insecure") is True)]
+    if write:  # what is pushed goes where it says
+        return [Source(ref.host, ref.repository, insecure)]
+    return [*_mirrors(best, prefix, ref), _rewritten(ref, prefix, _place(best, "location"), insecure)]
 
 
 def _mirrors(table: dict[str, Any], prefix: str, ref: Ref) -> list[Source]:
     found = []
     digest_only = table.get("mirror-by-digest-only") is True
     for mirror in table.get("mirror") or ():
-        if not isinstance(mirror, dict) or not _text(mirror, "location"):
+        if not isinstance(mirror, dict) or not _place(mirror, "location"):
             raise Error("invalid registries.conf", prefix, "a mirror has no location")
-        use = _text(mirror, "pull-from-mirror") or ("digest-only" if digest_only else "all")
+        use = _text(mirror, "pull-from-mirror")
+        if use not in ("", "all", "digest-only", "tag-only"):
+            raise Error("invalid registries.conf", prefix, f"no such pull-from-mirror: '{use}'")
+        if use and digest_only:
+            both = "mirror-by-digest-only and pull-from-mirror exclude each other"
+            raise Error("invalid registries.conf", prefix, both)
+        use = use or ("digest-only" if digest_only else "all")
         if use == "all" or use == ("digest-only" if ref.digest else "tag-only"):
-            found.append(_rewritten(ref, prefix, _text(mirror, "location"), mirror.get("insecure") is True))
+            found.append(_rewritten(ref, prefix, _place(mirror, "location"), mirror.get("insecure") is True))
     return found
 
 
-def _fits(prefix: str, ref: Ref) -> bool:
-    """Whether a prefix means this reference: whole components, or any host under `*.`."""
+def _fits(prefix: str, name: str) -> int:
+    """How much of HOST/PATH a prefix means, 0 for nothing: whole components, or any host under `*.`."""
+    end = len(prefix)
     if prefix.startswith("*."):
-        return ref.host.endswith(prefix[1:]) or ref.host.partition(":")[0].endswith(prefix[1:])
-    name = ref.name
-    return name == prefix or (name.startswith(prefix) and name[len(prefix)] in "/:@")
+        at = name.find(prefix[1:])
+        if at < 0 or "/" in name[:at]:
+            return 0
+        end += at - 1
+    elif not name.startswith(prefix):
+        return 0
+    return end if name[end : end + 1] in ("", "/", ":", "@") else 0
 
 
 def _rewritten(ref: Ref, prefix: str, location: str, insecure: bool) -> Source:
     if not location:
         return Source(ref.host, ref.repository, insecure)
-    rest = f"/{ref.repository}" if prefix.startswith("*.") else ref.name[len(prefix) :]
-    host, _, repository = f"{location}{rest}".partition("/")
+    host, _, repository = f"{location}{ref.name[_fits(prefix, ref.name) :]}".partition("/")
     if not repository:
         raise Error("invalid registries.conf", prefix, f"'{location}' leaves no repository")
     return Source(host, repository, insecure)
+
+
+def _place(table: dict[str, Any], key: str) -> str:
+    """HOST[:PORT][/PATH] of a table."""
+    value = _text(table, key)
+    if "://" in value:
+        raise Error("invalid registries.conf", value, f"a {key} has no scheme")
+    return value.rstrip("/")
 
 
 def _text(table: dict[str, Any], key: str) -> str:
@@ -114,7 +134,10 @@ def tables() -> list[dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
     for path in shortnames.files():
         for table in _parse(shortnames.read(path), path):
-            found[_text(table, "prefix") or _text(table, "location")] = table
+            place = _place(table, "prefix") or _place(table, "location")
+            if not place:
+                raise Error("invalid registries.conf", path, "a registry has neither prefix nor location")
+            found[place] = table
     return list(found.values())
 
 

@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from tests.peers import Fake
+from tests.registry.test_push import Layout
 
 @pytest.mark.parametrize(
     "words, said",
@@ -117,3 +119,32 @@ def test_a_password_on_a_terminal_is_not_shown(oci: Any, tmp_path: Path) -> None
 
 def test_nothing_is_said_of_who_asks_for_help(oci: Any) -> None:
     assert "--all-platforms" in oci("pull", "--help").stdout
+
+
+def test_a_short_name_is_pulled_from_the_first_registry_that_has_it(oci: Any, tmp_path: Path) -> None:
+    conf = tmp_path / "registries.conf"
+    oci.env["CONTAINERS_REGISTRIES_CONF"] = str(conf)
+    with Fake() as one, Fake() as two:
+        two.image("team/short-app", "v1", [b"layer"])
+        search = f'unqualified-search-registries = ["{one.host}", "{two.host}"]\n'
+        conf.write_text(search)
+        done = oci("pull", "team/short-app:v1", "./img")
+        assert done.stdout.startswith(f"{tmp_path}/img@sha256:") and one.host in done.stderr and done.stderr.count("\n") == 1
+        oci("pull", "team/short-app:v1")
+        assert oci("image", "ls").stdout.startswith(f"{two.host}/team/short-app:v1\t")
+        done = oci("pull", "team/short-none:v1", "./img", code=1)
+        assert "cannot pull 'team/short-none:v1': none of 2 registries" in done.stderr.splitlines()[-1]
+        conf.write_text('short-name-mode = "enforcing"\n' + search)
+        assert "which registry has 'team/short-app'" in oci("pull", "team/short-app:v1", "./x", code=1).stderr
+        assert not (tmp_path / "x").exists()
+
+
+def test_what_is_pushed_goes_where_it_says(oci: Any, tmp_path: Path, registry: Any) -> None:
+    """registries.conf rewrites what is read, as containers/image has it."""
+    conf = tmp_path / "registries.conf"
+    conf.write_text(f'[[registry]]\nprefix = "{registry.host}/here"\nlocation = "{registry.host}/there"\n')
+    oci.env["CONTAINERS_REGISTRIES_CONF"] = str(conf)
+    Layout(tmp_path / "img").image("v1", b"layer")
+    oci("push", "./img:v1", f"{registry.host}/here/app:v1")
+    assert oci("registry", "ls", "--fields", "repository", registry.dir).stdout == "here/app\n"
+    assert f"{registry.host}" in oci("pull", f"{registry.host}/here/app:v1", "./out", code=1).stderr

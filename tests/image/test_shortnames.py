@@ -8,7 +8,7 @@ import pytest
 
 from oci_tools.errors import Error
 from oci_tools.image import shortnames
-from oci_tools.image.ref import locate
+from oci_tools.image.ref import candidates, locate
 
 D256 = "sha256:" + "0" * 64
 CONF = """
@@ -30,6 +30,7 @@ def conf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path = tmp_path / "registries.conf"
     path.write_text(CONF)
     monkeypatch.setenv("CONTAINERS_REGISTRIES_CONF", str(path))
+    monkeypatch.setattr(shortnames, "SYSTEM", str(tmp_path / "none"))
     return path
 
 
@@ -94,3 +95,43 @@ def test_what_comes_later_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     (place / "30.off").write_text('[aliases]\n"a" = "three.example/a"\n')
     assert str(locate("a").ref) == "two.example/a:latest"
     assert str(locate("b").ref) == "docker.io/library/b:latest"
+
+
+def test_which_files_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    system, user = tmp_path / "etc", tmp_path / "containers"
+    monkeypatch.delenv("CONTAINERS_REGISTRIES_CONF", raising=False)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    monkeypatch.setattr(shortnames, "SYSTEM", str(system))
+    for place in (system, user):
+        (place / "registries.conf.d").mkdir(parents=True)
+        (place / "registries.conf.d/1.conf").touch()
+    both = [f"{place}/registries.conf.d/1.conf" for place in (system, user)]
+    assert shortnames.files() == [f"{system}/registries.conf", *both]
+    (user / "registries.conf").touch()
+    assert shortnames.files() == [f"{user}/registries.conf", both[1]]  # who has their own has nothing of the system's
+    monkeypatch.setenv("CONTAINERS_REGISTRIES_CONF", "/given")
+    assert shortnames.files() == ["/given", *both]
+
+
+def test_several_registries_are_tried_unless_that_is_forbidden(conf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    search = 'unqualified-search-registries = ["a.example", "docker.io"]\n'
+    for mode in ("", 'short-name-mode = "permissive"\n', "short-name-mode='disabled'\n"):
+        conf.write_text(mode + search + '[aliases]\n"b" = "b.example/b"\n')
+        assert [str(ref) for ref in candidates("app:1")] == ["a.example/app:1", "docker.io/library/app:1"]
+        assert [str(ref) for ref in candidates(f"x/app@{D256}")] == [f"a.example/x/app@{D256}", f"docker.io/x/app@{D256}"]
+        assert [str(ref) for ref in candidates("b")] == ["b.example/b:latest"]
+        assert [str(ref) for ref in candidates("docker://app")] == ["docker.io/library/app:latest"]
+    conf.write_text('short-name-mode = "enforcing"\n' + search)
+    with pytest.raises(Error, match="such as a.example/app"):
+        candidates("app")
+    conf.write_text('short-name-mode = "some"\n')
+    with pytest.raises(Error, match="no such short-name-mode"):
+        candidates("app")
+
+
+def test_what_podman_has_noted_wins(conf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    noted = conf.with_name("noted")
+    noted.write_text('[aliases]\n  "fedora" = "noted.example/f"\n')
+    monkeypatch.setattr(shortnames, "_noted", lambda: str(noted))
+    assert str(locate("fedora").ref) == "noted.example/f:latest"
+    assert str(locate("ns/app").ref) == "registry.example:5000/deep/app:latest"

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from oci_tools.errors import Error
+from oci_tools.image import shortnames
 from oci_tools.image.ref import Ref
 from oci_tools.registry import hosts
 
@@ -30,6 +31,14 @@ prefix = "*.wild.example"
 location = "tame.example"
 
 [[registry]]
+prefix = "*.deep.example/ns"
+location = "flat.example"
+
+[[registry]]
+prefix = "slash.example/"
+location = "slashed.example/a/"
+
+[[registry]]
 prefix = "docker.io/library"
 mirror-by-digest-only = true
 [[registry.mirror]]
@@ -47,6 +56,7 @@ def conf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path = tmp_path / "registries.conf"
     path.write_text(CONF)
     monkeypatch.setenv("CONTAINERS_REGISTRIES_CONF", str(path))
+    monkeypatch.setattr(shortnames, "SYSTEM", str(tmp_path / "none"))
     return path
 
 
@@ -60,6 +70,11 @@ def conf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("r.example/nsx/a", ["m1.example/r/nsx/a", "r.example/nsx/a"]),
         ("a.wild.example/b/c", ["tame.example/b/c"]),
         ("wild.example/b/c", ["wild.example/b/c"]),
+        ("x.example/a.wild.example/c", ["x.example/a.wild.example/c"]),
+        ("a.wild.examples/c", ["a.wild.examples/c"]),
+        ("a.deep.example/ns/c", ["flat.example/c"]),
+        ("a.deep.example/nsx/c", ["a.deep.example/nsx/c"]),
+        ("slash.example/b", ["slashed.example/a/b"]),
         ("alpine", ["docker.io/library/alpine"]),
         (f"alpine@{DIGEST}", ["hub.example/library/alpine", "docker.io/library/alpine"]),
     ],
@@ -67,7 +82,8 @@ def conf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_mirrors_and_rewrites(conf: Path, ref: str, expected: list[str]) -> None:
     found = hosts.sources(Ref.parse(ref))
     assert [f"{s.host}/{s.repository}{' !' if s.insecure else ''}" for s in found] == expected
-    assert len(hosts.sources(Ref.parse(ref), write=True)) == 1
+    written = hosts.sources(Ref.parse(ref), write=True)
+    assert [f"{s.host}/{s.repository}" for s in written] == [Ref.parse(ref).name]  # only what is read is rewritten
 
 
 def test_blocked(conf: Path) -> None:
@@ -77,7 +93,10 @@ def test_blocked(conf: Path) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["[[registry]]\nlocation = 5", "[[registry]", "[[registry]]\nlocation='docker.io'\n[[registry.mirror]]"],
+    ["[[registry]]\nlocation = 5", "[[registry]", "[[registry]]\nlocation='docker.io'\n[[registry.mirror]]",
+     "[[registry]]\nlocation='https://x'", "[[registry]]\nblocked=true",
+     "[[registry]]\nlocation='docker.io'\n[[registry.mirror]]\nlocation='y'\npull-from-mirror='some'",
+     "[[registry]]\nlocation='docker.io'\nmirror-by-digest-only=true\n[[registry.mirror]]\nlocation='y'\npull-from-mirror='all'"],
 )
 def test_a_broken_file_is_an_error(conf: Path, text: str) -> None:
     conf.write_text(text)
