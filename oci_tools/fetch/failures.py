@@ -23,6 +23,8 @@ def error_of(error: BaseException, host: str) -> Error:
     import ssl
 
     causes = list(_causes(error))
+    proxy = any(type(cause).__name__ == "ProxyError" for cause in causes)
+    way = "through the proxy that the environment names" if proxy else None
     for cause in causes:
         if isinstance(cause, Error):
             return cause
@@ -30,7 +32,7 @@ def error_of(error: BaseException, host: str) -> Error:
             why = cause.verify_message or "certificate verify failed"
             return Error("cannot trust", host, why.lower(), "--tls-verify=false accepts any certificate")
         if isinstance(cause, (TimeoutError, ConnectionError)):  # http.client's RemoteDisconnected is one
-            return Lost("cannot reach", host, cause if cause.strerror else _plain(cause))
+            return Lost("cannot reach", host, cause if cause.strerror else _plain(cause), way)
         if isinstance(cause, ssl.SSLError):
             return NoTls(
                 "cannot speak tls with", host, (cause.reason or str(cause)).lower().replace("_", " ")
@@ -38,7 +40,7 @@ def error_of(error: BaseException, host: str) -> Error:
         if isinstance(cause, http.client.IncompleteRead):
             return Lost("cannot read from", host, "the connection was cut")
         if isinstance(cause, OSError) and cause.strerror and type(cause).__module__ in ("builtins", "socket"):
-            return Lost("cannot reach", host, cause)
+            return Lost("cannot reach", host, cause, way)
         if isinstance(cause, http.client.HTTPException):
             return Error("cannot understand", host, str(cause) or type(cause).__name__)
     text = next((str(cause) for cause in reversed(causes) if str(cause)), type(error).__name__)
@@ -47,7 +49,7 @@ def error_of(error: BaseException, host: str) -> Error:
     )
     if any("Timeout" in type(cause).__name__ for cause in causes):
         text = "timed out"
-    return (Lost if passing else Error)("cannot fetch from", host, text)
+    return (Lost if passing else Error)("cannot fetch from", host, text[:1].lower() + text[1:] if proxy else text, way)
 
 
 def _plain(error: OSError) -> str:

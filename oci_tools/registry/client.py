@@ -153,7 +153,8 @@ class Registry:
         if status == 404:
             return (Missing if kind is Error else kind)(what, subject, said or "not found")
         if status == 401:
-            hint = None if self.auth.known("") else f"log in with oci-pull --login {self.host}"
+            refused = f"{self.host} does not accept the user's name or password"
+            hint: str | None = refused if self.auth.known("") else f"log in with oci-pull --login {self.host}"
             return Error(what, subject, said or "authentication required", hint)
         if status in fetch.PASSING:
             wait = fetch.retry_after(answer.header("Retry-After"))

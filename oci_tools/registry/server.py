@@ -246,6 +246,8 @@ class Registry:
     def _manifest(self, request: Request, name: str, reference: str) -> Response:
         only(request, "GET", "HEAD", "PUT", "DELETE")
         if not digests.valid(reference) and not refs.is_tag(reference):
+            if request.method != "PUT" and ":" not in reference:  # it names nothing that could be here
+                raise Refusal(404, "MANIFEST_UNKNOWN", "no such manifest", {"name": name, "reference": reference})
             raise Refusal(400, "MANIFEST_INVALID", "neither a tag nor a digest", {"reference": reference})
         if request.method == "PUT":
             return self._put_manifest(request, self._repository_to_write(name), reference)

@@ -167,7 +167,10 @@ def test_nothing_is_there(ask: Client) -> None:
     assert answer.json == {"schemaVersion": 2, "mediaType": INDEX, "manifests": []}
     for kind in ("manifests", "blobs"):
         assert ask("GET", f"/v2/{REPO}/{kind}/{HEX}").status == 404
-    assert ask("GET", f"/v2/{REPO}/manifests/missing").status == 404
+    for reference in ("missing", ".INVALID_MANIFEST_NAME", "x" * 200):
+        for method in ("GET", "HEAD", "DELETE"):
+            assert ask(method, f"/v2/{REPO}/manifests/{reference}").status == 404
+    assert ask("PUT", f"/v2/{REPO}/manifests/.INVALID", b"{}").code == "MANIFEST_INVALID"
     for method in ("GET", "PUT"):
         assert ask(method, f"/v2/{REPO}/manifests/sha256:baddigeststring", b"{}").status == 400
 
