@@ -337,7 +337,7 @@ def test_a_new_certificate_is_used_without_a_signal_and_on_sighup(serve: Start, 
     assert serial(host) == second
 
 
-def test_certificates_of_clients(oci: Any, serve: Start, tmp_path: Path, rules: Path) -> None:
+def test_certificates_of_clients(oci: Any, serve: Start, busybox: Path, tmp_path: Path, rules: Path) -> None:
     cert, key = certificate(tmp_path)
     ours = tmp_path / "client.pem"
     openssl: Any = lambda *words: subprocess.run(["openssl", *words], cwd=tmp_path, check=True, capture_output=True)  # noqa: E731
@@ -365,3 +365,15 @@ def test_certificates_of_clients(oci: Any, serve: Start, tmp_path: Path, rules: 
     assert status("/v2/", True) == 200 and status("/v2/", False) == 0
     assert status("/v2/bob/x/blobs/uploads/", True, "POST") == 202
     assert status("/v2/public/x/blobs/uploads/", True, "POST") == 403
+    host = url.partition("//")[2]
+    assert oci("push", "--tls-verify=false", f"{busybox}:latest", f"{host}/bob/app:1", code=None).returncode
+    place = tmp_path / "home/.config/containers/certs.d" / host
+    place.mkdir(parents=True)
+    for name, source in (("ca.crt", cert), ("client.cert", ours), ("client.key", tmp_path / "client.key")):
+        (place / name).write_bytes(source.read_bytes())
+    oci("push", f"{busybox}:latest", f"{host}/bob/app:1")
+    oci("pull", f"{host}/bob/app:1", "./img")
+    assert "may not push" in oci("push", f"{busybox}:latest", f"{host}/public/app:1", code=1).stderr
+    (place / "client.key").unlink()
+    done = oci("pull", f"{host}/bob/app:1", "./img", code=1)
+    assert "cannot use certificate" in done.stderr and "client.cert" in done.stderr and done.stderr.count("\n") == 1

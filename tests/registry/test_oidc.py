@@ -20,6 +20,7 @@ from tests.peers import Answer, Asked, Fake
 from tests.registry.test_access import Start, ask, htpasswd, put, serve  # noqa: F401
 from tests.registry.test_apikeys import basic, bearer
 from tests.registry.test_issuer import KINDS, Service, encode
+from tests.registry.test_page import browser  # noqa: F401
 
 
 def jwk(service: Service, **more: Any) -> dict[str, Any]:
@@ -247,20 +248,20 @@ def test_people_log_in_and_make_keys(oci: Any, serve: Start, provider: Provider,
     (tmp_path / "rules").write_text("alice own *\n@dev dev/** *\n")
     file = tmp_path / "keys"
     url = serve("--oidc", config(tmp_path, provider), "--api-keys", file, "--rules", tmp_path / "rules")
-    browser = Browser(url)
-    page = browser("/")  # to log in, and back
+    alice = Browser(url)
+    page = alice("/")  # to log in, and back
     assert page.status == 200 and page.url == f"{url}/keys" and "You are alice." in page.body
-    assert browser("/").status == 200 and list(browser.cookies) == ["oci_session"]
-    assert ask(f"{url}/v2/", Cookie=f"oci_session={browser.cookies['oci_session']}").status == 401  # a page is no API
+    assert alice("/").status == 200 and list(alice.cookies) == ["oci_session"]
+    assert ask(f"{url}/v2/", Cookie=f"oci_session={alice.cookies['oci_session']}").status == 401  # a page is no API
 
-    made = browser("/keys", {"mark": browser.mark(), "days": "30", "scopes": "own:pull,push dev/**:pull", "label": "<b>"})
+    made = alice("/keys", {"mark": alice.mark(), "days": "30", "scopes": "own:pull,push dev/**:pull", "label": "<b>"})
     key = re.findall(r"<code>(ocik_[^<]+)</code>", made.body)[0]
-    assert "&lt;b&gt;" in made.body and "<b>" not in made.body and key not in browser("/keys").body
+    assert "&lt;b&gt;" in made.body and "<b>" not in made.body and key not in alice("/keys").body
     assert put(url, "own", b"1", **basic("alice", key)).status == 201 and put(url, "dev/x", b"1", **bearer(key)).status == 403
-    wide = re.findall(r"<code>(ocik_[^<]+)</code>", browser("/keys", {"mark": browser.mark(), "days": "0"}).body)[0]
+    wide = re.findall(r"<code>(ocik_[^<]+)</code>", alice("/keys", {"mark": alice.mark(), "days": "0"}).body)[0]
     assert put(url, "dev/x", b"1", **bearer(wide)).status == 201  # by the group
     for wrong in ({"days": "-1"}, {"days": "x"}, {"days": "1", "scopes": "x"}, {"days": "1", "label": "x" * 200}):
-        assert browser("/keys", {"mark": browser.mark(), **wrong}).status == 400
+        assert alice("/keys", {"mark": alice.mark(), **wrong}).status == 400
 
     provider.who = {"sub": "u-2", "name": "bob"}
     other = Browser(url)
@@ -268,29 +269,29 @@ def test_people_log_in_and_make_keys(oci: Any, serve: Start, provider: Provider,
     other("/keys", {"mark": other.mark(), "remove": key.split("_")[1]})  # not theirs
     assert ask(f"{url}/v2/", **bearer(key)).status == 200
     for mark in ("", "x", other.mark()):
-        assert browser("/keys", {"mark": mark, "days": "1"}).status == 403
-    assert browser("/keys", {"days": "1"}, Authorization=f"Bearer {key}").status == 403  # a key makes no keys
-    browser("/keys", {"mark": browser.mark(), "remove": key.split("_")[1]})
+        assert alice("/keys", {"mark": mark, "days": "1"}).status == 403
+    assert alice("/keys", {"days": "1"}, Authorization=f"Bearer {key}").status == 403  # a key makes no keys
+    alice("/keys", {"mark": alice.mark(), "remove": key.split("_")[1]})
     assert ask(f"{url}/v2/", **bearer(key)).status == 401
     assert len(oci("registry", "key", "ls", file).stdout.splitlines()) == 1
-    assert browser("/login/out", {}, follow=False).status == 303 and not browser.cookies
+    assert alice("/login/out", {}, follow=False).status == 303 and not alice.cookies
 
 
 def test_logins_that_come_to_nothing(serve: Start, provider: Provider, tmp_path: Path) -> None:  # noqa: F811
     url = serve("--oidc", config(tmp_path, provider))
-    browser = Browser(url)
+    alice = Browser(url)
     for path in ("/login/callback", "/login/callback?code=x&state=y", "/login/callback?code=x&state="):
-        assert browser(path).status == 403
-    begun = browser("/login", follow=False)
+        assert alice(path).status == 403
+    begun = alice("/login", follow=False)
     state = dict(parse_qsl(urlsplit(begun.headers["Location"]).query))["state"]
     assert Browser(url)(f"/login/callback?code=x&state={state}").status == 403  # begun by another browser
-    denied = browser(f"/login/callback?state={state}&error=access_denied&error_description=%3Cb%3E")
+    denied = alice(f"/login/callback?state={state}&error=access_denied&error_description=%3Cb%3E")
     assert denied.status == 403 and "access_denied &lt;b&gt;" in denied.body
-    back = browser(begun.headers["Location"], follow=False).headers["Location"]
+    back = alice(begun.headers["Location"], follow=False).headers["Location"]
     provider.who = {"sub": "u-3", "name": "+"}
-    assert browser(back).status == 403 and "oci_session" not in browser.cookies
-    assert browser(back).status == 500  # a code is good once
-    assert browser("/keys").status == 404 and browser("/login/out").status == 405
+    assert alice(back).status == 403 and "oci_session" not in alice.cookies
+    assert alice(back).status == 500  # a code is good once
+    assert alice("/keys").status == 404 and alice("/login/out").status == 405
     session = Browser(url)
     provider.who = {"sub": "u-1", "name": "alice"}
     assert session("/login").url == f"{url}/"
@@ -301,13 +302,20 @@ def test_logins_that_come_to_nothing(serve: Start, provider: Provider, tmp_path:
 def test_passwords_make_keys_too(serve: Start, htpasswd: Path, tmp_path: Path, provider: Provider) -> None:  # noqa: F811
     url = serve("--htpasswd", htpasswd, "--api-keys", tmp_path / "keys")
     assert Browser(url)("/login").headers["WWW-Authenticate"].startswith("Basic")
-    browser, who = Browser(url), basic("alice", "wonder:land")
-    page = browser("/login", **who)
+    alice, who = Browser(url), basic("alice", "wonder:land")
+    page = alice("/login", **who)
     mark = re.findall(r'name="mark" value="([^"]+)"', page.body)[0]
-    made = browser("/keys", {"mark": mark, "days": "1"}, **who)
+    made = alice("/keys", {"mark": mark, "days": "1"}, **who)
     key = re.findall(r"<code>(ocik_[^<]+)</code>", made.body)[0]
     assert ask(f"{url}/v2/", **bearer(key)).status == 200
     both = serve("--htpasswd", htpasswd, "--oidc", config(tmp_path, provider), "--api-keys", tmp_path / "keys")
     choice = Browser(both)("/login").body
     assert "/login?provider" in choice and "/login?password" in choice and provider.issuer in choice
     assert Browser(both)("/login?password").status == 401 and "You are alice." in Browser(both)("/login?provider").body
+
+
+@pytest.mark.needs("chromium-headless-shell")
+def test_a_real_browser_logs_in(serve: Start, provider: Provider, tmp_path: Path, browser: Any) -> None:  # noqa: F811
+    url = serve("--oidc", config(tmp_path, provider), "--api-keys", tmp_path / "keys")
+    shown = browser(f"{url}/", "--dump-dom")
+    assert "You are alice." in shown and '<button name="remove"' not in shown and "<h2>a new one</h2>" in shown
