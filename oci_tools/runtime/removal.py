@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from errno import ENOTEMPTY
 
 from oci_tools import fs
 from oci_tools.errors import Error
@@ -23,7 +24,13 @@ def destroy(root: str, known: dict[str, Any]) -> Error | None:
         from oci_tools.runtime import resctrl
 
         resctrl.remove(known["resctrl"]["made"])
-    fs.remove_tree(state.directory(root, known["id"]))
+    place = state.directory(root, known["id"])
+    try:
+        fs.remove_tree(place)
+    except Error as error:
+        if not isinstance(error.cause, OSError) or error.cause.errno != ENOTEMPTY:
+            raise
+        fs.remove_tree(place)  # a shell that starts it too late has made what it could not open
     failed = None
     for number, hook in enumerate((known.get("hooks") or {}).get("poststop") or ()):
         try:

@@ -185,7 +185,8 @@ def test_many_delete_at_once(box: Any, root: str) -> None:
     with ThreadPoolExecutor(8) as pool:
         found = [*pool.map(lambda _: done(RUN, root, "delete", "c"), range(8))]
     assert 0 in [each.returncode for each in found]
-    assert {each.stderr for each in found if each.returncode} <= {"oci-run: container does not exist 'c'\n"}
+    late = {"container does not exist 'c'", "cannot delete container 'c': it is being created"}  # half of it has gone
+    assert {each.stderr for each in found if each.returncode} <= {f"oci-run: {text}\n" for text in late}
     assert not place.exists()
 
 
@@ -196,7 +197,6 @@ def test_who_is_being_made_is_not_deleted(box: Any, root: str, shell: str) -> No
     assert lock.stdout is not None and lock.stdin is not None
     lock.stdout.readline()
     assert done(shell, root, "delete", "c").returncode == 42
-    assert done(shell, root, "start", "c").returncode == 42
     lock.communicate(b"\n")
     assert done(shell, root, "delete", "c").returncode == 0
 
