@@ -1,16 +1,17 @@
 """A created container waits for `start`: two FIFOs in its state directory, so that a shell can ask too.
 
-    whoever starts it                                     container side
+    whoever starts it                           container side
       opens answer.fifo to read, and locks it
-      "start" ---------------- start.fifo --------------> has read there since "ready"
-      <----------------------- answer.fifo -------------- "0"
-                                                          startContainer hooks, close_range, execve
-      <----------------------- answer.fifo -------------- on failure: an "error" of `sync.py` and a newline
-      <----------------------- (EOF)                      the exec has closed it, the payload runs
+      "start" ------------- start.fifo -------> has read there since "ready"
+      <-------------------- answer.fifo ------- "0"
+                                                startContainer hooks, close_range, execve
+      <-------------------- answer.fifo ------- on failure: an "error" of `sync.py` and a newline
+      <-------------------- (EOF)               the exec has closed it, the payload runs
 
 The container side holds both open for reading and writing, closed by its exec.  So no open blocks
 while it lives, who asks and dies does no harm, and a container is "created" as long
-as somebody has start.fifo open to read.  Of several who ask, the lock lets one hear.  `bin/oci-run` speaks the same in its first lines.
+as somebody has start.fifo open to read.  Of several who ask, the lock lets one hear.  `bin/oci-run`
+speaks the same in its first lines.
 """
 
 from __future__ import annotations
