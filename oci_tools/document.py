@@ -59,6 +59,31 @@ def loads(data: bytes | bytearray | str, subject: object = "document", scan: Any
     return value
 
 
+MAX_WEIGHT = 52 << 20
+_NARROW = bytes(range(0xC4))  # what UTF-8 up to U+00FF consists of
+
+
+def weight(data: bytes) -> int:
+    """Bytes of memory that reading a JSON text takes, at most: of the text itself, and of the values in it.
+
+    A text that is written for it takes sixty times its size. Counted are (CPython's sizes) the bytes, the text out of
+    them, a string as long, and what begins or follows each sign: objects, lists, members, elements, strings.
+    """
+    lead = b"" if data.isascii() else data.translate(None, _NARROW)  # first bytes of characters beyond U+00FF
+    wide = 4 if b"\\u" in data or (lead and max(lead) >= 0xF0) else 2 if lead else 1  # bytes of a character
+    members, strings = data.count(b":"), data.count(b'"') // 2
+    return (
+        len(data) * (1 + 2 * wide) + 80 * data.count(b"{") + 88 * data.count(b"[") + 104 * members
+        + 40 * data.count(b",") + 56 * max(0, strings - members)
+    )  # fmt: skip
+
+
+def check_weight(data: bytes, subject: object, most: int = MAX_WEIGHT) -> None:
+    """An Error if reading a JSON text may take more than so many bytes of memory."""
+    if (found := weight(data)) > most:
+        raise Error("cannot read", subject, f"it would take {found >> 20} MB of memory, more than {most >> 20}")
+
+
 def load(path: str) -> Any:
     """The value of the JSON file at `path`."""
     try:

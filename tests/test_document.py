@@ -6,6 +6,7 @@ import json
 import math
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,31 @@ def agree(text: str) -> None:
             document.loads(text)
     else:
         assert same(document.loads(text), expected)
+
+
+@pytest.mark.parametrize(
+    "unit", ["[],", "{},", '{"":1},', '{"a":[]},', "1000,", "1.5,", '"ab",', '"",', '"é",', r'"\ud83d\ude00",', '"\U0001f600",', "[[[0]]],",
+             '{"a":1,"b":2,"c":3,"d":4,"e":5,"f":6},', "null,", '"a long text that nobody else has",'],
+)  # fmt: skip
+def test_weight_is_no_less_than_it_takes(unit: str) -> None:
+    for data in (f"[{unit * 20_000}0]".encode(), json.dumps({f"{at}{unit}": at for at in range(9000)}).encode(),
+                 b'{"a": "' + unit.replace('"', "").replace("\\", "").encode() * 20_000 + b'"}'):  # fmt: skip
+        document.loads(b"{}")
+        tracemalloc.start()
+        kept = document.loads(data)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert kept
+        assert peak + len(data) <= document.weight(data)
+
+
+def test_weight_of_what_is_real() -> None:
+    one = {"mediaType": "application/vnd.oci.image.manifest.v1+json", "digest": f"sha256:{'0' * 64}", "size": 1234,
+           "platform": {"architecture": "arm64", "os": "linux", "variant": "v8"}}  # fmt: skip
+    data = json.dumps({"schemaVersion": 2, "manifests": [one] * 10_000}).encode()
+    document.check_weight(data, "index", 32 << 20)
+    with pytest.raises(Error, match="it would take .* MB of memory, more than 1"):
+        document.check_weight(data, "index", 1 << 20)
 
 
 @given(NEARLY | st.text(max_size=20))

@@ -37,7 +37,9 @@ def load(layout: Layout, manifest: dict[str, Any]) -> Config:
         raise Error(
             "not a container image", descriptor["digest"], f"its config is '{descriptor['mediaType']}'"
         )
-    config = document.loads(layout.read(descriptor), descriptor["digest"], scan=manifests.STRICT)
+    data = layout.read(descriptor)
+    document.check_weight(data, descriptor["digest"])
+    config = document.loads(data, descriptor["digest"], scan=manifests.STRICT)
     if not isinstance(config, dict):
         raise Error("invalid image config", descriptor["digest"], "not an object")
     found, layers = diff_ids(config, descriptor["digest"]), len(manifest["layers"])

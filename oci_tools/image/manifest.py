@@ -99,6 +99,7 @@ def parse(data: bytes, descriptor: Descriptor) -> dict[str, Any]:
     An Error where its readers could disagree on what it is or break on it.
     """
     name = str(descriptor.get("digest", "manifest"))
+    document.check_weight(data, name)
     found = document.loads(data, name, scan=STRICT)
     if not isinstance(found, dict):
         raise Error("invalid manifest", name, "not an object")

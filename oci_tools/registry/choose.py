@@ -11,6 +11,7 @@ from oci_tools.errors import Error
 from oci_tools.image import digest as digests
 from oci_tools.image import layout as layouts
 from oci_tools.image import manifest as manifests
+from oci_tools.registry.client import MAX_MANIFEST, MAX_WEIGHT
 from oci_tools.registry.copy import Options, Remote, fetch_document, is_document
 
 TYPE_CHECKING = False
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from oci_tools.image.layout import Descriptor, Layout
     from oci_tools.image.ref import Ref
 
+MAX_DOCUMENTS = 64 << 20  # bytes of all manifests of one pull
+LEAST = 2 << 20  # bytes of memory that there are for what a manifest says, however large the index was
 ORIGIN = "io.oci-tools.origin"  # on an entry of index.json: the digest of the index that the image is out of
 ATTESTED = "vnd.docker.reference.digest"  # an attestation's annotation: of which image
 
@@ -47,27 +50,40 @@ class Chosen:
         self.blobs: dict[str, Descriptor] = {}
         self.referrers: list[Descriptor] = []
         self._seen: set[str] = set()
+        self._room = MAX_DOCUMENTS
 
     def marks(self) -> dict[str, str] | None:
         """What its entry in index.json says besides its name."""
         return {ORIGIN: self.origin} if self.plain and self.origin != self.descriptor["digest"] else None
 
-    def take(self, data: bytes, descriptor: Descriptor, depth: int = manifests.MAX_DEPTH) -> None:
-        """A manifest with its blobs, or an index with everything in it."""
+    def take(
+        self, data: bytes, descriptor: Descriptor, depth: int = manifests.MAX_DEPTH, memory: int = MAX_WEIGHT
+    ) -> None:
+        """A manifest with its blobs, or an index with everything in it.
+
+        memory: bytes that there are for it and all those in it that are looked at at the same time.
+        """
         if descriptor["digest"] in self._seen:
             return
         self._seen.add(descriptor["digest"])
         if len(self._seen) > manifests.MAX_ENTRIES or not depth:
             raise Error("cannot use image", self.remote.ref, "its indexes are nested too deeply or too many")
+        document.check_weight(data, descriptor["digest"], memory)
         found = manifests.parse(data, descriptor)
         for child in manifests.children(found):
             if "manifests" not in found:
-                self.blobs.setdefault(child["digest"], child)
+                self.blobs.setdefault(child["digest"], _bare(child))
             elif is_document(child):
-                self.take(*self._child(child), depth - 1)
+                self.take(*self._child(child), depth - 1, memory - document.weight(data))
             elif child["digest"] not in self._seen:  # of a type we do not know: carried as it is
                 self._seen.add(child["digest"])
-                self.documents.append((self._raw(child), child))
+                self._put(self._raw(child), _bare(child))
+        self._put(data, descriptor)
+
+    def _put(self, data: bytes, descriptor: Descriptor) -> None:
+        self._room -= len(data)
+        if self._room < 0:
+            raise Error("cannot use image", self.remote.ref, f"its manifests have more than {MAX_DOCUMENTS} bytes")
         self.documents.append((data, descriptor))
 
     def take_referrers(self) -> None:
@@ -111,6 +127,8 @@ class Chosen:
 
     def _raw(self, child: Descriptor) -> bytes:
         registry, repository = self.remote.main
+        if child["size"] > MAX_MANIFEST:
+            raise Error("cannot fetch", child["digest"], f"{child['size']} bytes are more than {MAX_MANIFEST}")
         path = f"/v2/{repository}/manifests/{child['digest']}"
         with registry.request(
             "GET", path, repository, headers={"Accept": f"{child.get('mediaType', '')}, */*"}
@@ -140,10 +158,12 @@ def _choose(ref: Ref, options: Options, platforms: Sequence[str], every: bool) -
         return chosen
     found = manifests.parse(data, descriptor)
     if "manifests" not in found or every:
+        del found  # it may be large, and is made again
         chosen.take(data, descriptor)
         chosen.descriptor = descriptor
         return chosen
-    entries = _entries(remote, found, manifests.MAX_DEPTH, set())
+    memory = [MAX_WEIGHT - document.weight(data)]
+    entries = _entries(remote, found, manifests.MAX_DEPTH, memory, set())
     best: dict[str, Descriptor] = {}
     for platform in wanted:
         entry = manifests.pick(entries, platform)
@@ -154,7 +174,7 @@ def _choose(ref: Ref, options: Options, platforms: Sequence[str], every: bool) -
         best.setdefault(entry["digest"], entry)
     chosen.images = list(best)
     for entry in best.values():
-        chosen.take(fetch_document(remote, entry), entry)
+        chosen.take(fetch_document(remote, entry), entry, memory=max(memory[0], LEAST))
     if len(wanted) == 1:
         entry = next(iter(best.values()))
         kept = ("mediaType", "digest", "size", "platform", "artifactType")
@@ -187,14 +207,21 @@ def _take_old(chosen: Chosen, data: bytes, descriptor: Descriptor) -> bool:
     return True
 
 
+def _bare(descriptor: Descriptor) -> Descriptor:
+    """What of a descriptor is needed to fetch what it describes: there may be many, and much in them."""
+    return {key: descriptor[key] for key in ("mediaType", "digest", "size", "urls") if key in descriptor}
+
+
 def tags(ref: Ref, options: Options) -> list[Ref]:
     """Every tag of a reference's repository, as its registry lists them."""
     registry, repository = Remote(ref, options).main
     return [type(ref)(ref.host, ref.repository, tag) for tag in registry.tags(repository)]
 
 
-def _entries(remote: Remote, index: dict[str, Any], depth: int, seen: set[str]) -> list[Descriptor]:
-    """The image manifests of an index and of the indexes in it, in order."""
+def _entries(
+    remote: Remote, index: dict[str, Any], depth: int, memory: list[int], seen: set[str]
+) -> list[Descriptor]:
+    """The image manifests of an index and of the indexes in it, in order; `memory` is what is left for all those."""
     if not depth:
         raise Error("cannot use image", remote.ref, "its indexes are nested too deeply")
     found: list[Descriptor] = []
@@ -205,8 +232,10 @@ def _entries(remote: Remote, index: dict[str, Any], depth: int, seen: set[str]) 
         if len(seen) > manifests.MAX_ENTRIES:
             raise Error("cannot use image", remote.ref, f"it has more than {manifests.MAX_ENTRIES} manifests")
         if manifests.is_index(entry.get("mediaType")):
-            inner = manifests.parse(fetch_document(remote, entry), entry)
-            found += _entries(remote, inner, depth - 1, seen)
+            data = fetch_document(remote, entry)
+            document.check_weight(data, entry["digest"], memory[0])
+            memory[0] -= document.weight(data)
+            found += _entries(remote, manifests.parse(data, entry), depth - 1, memory, seen)
         else:
             found.append(entry)
     return found

@@ -13,13 +13,12 @@ from oci_tools import document, fetch
 from oci_tools.errors import Busy, Error, printable
 from oci_tools.image import digest as digests
 from oci_tools.image import manifest as manifests
-from oci_tools.image.layout import MAX_DOCUMENT
 from oci_tools.image.referrers import fallback_tag
 from oci_tools.registry.auth import Auth
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from typing import Any
 
     from oci_tools.image.layout import Descriptor
@@ -27,9 +26,12 @@ if TYPE_CHECKING:
 
 ACCEPT = ", ".join([*manifests.INDEXES, *manifests.MANIFESTS, manifests.DOCKER_SCHEMA1, "*/*"])
 VAGUE = ("", "application/json", "application/octet-stream", "text/plain", "text/html")  # says nothing
+MAX_MANIFEST = 8 << 20  # bytes of a manifest; every registry takes 4 MiB
+MAX_WEIGHT = 32 << 20  # bytes of memory for what a manifest says
 MAX_ERROR = 1 << 16  # bytes of an error's text
 MAX_LIST = 4 << 20  # bytes of a page of tags
-MAX_PAGES = 100_000
+MAX_LISTS = 64 << 20  # bytes of all its pages
+MAX_REFERRERS = 10_000
 
 
 class Missing(Error):
@@ -179,7 +181,8 @@ class Registry:
                 raise self.fail(answer, "cannot fetch", subject)
             stated = answer.header("Docker-Content-Digest")
             media_type = answer.header("Content-Type").partition(";")[0].strip()
-            data, etag = answer.read_all(MAX_DOCUMENT), answer.header("ETag")
+            data, etag = answer.read_all(MAX_MANIFEST), answer.header("ETag")
+        document.check_weight(data, subject, MAX_WEIGHT)
         if b'"fsLayers"' in data:
             from oci_tools.registry import schema1
 
@@ -247,20 +250,10 @@ class Registry:
 
         mark = f"?artifactType={quote(artifact_type, safe='')}" if artifact_type else ""
         try:
-            pages = list(
-                self._pages(
-                    f"/v2/{repository}/referrers/{digest}{mark}", repository, "cannot list referrers of"
-                )
-            )
+            path = f"/v2/{repository}/referrers/{digest}{mark}"
+            return _referring(self._pages(path, repository, "cannot list referrers of"), artifact_type)
         except Missing:
-            pages = self._fallback(repository, digest)
-        found: dict[str, Descriptor] = {}
-        for page in pages:
-            for entry in page.get("manifests") or ():
-                digests.check_descriptor(entry)
-                if not artifact_type or entry.get("artifactType") == artifact_type:
-                    found.setdefault(entry["digest"], entry)
-        return list(found.values())
+            return _referring(self._fallback(repository, digest), artifact_type)
 
     def _fallback(self, repository: str, digest: str) -> list[dict[str, Any]]:
         try:
@@ -273,12 +266,18 @@ class Registry:
         """Every page of a list, by the Link headers (RFC 8288)."""
         seen: set[str] = set()
         at = self.base() + path
-        while at and at not in seen and len(seen) < MAX_PAGES:
+        left = MAX_LISTS
+        while at and at not in seen:
             seen.add(at)
             with self.request("GET", at, repository) as answer:
                 if answer.status != 200:
                     raise self.fail(answer, what, self._name(repository))
-                found = document.loads(answer.read_all(MAX_LIST), f"list of {self._name(repository)}")
+                data, name = answer.read_all(MAX_LIST), f"list of {self._name(repository)}"
+                left -= len(data) + len(at)
+                if left < 0:
+                    raise Error(what, self._name(repository), f"the list has more than {MAX_LISTS} bytes")
+                document.check_weight(data, name, MAX_WEIGHT)
+                found = document.loads(data, name)
                 if not isinstance(found, dict):
                     raise Error(what, self._name(repository), "the answer is not an object")
                 yield found
@@ -322,6 +321,19 @@ class Registry:
                 raise self.fail(answer, "cannot delete", self._name(repository, reference))
             answer.done()
             return answer.status not in unable
+
+
+def _referring(pages: Iterable[dict[str, Any]], artifact_type: str) -> list[Descriptor]:
+    """The descriptors in the pages of a list of referrers, each once."""
+    found: dict[str, Descriptor] = {}
+    for page in pages:
+        for entry in page.get("manifests") or ():
+            digests.check_descriptor(entry)
+            if not artifact_type or entry.get("artifactType") == artifact_type:
+                found.setdefault(entry["digest"], entry)
+        if len(found) > MAX_REFERRERS:
+            raise Error("too many referrers", None, f"more than {MAX_REFERRERS}")
+    return list(found.values())
 
 
 def warnings(value: str) -> list[str]:

@@ -312,6 +312,7 @@ class Registry:
         """The manifest's content and media type, which the header and the content must agree on."""
         stated = request.header("Content-Type").partition(";")[0].strip()
         try:
+            document.check_weight(data, "manifest")
             found = document.loads(data, "manifest")
             if not isinstance(found, dict):
                 raise Error("the manifest is not an object")

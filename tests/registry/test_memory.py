@@ -1,0 +1,83 @@
+"""The memory of a pull does not depend on the image: what would take more is refused, in one line."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.peers import Answer, Fake, digest
+
+MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+INDEX = "application/vnd.oci.image.index.v1+json"
+CONFIG = b"{}"
+EMPTY = {"mediaType": "application/vnd.oci.empty.v1+json", "digest": digest(CONFIG), "size": len(CONFIG)}
+MOST = 60_000  # kilobytes
+MIB = 1 << 20
+
+
+def written(size: int, before: str, unit: str, after: str) -> bytes:
+    """A manifest of so many bytes, with a member that is filled with units."""
+    head = json.dumps({"schemaVersion": 2, "mediaType": MANIFEST, "config": EMPTY, "layers": []})[:-1] + before
+    return (head + unit * ((size - len(head) - len(after)) // len(unit)) + after).encode()
+
+
+def described(size: int, key: str, media_type: str) -> bytes:
+    """A manifest or an index of so many bytes that are descriptors."""
+    many = [{"digest": digest(b"%d" % at), "size": 1} for at in range(size // 95)]
+    top = {"schemaVersion": 2, "mediaType": media_type, "config": EMPTY, key: many}
+    if media_type == INDEX:
+        del top["config"]
+    return json.dumps(top, separators=(",", ":")).encode()
+
+
+@pytest.fixture
+def peak(oci: Any, tmp_path: Path) -> Any:
+    """Pull a manifest: what is said of it, after the most memory that the pull had was judged."""
+
+    def pull(data: bytes, media_type: str = MANIFEST) -> str:
+        # By way of a small process: what ours is, and so its child's at first, is large.
+        code = "import os, sys; print(os.wait4(os.posix_spawn(sys.argv[1], sys.argv[1:], os.environ), 0)[2].ru_maxrss)"
+        with Fake() as fake:
+            for name in ("v1", digest(data)):
+                fake.on("GET", f"/v2/app/manifests/{name}", Answer(200, {"Content-Type": media_type}, data))
+            fake.on("GET", f"/v2/app/blobs/{digest(CONFIG)}", Answer(200, {}, CONFIG))
+            words = [sys.executable, "-ISc", code, oci.bin / "oci-pull", f"{fake.host}/app:v1", "./out"]
+            done = oci.run(words)
+        assert int(done.stdout.split()[-1]) < MOST
+        assert done.stderr.count("\n") == (0 if (tmp_path / "out").exists() else 1), done.stderr
+        return str(done.stderr)
+
+    return pull
+
+
+@pytest.mark.parametrize(
+    ("size", "before", "unit", "after"),
+    [
+        (8 * MIB, ',"annotations":{"a":"', "x", '"}}'),
+        (3 * MIB, ',"annotations":{"a":"\U0001f600', "x", '"}}'),
+        (3 * MIB, ',"annotations":{"a":"', r"\u263a", '"}}'),
+        (MIB // 2, ',"x":[0', ",[]", "]}"),
+        (MIB // 2, ',"x":[0', ',{"":1}', "]}"),
+    ],
+)
+def test_what_is_taken(peak: Any, size: int, before: str, unit: str, after: str) -> None:
+    assert peak(written(size, before, unit, after)) == ""
+
+
+@pytest.mark.parametrize(("unit", "size"), [(",[]", 2 * MIB), (',{"":1}', 2 * MIB), (',"ab"', 8 * MIB)])
+def test_what_would_take_much(peak: Any, unit: str, size: int) -> None:
+    assert "MB of memory, more than 32" in peak(written(size, ',"x":[0', unit, "]}"))
+
+
+def test_many_layers_and_many_images(peak: Any) -> None:
+    assert "there is no such thing" in peak(described(3 * MIB, "layers", MANIFEST))
+    assert "no image for" in peak(described(3 * MIB, "manifests", INDEX), INDEX)
+    assert "MB of memory" in peak(described(7 * MIB, "layers", MANIFEST))
+
+
+def test_what_is_too_large(peak: Any) -> None:
+    assert "it is larger than 8388608 bytes" in peak(written(15 * MIB, ',"annotations":{"a":"', "x", '"}}'))
