@@ -94,7 +94,7 @@ def _attach(network: Network, wanted: Wanted, fd: int) -> dict[str, Any]:
         "interface": wanted.interface or _interface(others), "host": "", "namespace": wanted.namespace,
         "inode": os.fstat(fd).st_ino, "mac": wanted.mac or _mac(addresses), "addresses": addresses,
         "gateways": [] if network.internal else [pool.gateway_text for pool in network.pools],
-        "ports": ports.take(_bound(network, wanted.ports), network.name, wanted.container),
+        "ports": ports.take(_bound(network, wanted.ports), network.name, wanted.container, addresses),
         "priority": wanted.priority, "servers": [address.same(each) for each in wanted.servers],
         "attached": time.time_ns(),
     }  # fmt: skip

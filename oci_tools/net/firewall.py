@@ -4,7 +4,7 @@ All is in one table of ours, `inet oci_STORE`.  A packet's way, and what stands 
 
     prerouting raw     what bridges send to 127.0.0.0/8 is dropped: route_localnet lets it in else
     prerouting dstnat  to an address of the host: `published` finds the container in the maps
-    output dstnat      the same for the host's own packets, 127.0.0.1 included
+    output dstnat      the same for the host's own packets, 127.0.0.1 included; [::1] cannot be translated: holder.py
     forward filter     `admin` first, then `from-BRIDGE` by the way in, then `to-BRIDGE` by the way out; a packet that
                        touches none of our bridges meets `guard`, which is empty if the host forwarded before us
     postrouting srcnat what leaves a network is masqueraded, and what comes back into it through a published port
@@ -50,6 +50,7 @@ CHAINS = {
         "fib daddr type local jump published",
     )),
     "output": ("type nat hook output priority -100; policy accept;", (
+        "ip6 daddr ::1 return",
         "fib daddr type local jump published",
     )),
     "published": ("", (

@@ -7,7 +7,7 @@ import os
 from oci_tools import fs
 from oci_tools.errors import Error
 from oci_tools.linux.netlink import Rtnetlink
-from oci_tools.net import attach, bridge, events, firewall, forwarding, nft, place, record, store
+from oci_tools.net import attach, bridge, events, firewall, forwarding, nft, place, ports, record, store
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def remove(name: str) -> None:
 def reload() -> None:
     """The firewall as the networks and their attachments say, whatever is there now; one transaction.
 
-    Bridges that lost their addresses get them back, and resolvers that ended are started.
+    Bridges that lost their addresses get them back, and resolvers, and who holds ports, that ended are started.
     """
     table = place.table()
     script = [*attach.skeleton(), *firewall.emptied(table)]
@@ -52,6 +52,7 @@ def reload() -> None:
             script += firewall.network(table, network)
         for one in attached:
             script += firewall.ports(table, "add", one["ports"], one["addresses"])
+            ports.keep(one["ports"], one["addresses"])
         if attached and network.resolves:
             from oci_tools.net import resolver
 

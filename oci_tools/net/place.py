@@ -5,7 +5,7 @@
     $OCI_RUN/net/doing                  "NETWORK CONTAINER" being attached or detached: whoever finds it with the lock
                                         held was not the one who wrote it, for that one is dead
     $OCI_RUN/net/on/NETWORK/            attachments (record.py), leases (lease.py), names (hosts.py) of a network
-    $OCI_RUN/net/ports/                 published ports: publish.py
+    $OCI_RUN/net/ports/                 published ports: ports.py
     $OCI_RUN/netns/ID                   the network namespace of a container
 
 What is under $OCI_RUN is gone after a reboot, as the kernel's side of it is.  Names in the kernel carry an id of the

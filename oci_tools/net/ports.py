@@ -4,17 +4,17 @@
 
 A mapping has the names of CNI's portMappings: {"hostIP", "hostPort", "containerPort", "protocol"}.  A port that is
 published on every address has an empty hostIP, is so for IPv4 and IPv6, and its link ends in "any"; 0.0.0.0 is every
-address of IPv4 alone, :: of IPv6.  All under a Change.
+address of IPv4 alone, :: of IPv6.  Its sockets are kept by a process of its own (holder.py).  All under a Change.
 """
 
 from __future__ import annotations
 
 import os
-from _socket import AF_INET, AF_INET6, IPPROTO_IPV6, IPV6_V6ONLY, SOCK_DGRAM, SOCK_STREAM, socket
+from _socket import AF_INET, AF_INET6, SOCK_DGRAM, SOCK_STREAM, socket
 
 from oci_tools import fs
 from oci_tools.errors import Error, Usage
-from oci_tools.net import address, place, record
+from oci_tools.net import address, holder, place, record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ PROTOCOLS = ("tcp", "udp", "sctp")
 EVERY = {"0.0.0.0": AF_INET, "::": AF_INET6}
 _TRIES = 100
 _SCTP = 132
+_IN_USE = (98, 13)  # EADDRINUSE; EACCES: a privileged port for a plain user
 _FORM = "[ADDRESS:][HOST-PORT[-LAST]:]PORT[-LAST][/tcp|udp|sctp]"
 
 
@@ -83,12 +84,13 @@ def shown(mapping: Mapping) -> str:
 # -- the host's ports --------------------------------------------------------------------
 
 
-def take(wanted: list[Mapping], network: str, container: str) -> list[Mapping]:
+def take(wanted: list[Mapping], network: str, container: str, addresses: list[str]) -> list[Mapping]:
     """Take ports of the host for a container; those that were random are chosen.  All of them, or none."""
     made: list[Mapping] = []
+    whose = (network, container, holder.targets(addresses))
     try:
         for mapping in wanted:
-            made.append(_take(mapping, network, container))
+            made.append(_take(mapping, *whose))
     except BaseException:
         give_back(made, network, container)
         raise
@@ -108,23 +110,35 @@ def choose(wanted: list[Mapping]) -> list[Mapping]:
     return made
 
 
-def _take(mapping: Mapping, network: str, container: str) -> Mapping:
+def keep(mappings: list[Mapping], addresses: list[str]) -> None:
+    """Hold ports again, if nobody does."""
+    for mapping in mappings:
+        sockets = _bound(mapping, mapping["hostPort"])
+        if sockets:
+            _hold(mapping, mapping["hostPort"], sockets, holder.targets(addresses))
+
+
+def _hold(mapping: Mapping, port: int, sockets: list[socket], target: str) -> None:
+    holder.hold(_file({**mapping, "hostPort": port}), sockets, (target, mapping["containerPort"]))
+
+
+def _take(mapping: Mapping, network: str, container: str, target: str) -> Mapping:
     low = mapping["hostPort"]
     kept = {name: mapping[name] for name in ("hostIP", "containerPort", "protocol")}
     if low and "hostLast" not in mapping:
-        refusal = _refusal(kept, low, network, container)
+        refusal = _refusal(kept, low, network, container, target)
         if refusal:
             raise Error("port is in use", f"{kept['hostIP'] or '0.0.0.0'}:{low}/{kept['protocol']}", refusal)
         return {"hostPort": low, **kept}
     several = range(low, mapping["hostLast"] + 1) if low else (_free(kept) for _ in range(_TRIES))
     for port in several:
-        if not _refusal(kept, port, network, container):
+        if not _refusal(kept, port, network, container, target):
             return {"hostPort": port, **kept}
     what = f"{low}-{mapping['hostLast']}" if low else f"{kept['hostIP']}:{kept['containerPort']}"
     raise Error("no port is free", what)
 
 
-def _refusal(mapping: Mapping, port: int, network: str, container: str) -> str | None:
+def _refusal(mapping: Mapping, port: int, network: str, container: str, target: str) -> str | None:
     """Take one port; why not, if it cannot be."""
     prefix, host = f"{mapping['protocol']}:{port}:", mapping["hostIP"]
     for name in _taken():
@@ -132,13 +146,18 @@ def _refusal(mapping: Mapping, port: int, network: str, container: str) -> str |
             continue
         other = name[len(prefix) :]
         if _meet(host, "" if other == "any" else other):
-            holder = os.readlink(f"{_directory()}/{name}").partition(" ")
-            if _is_held(holder[0], holder[2], name):
-                return f"container {holder[2][:12]} has it"
+            owner = os.readlink(f"{_directory()}/{name}").partition(" ")
+            if _is_held(owner[0], owner[2], name):
+                return f"container {owner[2][:12]} has it"
+            holder.drop([name])
             _unlink(name)
-    if not _is_free(mapping, port):
+    sockets = _bound(mapping, port)
+    if sockets is None:
         return "a process of the host listens there"
+    # A link that no record speaks of is cleared by the next who wants it, and what is held with it.
     os.symlink(f"{network} {container}", f"{_directory()}/{_file({**mapping, 'hostPort': port})}")
+    if sockets:
+        _hold(mapping, port, sockets, target)
     return None
 
 
@@ -169,20 +188,26 @@ def _family(host: str) -> int:
 
 
 def give_back(mappings: list[Mapping], network: str, container: str) -> None:
-    for mapping in mappings:
-        name = _file(mapping)
-        try:
-            if os.readlink(f"{_directory()}/{name}") == f"{network} {container}":
-                _unlink(name)
-        except FileNotFoundError:
-            pass
+    _give_back([_file(mapping) for mapping in mappings], f"{network} {container}")
 
 
 def give_back_all(network: str, container: str) -> None:
     """Whatever a container has, where no record says what."""
-    for name in _taken():
-        if os.readlink(f"{_directory()}/{name}") == f"{network} {container}":
-            _unlink(name)
+    _give_back(_taken(), f"{network} {container}")
+
+
+def _give_back(names: list[str], owner: str) -> None:
+    held = []
+    for name in names:
+        try:
+            if os.readlink(f"{_directory()}/{name}") == owner:
+                held.append(name)
+        except FileNotFoundError:
+            pass
+    if held:
+        holder.drop(held)
+    for name in held:
+        os.unlink(f"{_directory()}/{name}")
 
 
 def _directory() -> str:
@@ -206,13 +231,21 @@ def _unlink(name: str) -> None:
 
 def _is_free(mapping: Mapping, port: int) -> bool:
     """Whether no process of the host has it: asked by binding it, which leaves nothing."""
-    return all(_binds(family, mapping["protocol"], host, port) >= 0 for family, host in _families(mapping))
+    sockets = _bound(mapping, port)
+    for sock in sockets or ():
+        sock.close()
+    return sockets is not None
 
 
 def _free(mapping: Mapping) -> int:
     """A port that the kernel says is free for the first of the families."""
     family, host = _families(mapping)[0]
-    return max(_binds(family, mapping["protocol"], host, 0), 0) or 1
+    for protocol in (mapping["protocol"], "tcp"):  # the first may be none of this kernel's
+        for sock in _binds(family, protocol, host, 0) or ():
+            found: int = sock.getsockname()[1]
+            sock.close()
+            return found
+    return 1
 
 
 def _families(mapping: Mapping) -> list[tuple[int, str]]:
@@ -222,24 +255,35 @@ def _families(mapping: Mapping) -> list[tuple[int, str]]:
     return [(_family(host), host)]
 
 
-def _binds(family: int, protocol: str, host: str, port: int) -> int:
-    """The port that was bound, -1 if it is in use; what this kernel does not have is used by nobody."""
+def _bound(mapping: Mapping, port: int) -> list[socket] | None:
+    """Sockets that have a port of the host, None if a process has it; none for what this kernel does not have."""
+    made: list[socket] = []
+    for family, host in _families(mapping):
+        sockets = _binds(family, mapping["protocol"], host, port)
+        if sockets is None:
+            for sock in made:
+                sock.close()
+            return None
+        made += sockets
+    return made
+
+
+def _binds(family: int, protocol: str, host: str, port: int) -> list[socket] | None:
     kind, number = {"tcp": (SOCK_STREAM, 0), "udp": (SOCK_DGRAM, 0), "sctp": (SOCK_STREAM, _SCTP)}[protocol]
+    made: list[socket] = []
     try:
-        sock = socket(family, kind, number)
-    except OSError:
-        return port or _binds(family, "tcp", host, 0)
-    try:
+        if protocol == "tcp" and host in ("::", holder.LOOP6) and port:
+            return holder.pair(port, host == "::")
+        made.append(socket(family, kind, number))
         if family == AF_INET6:
-            sock.setsockopt(IPPROTO_IPV6, IPV6_V6ONLY, 1)
-        sock.bind((host, port))
-        found: int = sock.getsockname()[1]
-        return found
+            holder.only_six(made[0])
+        made[0].bind((host, port))
+        return made
     except OSError as error:
-        if error.errno in (98, 13):  # EADDRINUSE; EACCES: a privileged port for a plain user
-            return -1
+        for sock in made:
+            sock.close()
+        if error.errno in _IN_USE:
+            return None
         if error.errno == 99 and not (family == AF_INET6 and host == "::"):  # EADDRNOTAVAIL
             raise Error("cannot publish on address", host, "the host does not have it") from None
-        return port or 1
-    finally:
-        sock.close()
+        return []

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 def add(container: str, wanted: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Publish ports on the network that a container reaches the world by; what was taken."""
     known = _attachment(container)
-    made = ports.take(wanted, known["network"], container)  # what no record says is taken by nobody: a kill frees it
+    # What no record says is taken by nobody: a kill frees it.
+    made = ports.take(wanted, known["network"], container, known["addresses"])
     try:
         record.write({**known, "ports": [*known["ports"], *made]})
         nft.apply("\n".join(firewall.ports(place.table(), "add", made, known["addresses"])) + "\n")

@@ -23,6 +23,7 @@ from tests.conftest import Commands
 
 HERE, THERE = "192.0.2.1", "192.0.2.2"
 HERE6, THERE6 = "2001:db8::1", "2001:db8::2"
+HOLDER = ("holder", "holder.pid")  # of $OCI_RUN/net: they stay, and speak of nobody
 PATIENCE = 20.0  # seconds for what should happen at once, on a machine that is busy
 BRIEF = 0.25  # seconds after which what is dropped counts as not arriving
 
@@ -157,8 +158,15 @@ class Machine(Space):
 
     def resolvers(self) -> list[int]:
         """The pids of running resolvers."""
+        return self.running("net/on/*/resolver")
+
+    def holders(self) -> list[int]:
+        """That of who holds published ports."""
+        return self.running("net/holder.pid")
+
+    def running(self, files: str) -> list[int]:
         found = []
-        for path in Path(self.oci.env["OCI_RUN"]).glob("net/on/*/resolver"):
+        for path in Path(self.oci.env["OCI_RUN"]).glob(files):
             pid = int(path.read_text() or "0")
             if pid and os.path.exists(f"/proc/{pid}"):
                 found.append(pid)
@@ -168,7 +176,7 @@ class Machine(Space):
         for process in self.started:
             process.kill()
             process.wait()
-        for pid in self.resolvers():
+        for pid in [*self.resolvers(), *self.holders()]:
             os.kill(pid, 9)
         for space in self.spaces:
             space.close()

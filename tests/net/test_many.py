@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests import long
-from tests.net.machines import HERE, Machine, Space
+from tests.net.machines import HERE, HOLDER, Machine, Space
 
 pytestmark = [pytest.mark.root, pytest.mark.needs("nft", "ip", "nsenter", "strace")]
 
@@ -23,8 +23,9 @@ def state(machine: Machine) -> Path:
 
 def nothing_left(machine: Machine) -> None:
     left = [path for path in state(machine).glob("**/*") if path.is_symlink() or path.is_file()]
-    assert {path.name for path in left} <= {"lock", "last4", "last6", "hosts", "resolver", "guard4", "guard6"}, left
+    assert {path.name for path in left} <= {"lock", "last4", "last6", "hosts", "resolver", "guard4", "guard6", *HOLDER}, left
     assert all(path.read_text() == "" for path in left if path.name == "hosts")
+    machine.until(lambda: not machine.holders())
     assert "veth" not in machine.ip("link")
     rules = machine.rules()
     assert "tcp . " not in rules and "udp . " not in rules

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
+import threading
 from typing import Any
 
 import pytest
 
 from oci_tools.errors import Usage
 from oci_tools.net import ports
-from tests.net.machines import HERE, HERE6, PATIENCE, THERE, THERE6, Machine, Space, echo
+from tests.net.machines import HERE, HERE6, PATIENCE, THERE, THERE6, Machine, Space, echo, family
 
 NEEDED = [pytest.mark.root, pytest.mark.needs("nft", "ip", "nsenter")]
 
@@ -127,6 +129,85 @@ def container(machine: Machine, name: str) -> str:
     """What the id of an attached namespace ends in."""
     shown = json.loads(machine.net("inspect", "--json", "bridge"))["containers"]
     return str(next(each.partition("-")[2] for each, one in shown.items() if one["name"] == name))
+
+
+def binds(machine: Machine, port: int, host: str, kind: int = socket.SOCK_STREAM) -> bool:
+    """Whether a server of the host could have a port."""
+    with machine.inside(), socket.socket(family(host), kind) as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, int(kind == socket.SOCK_STREAM))
+        if family(host) == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        try:
+            sock.bind((host, port))
+            if kind == socket.SOCK_STREAM:
+                sock.listen(1)
+        except OSError:
+            return False
+        return True
+
+
+@real
+def test_a_published_port_is_held(machine: Machine, outside: Space) -> None:
+    """No program of the host can take it, before it is given back; a killed holder is put back."""
+    attached(machine, "a", "bridge", "-p", "8080:80", "-p", "127.0.0.1:8081:81", "-p", "5353:53/udp")
+    every = ["0.0.0.0", "127.0.0.1", HERE, "::", "::1", HERE6]
+
+    def free(port: int, kind: int = socket.SOCK_STREAM) -> list[str]:
+        return [host for host in every if binds(machine, port, host, kind)]
+
+    assert free(8080) == [] and free(5353, socket.SOCK_DGRAM) == []
+    assert free(8081) == [HERE, "::", "::1", HERE6]
+    (holder,) = machine.holders()
+    os.kill(holder, 9)
+    machine.until(lambda: not machine.holders())
+    assert free(8080) == every
+    machine.net("reload")
+    assert free(8080) == [] and machine.holders() != [holder]
+    machine.net("reload")
+    name = "a-" + container(machine, "a")
+    machine.net("publish", "rm", name, "8080:80")
+    assert free(8080) == every and free(8081) != every
+    machine.net("publish", "add", name, "8080:80")
+    assert free(8080) == []
+    os.kill(machine.holders()[0], 9)
+    machine.until(lambda: not machine.holders())
+    machine.net("detach", "bridge", machine.spaces[-1].path)
+    assert free(8080) == every and machine.holders() == []
+
+
+@real
+def test_the_hosts_own_address_of_ipv6(machine: Machine, outside: Space) -> None:
+    """[::1] is carried, since no kernel translates it: whatever comes, however slowly, and both ends' ends."""
+    a = attached(machine, "a", "bridge", "-p", "8080:80")
+    data = os.urandom(3_000_000)
+    before = open_files(machine.holders()[0])
+    with a.listen(80) as listener:
+        assert machine.talks(listener, "::1", 8080) == "10.88.0.1"
+        with machine.socket(family=socket.AF_INET6) as client:
+            client.connect(("::1", 8080))
+            there, _ = listener.accept()
+            there.settimeout(PATIENCE)
+            sender = threading.Thread(target=lambda: (client.sendall(data), client.shutdown(socket.SHUT_WR)))
+            sender.start()
+            assert b"".join(iter(lambda: there.recv(1 << 16), b"")) == data
+            sender.join()
+            there.sendall(b"end")  # one side has said all, the other has not
+            there.close()
+            assert client.recv(16) == b"end" and client.recv(16) == b""
+        machine.until(lambda: open_files(machine.holders()[0]) == before)
+    with machine.socket(family=socket.AF_INET6) as client:
+        client.connect(("::1", 8080))
+        assert client.recv(16) == b""  # nobody listens in the container
+    assert not outside.reaches(HERE6, 8080)
+    machine.net("create", "--ipv6", "web")
+    six = attached(machine, "b", "web", "-p", "[::1]:9090:80")
+    with six.listen(80, "::") as listener:
+        assert ":" in machine.talks(listener, "::1", 9090)
+        assert not outside.reaches(HERE6, 9090)
+
+
+def open_files(pid: int) -> int:
+    return len(os.listdir(f"/proc/{pid}/fd"))
 
 
 @real

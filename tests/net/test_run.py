@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.net.dns import upstream
-from tests.net.machines import HERE, THERE, Machine, Space, greet
+from tests.net.machines import HERE, HOLDER, THERE, Machine, Space, greet
 
 pytestmark = [pytest.mark.root, pytest.mark.needs("nft", "ip", "nsenter")]
 
@@ -31,8 +31,9 @@ def nothing_left(machine: Machine) -> None:
     """No lease, name, port, namespace, rule of a container, or link."""
     state = Path(machine.oci.env["OCI_RUN"])
     left = [path for path in state.glob("net/**/*") if not path.is_dir()]
-    assert {path.name for path in left} <= {"lock", "last4", "last6", "hosts", "resolver", "guard4", "guard6"}
+    assert {path.name for path in left} <= {"lock", "last4", "last6", "hosts", "resolver", "guard4", "guard6", *HOLDER}
     assert all(path.read_text() == "" for path in left if path.name == "hosts")
+    machine.until(lambda: not machine.holders())
     assert not list(state.glob("netns/*"))
     assert ". 80" not in machine.rules()
     machine.until(lambda: "veth" not in machine.ip("link"))  # the kernel ends a namespace when it has time

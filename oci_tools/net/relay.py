@@ -1,0 +1,192 @@
+"""The process that holds published ports (holder.py): its loop, and connections to [::1] that it carries on.
+
+Both sides of a connection are hostile: nothing blocks, and what one side does not take is not read from the other.
+"""
+
+from __future__ import annotations
+
+import select
+from _socket import (
+    AF_INET,
+    AF_INET6,
+    CMSG_SPACE,
+    SHUT_WR,
+    SO_ACCEPTCONN,
+    SOCK_CLOEXEC,
+    SOCK_NONBLOCK,
+    SOCK_STREAM,
+    SOL_SOCKET,
+    socket,
+)
+from struct import iter_unpack
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Self
+
+_MESSAGE = 1 << 16
+_FDS = 8  # descriptors in a message
+_AHEAD = 1 << 18  # bytes that one side may be ahead of the other
+_PIECE = 1 << 16
+_MOST = 1024  # connections
+
+
+class Side:
+    """One end of a connection: its socket, what is to be sent, whether it has said all."""
+
+    def __init__(self, sock: socket, name: str) -> None:
+        self.sock = sock
+        self.name = name
+        self.going = bytearray()
+        self.connected = self.watched = True
+        self.ended = self.shut = False
+        self.other = self
+
+
+class Holder:
+    def __init__(self, listener: socket) -> None:
+        self._listener = listener
+        self._epoll = select.epoll()
+        self._epoll.register(listener.fileno(), select.EPOLLIN)
+        self._held: dict[str, list[socket]] = {}
+        self._open: dict[int, tuple[socket, str, tuple[str, int]]] = {}  # those that listen
+        self._sides: dict[int, Side] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._epoll.close()
+
+    def serve(self) -> None:
+        """Until the last port is let go."""
+        while True:
+            for fd, events in self._epoll.poll():
+                if fd == self._listener.fileno():
+                    if self._command():
+                        return
+                elif fd in self._open:
+                    self._accept(*self._open[fd])
+                elif fd in self._sides:
+                    self._carry(self._sides[fd], events)
+
+    # -- commands ------------------------------------------------------------------------
+
+    def _command(self) -> bool:
+        """Do what is asked; whether that was all."""
+        try:
+            fd, _ = self._listener._accept()  # type: ignore[attr-defined]
+        except OSError:
+            return False
+        client = socket(fileno=fd)
+        try:
+            client.settimeout(5.0)
+            data, rights, _, _ = client.recvmsg(_MESSAGE, CMSG_SPACE(4 * _FDS))
+            fds = [number for _, _, sent in rights for (number,) in iter_unpack("i", sent)]
+            word, *names = data.decode("ascii", "replace").split()
+            if word == "+":
+                self._hold(names[0], [socket(fileno=each) for each in fds], (names[1], int(names[2])))
+            else:
+                for name in names:
+                    self._drop(name)
+            if not self._held:
+                self._listener.close()  # before the answer: who comes next starts another
+            client.send(b".")
+        except (OSError, ValueError, IndexError):
+            pass
+        finally:
+            client.close()
+        return not self._held
+
+    def _hold(self, name: str, sockets: list[socket], target: tuple[str, int]) -> None:
+        self._drop(name)
+        self._held[name] = sockets
+        for sock in sockets:
+            if sock.type & 0xF == SOCK_STREAM and sock.getsockopt(SOL_SOCKET, SO_ACCEPTCONN):
+                sock.setblocking(False)
+                self._open[sock.fileno()] = (sock, name, target)
+                self._epoll.register(sock.fileno(), select.EPOLLIN)
+
+    def _drop(self, name: str) -> None:
+        for sock in self._held.pop(name, ()):
+            self._open.pop(sock.fileno(), None)
+            sock.close()
+        for side in [each for each in self._sides.values() if each.name == name]:
+            self._close(side)
+
+    # -- connections ----------------------------------------------------------------------
+
+    def _accept(self, listener: socket, name: str, target: tuple[str, int]) -> None:
+        try:
+            fd, _ = listener._accept()  # type: ignore[attr-defined]
+        except OSError:
+            return
+        near = socket(fileno=fd)
+        if len(self._sides) >= 2 * _MOST:
+            return near.close()
+        far = socket(AF_INET6 if ":" in target[0] else AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC)
+        try:
+            near.setblocking(False)
+            far.connect(target)
+        except BlockingIOError:
+            pass
+        except OSError:
+            near.close()
+            return far.close()
+        one, other = Side(near, name), Side(far, name)
+        one.other, other.other, other.connected = other, one, False
+        for side in (one, other):
+            self._sides[side.sock.fileno()] = side
+            self._epoll.register(side.sock.fileno(), select.EPOLLIN)
+            self._watch(side)
+        return None
+
+    def _carry(self, side: Side, events: int) -> None:
+        other = side.other
+        side.connected |= bool(events & select.EPOLLOUT)
+        try:
+            if events & (select.EPOLLIN | select.EPOLLHUP | select.EPOLLERR) and not side.ended:
+                try:
+                    data = side.sock.recv(_PIECE)
+                    side.ended = not data
+                    other.going += data
+                except BlockingIOError:
+                    pass
+            for each in (side, other):
+                self._send(each)
+        except OSError:
+            return self._close(side)
+        if side.shut and other.shut:
+            return self._close(side)
+        for each in (side, other):
+            self._watch(each)
+        return None
+
+    @staticmethod
+    def _send(side: Side) -> None:
+        if not side.connected:
+            return  # to shut it down now would be to give it up
+        try:
+            while side.going:
+                del side.going[: side.sock.send(side.going)]
+            if side.other.ended and not side.shut:
+                side.sock.shutdown(SHUT_WR)
+                side.shut = True
+        except BlockingIOError:
+            pass
+
+    def _watch(self, side: Side) -> None:
+        fd = side.sock.fileno()
+        if side.ended and side.shut:  # what the kernel would say all the time
+            if side.watched:
+                self._epoll.unregister(fd)
+                side.watched = False
+            return
+        listens = not side.ended and len(side.other.going) < _AHEAD
+        writes = side.going or not side.connected
+        self._epoll.modify(fd, (select.EPOLLIN if listens else 0) | (select.EPOLLOUT if writes else 0))
+
+    def _close(self, side: Side) -> None:
+        for each in (side, side.other):
+            self._sides.pop(each.sock.fileno(), None)
+            each.sock.close()
