@@ -18,7 +18,7 @@ from oci_tools.container import ending, events, joining, logdriver, names, place
 from oci_tools.container.control import stop_signal
 from oci_tools.errors import Busy, Error
 from oci_tools.linux import process
-from oci_tools.runtime import descriptors, launch, lifecycle, state
+from oci_tools.runtime import descriptors, launch, lifecycle, state, sync
 from oci_tools.runtime.groups import of as groups_of
 
 TYPE_CHECKING = False
@@ -171,32 +171,75 @@ class Monitor:
         self._kill_at: float | None = None  # when to kill what was asked to end
         self._replace = False  # start it again whatever its policy says
         self._health: Health | None = None
-        held.looked_after()
         self._streams = streams.Streams(held, bool(spec["process"].get("terminal")))
         self._log = logdriver.writer(held)
 
     # -- starting ------------------------------------------------------------------------------
 
     def begin(self) -> None:
-        """Start it."""
-        self.held.begins(restarts=self.restarts)
+        """Start it.
+
+        Another process does the work, so that this one's memory stays small, and leaves the container to us: who has
+        lost its parent is its subreaper's (PR_SET_CHILD_SUBREAPER of prctl(2)).
+        """
+        self.held.looked_after()
         self._streams.open(self._log)
-        late = joining.late(self.held.id, self.held.policy)
-        options = launch.Options(detach=True, pid_file=self.held.policy.get("pidfile"), joined=late)
-        spec, self.spec = self.spec or self.held.spec(), None  # it is large, and rests on the disk
+        ours, theirs = sync.pair()
+        process.prctl(process.PR_SET_CHILD_SUBREAPER, 1)
+        starter = os.fork()
+        if not starter:
+            process.prctl(process.PR_SET_PDEATHSIG, 9)
+            self._start(theirs)
+        for number in _HEARD:  # no SIG_IGN: the next payload would inherit that
+            _signal.signal(number, lambda *_: None)
+        self.spec = None  # it is large, and rests on the disk
+        theirs.close()
+        self._streams.let_go()
         try:
-            made = lifecycle.begin(self.root, self.held.id, self.held.bundle, spec, options)
+            begun, fds = ours.receive()
         finally:
-            for number in _HEARD:  # no SIG_IGN: the next payload would inherit that
-                _signal.signal(number, lambda *_: None)
-        self._streams.let_go(made.master)
-        self.pid, self.pidfd = made.state["pid"], made.pidfd
+            ours.close()
+            os.waitpid(starter, 0)
+            process.prctl(process.PR_SET_CHILD_SUBREAPER, 0)
+        if begun is None:
+            self._undo()
+            raise Error("cannot start container", self.held.id, "it was killed while it started")
+        self.pid = begun["pid"]
+        self.pidfd = os.pidfd_open(self.pid)
+        self._streams.have(*fds)
         self._begun = time.monotonic()
         self._look_after()
-        events.tell(self.held.id, "start", self.held.policy)
+
+    def _start(self, channel: sync.Channel) -> None:
+        """In a process of its own: start it, and say so.  Does not return."""
+        try:
+            self.held.begins(restarts=self.restarts)
+            late = joining.late(self.held.id, self.held.policy)
+            options = launch.Options(detach=True, pid_file=self.held.policy.get("pidfile"), joined=late)
+            spec = self.spec or self.held.spec()
+            made = lifecycle.begin(self.root, self.held.id, self.held.bundle, spec, options)
+            events.tell(self.held.id, "start", self.held.policy)
+            channel.send("begun", [made.master] if made.master >= 0 else None, pid=made.state["pid"])
+        except BaseException as error:
+            channel.send("error", **sync.told(error))
+        finally:
+            os._exit(0)
+
+    def _undo(self) -> None:
+        """Whoever started it was killed: nothing of it shall be left."""
+        try:
+            lifecycle.delete(self.root, self.held.id, force=True)
+        except Error:
+            pass  # it had not come so far
+        try:
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+        except ChildProcessError:
+            pass
 
     def take_over(self, pidfd: int, master: int) -> None:
         """It runs, or has ended while nobody looked."""
+        self.held.looked_after()
         self.restarts = int(names.start(self.held.id).get("restarts", 0))
         self._begun = time.monotonic()
         for number in _HEARD:

@@ -152,7 +152,8 @@ class Place:
         return spec
 
     def looked_after(self) -> None:
-        """Say that this process looks after it."""
+        """Say that this process looks after it, from its start on."""
+        self._begun = time.monotonic()
         os.pwrite(self.lock.fd, b"%-10d\n" % os.getpid(), 0)
 
     def mark(self, stopped: bool) -> None:
@@ -163,9 +164,7 @@ class Place:
         return os.path.exists(f"{self.path}/stopped")
 
     def begins(self, **more: Any) -> None:
-        """Say that this process looks after it, and that it is started now."""
-        self.looked_after()
-        self._begun = time.monotonic()
+        """Say that it is started now."""
         if self.policy.get("mounted"):
             from oci_tools.container import volumes
 

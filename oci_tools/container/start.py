@@ -373,6 +373,7 @@ def _write_id(path: str | None, container: str) -> None:
 
 def _stay(root: str, held: Place, spec: dict[str, Any], **more: Any) -> int:
     """Run it in the foreground."""
+    held.looked_after()
     held.begins()
     events.tell(held.id, "start", held.policy)
     more.update(pid_file=held.policy.get("pidfile"), joined=joining.late(held.id, held.policy))

@@ -112,7 +112,7 @@ class _Output:
 class Streams:
     """Both ends of what a container reads and writes.
 
-    `open` makes them, and puts the container's as 0, 1 and 2; `let_go` gives these up once it runs.
+    `open` makes them, and puts the container's as 0, 1 and 2 for a fork to inherit; `let_go` gives these up.
     """
 
     def __init__(self, held: Place, terminal: bool) -> None:
@@ -166,20 +166,21 @@ class Streams:
 
     def take_over(self, kept: log.Writer, master: int) -> None:
         """Those of a container that runs, from a monitor that has died."""
-        self.master = master
-        if master >= 0:
-            os.set_blocking(master, False)
+        self.have(master)
         if self._interactive and not os.path.exists(f"{self.path}/closed"):
             self._input = self._fifo("stdin")
         if not self.terminal:
             self._open_outputs(kept)
 
-    def let_go(self, master: int) -> None:
+    def let_go(self) -> None:
         """The container has its ends: what we hold of them would keep us from seeing it close them."""
         null = os.open("/dev/null", os.O_RDWR)
         for fd in (0, 1, 2):
             os.dup2(null, fd)
         os.close(null)
+
+    def have(self, master: int = -1) -> None:
+        """The master of its terminal, if it has one."""
         self.master = master
         if master >= 0:
             os.set_blocking(master, False)

@@ -11,7 +11,6 @@ that what is started again is of the same version, whatever is on the disk by th
 
 from __future__ import annotations
 
-import gc
 import heapq
 import os
 import select
@@ -19,7 +18,7 @@ import signal
 import sys
 import time
 
-from oci_tools.engine import forker, watching
+from oci_tools.engine import forker, sharing, watching
 from oci_tools.linux import process
 
 TYPE_CHECKING = False
@@ -159,8 +158,7 @@ class Supervisor:
             signal.signal(number, lambda *_: None)
         signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
         self.loop.watch(reader, lambda: self._heard(os.read(reader, 4096)))
-        gc.collect()
-        gc.freeze()  # what is shared by fork stays shared: nothing goes through it again
+        sharing.freeze()
         for part in self.parts:
             part.start()
         self._reap()  # who ended while an earlier one of us executed itself again

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
-__all__ = ["IDLE", "Missing", "OURS", "Side", "as_installed", "interleaved", "median", "need", "together", "timed"]
+__all__ = ["IDLE", "Missing", "OURS", "Side", "as_installed", "interleaved", "median", "need", "together", "share", "timed"]
 
 # Hot loops hide what the kernel does late (grace periods); people do not type in loops.
 IDLE = 0.08  # seconds
@@ -122,7 +122,7 @@ def together(side: Side, i: int, words: list[str] | None = None) -> float:
     pid, most = spawned(side, words), 0
     pidfd = os.pidfd_open(pid)
     while not select.select([pidfd], [], [], 0.005)[0]:
-        most = max(most, sum(map(_share, _family(pid))))
+        most = max(most, sum(map(share, _family(pid))))
     os.close(pidfd)
     if status := os.waitpid(pid, 0)[1]:
         raise RuntimeError(f"exit code {os.waitstatus_to_exitcode(status)} of {' '.join(words)}")
@@ -139,7 +139,7 @@ def _family(pid: int) -> list[int]:
     return found
 
 
-def _share(pid: int) -> int:
+def share(pid: int) -> int:
     """A process's memory in KiB, with its part of what is shared (proc_pid_smaps(5))."""
     try:
         lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import time
 
+from oci_tools import document
 from oci_tools.engine.api import create, endpoints, filters, mounts, store, times
-from oci_tools.engine.api.answers import Refused, answer
+from oci_tools.engine.api.answers import JSON, Refused, answer
+from oci_tools.http import Response
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,7 +17,6 @@ if TYPE_CHECKING:
     from oci_tools.engine.api.routes import Asked, Route
     from oci_tools.engine.api.server import Api
     from oci_tools.engine.api.world import Container
-    from oci_tools.http import Response
 
 _FILTERS = (
     "ancestor before exited expose health id is-task isolation label label! name network publish since status volume"
@@ -151,10 +152,11 @@ def ps(api: Api, asked: Asked) -> Response:
             continue
         if wanted and not _matches(api, one, status, wanted):
             continue
-        found.append(summary(api, one, status, now, asked.flag("size")))
+        shown = document.dumps(measured(api, one, now)) if asked.flag("size") else _listed(one, status, now)
+        found.append(shown)
         if len(found) == limit > 0:
             break
-    return answer(found)
+    return Response(200, [JSON], b"[" + b",".join(found) + b"]\n")
 
 
 def _between(api: Api, wanted: filters.Filters) -> list[Container]:
@@ -218,12 +220,34 @@ def _descends(api: Api, one: Container, word: str) -> bool:
     return bool(below) and above[: len(below)] == below
 
 
-def summary(api: Api, one: Container, status: str, now: int, size: bool = False) -> dict[str, Any]:
-    """A container as `ps` shows it."""
+def _listed(one: Container, status: str, now: int) -> bytes:
+    """A container as `ps` shows it; written again only if something of it is another than the last time."""
+    seen = (one.serial, *_seen(one, status, now))
+    if one.shown[0] != seen:
+        one.shown = (seen, document.dumps(_summary(one, *seen[1:])))
+    return one.shown[1]
+
+
+def measured(api: Api, one: Container, now: int) -> dict[str, Any]:
+    """A container as `ps -s` shows it."""
+    written = _written(one)
+    return {**_summary(one, *_seen(one, one.status, now)), "SizeRw": written, "SizeRootFs": written + _size(api, one)}
+
+
+def _seen(one: Container, status: str, now: int) -> tuple[Any, ...]:
+    """What a summary is made of and may be another each time: its last four arguments."""
+    alive = status in ("running", "paused")
+    return status, said(one, status, now), endpoints.joined(one, alive), mounts.shown(one)
+
+
+def _summary(
+    one: Container, status: str, text: str, places: dict[str, dict[str, Any]], mounted: list[dict[str, Any]]
+) -> dict[str, Any]:
+    """A container in a list: its `Status` is `text`, `places` are on its networks."""
     config, host = config_of(one), one.host
     words = [*(config.get("Entrypoint") or []), *(config.get("Cmd") or [])]
-    settings = endpoints.settings(one, short=True, running=status in ("running", "paused", "restarting"))
-    shown = {
+    settings = endpoints.short(one, places, status in ("running", "paused", "restarting"))
+    return {
         "Id": one.id,
         "Names": [f"/{one.name}"],
         "Image": store.familiar(one.image),
@@ -233,15 +257,11 @@ def summary(api: Api, one: Container, status: str, now: int, size: bool = False)
         "Ports": endpoints.ports(settings),
         "Labels": config.get("Labels") or {},
         "State": status,
-        "Status": said(one, status, now),
+        "Status": text,
         "HostConfig": {"NetworkMode": host.get("NetworkMode") or "default"},
         "NetworkSettings": {"Networks": settings["Networks"]},
-        "Mounts": mounts.shown(one),
+        "Mounts": mounted,
     }
-    if size:
-        written = _written(one)
-        shown.update(SizeRw=written, SizeRootFs=written + _size(api, one))
-    return shown
 
 
 def _quoted(word: str) -> str:

@@ -28,7 +28,7 @@ def df(api: Api, asked: Asked) -> Response:
         shown["LayersSize"], shown["Images"] = _images(api, asked.version)
     if "container" in kinds:
         now = times.now()
-        shown["Containers"] = [describe.summary(api, one, one.status, now, size=True) for one in containers]
+        shown["Containers"] = [describe.measured(api, one, now) for one in containers]
     if "volume" in kinds:
         users = volumes.users(api)
         shown["Volumes"] = [

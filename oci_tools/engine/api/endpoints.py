@@ -79,10 +79,10 @@ def _published(host: dict[str, Any]) -> Iterator[str]:
 # -- of a container that there is ----------------------------------------------------------------
 
 
-def joined(one: Container) -> dict[str, dict[str, Any]]:
-    """The networks of a container: what it asked for, and where it is on them while it runs."""
+def joined(one: Container, alive: bool | None = None) -> dict[str, dict[str, Any]]:
+    """The networks of a container: what it asked for, and where it is on them while it is `alive`."""
     found: dict[str, dict[str, Any]] = {each["network"]: each for each in one.policy.get("networks") or ()}
-    alive = one.state() != {}
+    alive = one.state() != {} if alive is None else alive
     names = list(found)
     if alive and (found or one.host.get("NetworkMode") not in (*BUILT_IN, None)):
         names += [name for name in _attached() if name not in found]
@@ -173,20 +173,12 @@ def endpoint(network: str, container: str) -> str:
     return hashlib.sha256(f"{identity(network)} {container}".encode()).hexdigest()
 
 
-def settings(one: Container, short: bool = False, running: bool | None = None) -> dict[str, Any]:
-    """`NetworkSettings`; short: only what a list shows of it; running: who has asked already says so."""
-    running = one.running if running is None else running
-    places = joined(one)
-    mode = one.host.get("NetworkMode") or one.policy.get("network") or ""
-    shown = {name: _shown(one, name, place) for name, place in places.items()}
-    if mode in BUILT_IN and not shown:
-        shown[mode] = _shown(one, mode, {})
-        if running:
-            shown[mode].update(NetworkID=identity(mode), EndpointID=endpoint(mode, one.id))
-    found = {"Networks": shown, "Ports": _ports(one, places, running)}
-    if short:
-        return found
-    first = shown.get(mode) or next(iter(shown.values()), {})
+def settings(one: Container) -> dict[str, Any]:
+    """`NetworkSettings` of `inspect`."""
+    running, places = one.running, joined(one)
+    found = short(one, places, running)
+    shown, mode = found["Networks"], _mode(one)
+    first: dict[str, Any] = shown.get(mode) or next(iter(shown.values()), {})
     main = first if mode == BRIDGE else {}
     return {
         "Bridge": "",
@@ -205,6 +197,21 @@ def settings(one: Container, short: bool = False, running: bool | None = None) -
         "IPv6Gateway": main.get("IPv6Gateway", ""),
         "MacAddress": main.get("MacAddress", ""),
     }
+
+
+def _mode(one: Container) -> str:
+    return str(one.host.get("NetworkMode") or one.policy.get("network") or "")
+
+
+def short(one: Container, places: dict[str, dict[str, Any]], running: bool) -> dict[str, Any]:
+    """What a list shows of `NetworkSettings`, from what `joined` says."""
+    mode = _mode(one)
+    shown = {name: _shown(one, name, place) for name, place in places.items()}
+    if mode in BUILT_IN and not shown:
+        shown[mode] = _shown(one, mode, {})
+        if running:
+            shown[mode].update(NetworkID=identity(mode), EndpointID=endpoint(mode, one.id))
+    return {"Networks": shown, "Ports": _ports(one, places, running)}
 
 
 def _ports(

@@ -16,8 +16,9 @@ import threading
 
 from oci_tools import document, fs
 from oci_tools.engine.api.answers import Refused
+from oci_tools.engine.api.payload import Payload
 from oci_tools.errors import Busy, Error
-from oci_tools.linux import inotify, process
+from oci_tools.linux import inotify
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,12 +40,14 @@ class Container:
         self.world = world
         self.id = container
         self.path = f"{world.place}/{container}"
+        self.serial = 0  # how often it was read
         self.policy: dict[str, Any] = {}
         self.started: dict[str, Any] | None = None  # start.json
         self.ended: dict[str, Any] | None = None  # exit.json
         self.health: dict[str, Any] | None = None
         self.asked: dict[str, Any] = {}  # docker.json
-        self._state: tuple[int, dict[str, Any]] = (0, {})
+        self._state: tuple[int, dict[str, Any], Payload | None] = (0, {}, None)
+        self.shown: tuple[Any, bytes] = ((), b"")  # by `ps`, and what it was made of
         self._spec: tuple[tuple[int, int], dict[str, Any]] = ((0, 0), {})
 
     def load(self) -> bool:
@@ -52,6 +55,7 @@ class Container:
         policy = _read(f"{self.path}/policy.json")
         if not policy:
             return False
+        self.serial += 1
         self.policy = policy
         self.started, self.ended, self.health = (
             _read(f"{self.path}/{name}") for name in ("start.json", "exit.json", "health.json")
@@ -109,38 +113,26 @@ class Container:
 
     def state(self) -> dict[str, Any]:
         """What the runtime knows of it: state.json, {} where it knows nothing."""
+        self._look()
+        return self._state[1]
+
+    def _look(self) -> Payload | None:
         path = f"{self.world.runtime}/{self.id}/state.json"
         try:
             stamp = os.stat(path).st_mtime_ns
         except OSError:
-            self._state = (0, {})
-            return {}
+            self._state = (0, {}, None)
+            return None
         if self._state[0] != stamp:
-            self._state = (stamp, _read(path) or {})
-        return self._state[1]
+            known = _read(path) or {}
+            self._state = (stamp, known, Payload(known))
+        return self._state[2]
 
     @property
     def pid(self) -> int:
         """Of its first process; 0 where none lives."""
-        known = self.state()
-        pid = int(known.get("pid") or 0)
-        return pid if pid and process.start_time(pid) == known.get("startTime") else 0
-
-    @property
-    def paused(self) -> bool:
-        groups = self.state().get("cgroups") or {}
-        paths = groups.get("paths") or groups
-        for path, file in ((paths.get("freezer"), "freezer.state"), (paths.get(""), "cgroup.freeze")):
-            if path:
-                try:
-                    fd = os.open(f"{path}/{file}", os.O_RDONLY | os.O_CLOEXEC)
-                    try:
-                        return os.read(fd, 16).strip() in (b"1", b"FROZEN", b"FREEZING")
-                    finally:
-                        os.close(fd)
-                except OSError:
-                    continue
-        return False
+        payload = self._look()
+        return payload.pid if payload and payload.lives else 0
 
     @property
     def status(self) -> str:
@@ -149,8 +141,9 @@ class Container:
             return "restarting" if self.ended.get("restarting") else "exited"
         if self.started is None and not self.state():
             return "created"
-        if self.pid:
-            return "paused" if self.paused else "running"
+        payload = self._look()
+        if payload and payload.lives:
+            return "paused" if payload.frozen else "running"
         return "running" if self.kept() else "exited"  # it is about to begin, or to be recorded
 
     @property

@@ -7,11 +7,13 @@ import os
 import select
 import socket
 import struct
+import subprocess
 import time
 from typing import Any
 
 import pytest
 
+from tests.conftest import BIN
 from tests.daemon import Engine
 
 pytestmark = [pytest.mark.root, pytest.mark.needs("docker")]
@@ -209,6 +211,26 @@ def test_names_are_no_paths(engine: Engine, path: str) -> None:
     assert status in (400, 404), found
 
 
+def test_a_list_tells_what_is_now(engine: Engine) -> None:
+    """Whoever has changed it: lists are written once, and again when something is another."""
+    container = create(engine, "sleep", "1000")
+
+    def listed() -> dict[str, Any]:
+        found = engine.request("GET", "/containers/json?all=1", code=200)[1]
+        assert len(found) == 1
+        return dict(found[0])
+
+    assert (listed()["State"], listed()["Status"]) == ("created", "Created")
+    for verb, state in (("start", "running"), ("pause", "paused"), ("resume", "running"), ("stop", "exited")):
+        words = [verb, "-t", "0"] if verb == "stop" else [verb]
+        subprocess.run([f"{BIN}/oci-run", *words, container], env=engine.oci_env, check=True)
+        if state == "exited":
+            subprocess.run([f"{BIN}/oci-run", "wait", container], env=engine.oci_env, check=True, stdout=subprocess.DEVNULL)
+        assert listed()["State"] == state
+    subprocess.run([f"{BIN}/oci-run", "rename", container, "another"], env=engine.oci_env, check=True)
+    assert listed()["Names"] == ["/another"] and listed()["Status"].startswith("Exited (137)")
+
+
 def threads(engine: Engine) -> tuple[int, int]:
     """Descriptors and threads of the API's process."""
     assert engine.process
@@ -229,7 +251,7 @@ def quiet(engine: Engine, before: int) -> int:
 def test_clients_that_leave_in_the_middle_leave_nothing(engine: Engine) -> None:
     container = create(engine, "sh", "-c", "while :; do echo line; sleep 0.01; done")
     engine.request("POST", f"/containers/{container}/start", code=204)
-    engine.request("GET", "/_ping", code=200)
+    engine.request("GET", "/containers/json", code=200)  # it holds the container's first process from now on
     before = threads(engine)[0]
     for _ in range(3):
         opened = []
@@ -251,7 +273,7 @@ def test_clients_that_leave_in_the_middle_leave_nothing(engine: Engine) -> None:
 def test_many_clients_at_once_hold_nobody_up(engine: Engine) -> None:
     container = create(engine, "sleep", "1000")
     engine.request("POST", f"/containers/{container}/start", code=204)
-    engine.request("GET", "/_ping", code=200)
+    engine.request("GET", "/containers/json", code=200)
     before, clients = threads(engine)[0], []
     for number in range(500):
         sock = socket.socket(socket.AF_UNIX)
