@@ -37,7 +37,7 @@ _WARM = (
     "container.usage container.listing container.image image.source runtime.foreground runtime.enter "
     "runtime.seccomp runtime.overlay runtime.usage runtime.update runtime.events runtime.exec_group runtime.words "
     "layer.store layer.stack cmd.net cmd.vol net.attach net.detach net.firewall net.ports container.top "
-    "container.joining container.networking container.monitor container.health container.changing container.waiting "
+    "container.joining container.networking container.detaching container.health container.changing container.waiting "
     "container.restart"
 ).split()
 

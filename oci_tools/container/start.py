@@ -79,9 +79,9 @@ def again(root: str, container: str, attached: bool, interactive: bool) -> int:
             lifecycle.delete(root, container, force=True)
         spec = held.spec()
         if not attached:
-            from oci_tools.container import monitor
+            from oci_tools.container import detaching
 
-            monitor.start(root, held, spec)
+            detaching.start(root, held, spec)
             return 0
         held.left = held.keep
         if not interactive:
@@ -331,9 +331,9 @@ def _run(held: Place, spec: dict[str, Any], args: Args) -> int:
     root = _states(args)
     _write_id(args.cidfile, held.id)
     if args.detach:
-        from oci_tools.container import monitor
+        from oci_tools.container import detaching
 
-        monitor.start(root, held, spec)
+        detaching.start(root, held, spec)
         print(held.id)
         return 0
     if args.detach_keys is not None:
@@ -352,12 +352,12 @@ def _leave(held: Place, spec: dict[str, Any], args: Args) -> str:
 
 def _attached(root: str, held: Place, spec: dict[str, Any], args: Args) -> int:
     """Run it as if detached, and stay with it until it ends or the keys are typed: it must not be ours then."""
-    from oci_tools.container import attaching, ending, monitor
+    from oci_tools.container import attaching, detaching, ending
 
     keys = attaching.keys(args.detach_keys)
     with ending.Ending(root, held.id) as watched:
         os.makedirs(f"{held.path}/log", 0o700, exist_ok=True)  # to be followed from its first line
-        monitor.start(root, held, spec)
+        detaching.start(root, held, spec)
         watched.look()
         return attaching.stay(watched, bool(held.policy["interactive"]), keys, whole=True)
 

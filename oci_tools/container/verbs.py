@@ -68,10 +68,10 @@ def unpause(args: Args, root: str) -> Iterator[Error]:
 
 
 def adopt(args: Args, root: str) -> Iterator[Error]:
-    from oci_tools.container import monitor
+    from oci_tools.container import detaching
 
-    words = args.id or [each for each in names.ids() if monitor.is_orphan(root, each)]
-    return _each(words, root, lambda container: monitor.adopt(root, container, args.pidfd, args.master))
+    words = args.id or [each for each in names.ids() if detaching.is_orphan(root, each)]
+    return _each(words, root, lambda container: detaching.adopt(root, container, args.pidfd, args.master))
 
 
 def rm(args: Args, root: str) -> Iterator[Error]:
