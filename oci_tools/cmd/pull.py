@@ -216,6 +216,7 @@ def _archive(ref: Ref, chosen: Options, args: cli.Args) -> None:
 def _write(view: Any, name: str | None, top: Descriptor, others: list[Descriptor], args: cli.Args) -> None:
     """Write an archive: on standard output, or to the file that is meant."""
     from oci_tools.image import archive
+    from oci_tools.image import layout as layouts
     from oci_tools.image import target as targets
 
     if args.layout != "-":
@@ -226,7 +227,7 @@ def _write(view: Any, name: str | None, top: Descriptor, others: list[Descriptor
             "an archive is not for a terminal", hint="pipe it into oci-unpack -, or redirect it to a file"
         )
     with open(1, "wb", buffering=1 << 16, closefd=False) as out:
-        archive.write(view, [(name, top), *((None, one) for one in others)], out)
+        archive.write(view, [(name, top), *((layouts.ref_name(one), one) for one in others)], out)
 
 
 # -- from a layout or an archive ---------------------------------------------------------------

@@ -20,6 +20,7 @@ from oci_tools.errors import Error
 from oci_tools.image import digest as digests
 from oci_tools.image import layout as layouts
 from oci_tools.image import manifest as manifests
+from oci_tools.image.referrers import signed, tag_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -300,7 +301,7 @@ def write_file(layout: Layout, images: Iterable[tuple[str | None, Descriptor]], 
 
 
 def _named(name: str | None, descriptor: Descriptor) -> Descriptor:
-    full = reference(name)
+    full = None if signed(tag_of(name or "")) else reference(name)
     return layouts.entry(name, descriptor, {CONTAINERD_NAME: full} if full else None)
 
 
@@ -322,6 +323,8 @@ def _add_row(layout: Layout, entry: Descriptor, rows: dict[str, dict[str, Any]])
     except Error:
         return
     config = found["config"]
+    if signed(tag_of(layouts.ref_name(entry) or "")):
+        return  # what cosign says of an image looks like one
     if config.get("mediaType") not in manifests.CONFIGS or not all(
         map(layout.has, manifests.children(found))
     ):

@@ -32,6 +32,7 @@ from oci_tools.image.names import UNTAGGED as UNTAGGED
 from oci_tools.image.names import annotation as annotation
 from oci_tools.image.names import entry as entry
 from oci_tools.image.names import is_name as is_name
+from oci_tools.image.names import is_image as _is_image
 from oci_tools.image.names import ref_name as ref_name
 from oci_tools.image.names import stamp as stamp
 from oci_tools.image.names import tagged as _tagged
@@ -237,8 +238,7 @@ class Layout:
         for descriptor in manifests:
             if ref_name(descriptor) == name:
                 return descriptor
-        digest = name.rpartition("@")[2]
-        if digests.valid(digest):
+        if digests.valid(digest := name.rpartition("@")[2]):
             found = next((d for d in manifests if d.get("digest") == digest), None) or self._inside(digest)
             if found:
                 return found
@@ -247,7 +247,7 @@ class Layout:
 
     def _only(self, manifests: list[Descriptor]) -> Descriptor:
         """The one image there is; those that lost their names do not count beside one that has one."""
-        for among in ([d for d in manifests if ref_name(d)], manifests):
+        for among in ([d for d in manifests if _is_image(d)], manifests):
             different = {d.get("digest"): d for d in reversed(among)}
             if len(different) == 1:
                 return next(iter(different.values()))

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 REF_NAME = "org.opencontainers.image.ref.name"
 BASE_NAME, BASE_DIGEST = "org.opencontainers.image.base.name", "org.opencontainers.image.base.digest"
 UNTAGGED = "io.oci-tools.untagged"
+COSIGN = ("sig", "att", "sbom")  # what it has to say of ALGORITHM:HEX has the tag ALGORITHM-HEX and one of these ends
 _NAME = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._:@/+")
 
 
@@ -53,6 +54,23 @@ def is_name(name: str) -> bool:
 def stamp() -> str:
     """The value of `io.oci-tools.untagged` now."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
+def signed(tag: str) -> str:
+    """The digest that a tag of cosign's is about; "" of any other."""
+    digest, _, kind = tag.replace("-", ":", 1).partition(".")
+    return digest if kind in COSIGN and digests.valid(digest) else ""
+
+
+def tag_of(name: str) -> str:
+    """The tag in a name: in the default store names are full references."""
+    return name.rpartition(":")[2] if "/" in name else name
+
+
+def is_image(descriptor: Descriptor) -> bool:
+    """Whether an entry has a name, and not one by which it speaks of another."""
+    name = ref_name(descriptor)
+    return name is not None and not signed(tag_of(name))
 
 
 def entry(name: str | None, descriptor: Descriptor, annotations: dict[str, str] | None) -> Descriptor:

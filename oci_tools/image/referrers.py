@@ -11,6 +11,9 @@ from oci_tools.errors import Error
 from oci_tools.image import digest as digests
 from oci_tools.image import layout as layouts
 from oci_tools.image import manifest as manifests
+from oci_tools.image.names import COSIGN as COSIGN
+from oci_tools.image.names import signed as signed
+from oci_tools.image.names import tag_of as tag_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,7 +21,6 @@ if TYPE_CHECKING:
 
     from oci_tools.image.layout import Descriptor, Layout
 
-COSIGN = ("sig", "att", "sbom")
 _BEGINNINGS = tuple(f"{algorithm}-" for algorithm in digests.ALGORITHMS)
 
 
@@ -33,6 +35,26 @@ def fallback_tag(digest: str) -> str:
     """The tag under which a registry without the API keeps its list (distribution-spec, "Referrers Tag Schema")."""
     algorithm, _, text = digest.partition(":")
     return f"{algorithm[:32]}-{text[:64]}".replace("+", "-")
+
+
+def cosign_tags(digest: str) -> list[str]:
+    """The tags under which cosign keeps what it has to say of a digest."""
+    return [f"{digest.replace(':', '-', 1)}.{kind}" for kind in COSIGN]
+
+
+def beside(name: str | None, tag: str | None) -> str | None:
+    """The name that a tag makes where an image has this name."""
+    head, slash, last = (name or "").partition("@")[0].rpartition("/")
+    return f"{head}/{last.partition(':')[0]}:{tag}" if tag and slash else tag
+
+
+def named(descriptor: Descriptor, tag: str | None) -> Descriptor:
+    """A referrer that has a tag of cosign's as its name, or none, whatever it says of itself."""
+    made = {key: value for key, value in descriptor.items() if key != "annotations"}
+    said = descriptor.get("annotations")
+    notes = {key: value for key, value in (said if isinstance(said, dict) else {}).items() if key != layouts.REF_NAME}
+    notes |= {layouts.REF_NAME: tag} if tag else {}
+    return made | {"annotations": notes} if notes else made
 
 
 def describe(descriptor: Descriptor, found: dict[str, Any]) -> Descriptor:
@@ -52,6 +74,7 @@ class Referrers:
 
     def __init__(self, layout: Layout) -> None:
         self._of: dict[str, dict[str, Descriptor]] = {}
+        self._tags: dict[str, str] = {}
         for entry in layout.index()["manifests"]:
             found = _load(layout, entry)
             if found is None:
@@ -59,9 +82,9 @@ class Referrers:
             target = subject(found)
             if target:
                 self._add(target, describe(entry, found))
-            name = layouts.ref_name(entry) or ""
-            digest, _, kind = name.replace("-", ":", 1).partition(".")
-            if kind in COSIGN and digests.valid(digest):
+            name = tag_of(layouts.ref_name(entry) or "")
+            if digest := signed(name):
+                self._tags[entry["digest"]] = name
                 self._add(digest, describe(entry, found))
             for listed in found.get("manifests", ()) if name.startswith(_BEGINNINGS) else ():
                 inner = _load(layout, listed)
@@ -79,7 +102,7 @@ class Referrers:
         return [made for made in found if artifact_type in (None, made.get("artifactType"))]
 
     def all_of(self, layout: Any, top: Descriptor) -> list[Descriptor]:
-        """What refers to an image, to anything that it is made of, or to what so refers; each once."""
+        """What refers to an image, to anything that it is made of, or to what so refers; each once, `named`."""
         seen = {descriptor["digest"] for descriptor, _ in manifests.walk(layout, top)}
         waiting, made = list(seen), []
         while waiting:
@@ -88,6 +111,7 @@ class Referrers:
                     seen.add(entry["digest"])
                     made.append(entry)
                     waiting += [d["digest"] for d, _ in manifests.walk(layout, entry)]
+        made = [named(entry, self._tags.get(entry["digest"])) for entry in made]
         return sorted(made, key=lambda entry: str(entry["digest"]))
 
 
@@ -96,10 +120,3 @@ def _load(layout: Layout, descriptor: Descriptor) -> dict[str, Any] | None:
         return manifests.load(layout, descriptor)
     except Error:
         return None
-
-
-def names(layout: Layout, descriptor: Descriptor) -> list[str]:
-    """The names that a referrer has: those of cosign and of fallback tags matter to their readers."""
-    entries = layout.index()["manifests"]
-    found = [layouts.ref_name(entry) for entry in entries if entry.get("digest") == descriptor["digest"]]
-    return [name for name in found if name]

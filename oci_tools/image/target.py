@@ -4,7 +4,8 @@
     put(view, name, top, others, place)           into a layout
     write(view, name, top, others, place)         into an archive
 
-A view is a layout, or what can be read as one (convert.View, registry/passage.py).
+`others` are `named` (referrers.py).  A view is a layout, or what can be read as one (convert.View,
+registry/passage.py).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import os
 from oci_tools import fs
 from oci_tools.errors import Busy, Error
 from oci_tools.image import layout as layouts
+from oci_tools.image.referrers import beside
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,9 +36,10 @@ def put(view: Any, name: str | None, top: Descriptor, others: Iterable[Descripto
         parts = [top, *others]
         for one in parts:
             copy.copy(view, one, layout)
-        layout.tag(place.name or layout.name_for(name), top)
+        given = place.name or layout.name_for(name)
+        layout.tag(given, top)
         for one in parts[1:]:
-            layout.tag(None, one)
+            layout.tag(beside(given, layouts.ref_name(one)), one)
     return layout
 
 
@@ -44,7 +47,7 @@ def write(view: Any, name: str | None, top: Descriptor, others: Iterable[Descrip
     """Write an image, and what refers to it, as an archive; the file's absolute path."""
     from oci_tools.image import archive
 
-    archive.write_file(view, [(place.name or name, top), *((None, one) for one in others)], place.path)
+    archive.write_file(view, [(place.name or name, top), *((layouts.ref_name(one), one) for one in others)], place.path)
     return os.path.abspath(place.path)
 
 

@@ -11,6 +11,7 @@ from oci_tools.errors import Error
 from oci_tools.image import digest as digests
 from oci_tools.image import layout as layouts
 from oci_tools.image import manifest as manifests
+from oci_tools.image import referrers
 from oci_tools.registry.client import MAX_MANIFEST, MAX_WEIGHT
 from oci_tools.registry.copy import Options, Remote, fetch_document, is_document
 
@@ -37,7 +38,7 @@ class Chosen:
     origin      digest of what the reference means, before a choice
     plain       nothing was asked for but what a tag means here
     images      digests of the images chosen out of it
-    referrers   descriptors of what refers to one of the documents: signatures, lists of parts
+    referrers   descriptors of what refers to one of the documents: signatures, lists of parts; `named`
     """
 
     def __init__(self, remote: Remote) -> None:
@@ -87,13 +88,21 @@ class Chosen:
         self.documents.append((data, descriptor))
 
     def take_referrers(self) -> None:
-        """What refers to the documents here, and to that in turn; `documents` grows meanwhile."""
+        """What refers to the documents here, and to that in turn; `documents` grows meanwhile.
+
+        What cosign keeps under tags of its own has that name (referrers.py).
+        """
         registry, repository = self.remote.main
         for _, descriptor in self.documents:
             for entry in registry.referrers(repository, descriptor["digest"]):
                 if entry["digest"] not in self._seen and is_document(entry):
-                    self.referrers.append(entry)
+                    self.referrers.append(referrers.named(entry, None))
                     self.take(*self._child(entry))
+            for tag in referrers.cosign_tags(descriptor["digest"]):
+                if registry.head_manifest(repository, tag):
+                    data, entry = registry.manifest(repository, tag)
+                    self.referrers.append(referrers.named(entry, tag))
+                    self.take(data, entry)
 
     def change(self, into: Layout | None) -> None:
         """Make it what was asked for (image/rewrite.py); layers that are compressed anew are put into a layout."""

@@ -15,6 +15,7 @@ from oci_tools import fetch
 from oci_tools.errors import Error
 from oci_tools.image import layout as layouts
 from oci_tools.image import manifest as manifests
+from oci_tools.image.referrers import beside
 from oci_tools.image.rewrite import Changed
 from oci_tools.image.target import Fresh
 from oci_tools.registry import ranges
@@ -111,7 +112,7 @@ def _fetch(layout: Layout, name: str | None, chosen: Chosen, begun: dict[str, In
         layout.put(data, descriptor["mediaType"], descriptor["digest"].partition(":")[0])
     layout.tag(name, chosen.descriptor, chosen.marks() if name else None)
     for descriptor in chosen.referrers:
-        layout.tag(None, descriptor)
+        layout.tag(beside(name, layouts.ref_name(descriptor)), descriptor)
 
 
 def _present(ref: Ref, layout: Layout, name: str | None, options: Options) -> Descriptor | None:

@@ -15,7 +15,7 @@ from oci_tools.errors import Busy, Error
 from oci_tools.image import digest as digests
 from oci_tools.image import layout as layouts
 from oci_tools.image import manifest as manifests
-from oci_tools.image.referrers import fallback_tag
+from oci_tools.image.referrers import fallback_tag, signed, tag_of
 from oci_tools.registry.client import Conflict, Missing, Registry
 from oci_tools.registry.copy import Options, Remote, Stopped, is_document, parallel
 from oci_tools.registry.referrers import referrer
@@ -48,7 +48,7 @@ def push(
     tags = list(dict.fromkeys([*([ref.tag] if ref.tag and not ref.digest else []), *tags]))
     if not clobber:
         _check_free(registry, repository, tags, descriptor["digest"])
-    documents, blobs = _collect(layout, descriptor, options)
+    documents, blobs, own = _collect(layout, descriptor, options)
     elsewhere = _Elsewhere(remote, layout, [*sources])
     told = options.progress.tell
     for blob in blobs.values():
@@ -61,7 +61,7 @@ def push(
     parallel(options.jobs, [send(blob) for blob in ordered])
     for data, child in documents:
         media_type = child.get("mediaType") or manifests.kind(document.loads(data), child)
-        names = tags if child["digest"] == descriptor["digest"] else []
+        names = tags if child["digest"] == descriptor["digest"] else own.get(child["digest"], [])
         answer = _put(registry, repository, child["digest"], names, data, media_type)
         if is_document(child) and not answer.header("OCI-Subject"):
             _announce(registry, repository, data, child, media_type)
@@ -97,8 +97,8 @@ def _put(
 
 def _collect(
     layout: Layout, descriptor: Descriptor, options: Options
-) -> tuple[list[tuple[bytes, Descriptor]], dict[str, Descriptor]]:
-    """All manifests under a descriptor, children first, those that refer to one of them, and all blobs."""
+) -> tuple[list[tuple[bytes, Descriptor]], dict[str, Descriptor], dict[str, list[str]]]:
+    """All manifests under a descriptor, children first, those that refer to one of them, all blobs, tags of some."""
     documents: list[tuple[bytes, Descriptor]] = []
     blobs: dict[str, Descriptor] = {}
     seen: set[str] = set()
@@ -123,16 +123,24 @@ def _collect(
 
     take(descriptor, manifests.MAX_DEPTH)
     todo = _subjects(layout) if options.referrers else []
+    own = {entry["digest"]: tags for _, entry in todo if (tags := _own_tags(entry))}
     while referrers := [entry for subject, entry in todo if subject in seen and entry["digest"] not in seen]:
         for entry in referrers:
             take(entry, manifests.MAX_DEPTH)
-    return documents, blobs
+    return documents, blobs, own
+
+
+def _own_tags(descriptor: Descriptor) -> list[str]:
+    """The tag of what cosign has to say of an image, which is known by it."""
+    tag = tag_of(layouts.ref_name(descriptor) or "")
+    return [tag] if signed(tag) else []
 
 
 def _subjects(layout: Layout) -> list[tuple[str, Descriptor]]:
     """What in a layout refers to something: (the digest of its subject, its descriptor)."""
     found = []
     for entry in layout.index()["manifests"]:
+        found += [(signed(tag), entry) for tag in _own_tags(entry)]
         try:
             subject = manifests.load(layout, entry).get("subject")
         except Error:

@@ -8,7 +8,8 @@ or `days=N` (what was used within N days); what one of them keeps stays.  The fi
 fits decides; what none fits stays, since somebody may pull it by its digest.
 
 Used means pushed or asked for; a manifest's file keeps that time.  A manifest that another one needs, as a part or
-as its subject, is not without a tag; what refers to one that goes, goes with it.
+as its subject, is not without a tag; what refers to one that goes, goes with it.  Tags that speak of a manifest by its
+digest, as cosign's and those of lists of referrers (image/referrers.py), stay and go with that, whatever rules say.
 Blobs go when nothing leads to them and their grace is over (image/gc.py).
 """
 
@@ -24,6 +25,7 @@ from oci_tools.image import gc
 from oci_tools.image import layout as layouts
 from oci_tools.image import manifest as manifests
 from oci_tools.image import ref as refs
+from oci_tools.image.referrers import cosign_tags, fallback_tag
 from oci_tools.registry.users import pattern
 
 TYPE_CHECKING = False
@@ -176,7 +178,12 @@ def _drop(repository: Repository, rules: list[Rule], dry_run: bool) -> dict[byte
 
 def _expired(repository: Repository, rules: list[Rule]) -> list[int]:
     """The numbers of the index's entries that go."""
-    index, tagged, bare = repository.index, {}, {}
+    index = repository.index
+    tagged: dict[str, int] = {}
+    bare: dict[str, int] = {}
+    speaking: dict[str, int] = {}
+    digests_here = {str(d["digest"]) for d in index.entries.values() if digests.valid(d.get("digest"))}
+    about = {tag: digest for digest in digests_here for tag in (fallback_tag(digest), *cosign_tags(digest))}
     for number, descriptor in index.entries.items():
         name, digest = layouts.ref_name(descriptor), descriptor.get("digest")
         if not digests.valid(digest):
@@ -185,12 +192,14 @@ def _expired(repository: Repository, rules: list[Rule]) -> list[int]:
             if not repository.prefix:
                 bare[str(digest)] = number
         elif name.startswith(repository.prefix) and refs.is_tag(tag := name[len(repository.prefix) :]):
-            tagged[tag] = number
+            (speaking if tag in about else tagged)[tag] = number
     used = {key: _used(repository, index.entries[number]) for key, number in {**tagged, **bare}.items()}
     gone = expired(rules, repository.name, used, time.time())
     leave = [number for tag, number in tagged.items() if tag in gone]
-    staying = [d for n, d in index.entries.items() if n not in set(leave) and d.get("digest") not in gone]
+    apart = {*leave, *speaking.values()}
+    staying = [d for n, d in index.entries.items() if n not in apart and d.get("digest") not in gone]
     needed = _needed(repository, staying)
+    leave += [n for tag, n in speaking.items() if not needed(about[tag])]
     return leave + [n for digest, n in bare.items() if digest in gone and not needed(digest)]
 
 

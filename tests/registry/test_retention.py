@@ -97,6 +97,25 @@ def test_what_no_rule_keeps_goes_with_its_blobs(oci: Any, registry: Any, ask: Cl
     assert oci(*words, registry.dir).stdout == ""
 
 
+def test_what_cosign_says_of_an_image_stays_and_goes_with_it(oci: Any, registry: Any, ask: Client, tmp_path: Path) -> None:
+    images = {tag: ask.image("app", tag, tag.encode())["digest"] for tag in ("1", "2", "3")}
+    about = {tag: f"{name.replace(':', '-')}{end}" for tag, name in images.items() for end in (".sig",)}
+    for tag, name in about.items():
+        ask.image("app", name, f"signature of {tag}".encode())
+        ask.image("app", name.replace(".sig", ".att"), f"said of {tag}".encode())
+    ask.image("app", about["1"], b"signed again")
+    stamps = {"1": 30, "2": 20, "3": 10}
+    age(registry.dir / "app", 40)
+    for tag, days in stamps.items():
+        path = registry.dir / "app/blobs" / images[tag].replace(":", "/")
+        os.utime(path, (time.time() - days * 86400,) * 2)
+    (tmp_path / "rules").write_text("** * last=2\n** - days=1\n")
+    oci("registry", "gc", "--retention", tmp_path / "rules", registry.dir)
+    left = [*about.values()][1:]
+    assert ask("GET", "/v2/app/tags/list").json["tags"] == sorted(["2", "3", *left, *(n.replace(".sig", ".att") for n in left)])
+    assert status(ask, f"/v2/app/blobs/{digest(b'signed again')}") == status(ask, f"/v2/app/blobs/{digest(b'1')}") == 404
+
+
 def test_a_pull_keeps_what_it_pulls(oci: Any, registry: Any, ask: Client, tmp_path: Path) -> None:
     for tag in ("pulled", "forgotten"):
         ask.image("app", tag, tag.encode())

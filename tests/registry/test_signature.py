@@ -297,3 +297,35 @@ def test_policies(oci: Any, registry: Any, tmp_path: Path, busybox: Path) -> Non
     oci("pull", "./img", "./copy")
     oci("push", "./img", "oci-archive:x.tar")
     assert "image is rejected" in oci("pull", "oci-archive:x.tar", "./copy", code=1).stderr
+
+
+@pytest.mark.needs("cosign", "skopeo")
+def test_signatures_travel_with_their_image(oci: Any, registry: Any, tmp_path: Path, busybox: Path) -> None:
+    """By --referrers, under the tags that cosign gives them: into a layout, the store, archives, and on."""
+    key(tmp_path)
+    ref = f"{registry.host}/team/app"
+    oci("push", f"{busybox}:latest", f"{ref}:v1")
+    made = oci("push", "--sign-key", "one.key", f"{busybox}:latest", f"{ref}:v1").stdout.strip().partition("@")[2]
+    tag = f"{made.replace(':', '-')}.sig"
+    oci("pull", f"{ref}:v1", "./bare")
+    assert tag not in oci("image", "ls", "./bare").stdout
+    oci("pull", "--referrers", f"{ref}:v1", "./img")
+    assert [line.split("\t")[0] for line in oci("image", "ls", "./img").stdout.splitlines()] == ["v1", tag]
+    assert "simplesigning" in oci("image", "tree", "./img:v1").stdout
+    assert oci("image", "inspect", "./img").stdout == oci("image", "inspect", "./img:v1").stdout  # there is one image
+    oci("image", "fsck", "./img")
+    oci("pull", "--referrers", f"{ref}:v1")
+    assert f"{ref}:{tag}\t" in oci("image", "ls").stdout
+    assert len(oci("image", "referrers", f"{ref}:v1").stdout.splitlines()) == 1
+    oci("pull", "--referrers", f"{ref}:v1", "oci-archive:a.tar")
+    oci("image", "load", "a.tar", "./loaded")
+    for at, source in enumerate(("./img:v1", f"{ref}:v1", "./loaded:v1")):
+        oci("push", "--referrers", source, f"{registry.host}/copy{at}:v1")
+        oci("pull", "--verify-key", "one.pub", f"{registry.host}/copy{at}:v1", f"./out{at}")
+        verified(f"{registry.host}/copy{at}:v1", tmp_path / "one.pub", tmp_path)
+        tags = json.loads(subprocess.run(["skopeo", "list-tags", "--tls-verify=false", f"docker://{registry.host}/copy{at}"],
+                                         capture_output=True, check=True).stdout)["Tags"]  # fmt: skip
+        assert tags == [tag, "v1"]
+        oci("push", "--delete", f"{registry.host}/copy{at}:{tag}")
+        oci("push", source, f"{registry.host}/copy{at}:v1")
+        assert "is not signed" in oci("pull", "--verify-key", "one.pub", f"{registry.host}/copy{at}:v1", code=1).stderr

@@ -53,7 +53,7 @@ def save(args: cli.Args) -> None:
         images.append((layouts.ref_name(entry), top))
         documents += new
         others.update({one["digest"]: one for one in referring})
-    images += [(None, one) for one in others.values()]
+    images += [(layouts.ref_name(one), one) for one in others.values()]
     view: Any = convert.View(layout, documents)
     if args.output not in (None, "-"):
         archive.write_file(view, images, args.output)
