@@ -130,7 +130,9 @@ def run(stage: Building, one: Instruction) -> None:
         stage.shared.check()
         if code:
             stage.shared.progress.failed(step)
-            raise one.wrong(f'process "{" ".join(words)}" did not complete successfully: exit code: {code}')
+            foreign = stage.result.document.get("architecture") != stage.shared.scope.platform["BUILDARCH"]
+            hint = f"it is for {stage.platform}, which this host runs only by binfmt_misc" if foreign else None
+            raise one.wrong(f'process "{" ".join(words)}" did not complete successfully: exit code: {code}', hint=hint)
         return None
 
     title = f"RUN {' '.join(part for part in (*_flags(one), one.statement.rest) if part)}"

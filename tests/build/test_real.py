@@ -14,10 +14,12 @@ from typing import Any
 
 import pytest
 
+from tests.bundle.test_subordinate import UID, mapped
 from tests.long import LONG
 
 pytestmark = [pytest.mark.root, pytest.mark.needs("mmdebstrap"),
               pytest.mark.skipif(not LONG, reason="a long one: tests/run --long")]  # fmt: skip
+__all__ = ["mapped"]
 CA = Path("/etc/ssl/certs/ca-certificates.crt")
 # what each RUN begins with: the host's settings, for this step only
 SET = "RUN --mount=from=host,target=/host --mount=from=host,source=apt,target=/etc/apt --mount=type=cache,target=/var/cache/apt,sharing=locked"
@@ -25,10 +27,10 @@ SET += " --mount=type=cache,target=/var/lib/apt/lists,sharing=locked"
 INSTALL = f"{SET} apt-get -qq update && apt-get -qq install -y --no-install-recommends"
 
 
-@pytest.fixture
-def host(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def host(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The settings of apt, pip and npm of this machine, and the certificates that it trusts."""
-    place = tmp_path / "host"
+    place = tmp_path_factory.mktemp("settings") / "host"
     shutil.copytree("/etc/apt", place / "apt", symlinks=True, ignore=shutil.ignore_patterns("preferences*"))
     for path in place.glob("apt/sources.list.d/*"):
         if "file:" in path.read_text():  # of this machine's own disk
@@ -139,3 +141,74 @@ def test_pieces_under_make(oci: Any, debian: Path, tmp_path: Path) -> None:
     assert "oci-unpack" not in oci.run(["make"]).stdout
     assert oci("run", "./img:app").stdout == "set up\n"
     assert subprocess.run(["make", "-q"], cwd=tmp_path, env=oci.env).returncode == 0
+
+
+MANY = f"""FROM ./base AS build
+{INSTALL} gcc libc6-dev python3 python3-pip nodejs npm ca-certificates adduser openssh-client
+RUN adduser --system --group --home /srv/app app && su -s /bin/sh app -c 'touch /srv/app/mine'
+WORKDIR /src
+COPY hello.c .
+RUN gcc -O2 -static -o hello hello.c
+SET PIP_CONFIG_FILE=/host/pip.conf PIP_CERT=/host/ca.crt pip install --break-system-packages --no-cache-dir flask
+SET cp /host/user.npmrc /root/.npmrc && npm_config_cafile=/host/ca.crt NODE_EXTRA_CA_CERTS=/host/ca.crt npm install is-odd && rm /root/.npmrc
+RUN python3 -c 'import flask' && node -e 'require("is-odd")'
+FROM scratch
+COPY --from=build /src/hello /
+COPY --from=build /srv/app /srv/app
+"""
+
+
+@pytest.mark.needs("newuidmap", "newgidmap", "setpriv", "unshare")
+@pytest.mark.parametrize("who", ["mapped", "plain"])
+def test_plain_users(request: pytest.FixtureRequest, who: str, debian: Path, host: Path, public: Path) -> None:
+    """Packages with owners and programs that become somebody else: with subordinate ids, and with one id alone."""
+    commands = request.getfixturevalue(who)
+    shutil.copytree(debian, public / "base")
+    shutil.copytree(host, public / "host", symlinks=True)
+    (public / "context").mkdir()
+    (public / "context/Dockerfile").write_text(MANY.replace("SET", SET))
+    (public / "context/hello.c").write_text('#include <stdio.h>\nint main(void) { puts("hello"); return 0; }\n')
+    names = [public / name for name in ("base", "host", "context")]
+    subprocess.run(["chown", "-R", f"{UID}:{UID}", *names], check=True)
+    more = ["--build-context", f"host={public}/host", "--network", "host", "--progress", "plain"]
+    commands.run([commands.bin / "oci-build", "-t", "./img:x", *more, "context"])
+    tar = commands.run([commands.bin / "oci-unpack", "./img:x", "-"], binary=True).stdout
+    listed = subprocess.run(["tar", "-tv", "--numeric-owner"], input=tar, capture_output=True, check=True).stdout.decode()
+    owners = {line.split()[5]: line.split()[1] for line in listed.splitlines()}
+    assert owners["srv/app/mine"] == owners["srv/app/"] and owners["hello"] == "0/0"
+    assert (owners["srv/app/"] == "0/0") == (who == "plain")
+    commands.run([commands.bin / "oci-run", "unshare", "rm", "-rf", public / "root"])
+
+
+ELSEWHERE = """MASK='\\xff\\xff\\xff\\xff\\xff\\xff\\xff\\x00\\xff\\xff\\xff\\xff\\xff\\xff\\xff\\xff\\xfe\\xff\\xff\\xff'
+mount -t binfmt_misc binfmt_misc /proc/sys/fs/binfmt_misc
+printf %s ':arm:M::\\x7fELF\\x02\\x01\\x01\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x02\\x00\\xb7\\x00:'"$MASK:/usr/bin/qemu-aarch64:F" > /proc/sys/fs/binfmt_misc/register
+exec "$@"
+"""
+
+
+@pytest.mark.needs("qemu-aarch64", "unshare", "busybox")
+def test_another_processor(oci: Any, busybox: Path, tmp_path: Path) -> None:
+    """Two platforms, one of them by qemu; what says how it is run belongs to a user namespace of the test's own."""
+    state = tmp_path / "apt"
+    (state / "lists/partial").mkdir(parents=True)
+    options = {"APT::Architecture": "arm64", "APT::Architectures::": "arm64", "Dir::State::lists": f"{state}/lists",
+               "Dir::Cache": state, "Dir::State::status": "/dev/null"}  # fmt: skip
+    apt = ["apt-get", "-qq", *(word for name, value in options.items() for word in ("-o", f"{name}={value}"))]
+    subprocess.run([*apt, "update"], check=True)
+    subprocess.run([*apt, "download", "busybox-static:arm64"], check=True, cwd=state)
+    subprocess.run(["dpkg", "-x", next(state.glob("*.deb")), state / "x"], check=True)
+    for name, path in (("arm64", next(state.glob("x/**/busybox"))), ("amd64", Path("/usr/bin/busybox"))):
+        (tmp_path / f"context/{name}").mkdir(parents=True)
+        shutil.copy(path, tmp_path / f"context/{name}/busybox")
+        (tmp_path / f"context/{name}/sh").symlink_to("busybox")
+    text = f"FROM --platform=$BUILDPLATFORM {busybox} AS here\nARG TARGETARCH\nRUN echo $(uname -m) for $TARGETARCH > /note\n"
+    text += "FROM scratch\nARG TARGETARCH\nCOPY $TARGETARCH /bin\nCOPY --from=here /note /\nRUN [\"/bin/busybox\", \"sh\", \"-c\", \"busybox uname -m >> /note\"]\n"
+    (tmp_path / "context/Dockerfile").write_text(text)
+    words = [oci.bin / "oci-build", "--network", "none", "-t", "./img:x", "--platform", "linux/amd64,linux/arm64", "context"]
+    assert "(it is for linux/arm64, which this host runs only by binfmt_misc)" in oci.run(words, code=1).stderr
+    oci.run(["unshare", "--user", "--map-users", "0,0,65536", "--map-groups", "0,0,65536", "--setuid", "0", "--setgid", "0",
+             "--mount", "sh", "-ec", ELSEWHERE, "sh", *words])  # fmt: skip
+    for name, machine in (("amd64", "x86_64"), ("arm64", "aarch64")):
+        found = oci("unpack", "--platform", f"linux/{name}", "--path", "/note", "./img:x", "-").stdout
+        assert found == f"x86_64 for {name}\n{machine}\n"
