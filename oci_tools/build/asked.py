@@ -54,8 +54,10 @@ def named(words: list[str]) -> dict[str, str]:
 
 def allowed(words: list[str]) -> set[str]:
     found = {word for text in words for word in text.split(",")}
-    for word in sorted(found - {"network.host", "security.insecure"}):
-        raise Usage("invalid entitlement", word, hint="network.host, security.insecure")
+    known = ("network.host", "security.insecure", "device")
+    for word in sorted(found - {*known}):
+        if not word.startswith("device="):
+            raise Usage("invalid entitlement", word, hint=", ".join(known))
     return found
 
 

@@ -73,15 +73,15 @@ def end(call: Call, container: str) -> None:
         pass
 
 
-def output(call: Call, words: Sequence[str]) -> str:
-    """What a command prints; an Error with its last line where it fails."""
-    null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+def output(call: Call, words: Sequence[str], path: str = "/dev/null") -> str:
+    """What a command prints that reads the file `path`; an Error with its last line where it fails."""
+    given = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     reader, writer = os.pipe2(os.O_CLOEXEC)
     error_reader, error_writer = os.pipe2(os.O_CLOEXEC)
     try:
-        begun = call(words, {0: null, 1: writer, 2: error_writer})
+        begun = call(words, {0: given, 1: writer, 2: error_writer})
     finally:
-        for fd in (null, writer, error_writer):
+        for fd in (given, writer, error_writer):
             os.close(fd)
     said, wrong = drain([reader, error_reader], lambda at, data: None)
     code = begun.wait()

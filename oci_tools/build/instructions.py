@@ -229,7 +229,10 @@ def _run(statement: Statement, escape: str) -> Instruction:
     for text in flags["mount"]:
         mounts.read(text, statement)
     files = statement.heredocs if shell else []
-    return Instruction(statement, args=args, shell=shell, files=files, flags=flags, mounts=flags["mount"])
+    devices = [mounts.device(text, statement) for text in flags["device"]]
+    return Instruction(
+        statement, args=args, shell=shell, files=files, flags=flags, mounts=flags["mount"], devices=devices
+    )
 
 
 def _cmd(statement: Statement, escape: str) -> Instruction:

@@ -85,6 +85,29 @@ def read(text: str, statement: Any, expand: Callable[[str], str] | None = None) 
     return made
 
 
+def device(text: str, statement: Any) -> tuple[str, bool]:
+    """The device that `RUN --device=[name=]VENDOR/CLASS=NAME[,required]` says, and whether it has to be there."""
+    found, required = "", False
+    for field in fields(text, statement):
+        name, equals, value = field.partition("=")
+        key = name.lower()
+        if key == "required":
+            if equals and value.lower() not in _BOOLEANS:
+                raise statement.wrong(f"invalid value for required: {value}", field)
+            required = not equals or _BOOLEANS[value.lower()]
+        elif key == "name" and equals:
+            if found:
+                raise statement.wrong(f"device name already set to {found}", field)
+            found = value
+        elif not found:
+            found = field
+        elif equals:
+            raise statement.wrong(f"unexpected key '{name}' in '{field}'", field, meant(name, ("name", "required")))
+        else:
+            raise statement.wrong(f"invalid field '{field}' must be a key=value pair", field)
+    return found, required
+
+
 def _set(made: Mount, key: str, value: str, name: str, field: str, statement: Any) -> None:
     if key not in _KEYS:
         raise statement.wrong(f"unexpected key '{name}' in '{field}'", field, meant(name, _ALL))

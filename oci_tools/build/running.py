@@ -106,6 +106,8 @@ def run(stage: Building, one: Instruction) -> None:
         "hosts": tuple(options.hosts), "mounts": tuple(map(mounting.said, wanted)),
         "limits": repr((options.shm_size, options.limits)),
     }  # fmt: skip
+    if one.devices:
+        parts["devices"] = tuple(one.devices)
 
     def content(files: dict[str, str]) -> dict[str, Any]:
         found = tuple(mounting.content(mount, files) for mount in wanted)
@@ -123,6 +125,8 @@ def run(stage: Building, one: Instruction) -> None:
                     placed.append(mounting.script(script[0], script[1], PIPES))
                 placed.sort(key=lambda each: each["destination"].count("/"))  # what lies in another one goes into it
                 _specify(stage, root, words, placed, network, space, insecure, mounting)
+                for name, required in one.devices:
+                    _add_device(stage, one, f"{root.path}/config.json", name, required)
                 code = stage.shared.runner.run(root.path, step)
         finally:
             if space:
@@ -159,6 +163,21 @@ def _allowed(one: Instruction, options: Options) -> None:
     for flag, value, name in (("security", "insecure", "security.insecure"), ("network", "host", "network.host")):
         if one.flags[flag] == value and name not in options.allow:
             raise one.wrong(f"{name} is not allowed", f"--{flag}={value}", f"--allow {name}")
+    for device, _ in one.devices:
+        if not {"device", f"device={device}", f"device={device.partition('=')[0]}"} & options.allow:
+            raise one.wrong(f"device {device} is not allowed", device, "--allow device")
+
+
+def _add_device(stage: Building, one: Instruction, path: str, name: str, required: bool) -> None:
+    """Have a device of the host, as CDI describes it, in a config.json."""
+    try:
+        made = calling.output(stage.options.call, ["spec", "set", "--device", name], path)
+    except Error as error:
+        if required:
+            raise one.wrong(str(error), name) from None
+        return stage.shared.place.warn(f"RUN goes without a device: {error}")
+    with open(path, "w", encoding="utf-8", errors="surrogateescape") as file:
+        file.write(made)
 
 
 def _said(stage: Building, words: list[str]) -> str:

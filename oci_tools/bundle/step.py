@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from oci_tools.image.layout import Descriptor, Layout
 
 _STAY = {b"dev", b"proc", b"sys"}  # an image in which something runs has them, as BuildKit makes it
+_APT_CONFIG = "/dev/apt.conf"
 _OPAQUES = tuple(stores.OPAQUE.values())
 
 
@@ -179,8 +180,10 @@ class Root:
         made["process"]["user"] = {"uid": 0, "gid": 0}
         if "seccomp" in made["linux"]:
             made["linux"]["seccomp"] = pretence.of_root(made["linux"]["seccomp"])
-        if self.has("etc/apt/apt.conf.d"):
-            mounts.append(self.file("apt.conf", 'APT::Sandbox::User "root";\n', "/etc/apt/apt.conf.d/zz-single-id"))
+        if self.has("etc/apt/apt.conf.d"):  # which may itself be mounted, and not to be written
+            mounts.append(self.file("apt.conf", 'APT::Sandbox::User "root";\n', _APT_CONFIG))
+            if not any(entry.startswith("APT_CONFIG=") for entry in made["process"]["env"]):
+                made["process"]["env"].append(f"APT_CONFIG={_APT_CONFIG}")
 
     def has(self, path: str) -> bool:
         """Whether there is something at a path before the step."""

@@ -40,7 +40,7 @@ OPTIONS: tuple[cli.Option, ...] = (
     ("--prune-age TIME", "text", None, "old is what was not used for this long: 12h, 7d (60d)"),
     ("--prune-size SIZE", "text", None, "how much may stay (a tenth of the file system)"),
     ("--network NAME", "text", "default", "the network of RUN: none, host, or one of oci-net"),
-    ("--allow WHAT", "list", (), "network.host, security.insecure: let RUN ask for it"),
+    ("--allow WHAT", "list", (), "network.host, security.insecure, device[=VENDOR/CLASS[=NAME]]: let RUN ask for it"),
     ("--add-host NAME:ADDRESS", "list", (), "one more line of /etc/hosts in RUN"),
     ("--secret id=NAME[,src=FILE|,env=NAME|,fd=N]", "list", (), "what RUN --mount=type=secret may have"),
     ("--ssh NAME[=SOCKET|KEY,...]", "list", (), "the agent that RUN --mount=type=ssh may have"),

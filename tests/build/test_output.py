@@ -167,3 +167,26 @@ def test_a_key_that_is_none(built: Any, tmp_path: Path) -> None:
     assert "cannot use ssh key" in built(text, "--ssh", f"default={tmp_path}/key", code=1).stderr
     assert "cannot use ssh key" in built(text, "--ssh", "default=/nothing", code=1).stderr
     assert "SSH_AUTH_SOCK is not set" in built(text, "--ssh", "default", code=1).stderr
+
+
+CDI = """mount -t tmpfs tmpfs /run; mkdir /run/cdi
+echo '{"cdiVersion": "0.6.0", "kind": "vendor.com/thing", "devices": [{"name": "one", "containerEdits": {
+    "env": ["THING=1"], "deviceNodes": [{"path": "/dev/thing", "hostPath": "/dev/zero"}]}}]}' > /run/cdi/thing.json
+exec "$@"
+"""
+
+
+def test_devices_of_vendors(oci: Any, busybox: Path, cat: Any, tmp_path: Path) -> None:
+    def build(flag: str, *words: Any, code: int = 0) -> str:
+        text = f"FROM {busybox}\nRUN --device={flag} echo $THING > /x; head -c 3 /dev/thing >> /x; true\nRUN ls /dev >> /x\n"
+        (tmp_path / "Dockerfile").write_text(text)
+        command = [oci.bin / "oci-build", "--progress", "plain", "-t", "./img:x", *words, "."]
+        return str(oci.run(["unshare", "-m", "--propagation", "private", "sh", "-ec", CDI, "sh", *command], code=code).stderr)
+
+    assert "vendor.com/thing=one is not allowed (--allow device)" in build("vendor.com/thing=one", code=1)
+    build("vendor.com/thing=one", "--allow", "device=vendor.com/thing")
+    assert cat("/x").startswith("1\n\0\0\0") and "thing" not in cat("/x")
+    assert "RUN goes without a device: unresolvable CDI device 'vendor.com/thing=two'" in build("vendor.com/thing=two", "--allow", "device")
+    assert "unresolvable CDI device" in build("name=vendor.com/thing=two,required", "--allow", "device", code=1)
+    for flag, said in {"a,b": "invalid field 'b' must be", "name=a,name=b": "already set to a", "a,requird=1": "did you mean required?"}.items():
+        assert said in build(flag, code=1)

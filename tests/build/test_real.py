@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.bundle.test_subordinate import UID, mapped
+from tests.bundle.test_subordinate import FIRST, UID, mapped
 from tests.long import LONG
 
 pytestmark = [pytest.mark.root, pytest.mark.needs("mmdebstrap"),
@@ -163,6 +163,8 @@ COPY --from=build /srv/app /srv/app
 def test_plain_users(request: pytest.FixtureRequest, who: str, debian: Path, host: Path, public: Path) -> None:
     """Packages with owners and programs that become somebody else: with subordinate ids, and with one id alone."""
     commands = request.getfixturevalue(who)
+    for name in ("subuid", "subgid") if who == "mapped" else ():
+        (public / "etc" / name).write_text(f"tester:{FIRST}:65536\n")
     shutil.copytree(debian, public / "base")
     shutil.copytree(host, public / "host", symlinks=True)
     (public / "context").mkdir()
