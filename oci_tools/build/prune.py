@@ -1,6 +1,6 @@
 """What of the cache goes: what nobody has used for long, and what is too much, the oldest first.
 
-Nothing goes that a build at work may have found: what was used since the oldest of those began.
+A step's layer goes with its tree in the layer store, unless a bundle stacks that.  Nothing goes that a build at work may have found: what was used since the oldest of those began.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ import time
 
 from oci_tools import document, fs
 from oci_tools.errors import Busy, Error
+from oci_tools.layer import collect
+from oci_tools.layer import store as stores
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,9 +22,11 @@ LEAST = 2 << 30  # bytes: the limit is a tenth of the file system, and no less t
 
 
 class Kept:
-    """One thing of the cache: its kind, what it is called, its paths, its size, when it was used last."""
+    """One thing of the cache: its kind, what it is called, its paths, its size, when it was used last; the diff id
+    of a layer."""
 
     def __init__(self, kind: str, name: str, paths: list[str], size: int, used: float) -> None:
+        self.diff_id = ""
         self.kind = kind
         self.name = name
         self.paths = paths
@@ -52,6 +56,12 @@ def prune(path: str, age: float = AGE, size: int | None = None, dry_run: bool = 
         if not dry_run:
             for kept in gone:
                 _remove(kept)
+    layers = {kept.diff_id for kept in gone if kept.diff_id}
+    if layers and not dry_run:
+        try:
+            collect.collect(among=layers, timeout=0)
+        except Busy:
+            pass  # builds at work: `oci-image gc` finds them
     return gone
 
 
@@ -92,12 +102,18 @@ def _names(path: str) -> list[str]:
 def _steps(path: str) -> Iterator[Kept]:
     """The blobs, each with the records that lead to it, as old as the youngest of these; and records without one."""
     records: dict[str, Kept] = {}
+    store = stores.directory()
+    trees = {collect.diff_id(tree): tree for tree in collect.trees(store)} if os.path.isdir(store) else {}
     for name in _names(f"{path}/steps"):
         file = f"{path}/steps/{name}"
         seen = os.lstat(file)
-        digest = "" if name.startswith("why-") else _layer(file)
+        digest, diff_id = ("", "") if name.startswith("why-") else _layer(file)
         key = digest or name
-        kept = records.setdefault(key, Kept("layer" if digest else "step", key, [], 0, 0.0))
+        if key not in records:
+            size = _size(trees[diff_id]) if diff_id in trees else 0
+            records[key] = Kept("layer" if digest else "step", key, [], size, 0.0)
+        kept = records[key]
+        kept.diff_id = diff_id
         kept.paths.append(file)
         kept.size += seen.st_size
         kept.used = max(kept.used, seen.st_mtime)
@@ -110,12 +126,14 @@ def _steps(path: str) -> Iterator[Kept]:
     yield from records.values()
 
 
-def _layer(file: str) -> str:
+def _layer(file: str) -> tuple[str, str]:
+    """The digest and the diff id of a step's layer, empty without one."""
     try:
         with open(file, "rb") as stream:
-            return str(document.loads(stream.read())["layer"]["digest"])
+            said = document.loads(stream.read())
+        return str(said["layer"]["digest"]), str(said["diffId"])
     except (OSError, Error, KeyError, TypeError):
-        return ""
+        return "", ""
 
 
 def _mounts(path: str) -> Iterator[Kept]:

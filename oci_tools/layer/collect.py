@@ -16,25 +16,28 @@ from oci_tools.layer import store as stores
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Container, Iterator
 
 ANNOTATION = "io.oci-tools.overlay"
 _ALGORITHMS = ("sha256", "sha512")
 
 
-def collect(path: str | None = None, dry_run: bool = False) -> list[str]:
-    """Remove all layers that no bundle uses, and with `dry_run` only say which; the paths of their trees."""
+def collect(
+    path: str | None = None, dry_run: bool = False, among: Container[str] | None = None, timeout: float | None = None
+) -> list[str]:
+    """Remove all layers that no bundle uses, or those of these diff ids, and with `dry_run` only say which; the paths
+    of their trees.  Busy where others take layers into use for longer than `timeout` seconds."""
     path = path or stores.directory()
     if not os.path.isdir(path):
         return []
-    with stores.Store(path=path).lock(shared=False):
+    with stores.Store(path=path).lock(shared=False, timeout=timeout):
         live: set[str] = set()
         for root, bundle in _roots(path):
             found = _trees(bundle, path)
             if found is None and not dry_run:
                 os.unlink(root)
             live.update(found or ())
-        dead = [tree for tree in _all(path) if tree not in live]
+        dead = [tree for tree in trees(path) if tree not in live and (among is None or diff_id(tree) in among)]
         if not dry_run:
             stores.sweep(path)
             for tree in dead:
@@ -74,7 +77,12 @@ def _trees(bundle: str, path: str) -> list[str] | None:
         raise Error("cannot read", f"{bundle}/config.json", f"bad value of {ANNOTATION}") from None
 
 
-def _all(path: str) -> Iterator[str]:
+def diff_id(tree: str) -> str:
+    """The diff id of a layer by its tree's path."""
+    return ":".join(tree.rsplit("/", 2)[1:])
+
+
+def trees(path: str) -> Iterator[str]:
     """Every layer's tree, of every ownership mapping."""
     for place in (path, *(f"{path}/{name}" for name in sorted(os.listdir(path)))):
         for algorithm in _ALGORITHMS:

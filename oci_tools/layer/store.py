@@ -76,10 +76,10 @@ class Store:
         algorithm, _, text = digest.partition(":")
         return f"{self.trees}/{algorithm}/{text}"
 
-    def lock(self, shared: bool = True) -> fs.Lock:
+    def lock(self, shared: bool = True, timeout: float | None = None) -> fs.Lock:
         """What gc waits for, and who takes layers into use meanwhile."""
         fs.make_private(self.path)
-        return fs.Lock(f"{self.path}/.lock", shared=shared)
+        return fs.Lock(f"{self.path}/.lock", shared=shared, timeout=timeout)
 
     def use(self, bundle: str, name: str) -> None:
         """Keep gc from what a bundle uses until the bundle is gone.

@@ -38,8 +38,7 @@ def _layers(args: cli.Args) -> list[dict[str, Any]]:
         return []
     # Of a plain user they may belong to subordinate ids.
     trees = subordinate.inside(subordinate.maps_of_user(), lambda: collect.collect(dry_run=args.dry_run))
-    digests = [":".join(tree.rsplit("/", 2)[1:]) for tree in trees]
-    return [{"kind": "layer", "digest": digest, "size": None} for digest in digests]
+    return [{"kind": "layer", "digest": collect.diff_id(tree), "size": None} for tree in trees]
 
 
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
