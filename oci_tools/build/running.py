@@ -134,13 +134,17 @@ def run(stage: Building, one: Instruction) -> None:
         stage.shared.check()
         if code:
             stage.shared.progress.failed(step)
-            foreign = stage.result.document.get("architecture") != stage.shared.scope.platform["BUILDARCH"]
-            hint = f"it is for {stage.platform}, which this host runs only by binfmt_misc" if foreign else None
-            raise one.wrong(f'process "{" ".join(words)}" did not complete successfully: exit code: {code}', hint=hint)
+            raise _failed(stage, one, words, code)
         return None
 
     title = f"RUN {' '.join(part for part in (*_flags(one), one.statement.rest) if part)}"
     stage.step(one, title, parts, act, said=_said(stage, words), content=content)
+
+
+def _failed(stage: Building, one: Instruction, words: list[str], code: int) -> Error:
+    foreign = stage.result.document.get("architecture") != stage.shared.scope.platform["BUILDARCH"]
+    hint = f"it is for {stage.platform}, which this host runs only by binfmt_misc" if foreign else None
+    return one.wrong(f'process "{" ".join(words)}" did not complete successfully: exit code: {code}', hint=hint)
 
 
 def _words(one: Instruction) -> tuple[list[str], tuple[str, str] | None]:
