@@ -1,6 +1,7 @@
 """What of the cache goes: what nobody has used for long, and what is too much, the oldest first.
 
-A step's layer goes with its tree in the layer store, unless a bundle stacks that.  Nothing goes that a build at work may have found: what was used since the oldest of those began.
+A step's layer goes with its tree in the layer store, unless a bundle stacks that.  Nothing goes that a build at work
+may have found: what was used since the oldest of those began.
 """
 
 from __future__ import annotations

@@ -125,23 +125,22 @@ def run(stage: Building, one: Instruction) -> None:
                     placed.append(mounting.script(script[0], script[1], PIPES))
                 placed.sort(key=lambda each: each["destination"].count("/"))  # what lies in another one goes into it
                 _specify(stage, root, words, placed, network, space, insecure, mounting)
-                for name, required in one.devices:
-                    _add_device(stage, one, f"{root.path}/config.json", name, required)
+                _add_devices(stage, one, f"{root.path}/config.json")
                 code = stage.shared.runner.run(root.path, step)
         finally:
             if space:
                 joined.give(space)
         stage.shared.check()
         if code:
-            stage.shared.progress.failed(step)
-            raise _failed(stage, one, words, code)
+            raise _failed(stage, one, step, words, code)
         return None
 
     title = f"RUN {' '.join(part for part in (*_flags(one), one.statement.rest) if part)}"
     stage.step(one, title, parts, act, said=_said(stage, words), content=content)
 
 
-def _failed(stage: Building, one: Instruction, words: list[str], code: int) -> Error:
+def _failed(stage: Building, one: Instruction, step: Step, words: list[str], code: int) -> Error:
+    stage.shared.progress.failed(step)
     foreign = stage.result.document.get("architecture") != stage.shared.scope.platform["BUILDARCH"]
     hint = f"it is for {stage.platform}, which this host runs only by binfmt_misc" if foreign else None
     return one.wrong(f'process "{" ".join(words)}" did not complete successfully: exit code: {code}', hint=hint)
@@ -172,16 +171,18 @@ def _allowed(one: Instruction, options: Options) -> None:
             raise one.wrong(f"device {device} is not allowed", device, "--allow device")
 
 
-def _add_device(stage: Building, one: Instruction, path: str, name: str, required: bool) -> None:
-    """Have a device of the host, as CDI describes it, in a config.json."""
-    try:
-        made = calling.output(stage.options.call, ["spec", "set", "--device", name], path)
-    except Error as error:
-        if required:
-            raise one.wrong(str(error), name) from None
-        return stage.shared.place.warn(f"RUN goes without a device: {error}")
-    with open(path, "w", encoding="utf-8", errors="surrogateescape") as file:
-        file.write(made)
+def _add_devices(stage: Building, one: Instruction, path: str) -> None:
+    """Have devices of the host, as CDI describes them, in a config.json."""
+    for name, required in one.devices:
+        try:
+            made = calling.output(stage.options.call, ["spec", "set", "--device", name], path)
+        except Error as error:
+            if required:
+                raise one.wrong(str(error), name) from None
+            stage.shared.place.warn(f"RUN goes without a device: {error}")
+            continue
+        with open(path, "w", encoding="utf-8", errors="surrogateescape") as file:
+            file.write(made)
 
 
 def _said(stage: Building, words: list[str]) -> str:
