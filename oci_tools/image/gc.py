@@ -3,7 +3,7 @@
     a manifest that lost its name     stays until `grace` seconds after; so do what refers to it
                                       (`subject`) and what it is made of
     a manifest that never had one     stays: somebody keeps it by digest; but what refers to an image
-                                      that goes, goes with it
+                                      that goes, goes with it, also under a tag of cosign's
     a blob that nothing leads to      goes when it is older than `grace`
     a beginning in .ingest/           goes when it is older than `grace` and nobody writes it
 
@@ -24,6 +24,7 @@ from oci_tools.image import digest as digests
 from oci_tools.image import ingest
 from oci_tools.image import layout as layouts
 from oci_tools.image import manifest as manifests
+from oci_tools.image.names import signed, tag_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -87,9 +88,9 @@ def _live(layout: Layout, entries: list[Descriptor], before: float, result: Resu
     live: set[str] = set()
     ended: list[tuple[Descriptor, str | None]] = []  # with the digest that each refers to
     for entry in entries:
-        gone = _has_ended(entry, before)
-        if gone or _hangs(entry):
-            subject = _subject(layout, entry)
+        gone, about = _has_ended(entry, before), signed(tag_of(layouts.ref_name(entry) or ""))
+        if gone or about or _hangs(entry):
+            subject = about or _subject(layout, entry)
             if gone or (subject and _is_old(layout, subject, before)):
                 ended.append((entry, subject))
                 continue

@@ -137,6 +137,27 @@ def test_referrers_live_as_long_as_what_they_refer_to(layout):
     assert layout.index()["manifests"] == []
 
 
+@pytest.mark.parametrize("prefix", ["", "registry.example/team/app:"])
+def test_what_cosign_says_of_an_image_goes_with_it(layout, prefix):
+    one, alone = image(layout), "sha256-" + "0" * 64 + ".sig"
+    empty = layout.put(b"{}", manifest.OCI_EMPTY)
+    said = [layout.put(document.dumps(manifest.new(empty, [], {"n": str(n)})), manifest.OCI_MANIFEST) for n in range(3)]
+    names = [f"{prefix}{one['digest'].replace(':', '-')}.{kind}" for kind in ("sig", "att")] + [prefix + alone]
+    layout.tag(f"{prefix}app", one)
+    for name, descriptor in zip(names, said, strict=True):
+        layout.tag(name, descriptor)
+    age(layout)
+    gc.collect(layout, HOUR)
+    assert set(named(layout)) == {f"{prefix}app", *names}
+    layout.untag(f"{prefix}app")
+    gc.collect(layout, HOUR)
+    assert set(named(layout)) == {None, *names}  # it has grace, and so have they
+    age(layout)
+    gc.collect(layout, HOUR)
+    assert set(named(layout)) == {prefix + alone}  # what it speaks of was never here
+    assert digests(layout) == parts(layout, said[2])
+
+
 @pytest.mark.parametrize(
     "kind", [manifest.DOCKER_SCHEMA1, "application/vnd.oci.artifact.manifest.v1+json", "text/x"]
 )
