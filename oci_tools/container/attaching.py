@@ -45,8 +45,7 @@ def stay(watched: ending.Ending, typing: bool, leave: bytes, whole: bool = False
     ours = _Input(f"{names.place(container)}/io", typing, has_terminal, leave)
     with log.Reader(directory) as reader, foreground.Signals(proxy) as signals, ours:
         if not whole:
-            for _ in reader.tail(0):
-                pass
+            reader.tail(0)
         if not _follow(watched, reader, signals, ours):
             return 0
     code = watched.code()

@@ -16,7 +16,7 @@ from __future__ import annotations
 import os
 import time
 
-from oci_tools import document, fs
+from oci_tools import document, fs, tail
 from oci_tools.errors import Error, Usage
 
 TYPE_CHECKING = False
@@ -252,22 +252,32 @@ class Reader:
             for each in found:
                 yield Line(each + b"\n")
 
-    def tail(self, count: int) -> Iterator[Line]:
+    def tail(self, count: int) -> list[Line]:
         """The last `count` lines of what there is now; then `lines` goes on."""
-        kept: list[list[Line]] = []  # the pieces of each line
-        begun: dict[bytes, list[Line]] = {}
-        for line in self.lines():
-            if line.stream in begun:
-                begun[line.stream].append(line)
-            else:
-                kept.append([line])
-                begun[line.stream] = kept[-1]
-            if line.text.endswith(b"\n"):
-                del begun[line.stream]
-            if len(kept) > 2 * count + 64:
-                del kept[: -count or None]
-        for pieces in kept[-count:] if count else ():
-            yield from pieces
+        found: list[Line] = tail.last(self, count, lambda line: line.stream, lambda line: line.text)
+        return found
+
+    def rewind(self, size: int) -> bool:
+        """Go to the first line in the last `size` bytes of what there is now; True if that is all."""
+        newest, files = self._files()
+        self.__exit__()
+        self._fd, self._rest, self._serial = -1, b"", 0
+        for age in sorted(files):
+            fd = files.pop(age)
+            if os.pread(fd, 2, 0) == b"\x1f\x8b":
+                fd = _expanded(fd)
+            there = os.fstat(fd).st_size
+            if there > size or not files:
+                self._fd, self._serial = fd, newest - age
+                break
+            os.close(fd)
+            size -= there
+        for fd in files.values():
+            os.close(fd)
+        if self._fd < 0 or there <= size:
+            return True
+        os.lseek(self._fd, tail.offset(self._fd, size), os.SEEK_SET)
+        return False
 
     def _is_old(self) -> bool:
         """Whether a newer file has taken the name of ours."""

@@ -17,6 +17,7 @@ from oci_tools.container.control import stop_signal
 from oci_tools.errors import Error
 from oci_tools.linux import process
 from oci_tools.runtime import launch, lifecycle, state, sync
+from oci_tools.runtime.events import OutOfMemory
 from oci_tools.runtime.groups import of as groups_of
 
 TYPE_CHECKING = False
@@ -44,6 +45,8 @@ class Monitor:
         self._kill_at: float | None = None  # when to kill what was asked to end
         self._replace = False  # start it again whatever its policy says
         self._health: Health | None = None
+        self._memory: OutOfMemory | None = None
+        self._starved = False  # the kernel has killed one of its processes for want of memory, and that was told
         self._streams = streams.Streams(held, bool(spec["process"].get("terminal")))
         self._log = logdriver.writer(held)
 
@@ -128,6 +131,12 @@ class Monitor:
 
     def _look_after(self) -> None:
         self._streams.keep(self.held.id)
+        self._starved = False
+        try:
+            groups = groups_of(state.load(self.root, self.held.id))
+            self._memory = OutOfMemory(groups).__enter__() if groups is not None else None
+        except Error:
+            pass  # what its group says at its end is told then
         if self.held.policy.get("health"):
             from oci_tools.container import health
 
@@ -156,9 +165,13 @@ class Monitor:
                 poll.register(fd, events_)
             for fd in self._health.fds if self._health else ():
                 poll.register(fd, select.POLLIN)
+            if self._memory:
+                self._memory.register(poll)
             ready = dict(poll.poll(self._patience()))
             for words in self._streams.turn(ready, self._log):
                 self._obey(words)
+            if self._memory and self._memory.times():
+                self._starve()
             if self._health and not self._health.turn(ready):
                 self._unhealthy()
             if self._kill_at is not None and time.monotonic() >= self._kill_at:
@@ -167,7 +180,9 @@ class Monitor:
             ended = self.pidfd in ready
         if self._health:
             self._health.close()
-            self._health = None
+        if self._memory:
+            self._memory.__exit__()
+        self._health = self._memory = None
         self._streams.drain(self._log)
 
     def _patience(self) -> float | None:
@@ -189,6 +204,10 @@ class Monitor:
                 process.pidfd_send_signal(self.pidfd, number)
         except (Error, OSError):
             pass  # it has just ended
+
+    def _starve(self) -> None:
+        self._starved = True
+        events.tell(self.held.id, "oom", self.held.policy)
 
     def _unhealthy(self) -> None:
         """What is to be done when the health check has failed for good."""
@@ -243,8 +262,8 @@ class Monitor:
         again = self._replace or restart.again(wanted, 255 if code is None else code, self.restarts, stopped)
         again = again and self.held.keep
         self._replace, self._kill_at = False, None
-        if more.get("oomKilled"):
-            events.tell(self.held.id, "oom", policy)
+        if more.get("oomKilled") and not self._starved:
+            self._starve()
         self.held.ended(code, **more, **({"restarting": True} if again else {}))
         return again
 

@@ -26,7 +26,7 @@ def logs(root: str, container: str, args: Args) -> int:
     shown = Shown(args.timestamps, after, before)
     with ending.Ending(root, container) as watched, log.Reader(directory) as reader:
         watched.watch.add(directory, inotify.IN_MODIFY | inotify.IN_CREATE | inotify.IN_MOVED_TO)
-        shown.write(reader.lines() if args.tail == "all" else reader.tail(int(args.tail)))
+        shown.write(reader.lines() if args.tail == "all" else iter(reader.tail(int(args.tail))))
         while args.follow:
             over = watched.over
             shown.write(reader.lines())

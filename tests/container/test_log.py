@@ -1,10 +1,12 @@
 """The log of a detached container: written and rotated, read again across files."""
 
 import os
+import random
 
 import pytest
 
 from oci_tools.container import log
+from oci_tools.engine.api import logs
 from oci_tools.errors import Usage
 
 
@@ -71,6 +73,53 @@ def test_the_last_lines_are_whole(directory, count):
         )
         writer.write(b"stdout", b"e\n")
         assert told(reader) == [(b"stdout", b"e\n")]
+
+
+READERS = [
+    pytest.param(log.Reader, lambda line: (line.stream, line.text), id="oci-run"),
+    pytest.param(logs.Log, lambda line: (b"stderr" if line[1] == 2 else b"stdout", line[2]), id="ocid"),
+]
+
+
+@pytest.mark.parametrize("compress", [False, True])
+@pytest.mark.parametrize(("kind", "shown"), READERS)
+def test_the_last_lines_of_many_files(directory, kind, shown, compress):
+    """As a reader of everything finds them, whatever the pieces and wherever files end; what follows is not lost."""
+    chance, pieces = random.Random(2), []
+    with log.Writer(directory, size=100_000, files=4, compress=compress) as writer:
+        for number in range(9000):
+            text = b"%d%s" % (number, b"\n" if chance.random() < 0.6 else b"")
+            pieces.append((chance.choice([b"stdout", b"stderr"]), text))
+            writer.write(*pieces[-1])
+        lines, begun = [], {}
+        for stream, text in pieces:
+            if stream not in begun:
+                begun[stream] = []
+                lines.append(begun[stream])
+            begun[stream].append((stream, text))
+            if text.endswith(b"\n"):
+                del begun[stream]
+        for count in (0, 1, 2, 50, 1500, 2500):
+            reader = kind(directory)
+            assert [shown(line) for line in reader.tail(count)] == [each for line in lines[len(lines) - count :] for each in line]
+            assert list(reader.lines()) == []
+        writer.write(b"stdout", b"later\n")
+        assert [shown(line) for line in reader.lines()] == [(b"stdout", b"later\n")]
+
+
+@pytest.mark.parametrize(("kind", "shown"), READERS)
+def test_the_last_lines_cost_what_they_are_and_not_the_log(directory, kind, shown):
+    with log.Writer(directory) as writer:
+        for _ in range(200):
+            writer.write(b"stdout", b"a line of the log\n" * 3000)
+
+    def read() -> int:
+        with open("/proc/self/io") as file:
+            return int(file.readline().split()[1])
+
+    before = read()
+    assert shown(kind(directory).tail(1)[0]) == (b"stdout", b"a line of the log\n")
+    assert read() - before < 1 << 20 < os.stat(f"{directory}/log").st_size
 
 
 def test_a_writer_goes_on_where_another_was_killed_in_a_line(directory):

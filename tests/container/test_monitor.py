@@ -110,6 +110,18 @@ def test_killed_of_one_that_is_to_go(run, oci, tmp_path):
     assert os.listdir(tmp_path / "root/containers") == []
 
 
+def test_a_kill_for_want_of_memory_is_told_when_it_happens(run, oci):
+    hungry = "while true; do x=$x$x$x; done"
+    script = f"x=aaaaaaaa; sh -c 'x=aaaaaaaa; {hungry}'; echo survived; sleep 1000"
+    run("-d", "--name", "web", "--memory", "16m", "--oom-score-adj", "0", "busybox", "sh", "-c", script)
+    told = oci.start("run", "events", "--since", "1h", "--filter", "event=oom", stdout=subprocess.PIPE, text=True)
+    event = json.loads(told.stdout.readline())
+    assert event["Action"] == "oom" and event["Actor"]["Attributes"]["name"] == "web"
+    told.terminate()
+    assert json.loads(run("state", "web").stdout)["status"] == "running"
+    run("rm", "-f", "web")
+
+
 def test_signals_are_not_the_keepers(run, tmp_path):
     run("-d", "--name", "web", "busybox", "sleep", "1000")
     for number in (1, 2, 3, 15):

@@ -13,7 +13,7 @@ import os
 import select
 import time
 
-from oci_tools import document, fs
+from oci_tools import document, fs, tail
 from oci_tools.engine.api import answers, times
 from oci_tools.engine.api.answers import Refused
 from oci_tools.engine.api.world import until
@@ -22,7 +22,7 @@ from oci_tools.http import Response
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from oci_tools.engine.api.routes import Asked, Route
     from oci_tools.engine.api.server import Api
@@ -35,6 +35,7 @@ _FRAME = 1 << 15  # bytes that are joined into one frame
 _NUMBERS = {b"stdout": 1, b"stderr": 2}
 
 Line = tuple[bytes, int, bytes]  # stamp, 1 or 2, text with its newline if it has one
+Found = tuple[int, int, bool]  # a descriptor or -1, the number of the file, whether there is nothing before it
 
 
 def frame(number: int, data: bytes) -> bytes:
@@ -62,8 +63,19 @@ class Log:
 
     def to_end(self) -> None:
         """Go past all that was written so far."""
-        for _ in self.lines():
-            pass
+        self.tail(0)
+
+    def tail(self, count: int) -> list[Line]:
+        """The last lines of what there is now; then `lines` goes on."""
+        found: list[Line] = tail.last(self, count, lambda line: line[1], lambda line: line[2])
+        return found
+
+    def rewind(self, size: int) -> bool:
+        """Go to the first line in the last `size` bytes of what there is now; True if that is all."""
+        self.close()
+        self._rest = b""
+        self._fd, self._number, whole = self._steady(lambda newest: self._last(newest, size))
+        return whole
 
     def lines(self) -> Iterator[Line]:
         while self._fd >= 0 or self._next():
@@ -89,35 +101,60 @@ class Log:
 
     def _next(self) -> bool:
         """Go on with the file after ours, or the oldest; False if there is none."""
-        for _ in range(_LOOKS):
-            serial = self._serial()
-            fd, number = self._after(serial // 2)
-            if self._serial() == serial and not serial & 1:
-                break
-            if fd >= 0:
-                os.close(fd)
-            select.select([], [], [], 0.001)  # names change just now, which takes a moment
-        else:
-            fd, number = self._after(self._serial() // 2)  # whoever changed them was killed
+        fd, number, _ = self._steady(self._after)
         if fd < 0:
             return False
         self.close()
         self._fd, self._number, self._rest = fd, number, b""
         return True
 
-    def _after(self, newest: int) -> tuple[int, int]:
-        """A descriptor of the oldest file that comes after ours, and its number; -1 if there is none."""
+    def _steady(self, look: Callable[[int], Found]) -> Found:
+        """What is found while no names change, by the number of the newest file."""
+        for _ in range(_LOOKS):
+            serial = self._serial()
+            found = look(serial // 2)
+            if self._serial() == serial and not serial & 1:
+                return found
+            if found[0] >= 0:
+                os.close(found[0])
+            select.select([], [], [], 0.001)  # names change just now, which takes a moment
+        return look(self._serial() // 2)  # whoever changed them was killed
+
+    def _names(self) -> dict[int, str]:
+        """The files by their age."""
         try:
-            names = {_age(name): name for name in os.listdir(self._directory)}
+            found = {_age(name): f"{self._directory}/{name}" for name in os.listdir(self._directory)}
         except OSError:
-            return -1, 0
-        ages = [age for age in names if age >= 0 and (self._number < 0 or newest - age > self._number)]
-        if not ages:
-            return -1, 0
+            return {}
+        found.pop(-1, None)
+        return found
+
+    def _after(self, newest: int) -> Found:
+        """The oldest file that comes after ours."""
+        names = self._names()
+        ages = [age for age in names if self._number < 0 or newest - age > self._number]
         try:
-            return _opened(f"{self._directory}/{names[max(ages)]}"), newest - max(ages)
+            return (_opened(names[max(ages)]), newest - max(ages), False) if ages else (-1, -1, True)
         except (OSError, EOFError):
-            return -1, 0
+            return -1, -1, True
+
+    def _last(self, newest: int, size: int) -> Found:
+        """The file in which the last so many bytes begin, at their first line."""
+        fd, number = -1, -1
+        for age, name in sorted(self._names().items()):
+            try:
+                older = _opened(name)
+            except (OSError, EOFError):
+                break  # the oldest has just gone
+            if fd >= 0:
+                os.close(fd)
+            fd, number = older, newest - age
+            there = os.fstat(fd).st_size
+            if there > size:
+                os.lseek(fd, tail.offset(fd, size), os.SEEK_SET)
+                return fd, number, False
+            size -= there
+        return fd, number, True
 
 
 def _age(name: str) -> int:
@@ -199,24 +236,6 @@ def stamp(nanoseconds: int) -> bytes:
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)).encode() + b".%09dZ" % rest
 
 
-def tail(lines: Iterator[Line], count: int) -> Iterator[Line]:
-    """The last `count` lines, with all the pieces of each."""
-    kept: list[list[Line]] = []
-    begun: dict[int, list[Line]] = {}
-    for line in lines:
-        if line[1] in begun:
-            begun[line[1]].append(line)
-        else:
-            kept.append([line])
-            begun[line[1]] = kept[-1]
-        if line[2].endswith(b"\n"):
-            del begun[line[1]]
-        if len(kept) > 2 * count + 64:
-            del kept[: -count or None]
-    for pieces in kept[-count:] if count else ():
-        yield from pieces
-
-
 def wanted(asked: Asked) -> frozenset[int]:
     """The streams that a client asks for."""
     found = {number for number, name in ((1, "stdout"), (2, "stderr")) if asked.flag(name)}
@@ -248,7 +267,7 @@ def _follow(api: Api, one: Container, form: Form, count: int, follow: bool, clie
     log = Log(directory)
     try:
         with one.held(), api.world.subscribe() as news, api.world.subscribe(directory) as written:
-            yield from form.made(tail(log.lines(), count) if count >= 0 else log.lines())
+            yield from form.made(log.lines() if count < 0 else iter(log.tail(count)))
             while follow:
                 over = ended(api, one)
                 yield from form.made(log.lines())
