@@ -108,7 +108,7 @@ def _says(data: bytes, key: bytes) -> bool:
 
 def _noted() -> str:
     """Where podman keeps what people chose when it asked them."""
-    if os.geteuid() == 0:
+    if os.geteuid() == 0 and os.access("/var/cache/containers", os.X_OK):  # not root of a plain user's namespace
         return "/var/cache/containers/short-name-aliases.conf"
     cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     return f"{cache}/containers/short-name-aliases.conf"
