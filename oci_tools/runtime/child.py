@@ -71,6 +71,7 @@ class Setup:
         self.tree = -1  # a detached mount that is the root, or
         self.make_tree: Any = None  # a function that makes it on the container side, or neither: `rootfs` is it
         self.trees: dict[int, int] = {}  # bind sources cloned by the runtime, by place in the list of mounts
+        self.nodes = -1  # devices that a user namespace cannot make (devices.make_outside)
         self.seccomp: Any = None
         self.cgroup_files: list[int] = []
         self.cgroup_layout: Any = None
@@ -90,7 +91,7 @@ def main(setup: Setup, channel: Channel) -> None:
         reset_signals(_ENDING)
         _close_others(setup.preserve, channel, [
             *setup.cgroup_files, *setup.trees.values(), *setup.namespaces.join.values(),
-            *([setup.tree] if setup.tree >= 0 else []), *(setup.waiting.fds if setup.waiting else []),
+            *(fd for fd in (setup.tree, setup.nodes) if fd >= 0), *(setup.waiting.fds if setup.waiting else []),
         ])  # fmt: skip
         if "user" in setup.namespaces.join:
             _join_user_first(setup, channel)
@@ -336,7 +337,8 @@ def _make_tree(setup: Setup, below: int) -> mounts.Tree:
             tree.place_bind(step, setup.trees.pop(number))
         else:
             tree.make(step)
-    devices.make(tree, setup.spec, bind=not process.in_host_user_namespace())  # there mknod is refused
+    bind = not process.in_host_user_namespace()  # there mknod is refused
+    devices.make(tree, setup.spec, bind, setup.nodes)
     return tree
 
 

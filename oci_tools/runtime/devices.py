@@ -35,6 +35,7 @@ DEFAULTS = tuple(
 LINKS = (
     ("fd", "/proc/self/fd"), ("stdin", "/proc/self/fd/0"), ("stdout", "/proc/self/fd/1"), ("stderr", "/proc/self/fd/2"),
 )  # fmt: skip
+_KINDS = {"c": stat.S_IFCHR, "u": stat.S_IFCHR, "b": stat.S_IFBLK, "p": stat.S_IFIFO}
 # What every container may use: making any node (not opening it), the default devices, terminals, tun.
 _ALWAYS: tuple[dict[str, Any], ...] = (
     {"allow": True, "type": "c", "access": "m"},
@@ -57,17 +58,20 @@ def wanted(spec: dict[str, Any]) -> list[dict[str, Any]]:
 # -- nodes -----------------------------------------------------------------------------
 
 
-def make(tree: Tree, spec: dict[str, Any], bind: bool) -> None:
-    """Make the nodes and links of /dev; `bind` where mknod is not allowed.
+def make(tree: Tree, spec: dict[str, Any], bind: bool, outside: int = -1) -> None:
+    """Make the nodes and links of /dev; `bind` where mknod is not allowed, save those that are `outside`.
 
     If config.json binds a /dev of the host there, it is complete and not ours to change.
     """
     for entry in spec.get("mounts") or ():
-        if mounts.normal(entry["destination"]) == "/dev" and "rbind" in (entry.get("options") or ()):
+        if mounts.normal(entry["destination"]) == "/dev" and {"bind", "rbind"} & {*(entry.get("options") or ())}:
             return
-    for entry in wanted(spec):
+    nodes = _nodes_from_outside(tree, outside)
+    for number, entry in enumerate(wanted(spec)):
         try:
-            if bind:
+            if number in nodes:
+                tree.place(nodes[number], mounts.normal(entry["path"]), directory=False)
+            elif bind and entry["type"] != "p":
                 _bind(tree, entry)
             else:
                 _node(tree, entry)
@@ -86,25 +90,79 @@ def make(tree: Tree, spec: dict[str, Any], bind: bool) -> None:
         os.close(dev)
 
 
+def make_outside(spec: dict[str, Any], users: int) -> int:
+    """Nodes for a container in the user namespace `users`, which can make none: a detached tmpfs, or -1 for none.
+
+    Named by their place in `wanted`; the listed ones which are not just the host's own node.
+    """
+    entries = [(number, entry) for number, entry in enumerate(wanted(spec)) if _is_other(entry)]
+    if not entries:
+        return -1
+    tmpfs = mounts.new("tmpfs", "tmpfs", ["mode=700", "nr_blocks=1", f"nr_inodes={len(entries) + 1}"])
+    before = os.umask(0)
+    try:
+        for number, entry in entries:
+            _make_at(tmpfs, str(number), entry)
+        mount.mount_setattr(tmpfs, "", mount.AT_EMPTY_PATH, mount.MOUNT_ATTR_IDMAP, 0, 0, users)
+    except OSError as error:
+        raise Error("cannot make device", entry["path"], error) from None
+    finally:
+        os.umask(before)
+    return tmpfs
+
+
+def _is_other(entry: dict[str, Any]) -> bool:
+    """Whether a listed node is another than the host's of this name, or has an owner or mode of its own."""
+    if entry in DEFAULTS or entry["type"] == "p":
+        return False
+    if any(entry.get(name) is not None for name in ("fileMode", "uid", "gid")):
+        return True
+    try:
+        return os.stat(entry["path"], follow_symlinks=False).st_rdev != _number(entry)
+    except OSError:
+        return True
+
+
+def _nodes_from_outside(tree: Tree, tmpfs: int) -> dict[int, int]:
+    """The nodes that `make_outside` made, each a detached mount."""
+    if tmpfs < 0:
+        return {}
+    dev = tree.target("/dev")
+    try:
+        mounts.attach(tmpfs, dev)  # what is to be cloned must be in a mount namespace
+        flags = mount.OPEN_TREE_CLONE
+        nodes = {int(name): mount.open_tree(tmpfs, name, flags) for name in os.listdir(f"/proc/self/fd/{tmpfs}")}
+        mount.umount2(f"/proc/self/fd/{tmpfs}", mount.MNT_DETACH)
+    except OSError as error:
+        raise Error("cannot make devices", "/dev", error) from None
+    finally:
+        os.close(dev)
+        os.close(tmpfs)
+    return nodes
+
+
 def _node(tree: Tree, entry: dict[str, Any]) -> None:
     """mknod in the parent's descriptor, which follows no link; a node that is right may stay."""
-    kind = {"c": stat.S_IFCHR, "u": stat.S_IFCHR, "b": stat.S_IFBLK, "p": stat.S_IFIFO}[entry["type"]]
-    mode = entry.get("fileMode")
-    mode = 0o666 if mode is None else mode
-    number = os.makedev(entry.get("major") or 0, entry.get("minor") or 0) if entry["type"] != "p" else 0
     parent, name = _parent(tree, entry["path"])
     try:
-        try:
-            os.mknod(name, kind | mode, number, dir_fd=parent)
-        except FileExistsError:
-            found = os.stat(name, dir_fd=parent, follow_symlinks=False)
-            if stat.S_IFMT(found.st_mode) != kind or found.st_rdev != number:
-                raise Error("cannot make device", entry["path"], "something else is in its place") from None
-            return
-        if entry.get("uid") or entry.get("gid"):
-            os.chown(name, entry.get("uid") or 0, entry.get("gid") or 0, dir_fd=parent, follow_symlinks=False)
+        _make_at(parent, name, entry)
+    except FileExistsError:
+        found = os.stat(name, dir_fd=parent, follow_symlinks=False)
+        if stat.S_IFMT(found.st_mode) != _KINDS[entry["type"]] or found.st_rdev != _number(entry):
+            raise Error("cannot make device", entry["path"], "something else is in its place") from None
     finally:
         os.close(parent)
+
+
+def _make_at(parent: int, name: str, entry: dict[str, Any]) -> None:
+    mode = entry.get("fileMode")
+    os.mknod(name, _KINDS[entry["type"]] | (0o666 if mode is None else mode), _number(entry), dir_fd=parent)
+    if entry.get("uid") or entry.get("gid"):
+        os.chown(name, entry.get("uid") or 0, entry.get("gid") or 0, dir_fd=parent, follow_symlinks=False)
+
+
+def _number(entry: dict[str, Any]) -> int:
+    return os.makedev(entry.get("major") or 0, entry.get("minor") or 0) if entry["type"] != "p" else 0
 
 
 def _bind(tree: Tree, entry: dict[str, Any]) -> None:
@@ -113,8 +171,7 @@ def _bind(tree: Tree, entry: dict[str, Any]) -> None:
     fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
     try:
         found = os.fstat(fd)
-        number = os.makedev(entry["major"], entry["minor"]) if entry["type"] != "p" else 0
-        if found.st_rdev != number:
+        if found.st_rdev != _number(entry):
             raise Error("cannot make device", path, "the host's device of that name is another")
         tree.place(mount.open_tree(fd, "", mount.OPEN_TREE_CLONE | mount.AT_EMPTY_PATH), path, directory=False)
     finally:

@@ -177,6 +177,12 @@ def _prepare(made: Container, bundle: str, spec: dict[str, Any], options: Option
         setup.cgroup_files = [] if made.state.get("systemd") else made.groups.join_files()
         setup.cgroup_layout = made.groups
     setup.trees = _clone_sources(setup)
+    if (spec.get("linux") or {}).get("devices") and setup.namespaces.has("user") and os.geteuid() == 0:
+        from oci_tools.runtime import devices
+
+        users = setup.namespaces.users()
+        setup.nodes = devices.make_outside(spec, users)
+        os.close(users)
     setup.keyring = not options.no_new_keyring
     setup.no_pivot = options.no_pivot
     setup.preserve = options.preserve_fds
@@ -209,7 +215,7 @@ def _clone(made: Container, setup: child.Setup, joined: Any) -> None:
         child.main(setup, theirs)
     spaces.leave_pid(own)
     theirs.close()
-    for fd in (*setup.cgroup_files, *setup.trees.values(), *([setup.tree] if setup.tree >= 0 else [])):
+    for fd in (*setup.cgroup_files, *setup.trees.values(), *(fd for fd in (setup.tree, setup.nodes) if fd >= 0)):
         os.close(fd)
     _know(made, pid)
     if nested:

@@ -196,6 +196,8 @@ class Tree:
             raise Error("cannot mount over", path, "only a proc file system may be there")
         try:
             attach(mounted, target)
+            if path == "/":  # what comes next goes there, and it is the root in the end
+                self.fd, mounted = mounted, self.fd
         finally:
             os.close(target)
             os.close(mounted)

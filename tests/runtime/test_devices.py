@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import struct
 import subprocess
@@ -213,11 +214,54 @@ def test_what_a_container_may_open(box: Any) -> None:
 
 
 @pytest.mark.root
-def test_a_mapped_containers_nodes_are_the_hosts(box: Any) -> None:
+def test_a_mapped_containers_nodes_are_the_hosts_if_nothing_else_is_said(box: Any) -> None:
     box.mapped()
     box.linux["devices"] = [{"path": "/dev/kmsg", "type": "c", "major": 1, "minor": 11}]
     assert box.says("stat -c %t:%T /dev/kmsg /dev/null").split() == ["1:b", "1:3"]
-    box.linux["devices"] = [{"path": "/dev/kmsg", "type": "c", "major": 1, "minor": 1}]
-    assert box("run", code=1).stderr == "oci-run: cannot make device '/dev/kmsg': the host's device of that name is another\n"
-    box.linux["devices"] = [{"path": "/dev/nosuch", "type": "c", "major": 1, "minor": 1}]
-    assert box("run", code=1).stderr == "oci-run: cannot make device '/dev/nosuch': no such file or directory\n"
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("users", ["ours", "mapped", "all", "joined"])
+def test_a_node_is_as_it_is_listed(box: Any, users: str) -> None:
+    """Its number, owner and mode, also where the container's root could not make it, and no umask in them."""
+    if users == "mapped":
+        box.mapped()
+    elif users != "ours":
+        box.namespace("user")
+        box.linux["uidMappings"] = box.linux["gidMappings"] = [{"containerID": 0, "hostID": 0, "size": 4294967295}]
+    box.linux["devices"] = [
+        {"path": "/dev/zeroes", "type": "c", "major": 1, "minor": 5, "uid": 10, "gid": 11, "fileMode": 0o757},
+        {"path": "/dev/null", "type": "c", "major": 1, "minor": 3, "uid": 1, "gid": 2, "fileMode": 0o622},
+        {"path": "/sub/dir/block", "type": "b", "major": 1, "minor": 5},
+        {"path": "/slash/", "type": "u", "major": 1, "minor": 5, "fileMode": 0},
+        {"path": "/dev/fifo", "type": "p", "uid": 12, "gid": 13, "fileMode": 0o660},
+    ]
+    script = "cd /; stat -c '%n %u:%g %a %t:%T' dev/zeroes dev/null sub/dir/block slash dev/fifo; head -c 3 /dev/zeroes | wc -c"
+    with contextlib.ExitStack() as stack:
+        if users == "joined":
+            other = stack.enter_context(subprocess.Popen(["unshare", "--user", "sleep", "1000"]))
+            stack.callback(other.kill)
+            while os.readlink(f"/proc/{other.pid}/ns/user") == os.readlink("/proc/self/ns/user"):
+                pass
+            for name in "uid_map", "gid_map":
+                Path(f"/proc/{other.pid}/{name}").write_text("0 0 4294967295")
+            del box.linux["uidMappings"], box.linux["gidMappings"]
+            box.namespace("user", f"/proc/{other.pid}/ns/user")
+        found = box.says(script, umask=0o077).splitlines()
+    assert found == [
+        "dev/zeroes 10:11 757 1:5", "dev/null 1:2 622 1:3", "sub/dir/block 0:0 666 1:5", "slash 0:0 0 1:5", "dev/fifo 12:13 660 0:0", "3",
+    ]  # fmt: skip
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("kind", ["bind", "rbind"])
+def test_a_dev_of_the_host_is_not_changed(box: Any, tmp_path: Path, kind: str) -> None:
+    host = tmp_path / "dev"
+    (host / "pts").mkdir(parents=True)
+    os.mknod(host / "ptmx", 0o20666, os.makedev(5, 2))
+    box.spec["mounts"] = [each for each in box.spec["mounts"] if each["destination"] in ("/proc", "/dev/pts")]
+    box.spec["mounts"].insert(1, {"destination": "/dev", "type": "bind", "source": str(host), "options": [kind]})
+    box.linux["devices"] = [{"path": "/dev/more", "type": "c", "major": 1, "minor": 3}]
+    assert box.says("ls /dev").split() == ["ptmx", "pts"]
+    assert sorted(os.listdir(host)) == ["ptmx", "pts"]
+    assert (host / "ptmx").is_char_device()

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from oci_tools.runtime import mounts
+from tests.box import populate
 
 # -- the plan ----------------------------------------------------------------------------------
 
@@ -404,6 +405,24 @@ class TestTargets:
         box.mount("/a/../../../../b/../../made", source, "bind")
         assert box.says(f"cat {outside}/made/file {outside}/also /made/file").split() == ["content"] * 3
         assert list(outside.iterdir()) == []
+
+    @pytest.mark.parametrize("words", [(), ("--no-pivot",)], ids=" ".join)
+    def test_over_the_root(self, box: Any, tmp_path: Path, words: tuple[str, ...]) -> None:
+        """What is mounted on / is the root, for all that comes after it."""
+        populate(tmp_path / "other")
+        (tmp_path / "other/only").touch()
+        box.spec["mounts"].insert(0, {"destination": "/", "type": "bind", "source": f"{tmp_path}/other", "options": ["bind"]})
+        box.mount("/made", tmp_path, "bind")
+        box.spec["root"]["readonly"] = True
+        assert box.says("ls -d /only /made/other /proc/self/stat; touch /x 2>&1 || ls /dev/null", *words).split("\n") == [
+            "/made/other", "/only", "/proc/self/stat", "touch: /x: Read-only file system", "/dev/null",
+        ]  # fmt: skip
+        assert (tmp_path / "other/made").is_dir() and not (box.rootfs / "made").exists()
+
+    def test_a_tmpfs_with_a_copy_of_the_root_over_it(self, box: Any) -> None:
+        box.spec["mounts"].insert(0, {"destination": "/", "type": "tmpfs", "source": "tmpfs", "options": ["tmpcopyup"]})
+        assert box.says("touch /x; ls /x; stat -f -c %T / /proc | sort").split() == ["/x", "proc", "tmpfs"]
+        assert not (box.rootfs / "x").exists()
 
     def test_links_in_a_circle(self, box: Any, source: Path) -> None:
         (box.rootfs / "circle").symlink_to("circle")
