@@ -179,6 +179,8 @@ def guard(args: Any, say: Callable[[str], None]) -> Access | None:
         if args.auth == "token":
             raise Usage("tokens are for users", hint="name them with --htpasswd")
         return None
+    if args.oidc and not args.rules:  # with a public one, that is everybody
+        raise Usage("what people may whom the OpenID provider knows is said by rules", hint="add --rules")
     from oci_tools.registry import users
     from oci_tools.registry.access import Access
     from oci_tools.registry.login import Login

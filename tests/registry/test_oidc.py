@@ -113,6 +113,11 @@ def config(directory: Path, provider: Provider, **more: Any) -> Path:
     return directory / "oidc.json"
 
 
+def open_to_all(directory: Path) -> tuple[str, Path]:
+    (directory / "open").write_text("+ ** *\n")
+    return "--rules", directory / "open"
+
+
 # -- ID tokens --------------------------------------------------------------------------------
 
 
@@ -142,7 +147,7 @@ def test_an_id_token_lets_its_user_in(serve: Start, tmp_path: Path, kind: str) -
 
 
 def test_an_email_counts_only_if_it_is_verified(serve: Start, provider: Provider, tmp_path: Path) -> None:  # noqa: F811
-    url = serve("--oidc", config(tmp_path, provider, username="email"))
+    url = serve("--oidc", config(tmp_path, provider, username="email"), *open_to_all(tmp_path))
     for verified, status in ((True, 200), (False, 401), ("true", 401), (None, 401)):
         assert ask(f"{url}/v2/", **bearer(provider.token(email="a@b", email_verified=verified))).status == status
 
@@ -179,7 +184,7 @@ def test_tokens_of_ours_for_an_id_token(serve: Start, provider: Provider, tmp_pa
 
 
 def test_a_provider_that_is_away(serve: Start, provider: Provider, tmp_path: Path) -> None:  # noqa: F811
-    url = serve("--oidc", config(tmp_path, provider, issuer="http://127.0.0.1:1"))
+    url = serve("--oidc", config(tmp_path, provider, issuer="http://127.0.0.1:1"), *open_to_all(tmp_path))
     assert ask(f"{url}/v2/", **bearer(provider.token(iss="http://127.0.0.1:1"))).status == 401
     answer = Browser(url)("/login")
     assert answer.status == 503 and json.loads(answer.body)["errors"]
@@ -195,8 +200,13 @@ def test_a_provider_that_is_away(serve: Start, provider: Provider, tmp_path: Pat
 )  # fmt: skip
 def test_files_that_describe_no_provider(oci: Any, tmp_path: Path, found: Any, said_: str) -> None:
     (tmp_path / "oidc.json").write_text(json.dumps(found))
-    done = oci("registry", "serve", "--oidc", tmp_path / "oidc.json", tmp_path / "store", code=1)
+    done = oci("registry", "serve", "--oidc", tmp_path / "oidc.json", *open_to_all(tmp_path), tmp_path / "store", code=1)
     assert said_ in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_what_people_of_a_provider_may_is_said(oci: Any, provider: Provider, tmp_path: Path) -> None:
+    done = oci("registry", "serve", "--oidc", config(tmp_path, provider), tmp_path / "store", code=2)
+    assert "add --rules" in done.stderr
 
 
 # -- people -----------------------------------------------------------------------------------
@@ -278,7 +288,7 @@ def test_people_log_in_and_make_keys(oci: Any, serve: Start, provider: Provider,
 
 
 def test_logins_that_come_to_nothing(serve: Start, provider: Provider, tmp_path: Path) -> None:  # noqa: F811
-    url = serve("--oidc", config(tmp_path, provider))
+    url = serve("--oidc", config(tmp_path, provider), *open_to_all(tmp_path))
     alice = Browser(url)
     for path in ("/login/callback", "/login/callback?code=x&state=y", "/login/callback?code=x&state="):
         assert alice(path).status == 403
@@ -308,7 +318,8 @@ def test_passwords_make_keys_too(serve: Start, htpasswd: Path, tmp_path: Path, p
     made = alice("/keys", {"mark": mark, "days": "1"}, **who)
     key = re.findall(r"<code>(ocik_[^<]+)</code>", made.body)[0]
     assert ask(f"{url}/v2/", **bearer(key)).status == 200
-    both = serve("--htpasswd", htpasswd, "--oidc", config(tmp_path, provider), "--api-keys", tmp_path / "keys")
+    words = ("--htpasswd", htpasswd, "--api-keys", tmp_path / "keys", *open_to_all(tmp_path))
+    both = serve("--oidc", config(tmp_path, provider), *words)
     choice = Browser(both)("/login").body
     assert "/login?provider" in choice and "/login?password" in choice and provider.issuer in choice
     assert Browser(both)("/login?password").status == 401 and "You are alice." in Browser(both)("/login?provider").body
@@ -316,6 +327,6 @@ def test_passwords_make_keys_too(serve: Start, htpasswd: Path, tmp_path: Path, p
 
 @pytest.mark.needs("chromium-headless-shell")
 def test_a_real_browser_logs_in(serve: Start, provider: Provider, tmp_path: Path, browser: Any) -> None:  # noqa: F811
-    url = serve("--oidc", config(tmp_path, provider), "--api-keys", tmp_path / "keys")
+    url = serve("--oidc", config(tmp_path, provider), "--api-keys", tmp_path / "keys", *open_to_all(tmp_path))
     shown = browser(f"{url}/", "--dump-dom")
     assert "You are alice." in shown and '<button name="remove"' not in shown and "<h2>a new one</h2>" in shown

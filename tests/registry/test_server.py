@@ -788,7 +788,7 @@ def test_podman_both_ways(registry: Any, tmp_path: Path, busybox: Path) -> None:
 
 @pytest.mark.root
 @pytest.mark.needs("docker", "dockerd", "skopeo")
-def test_docker_both_ways(registry: Any, public: Path, busybox: Path) -> None:
+def test_docker_both_ways(oci: Any, registry: Any, public: Path, busybox: Path, tmp_path: Path) -> None:
     daemon = subprocess.Popen(
         ["unshare", "--mount", "dockerd", "--data-root", public / "data", "--exec-root", public / "exec", "--pidfile", public / "pid",
          "-H", f"unix://{public}/sock", "--bridge=none", "--iptables=false", "--storage-driver", "vfs"],
@@ -806,11 +806,10 @@ def test_docker_both_ways(registry: Any, public: Path, busybox: Path) -> None:
         drain = threading.Thread(target=daemon.stderr.read)
         drain.start()
 
-        def docker(*words: str) -> None:
-            done = subprocess.run(
-                ["docker", "-H", f"unix://{public}/sock", *words], capture_output=True, text=True
-            )
-            assert done.returncode == 0, done.stderr
+        def docker(*words: str, code: int = 0, **more: Any) -> None:
+            argv = ["docker", "--config", str(public / "config"), "-H", f"unix://{public}/sock", *words]
+            done = subprocess.run(argv, capture_output=True, text=True, **more)
+            assert done.returncode == code, done.stderr
 
         target = f"docker://{registry.host}/bb"
         subprocess.run(
@@ -821,6 +820,21 @@ def test_docker_both_ways(registry: Any, public: Path, busybox: Path) -> None:
         docker("push", "-q", f"{registry.host}/docker/bb:1")
         docker("rmi", "-f", f"{registry.host}/docker/bb:1", f"{registry.host}/bb")
         docker("pull", "-q", f"{registry.host}/docker/bb:1")
+
+        keys = tmp_path / "keys"
+        key = oci("registry", "key", "add", "--scope", "team/**:pull,push", keys, "ci").stdout
+        for how in ("basic", "token"):
+            guarded = serving(oci, "--api-keys", keys, "--auth", how, tmp_path / how)[1].host
+            docker("tag", f"{registry.host}/docker/bb:1", f"{guarded}/team/bb:1")
+            docker("tag", f"{registry.host}/docker/bb:1", f"{guarded}/other:1")
+            docker("push", "-q", f"{guarded}/team/bb:1", code=1)
+            docker("login", "-u", "ci", "--password-stdin", guarded, code=1, input=key[:-3])
+            docker("login", "-u", "ci", "--password-stdin", guarded, input=key)
+            docker("push", "-q", f"{guarded}/team/bb:1")
+            docker("push", "-q", f"{guarded}/other:1", code=1)
+            docker("rmi", "-f", f"{guarded}/team/bb:1")
+            docker("pull", "-q", f"{guarded}/team/bb:1")
+            docker("logout", guarded)
     finally:
         daemon.terminate()
         daemon.wait()
