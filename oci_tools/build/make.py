@@ -6,7 +6,7 @@ import os
 import time
 
 from oci_tools import fs
-from oci_tools.build import ignore, output
+from oci_tools.build import calling, ignore, output
 from oci_tools.build.building import Building
 from oci_tools.build.cache import Cache
 from oci_tools.build.contexts import Contexts
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from oci_tools.build import lint
     from oci_tools.build.exchange import Sent
     from oci_tools.build.options import Options
-    from oci_tools.build.output import Output
+    from oci_tools.build.outputs import Output
     from oci_tools.build.progress import Progress
     from oci_tools.build.stages import Result
     from oci_tools.image.layout import Descriptor, Layout
@@ -59,7 +59,7 @@ def build(
 ) -> Made:
     """Build, and put the image under its tags and into the outputs."""
     made = Made()
-    words = [*tags, *(each.dest for each in outputs if each.kind == "image" and each.dest != "-")]
+    words = [*tags, *(name for each in outputs if each.is_image for name in each.names)]
     for word in words:
         output.checked(word)
     with Place(warn, options.call) as place:
@@ -219,11 +219,20 @@ def _put(
         with layout:  # a new one that fails goes again
             into(layout, name)
     if not tags:
-        into(place.layout if outputs else layouts.store(), None)
+        kept = any(each.is_image for each in outputs) or not outputs
+        into(layouts.store() if kept else place.layout, None)
     for each in outputs:
-        if each.kind != "image":
+        if each.push:
+            _push(made.handles[0], each.names or tags, options)
+        if not (each.is_image or each.kind == "cacheonly"):
             where = output.write(each, made.layout, made.images, made.top, tags)
             if where is not None and not tags:
                 made.handles = [where]
             elif where is None:
                 made.handles = []
+
+
+def _push(handle: str, names: list[str], options: Options) -> None:
+    """To the registries that these names are of."""
+    for name in names:
+        calling.output(options.call, ["push", "--progress", "none", handle, name])

@@ -18,40 +18,11 @@ if TYPE_CHECKING:
     from typing import Any
 
     from oci_tools.build.options import Options
+    from oci_tools.build.outputs import Output
     from oci_tools.build.place import Layer, Place
     from oci_tools.build.stages import Result
     from oci_tools.image.layout import Descriptor, Layout
     from oci_tools.image.ref import Place as Located
-
-KINDS = ("image", "oci", "docker", "local", "tar")
-
-
-class Output:
-    """One `--output`: its kind, where it goes, and what else it says."""
-
-    def __init__(self, kind: str, dest: str, more: dict[str, str]) -> None:
-        self.kind = kind
-        self.dest = dest
-        self.more = more
-
-
-def parse(word: str) -> Output:
-    """type=KIND,dest=PATH,...; or DIR; or - for a tar on standard output."""
-    if "=" not in word:
-        return Output("tar", "-", {}) if word == "-" else Output("local", word, {})
-    import csv
-
-    fields = next(csv.reader([word]), [])
-    said = {key.strip().lower(): value for key, _, value in (field.partition("=") for field in fields)}
-    kind, dest = said.pop("type", ""), said.pop("dest", said.pop("destination", ""))
-    if kind not in KINDS:
-        raise Usage("unknown kind of output", kind or word, hint=f"type={'|'.join(KINDS)}")
-    if kind == "local" and not dest:
-        raise Usage("an output of type local needs dest=DIR", word)
-    if kind == "image":
-        dest = said.pop("name", dest)
-    return Output(kind, dest or "-", said)
-
 
 # -- an image -----------------------------------------------------------------------------------
 
@@ -181,11 +152,12 @@ def write(output: Output, layout: Layout, images: list[Descriptor], top: Descrip
     if output.kind in ("oci", "docker"):
         if output.kind == "docker" and len(images) == 1:
             top = images[0]  # what is told of it has no place in there
-        return _archive(output, layout, top, names)
-    paths = [""] if len(images) == 1 else [manifests.platform_name(one["platform"]).replace("/", "_") for one in images]
+        return _archive(output, layout, top, output.names or names)
+    split = len(images) > 1 if output.split is None else output.split
     if output.kind == "local":
-        for image, path in zip(images, paths, strict=True):
-            _directory(layout, image, f"{output.dest}/{path}".rstrip("/"))
+        for number, image in enumerate(images):
+            name = manifests.platform_name(image["platform"]).replace("/", "_") if split else ""
+            _directory(layout, image, f"{output.dest}/{name}".rstrip("/"), output.delete and (split or not number))
         return os.path.abspath(output.dest)
     if len(images) > 1:
         raise Usage("a tar has one platform", output.dest)
@@ -199,7 +171,11 @@ def _archive(output: Output, layout: Layout, top: Descriptor, names: list[str]) 
     if output.kind == "docker":
         changed = convert.convert(layout.read, top, "docker", {})
         view, top = convert.View(layout, changed), convert.renamed(top, changed[-1][1], "docker")
-    named: list[tuple[str | None, Descriptor]] = [(name, top) for name in names] or [(None, top)]
+    places = [(name, checked(name)) for name in names]
+    called = [at.name if at.kind == "layout" else name for name, at in places]
+    named: list[tuple[str | None, Descriptor]] = [(name, top) for name in called] or [(None, top)]
+    if not output.tar:
+        return _layout(view, named, output.dest)
     if output.dest == "-":
         import sys
 
@@ -209,6 +185,17 @@ def _archive(output: Output, layout: Layout, top: Descriptor, names: list[str]) 
         return None
     archive.write_file(view, named, output.dest)
     return os.path.abspath(output.dest)
+
+
+def _layout(view: Any, named: list[tuple[str | None, Descriptor]], path: str) -> str:
+    """Put an image into a layout of its own, under its names there."""
+    from oci_tools.image import copy
+
+    with layouts.Layout.create(path) as layout:
+        for name, top in named:
+            copy.copy(view, top, layout)
+            layout.tag(layout.name_for(name), top)
+    return layout.path
 
 
 def _flat(layout: Layout, image: Descriptor) -> tuple[Any, Any]:
@@ -248,8 +235,8 @@ def _tar(output: Output, layout: Layout, image: Descriptor) -> str | None:
     return os.path.abspath(output.dest)
 
 
-def _directory(layout: Layout, image: Descriptor, path: str) -> None:
-    """Put an image's files into a directory, over what is there; all of them are ours."""
+def _directory(layout: Layout, image: Descriptor, path: str, anew: bool) -> None:
+    """Put an image's files into a directory, over what is there, or `anew` in place of it; all of them are ours."""
     from oci_tools.build import copying, picking
     from oci_tools.layer import merge, owner
     from oci_tools.layer.limits import Limits
@@ -261,6 +248,9 @@ def _directory(layout: Layout, image: Descriptor, path: str) -> None:
     beside = f"{path}/.oci-build-{os.getpid()}.new"
     try:
         merge.flatten(Image(layout, image).sources(), beside, owner.for_namespace(), Limits())
+        for name in os.listdir(path) if anew else ():
+            if f"{path}/{name}" != beside:
+                fs.remove_tree(f"{path}/{name}")
         source, target = (os.open(each, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC) for each in (beside, path))
         try:
             whole = picking.Origin(source, owners=False)

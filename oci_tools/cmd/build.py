@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from oci_tools.build.calling import Begun
     from oci_tools.build.options import Options
+    from oci_tools.build.outputs import Output
     from oci_tools.build.progress import Progress
     from oci_tools.engine.forker import Asker
 
@@ -47,7 +48,7 @@ OPTIONS: tuple[cli.Option, ...] = (
     ("--shm-size SIZE", "text", None, "size of /dev/shm in RUN (64m)"),
     ("--ulimit NAME=SOFT[:HARD]", "list", (), "resource limit of processes in RUN"),
     ("--cgroup-parent PATH", "text", None, "cgroup to put RUN under"),
-    ("-o --output type=KIND,dest=PATH", "list", (), "oci, docker: an archive; local: files; tar; image"),
+    ("-o --output type=KIND,dest=PATH", "list", (), "oci, docker: an archive; local: files; tar; image; registry"),
     ("--squash", "flag", False, "make one layer of all that is built"),
     ("--attest type=KIND,...", "list", (), "sbom, provenance[,mode=min|max][,version=v0.2|v1], beside the image"),
     ("--compression KIND", ("gzip", "zstd", "none"), "gzip", "of new layers"),
@@ -83,20 +84,19 @@ def _check(args: cli.Args) -> None:
         raise Usage("the context and the Dockerfile cannot both be standard input")
     if args.script and args.file:
         raise Usage("-f and --script say both what to build")
-    if args.level is not None:
-        from oci_tools import compress
-
-        lowest, highest, _ = compress.LEVELS[args.compression]
-        if not lowest <= args.level <= highest:
-            raise Usage("unknown compression level", args.level, f"{args.compression} has {lowest} to {highest}")
 
 
 def _build(args: cli.Args) -> int | None:
-    from oci_tools.build import make, output
+    from oci_tools.build import make
     from oci_tools.build.progress import Progress
 
     options = _options(args)
-    outputs = [output.parse(word) for word in args.output]
+    outputs: list[Output] = []
+    if args.output or args.level is not None:
+        from oci_tools.build import outputs as words
+
+        outputs = [words.parse(word) for word in args.output]
+        words.settle(outputs, args.tag, options)
     progress = Progress("none" if args.quiet else args.progress, args.status_fd)
     with _Signals():
         try:
@@ -109,7 +109,7 @@ def _build(args: cli.Args) -> int | None:
     if args.depfile:
         from oci_tools.build import depfile
 
-        target = args.iidfile or next((each.dest for each in outputs if each.dest != "-" and each.kind != "image"), "")
+        target = args.iidfile or next((each.dest for each in outputs if each.dest != "-"), "")
         _write(args.depfile, depfile.text(made, target))
     if args.metadata_file:
         _write(args.metadata_file, _metadata(made, args.tag))

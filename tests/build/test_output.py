@@ -190,3 +190,44 @@ def test_devices_of_vendors(oci: Any, busybox: Path, cat: Any, tmp_path: Path) -
     assert "unresolvable CDI device" in build("name=vendor.com/thing=two,required", "--allow", "device", code=1)
     for flag, said in {"a,b": "invalid field 'b' must be", "name=a,name=b": "already set to a", "a,requird=1": "did you mean required?"}.items():
         assert said in build(flag, code=1)
+
+
+def test_words_of_outputs(oci: Any, built: Any, registry: Any, tmp_path: Path) -> None:
+    image = f"{registry.host}/app"
+    words = ["-o", f"type=image,name={image}:1,push=true,annotation.a=b,compression=zstd,rewrite-timestamp=true",
+             "-o", "type=oci,dest=layout,tar=false,name=one:1", "-o", "type=docker,dest=d.tar,name=two:2", "-o", "type=cacheonly"]  # fmt: skip
+    built("FROM BASE\nRUN echo 1 > /1\n", *words)
+    manifest = json.loads(oci("image", "inspect", "./img:x").stdout)["manifest"]
+    assert manifest["annotations"] == {"a": "b"} and manifest["layers"][-1]["mediaType"].endswith("zstd")
+    oci("pull", f"{image}:1", "./pulled:x")
+    assert json.loads(oci("image", "inspect", "./pulled:x").stdout)["manifest"] == manifest
+    assert [line.split()[0] for line in oci("image", "ls", "./layout").stdout.splitlines()] == ["1"]
+    tags = subprocess.run(["tar", "-xO", "-f", tmp_path / "d.tar", "manifest.json"], capture_output=True, check=True).stdout
+    assert json.loads(tags)[0]["RepoTags"] == ["docker.io/library/two:2"]
+    oci("build", "-t", f"{image}:2", "-o", "type=registry", "context")
+    assert oci("pull", f"{image}:2", "./pulled:y").stdout
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/old").touch()
+    oci("build", "-o", "type=local,dest=out,platform-split=true,mode=delete", "context")
+    oci("build", "-o", "out", "context")
+    assert (tmp_path / "out/1").exists() and (tmp_path / "out/linux_amd64/1").exists() and (tmp_path / "out/old").exists()
+    oci("build", "-o", "type=local,dest=out,mode=delete", "context")
+    assert (tmp_path / "out/1").exists() and not (tmp_path / "out/linux_amd64").exists() and not (tmp_path / "out/old").exists()
+
+
+@pytest.mark.parametrize(
+    "word, said",
+    {
+        "type=oci,dest=x,push=true": "unknown word of --output 'push=true' (oci has dest, tar, name, compression,",
+        "type=oci,dest=x,rewrite-timestamp=false": "'rewrite-timestamp=false': it is always so",
+        "type=image,push=maybe": "invalid value for --output 'push=maybe' (true, false)",
+        "type=registry": "cannot push to '': it is no reference of a registry (type=registry,name=REF)",
+        "type=image,name=./x:y,push=true": "cannot push to './x:y'",
+        "type=oci,tar=false": "an output that is no archive needs dest=DIR",
+        "type=oci,dest=x,compression=lzma": "gzip, zstd, uncompressed",
+        "type=oci,dest=x,compression-level=77": "gzip has 1 to 9",
+        "type=local,dest=x,mode=move": "invalid value for --output 'mode=move' (copy, delete)",
+    }.items(),
+)
+def test_words_of_outputs_that_make_no_sense(oci: Any, word: str, said: str) -> None:
+    assert said in oci("build", "-o", word, code=2).stderr
