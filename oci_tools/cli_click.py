@@ -38,6 +38,7 @@ def build(command: cli.Command) -> click.Command:
     helping = ["--help"] if any("-h" in cli.names(option) for option in command.options) else ["-h", "--help"]
     context = {
         "ignore_unknown_options": False, "allow_interspersed_args": not command.stop, "help_option_names": helping,
+        "max_content_width": 120,
     }  # fmt: skip
     shared: dict[str, Any] = dict(
         name=command.name, help=_help(command), context_settings=context,
@@ -45,9 +46,35 @@ def build(command: cli.Command) -> click.Command:
     )  # fmt: skip
     if command.verbs is not None and command.run is None:
         verbs = {name: build(verb) for name, verb in command.verbs.items()}
-        return click.Group(commands=verbs, params=params, subcommand_metavar="VERB [ARG]...", **shared)
-    params += [_argument(*operand) for operand in cli.operands(command.usage)]
-    return click.Command(params=params, **shared)
+        words = command.default.usage + " | VERB [ARG]..." if command.default else "VERB [ARG]..."
+        made: _Page = _Verbs(commands=verbs, params=params, subcommand_metavar=words, **shared)
+        if command.default:
+            made.epilog = f"What may be said before {command.default.usage.split()[0]}: see {command.name}(1)."
+    else:
+        params += [_argument(*operand) for operand in cli.operands(command.usage)]
+        made = _Page(params=params, **shared)
+    made.example = example(command)
+    return made
+
+
+class _Page(click.Command):
+    """A page of help that begins with an example."""
+
+    example = ""
+
+    def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        if self.example:
+            formatter.write(f"{self.example}\n\n")
+        super().format_help(ctx, formatter)
+
+
+class _Verbs(_Page, click.Group):
+    """The same of a command that has verbs."""
+
+
+def example(command: cli.Command) -> str:
+    """The line that shows a command at work, if it has one."""
+    return command.example or (command.default.example if command.default else "")
 
 
 def _option(option: cli.Option) -> click.Option:
@@ -90,8 +117,7 @@ def _argument(name: str, required: bool, many: bool) -> click.Argument:
 
 
 def _help(command: cli.Command) -> str:
-    text = command.summary[:1].upper() + command.summary[1:] + "."
-    return text + (f"\n\n\b\nExample: {command.example}" if command.example else "")
+    return command.summary[:1].upper() + command.summary[1:] + "."
 
 
 def _version(context: click.Context, parameter: click.Parameter, value: bool) -> None:

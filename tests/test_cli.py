@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import re
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from hypothesis import example, given, settings
@@ -13,6 +15,7 @@ from hypothesis import strategies as st
 import oci_tools.cmd
 from oci_tools import cli, cli_click
 from oci_tools.errors import Busy, Error, Usage
+from tests.conftest import TOP
 
 OPTIONS = (
     ("-i --interactive", "flag", False, "a flag with two names"),
@@ -285,3 +288,10 @@ def test_commands_need_no_path_and_ignore_pythons_environment(oci: object, tmp_p
     assert done.stdout.startswith("oci-tools ")
 
 
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in (TOP / "bin").iterdir()))
+def test_help_leads_with_an_example_and_fits_a_screen(name: str, oci: Any) -> None:
+    shown = oci(name.removeprefix("oci-"), "--help", env={"COLUMNS": "120"}).stdout.splitlines()
+    assert name in re.findall(r"[\w-]+", shown[0]) and shown[1] == "" and shown[2].startswith(f"Usage: {name}")
+    assert len(shown) < 70 and max(map(len, shown)) <= 120

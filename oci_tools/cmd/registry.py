@@ -188,6 +188,7 @@ _KEY = {
 COMMAND = cli.Command(
     "oci-registry",
     "a private registry over image layouts",
+    example="oci-registry serve --listen 127.0.0.1:5000 ./repositories",
     verbs={
         "serve": cli.Command(
             "oci-registry serve",

@@ -177,7 +177,10 @@ VERBS = {
         example="oci-run spec -b b && oci-spec explain b",
     ),
 }
-COMMAND = cli.Command("oci-spec", "make, change, check, compare and explain a container's config.json", verbs=VERBS)
+COMMAND = cli.Command(
+    "oci-spec", "make, change, check, compare and explain a container's config.json", verbs=VERBS,
+    example="oci-spec new alpine id | oci-spec set -e DEBUG=1 > config.json",
+)  # fmt: skip
 
 
 def main(words: list[str]) -> int:

@@ -239,6 +239,7 @@ def _verb(run: Any, summary: str, usage: str, options: tuple[Any, ...], example:
 COMMAND = cli.Command(
     "oci-vol",
     "volumes: named directories that outlive containers",
+    example="oci-vol export db | zstd > db.tar.zst",
     verbs={
         "create": _verb(_create, "make a volume, and print its name", "[NAME]", (
             ("-d --driver NAME", "text", "local", "understood: there is local"),

@@ -14,7 +14,7 @@ import os
 import time
 
 from oci_tools import bundle as bundles
-from oci_tools import document, fs
+from oci_tools import cli, document, fs
 from oci_tools.container import events, files, joining, mounts, names, networking, options, place, policy, security
 from oci_tools.container import process as processes
 from oci_tools.container.host import Host
@@ -341,7 +341,8 @@ def _run(held: Place, spec: dict[str, Any], args: Args) -> int:
     for fd, name in enumerate(("stdin", "stdout", "stderr")):
         if name not in _streams(args) and not (fd and spec["process"].get("terminal")):
             _nothing(fd)
-    return _stay(root, held, spec, preserve_fds=args.preserve_fds, proxy=args.sig_proxy)
+    more = {"debug": lambda text: cli.say("oci-run", text)} if args.debug else {}
+    return _stay(root, held, spec, preserve_fds=args.preserve_fds, proxy=args.sig_proxy, **more)
 
 
 def _leave(held: Place, spec: dict[str, Any], args: Args) -> str:

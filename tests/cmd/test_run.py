@@ -168,3 +168,9 @@ def test_words_of_crun(box: Any, tmp_path: Path) -> None:
     said = box.oci("run", "run", "-b", box.bundle, box.id, code=1).stderr
     assert said == f"oci-run: cannot read '{box.bundle}/config.json': no such file or directory\n"
     (box.bundle / "other.json").rename(box.bundle / "config.json")
+
+
+def test_debug_tells_the_plan_of_a_container(oci: Any, busybox: Path) -> None:
+    done = oci("run", "--debug", "--network", "none", f"{busybox}:latest", "true")
+    for told in ("bundle '", "namespaces: ", "mount proc proc on /proc", "capabilities: CAP_CHOWN", "seccomp: "):
+        assert f"oci-run: {told}" in done.stderr

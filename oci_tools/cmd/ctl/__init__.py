@@ -31,6 +31,7 @@ COMMAND = cli.Command(
     "run and look after containers of one or more engines",
     "",
     options=HOSTS,
+    example="oci-ctl --host ssh://one --host ssh://two ps",
     verbs={**container_verbs.VERBS, **other_verbs.IMAGES, **other_verbs.OTHERS},
 )
 

@@ -75,6 +75,7 @@ _ARTIFACT = {
 COMMAND = cli.Command(
     "oci-image",
     "list, show, name, change, check, compare, copy and remove images in a layout",
+    example="oci-image diff ./img:old ./img:new",
     verbs={
         "ls": _verb("show.ls", "list images", "[IMAGE...]", (FIELDS, JSON), "--fields name,platform,total ./img"),
         "inspect": _verb("show.inspect", "show all that is known of an image", "IMAGE...", (PLATFORM,), "alpine"),

@@ -75,6 +75,7 @@ _PUBLISH = {
 COMMAND = cli.Command(
     "oci-net",
     "networks of containers: make, list and remove them, attach containers, publish ports",
+    example="oci-net create web; oci-run -d --network web -p 8080:80 nginx",
     verbs={
         "create": _verb("change.create", "create", "make a network", "NAME", (*_CREATE, LOCK),
                         "--subnet 10.9.0.0/24 web"),
