@@ -50,11 +50,12 @@ def join(container: str, policy: dict[str, Any]) -> None:
     """Make and attach the namespace of a container that is about to start."""
     if not policy.get("networks") or policy.get("joinsLate"):
         return
-    from oci_tools.net import detach, namespace, place
+    from oci_tools.net import detach, namespace, place, userland
 
     with place.Change():
         detach.release(container)  # what a killed start left
-        _attach(container, policy, namespace.pin(container))
+        made = _attach(container, policy, namespace.pin(container))
+    userland.wait([port for one in made for port in one["ports"]])
 
 
 def late(container: str, policy: dict[str, Any]) -> Callable[[int], None]:
@@ -64,11 +65,12 @@ def late(container: str, policy: dict[str, Any]) -> Callable[[int], None]:
         if networking.program_of(policy)[0]:
             _serve(container, policy, pid)
         elif policy.get("networks") and policy.get("joinsLate"):
-            from oci_tools.net import detach, place
+            from oci_tools.net import detach, place, userland
 
             with place.Change():
                 detach.release(container)
-                _attach(container, policy, f"/proc/{pid}/ns/net")
+                made = _attach(container, policy, f"/proc/{pid}/ns/net")
+            userland.wait([port for one in made for port in one["ports"]])
 
     return join_late
 
@@ -86,7 +88,7 @@ def _serve(container: str, policy: dict[str, Any], pid: int) -> None:
     _name_it(container, policy, [], [f"{userland.AROUND[name][1]}\thost.docker.internal host.containers.internal"])
 
 
-def _attach(container: str, policy: dict[str, Any], path: str) -> None:
+def _attach(container: str, policy: dict[str, Any], path: str) -> list[dict[str, Any]]:
     """All of its networks, or none.  Under a Change."""
     from oci_tools.net import attach, detach, store
 
@@ -104,6 +106,7 @@ def _attach(container: str, policy: dict[str, Any], path: str) -> None:
         detach.release(container)
         raise
     _name_it(container, policy, made)
+    return made
 
 
 def _name_it(

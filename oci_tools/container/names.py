@@ -64,6 +64,10 @@ def find(word: str, runtime: str) -> str | None:
     known = {each for each in (*ids(), *listed(runtime)) if each.startswith(word)}
     if len(known) > 1:
         raise Error("ambiguous container", word, f"{len(known)} ids begin so")
+    if not known and os.geteuid():
+        from oci_tools.container import shared
+
+        shared.follow(word)  # one on a plain user's networks
     return known.pop() if known else None
 
 

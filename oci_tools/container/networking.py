@@ -16,6 +16,7 @@ What comes of it is in policy.json, so that a container that is started again jo
 from __future__ import annotations
 
 import os
+import sys
 
 from oci_tools.errors import Usage
 
@@ -81,8 +82,9 @@ def settle(args: Args) -> None:
 
         cli.say("oci-run", "warning: --network host has all ports of the host: none is published")
     if wanted and os.geteuid():
-        hint = "oci-net unshare has networks; else pasta, slirp4netns, none or host"
-        raise Usage("network of a plain user", args.network[0], hint=hint)
+        from oci_tools.container import shared
+
+        shared.go(sys.argv[1:])
     if wanted:
         from oci_tools.net import conflist, store
 

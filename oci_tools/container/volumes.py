@@ -13,6 +13,7 @@ import os
 
 from oci_tools import fs
 from oci_tools import volume as volumes
+from oci_tools.container import shared
 from oci_tools.errors import Busy, Error
 from oci_tools.volume import users
 
@@ -52,6 +53,7 @@ def make(wants: list[Want], spec: Spec, held: Place) -> None:
     lock.__enter__()
     others = os.geteuid() == 0 and any(each["type"] == "user" for each in spec["linux"].get("namespaces", ()))
     for want in wants:
+        shared.refuse_other(want.name)
         labels = {**want.labels, **({"com.docker.volume.anonymous": ""} if want.anonymous else {})}
         volume = volumes.have(want.name, want.options, labels, want.anonymous)
         for mount in spec["mounts"]:

@@ -6,7 +6,7 @@ import fcntl
 import os
 import struct
 
-from oci_tools.linux import libc
+from oci_tools.linux import caps, libc
 
 FS_IOC_FSGETXATTR = 0x801C581F
 FS_IOC_FSSETXATTR = 0x401C5820
@@ -58,6 +58,18 @@ def usage(path: str, project: int) -> tuple[int, int]:
     _quotactl(path, Q_GETQUOTA, project, held)
     hard, _, used, *_ = _DQBLK.unpack(bytes(held))
     return used, hard * _BLOCK
+
+
+class Obeyed:
+    """For a `with` block our own writing is limited too: ext4 lets who has CAP_SYS_RESOURCE pass."""
+
+    def __enter__(self) -> None:
+        self._had = caps.capget()
+        effective, permitted, inheritable = self._had
+        caps.capset(effective & ~(1 << caps.NAMES.index("CAP_SYS_RESOURCE")), permitted, inheritable)
+
+    def __exit__(self, *_: object) -> None:
+        caps.capset(*self._had)
 
 
 def _quotactl(path: str, command: int, number: int, held: object) -> None:

@@ -14,7 +14,7 @@ from _socket import AF_INET, AF_INET6, SOCK_DGRAM, SOCK_STREAM, socket
 
 from oci_tools import fs
 from oci_tools.errors import Error, Usage
-from oci_tools.net import address, holder, place, record
+from oci_tools.net import address, holder, place, record, userland
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -151,6 +151,8 @@ def _refusal(mapping: Mapping, port: int, network: str, container: str, target: 
                 return f"container {owner[2][:12]} has it"
             holder.drop([name])
             _unlink(name)
+    if userland.SHARED in os.environ and userland.is_taken(mapping["protocol"], port):
+        return "a process of the host listens there"
     sockets = _bound(mapping, port)
     if sockets is None:
         return "a process of the host listens there"
@@ -278,6 +280,8 @@ def _binds(family: int, protocol: str, host: str, port: int) -> list[socket] | N
         if family == AF_INET6:
             holder.only_six(made[0])
         made[0].bind((host, port))
+        if userland.SHARED in os.environ and protocol == "tcp":
+            made[0].listen(1)  # so that pasta sees it; what comes there is translated before
         return made
     except OSError as error:
         for sock in made:

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 # program -> (the name server that a container asks, the host's address), both made up by the program
 AROUND = {"pasta": ("169.254.1.1", "169.254.1.2"), "slirp4netns": ("10.0.2.3", "10.0.2.2")}
 _GUEST = "10.0.2.100"
+SHARED = "OCI_SHARED"  # in the environment of a plain user's shared namespaces: the pid of pasta, outside
+_PATIENCE = 3.0  # seconds: pasta looks every second what somebody listens on
+_OPEN = {"tcp": "0A", "udp": "07"}  # TCP_LISTEN; TCP_CLOSE, which is no connection
 
 
 def start(program: str, path: str, options: list[str], pid: int, mappings: list[dict[str, Any]], state: str) -> None:
@@ -34,12 +37,67 @@ def serve(path: str, namespace: str) -> None:
     _pasta(path, ["--netns", namespace], None, [])
 
 
-def _pasta(path: str, options: list[str], pid: int | None, mappings: list[dict[str, Any]]) -> None:
+def share(path: str, record: str, pid: int, mappings: list[dict[str, Any]]) -> None:
+    """Run pasta for namespaces that many share, with these ports of the host.
+
+    Without, it has those that somebody inside listens on, within a second (passt(1), auto), and its pid is in `record`.
+    """
+    if os.path.exists(record):
+        os.unlink(record)
+    loopback = ["--host-lo-to-ns-lo"]  # a port may be published on 127.0.0.1 alone
+    if mappings:
+        _pasta(path, loopback, pid, mappings)
+    else:
+        _pasta(path, [*loopback, "--pid", record], pid, [], "auto")
+
+
+def wait(mappings: list[dict[str, Any]]) -> None:
+    """In shared namespaces, until pasta has the ports of the host; nothing else tells."""
+    for mapping in mappings if SHARED in os.environ else ():
+        if mapping["protocol"] != "sctp" and not _becomes(mapping["protocol"], mapping["hostPort"], True):
+            why = "pasta does not have it on the host"
+            raise Error("cannot publish port", f"{mapping['hostPort']}/{mapping['protocol']}", why)
+
+
+def is_taken(protocol: str, port: int) -> bool:
+    """In shared namespaces, whether somebody has a port of the host, save pasta for a little while after its use."""
+    return protocol != "sctp" and not _becomes(protocol, port, False)
+
+
+def _becomes(protocol: str, port: int, there: bool) -> bool:
+    import time
+
+    pid = os.environ.get(SHARED)
+    end = time.monotonic() + _PATIENCE
+    while pid and _is_bound(pid, protocol, port) != there:
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+def _is_bound(pid: str, protocol: str, port: int) -> bool:
+    """Whether a socket of a process's network has a port: "0: ADDRESS:PORT ADDRESS:PORT STATE ..." of proc_net(5)."""
+    for name in (protocol, f"{protocol}6"):
+        try:
+            with open(f"/proc/{pid}/net/{name}", encoding="ascii") as file:
+                rows = [line.split(None, 4) for line in file][1:]
+        except OSError:
+            continue
+        ends = f":{port:04X}"
+        if any(row[1].endswith(ends) and row[3] == _OPEN[protocol] for row in rows):
+            return True
+    return False
+
+
+def _pasta(
+    path: str, options: list[str], pid: int | None, mappings: list[dict[str, Any]], others: str = "none"
+) -> None:
     server, host = AROUND["pasta"]
     words = [path, "--config-net", "--quiet", "--no-map-gw", "--dns-forward", server, "--map-guest-addr", host]
     for flag, protocol in (("-t", "tcp"), ("-u", "udp")):
         found = [_spec(each) for each in mappings if each["protocol"] == protocol]
-        words += [word for each in found or ["none"] for word in (flag, each)]
+        words += [word for each in found or [others] for word in (flag, each)]
         words += ["-T" if flag == "-t" else "-U", "none"]
     if any(each["protocol"] == "sctp" for each in mappings):
         raise Error("cannot publish ports of sctp", None, "pasta knows tcp and udp")

@@ -17,6 +17,7 @@ from oci_tools.errors import Error, quote
 from oci_tools.layer import owner as owners
 from oci_tools.layer.tree import Dir, Tree
 from oci_tools.layer.walk import Found, walk
+from oci_tools.linux import quota
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def tree(source: int, target: int, warn: Callable[[str], None] | None = None, ro
     """Copy what is in the open directory `source` into the empty one `target`; with `root` its attributes too."""
     umask = os.umask(0)
     try:
-        with Tree(target) as made:
+        with quota.Obeyed(), Tree(target) as made:
             copying = _Copying(made, owners.for_process(warn))
             for found in walk(source):
                 try:

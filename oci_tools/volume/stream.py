@@ -190,8 +190,13 @@ def _fill(path: str, stream: Any, limits: Limits, warn: Warn) -> None:
     rootfd = os.open(path, _DIRECTORY)
     try:
         owner = owners.for_process(warn)
-        layer = apply.unpack(_Archive(lambda: stream, None, None, None), rootfd, owner, limits, literal=True)
-        with layer.tree:
-            layer.tree.settle(owner)
+        with quota.Obeyed():
+            _unpack(stream, rootfd, owner, limits)
     finally:
         os.close(rootfd)
+
+
+def _unpack(stream: Any, rootfd: int, owner: owners.Owner, limits: Limits) -> None:
+    layer = apply.unpack(_Archive(lambda: stream, None, None, None), rootfd, owner, limits, literal=True)
+    with layer.tree:
+        layer.tree.settle(owner)

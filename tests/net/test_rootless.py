@@ -5,7 +5,9 @@ The machine has a /dev/net/tun that everybody may open, as udev gives it, and an
 
 from __future__ import annotations
 
+import json
 import re
+import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -92,42 +94,125 @@ def space(pid: str) -> Any:
         return None
 
 
-@pytest.mark.needs("pasta", "newuidmap", "nft")
-def test_bridge_networks_in_a_shared_user_namespace(machine: Machine, outside: Space) -> None:
-    """Two containers by name, and the world, as a plain user."""
+@pytest.fixture
+def shared(machine: Machine) -> Iterator[Machine]:
+    """The user has subordinate ids; what stays of his namespaces goes with the test."""
     machine.enter, enter = machine.enter[: machine.enter.index("setpriv")], machine.enter
     for name, line in (("passwd", f"plain:x:{USER}:{USER}::/:/bin/sh"), ("subuid", "plain:200000:65536"), ("subgid", "plain:200000:65536")):
         path = machine.directory / name
         path.write_text(Path(f"/etc/{name}").read_text() + line + "\n" if name == "passwd" else line + "\n")
         machine.run("sh", "-c", f"[ -e /etc/{name} ] || touch /etc/{name}; mount --bind {path} /etc/{name}")
     machine.enter = enter
+    yield machine
+    state = Path(machine.oci.env["OCI_RUN"])
+    for each in [*state.glob("shared/net/on/*/resolver"), *state.glob("shared/net/holder.pid"), *state.glob("shared.pid")]:
+        if (pid := each.read_text().split()[0]) and Path(f"/proc/{pid}").exists():
+            machine.run("kill", "-9", pid, code=None)
+    machine.enter = machine.enter[: machine.enter.index("setpriv")]  # of other ids of his
+    machine.run("rm", "-rf", f"{machine.oci.env['OCI_ROOT']}/shared")
+
+
+@pytest.mark.needs("pasta", "newuidmap", "nft")
+def test_bridge_networks_in_a_shared_user_namespace(shared: Machine, outside: Space) -> None:
+    """Two containers by name, and the world, as a plain user; with ports that were said before."""
+    machine = shared
 
     def inside(*words: str) -> str:
         return str(machine.command("net", "unshare", *words).stdout)
 
-    store = machine.oci.env["OCI_ROOT"]
-    try:
-        machine.net("unshare", "-p", "8080:8080", f"{machine.oci.bin}/oci-net", "create", "web")
-        inside(f"{machine.oci.bin}/oci-image", "copy", f"oci:{store}/images:docker.io/library/busybox:latest", "busybox")
-        run = [f"{machine.oci.bin}/oci-run", "--network", "web"]
-        inside(*run, "-d", "--name", "db", "-p", "8080:80", "busybox", "httpd", "-f", "-p", "80", "-h", "/etc")
-        machine.until(lambda: outside.reaches(HERE, 8080))
-        assert inside(*run, "busybox", "wget", "-qO-", "http://db/hostname")
-        peers = greet(outside.listen(80))
-        assert "hello" in inside(*run, "busybox", "nc", THERE, "80") and peers == [HERE]
-        assert "db" in inside(f"{machine.oci.bin}/oci-net", "resolve")
-        inside(f"{machine.oci.bin}/oci-run", "rm", "-f", "db")
-    finally:
-        pid = Path(machine.oci.env["OCI_RUN"], "shared.pid").read_text().split()[0]
-        for each in Path(machine.oci.env["OCI_RUN"]).glob("shared/net/on/*/resolver"):
-            if Path(f"/proc/{each.read_text().strip()}").exists():
-                machine.run("kill", "-9", each.read_text().strip(), code=None)
-        machine.run("kill", "-9", pid)
+    machine.net("unshare", "-p", "8080:8080", f"{machine.oci.bin}/oci-net", "create", "web")
+    run = [f"{machine.oci.bin}/oci-run", "--network", "web"]
+    inside(*run, "-d", "--name", "db", "-p", "8080:80", "busybox", "httpd", "-f", "-p", "80", "-h", "/etc")
+    machine.until(lambda: outside.reaches(HERE, 8080))
+    assert inside(*run, "busybox", "wget", "-qO-", "http://db/hostname")
+    peers = greet(outside.listen(80))
+    assert "hello" in inside(*run, "busybox", "nc", THERE, "80") and peers == [HERE]
+    assert "db" in inside(f"{machine.oci.bin}/oci-net", "resolve")
+    inside(f"{machine.oci.bin}/oci-run", "rm", "-f", "db")
 
 
-def test_names_of_networks_need_root(machine: Machine) -> None:
-    said = machine.command("run", "--network", "web", "busybox", "true", code=2).stderr
-    assert said == "oci-run: network of a plain user 'web' (oci-net unshare has networks; else pasta, slirp4netns, none or host)\n"
+CGI = r"mkdir -p /w/cgi-bin; printf '#!/bin/sh\necho\necho $REMOTE_ADDR\n' > /w/cgi-bin/who; chmod 755 /w/cgi-bin/who; exec httpd -f -p 80 -h /w"
+
+
+def asks(space: Space, host: str, port: int) -> str:
+    """Who the container says has asked; nothing while it is not there."""
+    with space.socket() as sock:
+        try:
+            sock.connect((host, port))
+            sock.sendall(b"GET /cgi-bin/who HTTP/1.0\r\n\r\n")
+            return (b"".join(iter(lambda: sock.recv(4096), b"")).split() or [b""])[-1].decode().strip("[]:f")
+        except OSError:
+            return ""
+
+
+@pytest.mark.needs("pasta", "newuidmap", "nft")
+def test_networks_by_name(shared: Machine, outside: Space) -> None:
+    """`--network NAME` as root has it: names, ports that are there when the command ends, who asks; and the other verbs."""
+    machine = shared
+    assert machine.net("create", "web") == "web"
+    words = ("--network", "web", "-d", "--name", "db", "-p", "8080:80", "-p", "5353:53/udp")
+    db = run(machine, *words, "busybox", "sh", "-c", CGI).strip()
+    machine.until(lambda: asks(outside, HERE, 8080) == THERE)  # the client's own address
+    assert asks(machine, "127.0.0.1", 8080) and asks(machine, HERE, 8080)
+    pid = json.loads(run(machine, "state", "db"))["pid"]
+    container = Space(f"/proc/{pid}/ns/net", "db")
+    machine.spaces.append(container)
+    with container.socket(socket.SOCK_DGRAM) as server, outside.socket(socket.SOCK_DGRAM) as client:
+        server.bind(("0.0.0.0", 53))
+        client.sendto(b"x", (HERE, 5353))
+        data, peer = server.recvfrom(16)
+        assert (data, peer[0]) == (b"x", THERE)
+        server.sendto(b"y", peer)
+        assert client.recvfrom(16) == (b"y", (HERE, 5353))
+    assert run(machine, "--network", "web", "busybox", "wget", "-qO-", "http://db/cgi-bin/who").startswith("[::ffff:10.")
+    assert f"{db}\trunning" in run(machine, "list") and db in run(machine, "list", "-q")
+    assert run(machine, "exec", "db", "hostname").strip() == db[:12]
+    assert "web\tbridge\t" in machine.net("ls") and "db" in machine.net("resolve")
+    said = machine.command("run", "--network", "web", "-p", "8080:80", "busybox", "true", code=125).stderr
+    assert said.startswith("oci-run: port is in use '0.0.0.0:8080/tcp': container "), said
+    with machine.listen(9090):
+        said = machine.command("run", "--network", "web", "-p", "9090:80", "busybox", "true", code=125).stderr
+        assert said == "oci-run: port is in use '0.0.0.0:9090/tcp': a process of the host listens there\n"
+    machine.net("publish", "add", "db", "8081:80", "127.0.0.1:8082:80")
+    assert asks(machine, "127.0.0.1", 8082) and asks(outside, HERE, 8082) == ""
+    assert asks(outside, HERE, 8081) == THERE
+    assert machine.fails("rm", "web").startswith("network is in use")
+    run(machine, "rm", "-f", "db")
+    machine.until(lambda: not outside.reaches(HERE, 8080))
+    run(machine, *words, "busybox", "sh", "-c", CGI)  # the same ports at once
+    machine.until(lambda: asks(outside, HERE, 8080) == THERE)
+    run(machine, "rm", "-f", "db")
+    machine.net("rm", "web")
+
+
+@pytest.mark.needs("pasta", "newuidmap", "nft")
+def test_volumes_of_containers_on_networks(shared: Machine) -> None:
+    """Their files have the ids of these containers: all verbs work, from where one is."""
+    machine = shared
+
+    def vol(*words: str, **options: Any) -> Any:
+        return machine.command("vol", *words, **options)
+
+    machine.net("create", "web")
+    script = "mkdir -m 700 /x/d; echo yes > /x/d/file; chown -R 5:6 /x/d; chmod 600 /x/d/file"
+    run(machine, "--network", "web", "-v", "db:/x", "busybox", "sh", "-c", script)
+    vol("create", "own")
+    assert vol("ls", "-q").stdout.split() == ["own", "db"]
+    assert vol("df", "--fields", "name").stdout.split() == ["own", "db"]
+    stream = machine.run("sh", "-c", f"{machine.oci.bin}/oci-vol export db | tar -tv --numeric-owner").stdout
+    assert "-rw------- 5/6" in stream and "d/file" in stream
+    vol("clone", "db", "two")
+    assert run(machine, "--network", "web", "-v", "two:/y", "busybox", "cat", "/y/d/file") == "yes\n"
+    said = machine.command("run", "-v", "db:/x", "busybox", "true", code=125).stderr
+    assert said.startswith("oci-run: cannot use volume 'db': it is one of containers on a network of yours"), said
+    said = machine.command("run", "--network", "web", "-v", "own:/x", "busybox", "true", code=125).stderr
+    assert said.startswith("oci-run: cannot use volume 'own': it is one of containers without"), said
+    run(machine, "--network", "web", "-d", "--name", "user", "-v", "db:/x", "busybox", "sleep", "1000")
+    assert vol("rm", "db", code=1).stderr.startswith("oci-vol: cannot remove volume 'db': volume is in use by container ")
+    run(machine, "rm", "-f", "user")
+    vol("rename", "two", "three")
+    assert vol("prune", "--all", "--json").stdout.count("\n") == 3
+    assert vol("ls", "-q").stdout == ""
 
 
 def test_without_the_program(machine: Machine) -> None:

@@ -45,6 +45,8 @@ _ATTACH: tuple[cli.Option, ...] = (
     ("--priority N", "int", 0, "the network with the highest has the default route"),
 )
 
+_LOOKING = ("create", "ls", "inspect")  # a plain user's namespaces are not made for them
+
 
 def _late(where: str) -> Callable[[cli.Args], int | None]:
     """The function of a verb, from its module when it is called."""
@@ -108,4 +110,16 @@ def main(words: list[str]) -> int:
 
         code: int = cni.main()
         return code
+    plain = os.geteuid() and words and words[0] != "unshare" and "--help" not in words and "pasta" not in words
+    if plain and words[0] in (COMMAND.verbs or ()):
+        from oci_tools.container import shared
+        from oci_tools.errors import Error
+
+        try:
+            if words[0] not in _LOOKING or shared.is_running():
+                shared.go(words)
+        except Error as error:
+            cli.say("oci-net", str(error))
+            return error.code
+        shared.use()
     return cli.main(COMMAND, words)

@@ -10,12 +10,8 @@ from oci_tools import cli, document
 from oci_tools.errors import Error
 from oci_tools.net import attach as attaching
 from oci_tools.net import detach as detaching
-from oci_tools.net import place, ports, publishing, record, store
+from oci_tools.net import place, ports, publishing, record, store, userland
 from oci_tools.rows import say
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    pass
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -47,6 +43,7 @@ def attach(args: cli.Args) -> None:
     with place.Change():
         network = store.load(store.find(args.network))
         made = attaching.attach(network, wanted) if target.namespace else {}
+    userland.wait(made.get("ports", []))
     known = _remember(target.id, network.name, wanted)
     if not target.namespace:
         if not known:
@@ -61,7 +58,6 @@ def attach(args: cli.Args) -> None:
 def _way_out(args: cli.Args, target: _Target) -> None:
     """Have pasta serve a namespace until its path is gone: what a plain user has in place of a bridge."""
     from oci_tools.container import networking
-    from oci_tools.net import userland
 
     program = networking.program(WAY_OUT)
     if program is None:
@@ -109,6 +105,7 @@ def publish(args: cli.Args) -> None:
     container = _known(args.container)
     with place.Change():
         made = publishing.add(container, wanted)
+    userland.wait(made)
     _remember_ports(container, lambda known: [*known, *wanted])
     for mapping in made:
         say(ports.shown(mapping))

@@ -42,6 +42,8 @@ def words(host: dict[str, Any], networking: dict[str, Any], world: World) -> tup
     found = [_joined(mode, first), *(_joined(name, end) for name, end in ends.items() if name not in BUILT_IN)]
     if os.geteuid() and mode == BRIDGE:
         found = ["--network=default"]  # a plain user has none, but a way out
+    elif os.geteuid():
+        raise Refused(400, f"network {mode} needs a daemon that is root, or one under oci-net unshare")
     return [*found, *_published(host)], mode
 
 

@@ -1,0 +1,208 @@
+"""Networks of plain users: namespaces in which each is root over bridges, shared by all of his containers on them.
+
+    $OCI_RUN/shared.pid     "PID STARTTIME" of the process that holds them: it sleeps until somebody ends it
+    $OCI_RUN/shared.pasta   the pid of pasta, their way out, if it has whatever port is published
+    $OCI_ROOT/shared, $OCI_RUN/shared    the store and the state of what is run inside; its images are the user's
+
+A user, a mount and a network namespace, as podman has them.  Inside, everything is as it is for root, so that networks,
+names and ports need nothing of their own for plain users; containers there have subordinate ids.  Ports that are
+published there are held by sockets (net/holder.py), which pasta sees and has the host's ports for.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from oci_tools import fs
+from oci_tools.errors import Error
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, NoReturn
+
+RESOLV_CONF = "/etc/resolv.conf"
+_HINT = "oci-vol export and import bring its files over"
+
+
+def store() -> tuple[str, str]:
+    """Where what is inside is kept, and its state."""
+    return f"{fs.root()}/shared", f"{fs.run()}/shared"
+
+
+def use() -> None:
+    """Look at what is inside from outside."""
+    os.environ["OCI_ROOT"], os.environ["OCI_RUN"] = store()
+
+
+def is_running() -> bool:
+    return bool(_running())
+
+
+def follow(word: str) -> None:
+    """Go on inside if a word means a container there.  Does not return then."""
+    place = f"{store()[0]}/containers"
+    if not os.path.isdir(place) or not word:
+        return
+    if os.path.islink(f"{store()[0]}/names/{word}") or any(each.startswith(word) for each in os.listdir(place)):
+        go(sys.argv[1:])
+
+
+def has_volumes() -> bool:
+    """Whether there are volumes of containers inside."""
+    try:
+        return any(name[0] != "." for name in os.listdir(f"{store()[0]}/volumes"))
+    except FileNotFoundError:
+        return False
+
+
+def has_volume(name: str) -> bool:
+    """Whether a volume is there, and not outside."""
+    inside = bool(name) and os.path.isdir(f"{store()[0]}/volumes/{name}")
+    return inside and not os.path.isdir(f"{fs.root()}/volumes/{name}")
+
+
+def refuse_other(name: str) -> None:
+    """An Error for a volume that is on the other side, where its files belong to other ids."""
+    if os.path.isdir(f"{fs.root()}/volumes/{name}"):
+        return
+    outside = os.path.dirname(fs.root()) if os.path.basename(fs.root()) == "shared" else ""
+    if outside and os.path.isdir(f"{outside}/volumes/{name}"):
+        raise Error("cannot use volume", name, "it is one of containers without a network of yours", _HINT)
+    if os.geteuid() and has_volume(name):
+        raise Error("cannot use volume", name, "it is one of containers on a network of yours", _HINT)
+
+
+def go(words: list[str]) -> NoReturn:
+    """Be this command again, inside."""
+    enter([])
+    path = os.path.realpath(sys.argv[0])
+    try:
+        os.execve(path, [path, *words], os.environ)
+    except OSError as error:
+        raise Error("cannot execute", path, error) from None
+
+
+def enter(published: list[dict[str, Any]]) -> None:
+    """Enter the namespaces, made if they are not there, with these ports of the host; else any that is published."""
+    fs.make_private(fs.run())
+    with fs.Lock(f"{fs.run()}/shared.lock"):
+        pid = _running()
+        if pid and published:
+            raise Error("cannot publish ports", None, "the namespaces are there already")
+        pid = pid or _make(published)
+    made = store()
+    for path in made:
+        fs.make_private(path)
+    try:
+        os.symlink("../images", f"{made[0]}/images")
+    except FileExistsError:
+        pass
+    from oci_tools.net import userland
+
+    try:
+        with open(f"{fs.run()}/shared.pasta", encoding="ascii") as file:
+            os.environ[userland.SHARED] = file.read().strip()
+    except FileNotFoundError:
+        pass  # its ports were said
+    use()
+    _enter(pid)
+
+
+def _record() -> str:
+    return f"{fs.run()}/shared.pid"
+
+
+def _running() -> int:
+    """The process that holds the namespaces, 0 if there is none."""
+    from oci_tools.linux import process
+
+    try:
+        with open(_record(), "rb", buffering=0) as file:
+            pid, started = map(int, file.read().split())
+    except (OSError, ValueError):
+        return 0
+    return pid if process.start_time(pid) == started != 0 else 0
+
+
+def _make(published: list[dict[str, Any]]) -> int:
+    from oci_tools.container import networking
+    from oci_tools.linux import process
+    from oci_tools.net import userland
+    from oci_tools.runtime import namespaces
+    from oci_tools.runtime import unshare as users
+
+    pasta = networking.program("pasta")
+    if pasta is None:
+        raise Error('cannot set up the network: exec: "pasta": executable file not found in $PATH', hint="passt")
+    own = (("uid_map", "/etc/subuid", os.geteuid()), ("gid_map", "/etc/subgid", os.getegid()))
+    maps = {name: users.mapping(path, number) for name, path, number in own}
+    if not all(networking.program(name) for name in ("newuidmap", "newgidmap")):
+        maps = {name: entries[:1] for name, entries in maps.items()}
+    servers = f"{fs.run()}/shared.resolv.conf"
+    fs.write(servers, f"nameserver {userland.AROUND['pasta'][0]}\n".encode(), sync=False)
+    theirs, ours = os.pipe2(os.O_CLOEXEC)
+    heard, said = os.pipe2(os.O_CLOEXEC)
+    middle = os.fork()
+    if middle == 0:  # so that the one who stays is nobody's child
+        pid, _ = process.clone3(process.CLONE_NEWUSER | process.CLONE_NEWNS | process.CLONE_NEWNET)
+        if pid == 0:
+            os.close(ours)
+            _stay(theirs, said, servers)
+        os.write(said, b"%d\n" % pid)
+        os._exit(0)
+    os.close(said)
+    os.waitpid(middle, 0)
+    with open(heard, "rb", buffering=0) as pipe:
+        pid = int(pipe.readline())
+        namespaces.map_ids(pid, maps)
+        os.write(ours, b"1")
+        ready = pipe.read(1)
+    os.close(ours)
+    if ready != b"1":
+        raise Error("cannot make namespaces", None, "a mount or a link was refused there")
+    userland.share(pasta, f"{fs.run()}/shared.pasta", pid, published)
+    fs.write(_record(), b"%d %d\n" % (pid, process.start_time(pid)), 0o600, sync=False)
+    return pid
+
+
+def _stay(reader: int, said: int, servers: str) -> None:
+    """The process that holds the namespaces.  Does not return."""
+    from oci_tools.linux import mount
+    from oci_tools.linux.netlink import Rtnetlink
+    from oci_tools.runtime import child
+
+    try:
+        os.setsid()
+        if os.read(reader, 1) != b"1":
+            os._exit(0)
+        os.setresgid(0, 0, 0)
+        os.setresuid(0, 0, 0)
+        mount.mount(None, "/", None, mount.MS_REC | mount.MS_PRIVATE)
+        mount.mount(servers, os.path.realpath(RESOLV_CONF), None, mount.MS_BIND)
+        with Rtnetlink() as kernel:
+            kernel.set_up(kernel.links()["lo"], True)
+        os.write(said, b"1")
+        null = os.open("/dev/null", os.O_RDWR)
+        for fd in (0, 1, 2):
+            os.dup2(null, fd)
+        child.reset_signals()
+        os.chdir("/")
+        os.execv("/usr/bin/sleep", ["oci-net-shared", "infinity"])
+    finally:
+        os._exit(1)
+
+
+def _enter(pid: int) -> None:
+    from oci_tools.linux import process
+
+    here = os.getcwd()
+    spaces = [os.open(f"/proc/{pid}/ns/{kind}", os.O_RDONLY | os.O_CLOEXEC) for kind in ("user", "mnt", "net")]
+    try:
+        for fd in spaces:
+            process.setns(fd)
+        os.setresgid(0, 0, 0)
+        os.setresuid(0, 0, 0)
+        os.chdir(here)
+    except OSError as error:
+        raise Error("cannot enter the namespaces of process", pid, error) from None
