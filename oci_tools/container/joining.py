@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from oci_tools.container.place import Place
 
 MARK = "# by oci-net"
+kept: list[int] = []  # descriptors that whoever looks after a container holds until its end
 
 
 def plan(held: Place, spec: dict[str, Any], everything: bool) -> None:
@@ -84,7 +85,7 @@ def _serve(container: str, policy: dict[str, Any], pid: int) -> None:
     if path is None:
         raise Error(f'cannot set up the network: exec: "{name}": executable file not found in $PATH')
     mappings = ports.choose(policy.get("ports", []))
-    userland.start(name, path, options, pid, mappings, names.place(container))
+    kept[:] = userland.start(name, path, options, pid, mappings, names.place(container))
     _name_it(container, policy, [], [f"{userland.AROUND[name][1]}\thost.docker.internal host.containers.internal"])
 
 

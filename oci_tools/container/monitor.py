@@ -47,6 +47,7 @@ class Monitor:
         self._health: Health | None = None
         self._memory: OutOfMemory | None = None
         self._starved = False  # the kernel has killed one of its processes for want of memory, and that was told
+        self._kept: list[int] = []  # what a program that serves its network ends with
         self._streams = streams.Streams(held, bool(spec["process"].get("terminal")))
         self._log = logdriver.writer(held)
 
@@ -59,6 +60,8 @@ class Monitor:
         lost its parent is its subreaper's (PR_SET_CHILD_SUBREAPER of prctl(2)).
         """
         self.held.looked_after()
+        while self._kept:
+            os.close(self._kept.pop())
         self._streams.open(self._log)
         ours, theirs = sync.pair()
         process.prctl(process.PR_SET_CHILD_SUBREAPER, 1)
@@ -82,7 +85,8 @@ class Monitor:
             raise Error("cannot start container", self.held.id, "it was killed while it started")
         self.pid = begun["pid"]
         self.pidfd = os.pidfd_open(self.pid)
-        self._streams.have(*fds)
+        self._kept = fds[begun["masters"] :]
+        self._streams.have(*fds[: begun["masters"]])
         self._begun = time.monotonic()
         self._look_after()
 
@@ -95,7 +99,8 @@ class Monitor:
             spec = self.spec or self.held.spec()
             made = lifecycle.begin(self.root, self.held.id, self.held.bundle, spec, options)
             events.tell(self.held.id, "start", self.held.policy)
-            channel.send("begun", [made.master] if made.master >= 0 else None, pid=made.state["pid"])
+            masters = [made.master] if made.master >= 0 else []
+            channel.send("begun", [*masters, *joining.kept], pid=made.state["pid"], masters=len(masters))
         except BaseException as error:
             channel.send("error", **sync.told(error))
         finally:

@@ -24,12 +24,14 @@ _PATIENCE = 3.0  # seconds: pasta looks every second what somebody listens on
 _OPEN = {"tcp": "0A", "udp": "07"}  # TCP_LISTEN; TCP_CLOSE, which is no connection
 
 
-def start(program: str, path: str, options: list[str], pid: int, mappings: list[dict[str, Any]], state: str) -> None:
-    """Run it for the process `pid`; `state` is a directory for its socket."""
+def start(
+    program: str, path: str, options: list[str], pid: int, mappings: list[dict[str, Any]], state: str
+) -> list[int]:
+    """Run it for the process `pid`; `state` is a directory for its socket.  Descriptors with which it ends."""
     if program == "pasta":
         _pasta(path, options, pid, mappings)
-    else:
-        _slirp(path, options, pid, mappings, state)
+        return []
+    return [_slirp(path, options, pid, mappings, state)]
 
 
 def serve(path: str, namespace: str) -> None:
@@ -124,10 +126,10 @@ def _run(words: list[str]) -> None:
         os.close(said)
 
 
-def _slirp(path: str, options: list[str], pid: int, mappings: list[dict[str, Any]], state: str) -> None:
-    """It stays as our child; the write end of its exit pipe is left open on purpose."""
+def _slirp(path: str, options: list[str], pid: int, mappings: list[dict[str, Any]], state: str) -> int:
+    """It stays as our child; the write end of its exit pipe is given back, open."""
     ready, theirs = os.pipe2(os.O_CLOEXEC)
-    leave, _ours = os.pipe2(os.O_CLOEXEC)
+    leave, ours = os.pipe2(os.O_CLOEXEC)
     directory = os.open(state, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     api = f"/proc/self/fd/{directory}/slirp.sock"  # the path itself may be too long for a socket
     words = [path, "--configure", "--mtu=65520", "--disable-host-loopback", f"--ready-fd={theirs}",
@@ -148,6 +150,7 @@ def _slirp(path: str, options: list[str], pid: int, mappings: list[dict[str, Any
     for mapping in mappings:
         _forward(api, mapping)
     os.close(directory)
+    return ours
 
 
 def _forward(api: str, mapping: dict[str, Any]) -> None:
