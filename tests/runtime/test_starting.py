@@ -103,6 +103,16 @@ def test_words_that_are_not_plain_are_left_to_python(box: Any, root: str, shell:
     assert status(root) == "created"
 
 
+def test_elsewhere_without_a_root_is_left_to_python(box: Any, root: str, shell: str) -> None:
+    """OCI_RUN moves the states, by rules that are Python's."""
+    box.process["args"] = ["sleep", "1000"]
+    place = make(box, root)
+    env = {"PATH": "/bin", "OCI_RUN": f"{root}/x"}
+    assert subprocess.run([shell, "start", str(place)[1:]], env=env).returncode == 42
+    assert subprocess.run([shell, "start", "c"], env=env, cwd=root).returncode == 42
+    assert status(root) == "created"
+
+
 @pytest.mark.parametrize("kind", ["poststart", "poststop"])
 def test_a_container_with_hooks_is_left_to_python(box: Any, root: str, shell: str, kind: str) -> None:
     box.process["args"] = ["true"]
