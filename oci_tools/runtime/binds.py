@@ -31,10 +31,10 @@ def clone_sources(setup: child.Setup) -> dict[int, int]:
     for number, step in enumerate(setup.mounts):
         if step.idmap is not None and not step.bind:
             raise Error("cannot map the ids of", step.destination, "not supported for new file systems")
-        if not step.bind or not (everything or step.idmap is not None or of_another(step.source)):
+        if not step.bind or step.link or not (everything or step.idmap is not None or of_another(step.source)):
             continue
         try:
-            trees[number] = _clone(step.source, step.recursive)
+            trees[number] = _clone(step.source, step.recursive, step.follow_source)
             if step.idmap is not None:
                 _map_mount(trees[number], step, setup.namespaces)
         except OSError as error:
@@ -49,7 +49,7 @@ def of_another(source: str) -> tuple[int, str] | None:
     return (int(parts[2]), parts[4]) if seen and parts[2].isdecimal() else None
 
 
-def _clone(source: str, recursive: bool) -> int:
+def _clone(source: str, recursive: bool, follow: bool) -> int:
     """A source as a mount that nobody else has.
 
     Of a mount of another mount namespace only who is in there can make one: a child of ours, which does that
@@ -57,7 +57,7 @@ def _clone(source: str, recursive: bool) -> int:
     """
     other = of_another(source)
     if other is None:
-        return sources.clone(source, recursive)
+        return sources.clone(source, recursive, follow)
     flags = mount.OPEN_TREE_CLONE | (mount.AT_RECURSIVE if recursive else 0)
     pidfd = os.pidfd_open(other[0])
     kept, given = sync.pair()

@@ -16,7 +16,7 @@ import os
 from oci_tools import document, fs
 from oci_tools.errors import Error
 from oci_tools.linux import mount, process
-from oci_tools.runtime import descriptors, enter, foreground, groups, hooks, launch, lifecycle, mounts, state
+from oci_tools.runtime import descriptors, enter, foreground, groups, hooks, launch, lifecycle, mounts, state, targets
 from oci_tools.runtime import spec as specs
 from oci_tools.runtime.launch import Container
 
@@ -246,7 +246,7 @@ def _become(
     root = os.open(top, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     for step in mounts.plan(spec, made.state["bundle"]):
         directory = not step.bind or os.path.isdir(step.source)
-        mounts.create(root, step.destination, directory)
+        targets.create(root, step.destination, directory)
     for fd in range(3):
         os.dup2(fd, _STREAMS + fd, inheritable=True)
     if network >= 0:

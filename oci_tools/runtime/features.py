@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from oci_tools import __version__
 from oci_tools.linux import caps
-from oci_tools.runtime import mounts
+from oci_tools.runtime import scheduling
 from oci_tools.runtime.namespaces import FLAGS
+from oci_tools.runtime.rules import MOUNT_OPTIONS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -14,13 +15,11 @@ if TYPE_CHECKING:
 
 def document() -> dict[str, Any]:
     """The features document: what is known to this program, whatever the host allows."""
-    options = {"bind", "rbind", "defaults", *mounts.ATTRIBUTES, *mounts.PROPAGATION}
-    options |= {f"r{name}" for name in mounts.ATTRIBUTES} | {"idmap", "ridmap", "tmpcopyup"}
     return {
         "ociVersionMin": "1.0.0",
         "ociVersionMax": "1.3.0",
         "hooks": ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"],
-        "mountOptions": sorted(options),
+        "mountOptions": sorted(MOUNT_OPTIONS),
         "linux": {
             "namespaces": sorted(FLAGS),
             "capabilities": list(caps.NAMES),
@@ -28,12 +27,13 @@ def document() -> dict[str, Any]:
             "seccomp": _seccomp(),
             "apparmor": {"enabled": True},
             "selinux": {"enabled": True},
+            "memoryPolicy": {"modes": sorted(scheduling.MODES), "flags": sorted(scheduling.MODE_FLAGS)},
             "intelRdt": {"enabled": True, "schemata": True, "monitoring": True},
             "mountExtensions": {"idmap": {"enabled": True}},
             "netDevices": {"enabled": True},
         },
         "annotations": {"io.oci-tools.version": __version__},
-        "potentiallyUnsafeConfigAnnotations": ["io.oci-tools.", "org.systemd.property."],
+        "potentiallyUnsafeConfigAnnotations": ["io.oci-tools.", "org.systemd.property.", "run.oci."],
     }
 
 

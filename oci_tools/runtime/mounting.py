@@ -39,11 +39,13 @@ def add(args: Any, root: str) -> None:
     step = mounts.Plan(entry, os.getcwd())
     if step.idmap is not None:
         raise Error("cannot map the ids of", step.destination, "not supported for an added mount")
+    if step.link:
+        raise Error("cannot copy the link", step.source, "not supported for an added mount")
     known = _running(root, args.id)
     tree = -1
     if step.bind:
         try:
-            tree = sources.clone(step.source, step.recursive)
+            tree = sources.clone(step.source, step.recursive, step.follow_source)
         except OSError as error:
             raise Error(f"cannot mount '{step.source}' on", step.destination, error) from None
 

@@ -17,7 +17,7 @@ from oci_tools import fs
 from oci_tools.errors import Error
 from oci_tools.linux import libc, mount
 from oci_tools.linux.mount import AT_EMPTY_PATH, AT_RECURSIVE
-from oci_tools.runtime import copyup, pivot
+from oci_tools.runtime import copyup, pivot, targets
 from oci_tools.runtime import source as sources
 
 TYPE_CHECKING = False
@@ -57,7 +57,9 @@ PROPAGATION = {
     "runbindable": (mount.MS_UNBINDABLE, AT_RECURSIVE),
 }
 # Flags of a file system that say what is so anyway, or no longer mean anything; a bind has none at all.
-_IDLE = {"defaults", "async", "loud", "silent", "mand", "nomand", "nolazytime", "iversion", "noiversion", "remount"}
+_IDLE = {
+    "defaults", "async", "loud", "silent", "mand", "nomand", "nolazytime", "iversion", "noiversion", "remount", "copy-symlink",
+}  # fmt: skip
 _FILE_SYSTEM = {"sync", "dirsync", "lazytime"}
 # What may be mounted on in /proc without hiding from us what a later step trusts.
 _OVER_PROC = {
@@ -82,6 +84,8 @@ class Plan:
         self.maps = {"uid_map": entry.get("uidMappings") or [], "gid_map": entry.get("gidMappings") or []}
         self.propagation: list[tuple[int, int]] = []
         self.copy_up = False
+        self.follow_source = self.follow_target = True
+        self.link = ""  # what is made instead: a symbolic link like that which `source` is
         self.data: list[str] = []
         for option in entry.get("options") or ():
             self._take(option)
@@ -94,6 +98,8 @@ class Plan:
             if unknown:
                 raise Error(f"config.json: mounts: '{unknown[0]}' is no option of a bind on", self.destination)
             self.source = os.path.join(bundle, self.source)
+            if "copy-symlink" in (entry.get("options") or ()) and os.path.islink(self.source):
+                self.link = os.readlink(self.source)
 
     def _take(self, option: str) -> None:
         if option in ("bind", "rbind"):
@@ -108,6 +114,10 @@ class Plan:
             self.rclear, self.rset = self.rclear | clear | bits, self.rset & ~clear | bits
         elif option == "tmpcopyup":
             self.copy_up = True
+        elif option == "src-nofollow":
+            self.follow_source = False
+        elif option == "dest-nofollow":
+            self.follow_target = False
         elif option in ("idmap", "ridmap"):
             self.idmap = AT_RECURSIVE if option == "ridmap" else 0
         elif option not in _IDLE:
@@ -183,13 +193,13 @@ class Tree:
         try:
             found = fs.open_beneath(self.fd, path, os.O_PATH)
         except FileNotFoundError:
-            create(self.fd, path, directory)
+            targets.create(self.fd, path, directory)
             found = fs.open_beneath(self.fd, path, os.O_PATH)
         return found
 
-    def place(self, mounted: int, path: str, directory: bool = True) -> None:
-        """Attach a detached mount at `path`; close the descriptor."""
-        target = self.target(path, directory)
+    def place(self, mounted: int, path: str, directory: bool = True, follow: bool = True) -> None:
+        """Attach a detached mount at `path`, which may be a link itself if not to `follow`; close the descriptor."""
+        target = self.target(path, directory) if follow else self._target_itself(path, directory)
         if _filesystem(target) == _PROC_MAGIC and path != "/proc" and path not in _OVER_PROC:
             raise Error("cannot mount over", path, "it is inside /proc")
         if path == "/proc" and _filesystem(mounted) != _PROC_MAGIC:
@@ -202,8 +212,18 @@ class Tree:
             os.close(target)
             os.close(mounted)
 
+    def _target_itself(self, path: str, directory: bool) -> int:
+        """The same where the last component is not followed if it is a link."""
+        parent = self.target(os.path.dirname(path))
+        try:
+            return targets.open_or_make(parent, os.path.basename(path) or ".", directory)
+        finally:
+            os.close(parent)
+
     def _bind(self, step: Plan) -> None:
-        self.place_bind(step, sources.clone(step.source, step.recursive))
+        if step.link:
+            return targets.make_link(self.target(os.path.dirname(step.destination)), step.destination, step.link)
+        self.place_bind(step, sources.clone(step.source, step.recursive, step.follow_source))
 
     def place_bind(self, step: Plan, tree: int) -> None:
         """Attach a cloned tree with the attributes of `step`."""
@@ -212,7 +232,7 @@ class Tree:
         if step.set or step.clear:
             mount.mount_setattr(tree, "", AT_EMPTY_PATH, step.set, step.clear)
         keep = os.dup(tree)
-        self.place(tree, step.destination, stat.S_ISDIR(os.fstat(keep).st_mode))
+        self.place(tree, step.destination, stat.S_ISDIR(os.fstat(keep).st_mode), step.follow_target)
         for bits, recursive in step.propagation or [(mount.MS_PRIVATE, AT_RECURSIVE)]:
             mount.mount_setattr(keep, "", AT_EMPTY_PATH | recursive, 0, 0, bits)
         os.close(keep)
@@ -237,7 +257,7 @@ class Tree:
         if existed >= 0:
             os.close(existed)
         keep = os.dup(mounted)
-        self.place(mounted, step.destination)
+        self.place(mounted, step.destination, follow=step.follow_target)
         for bits, recursive in step.propagation:
             mount.mount_setattr(keep, "", AT_EMPTY_PATH | recursive, 0, 0, bits)
         if late:
@@ -359,53 +379,6 @@ def null_device() -> int:
         return mount.open_tree(fd, "", mount.OPEN_TREE_CLONE | AT_EMPTY_PATH)
     finally:
         os.close(fd)
-
-
-def create(rootfd: int, path: str, directory: bool) -> None:
-    """Make what is missing of `path` beneath the root: directories 0755, last a file 0644 if asked.
-
-    Component by component, links read and followed inside the root by ourselves, nothing
-    made through a link; a dangling link is completed where it points.
-    """
-    parts = [part for part in path.split("/") if part not in ("", ".")][::-1]
-    opened: list[int] = []
-    links = 0
-    try:
-        while parts:
-            part = parts.pop()
-            here = opened[-1] if opened else rootfd
-            if part == "..":
-                if opened:
-                    os.close(opened.pop())
-                continue
-            found = _open_or_make(here, part, directory or bool(parts))
-            if stat.S_ISLNK(os.fstat(found).st_mode):
-                links += 1
-                if links > 40:
-                    raise OSError(40, os.strerror(40), path)
-                link = os.readlink("", dir_fd=found)
-                os.close(found)
-                if link.startswith("/"):
-                    while opened:
-                        os.close(opened.pop())
-                parts += [p for p in link.split("/") if p not in ("", ".")][::-1]
-            else:
-                opened.append(found)
-    finally:
-        for fd in opened:
-            os.close(fd)
-
-
-def _open_or_make(here: int, part: str, directory: bool) -> int:
-    flags = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
-    try:
-        return os.open(part, flags, dir_fd=here)
-    except FileNotFoundError:
-        if directory:
-            os.mkdir(part, 0o755, dir_fd=here)
-        else:
-            os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644, dir_fd=here))
-        return os.open(part, flags, dir_fd=here)
 
 
 def _filesystem(fd: int) -> int:

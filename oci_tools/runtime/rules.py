@@ -29,6 +29,7 @@ RLIMITS = {
 # What every mount understands; any other option is data for the file system (config.md, "Linux mount
 # options"), and a bind mount has no file system to give it to.
 MOUNT_OPTIONS = frozenset((
+    "copy-symlink", "dest-nofollow", "src-nofollow",  # crun's
     "async", "bind", "defaults", "dirsync", "idmap", "iversion", "lazytime", "loud", "mand", "noiversion",
     "nolazytime", "nomand", "private", "rbind", "remount", "ridmap", "rprivate", "rshared", "rslave",
     "runbindable", "shared", "silent", "slave", "sync", "tmpcopyup", "unbindable",

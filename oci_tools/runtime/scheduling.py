@@ -37,7 +37,7 @@ MODES = {
     "MPOL_DEFAULT": 0, "MPOL_PREFERRED": 1, "MPOL_BIND": 2, "MPOL_INTERLEAVE": 3, "MPOL_LOCAL": 4,
     "MPOL_PREFERRED_MANY": 5, "MPOL_WEIGHTED_INTERLEAVE": 6,
 }  # fmt: skip
-_MODE_FLAGS = {"MPOL_F_NUMA_BALANCING": 1 << 13, "MPOL_F_RELATIVE_NODES": 1 << 14, "MPOL_F_STATIC_NODES": 1 << 15}
+MODE_FLAGS = {"MPOL_F_NUMA_BALANCING": 1 << 13, "MPOL_F_RELATIVE_NODES": 1 << 14, "MPOL_F_STATIC_NODES": 1 << 15}
 PERSONALITIES = {"LINUX": 0x0, "LINUX32": 0x8}
 _IOPRIO_WHO_PROCESS = 1
 
@@ -119,7 +119,7 @@ def _scheduler(entry: dict[str, Any]) -> None:
 def _memory_policy(entry: dict[str, Any]) -> None:
     mode = MODES[entry["mode"]]
     for flag in entry.get("flags") or ():
-        mode |= _MODE_FLAGS[flag]
+        mode |= MODE_FLAGS[flag]
     nodes = numbers(entry["nodes"]) if entry.get("nodes") else []
     if not nodes:
         return _call("linux.memoryPolicy", "set_mempolicy", mode, None, 0)

@@ -14,9 +14,10 @@ from oci_tools.linux.openat2 import RESOLVE_BENEATH, RESOLVE_NO_MAGICLINKS, RESO
 _BENEATH = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS
 
 
-def clone(source: str, recursive: bool) -> int:
-    """A detached mount of the file or directory `source`, with what is mounted in it."""
+def clone(source: str, recursive: bool, follow: bool = True) -> int:
+    """A detached mount of the file or directory `source`, with what is mounted in it; or of the link that it is."""
     flags = mount.OPEN_TREE_CLONE | (mount.AT_RECURSIVE if recursive else 0)
+    flags |= 0 if follow else mount.AT_SYMLINK_NOFOLLOW
     above, _, below = source.partition("/./")
     if not below:
         return mount.open_tree(mount.AT_FDCWD, source, flags)

@@ -424,6 +424,30 @@ class TestTargets:
         assert box.says("touch /x; ls /x; stat -f -c %T / /proc | sort").split() == ["/x", "proc", "tmpfs"]
         assert not (box.rootfs / "x").exists()
 
+    @pytest.mark.parametrize("users", [False, True], ids=["", "mapped"])
+    def test_links_as_crun_has_them(self, box: Any, tmp_path: Path, users: bool) -> None:
+        """copy-symlink makes the link that the source is; dest-nofollow and src-nofollow take links for themselves."""
+        if users:
+            box.mapped()
+        (tmp_path / "file").write_text("text\n")
+        (tmp_path / "away").symlink_to("nowhere")
+        (tmp_path / "link").symlink_to(tmp_path / "file")
+        for name, target in ("one", "/one-target"), ("two", "/two-target"), ("same", "nowhere"):
+            (box.rootfs / name).symlink_to(target)
+        for place in "/a/sym/link", "/same":
+            box.mount(place, tmp_path / "away", "rbind", "copy-symlink")
+        box.mount("/file", tmp_path / "file", "rbind", "copy-symlink")
+        box.mount("/one", tmp_path / "link", "bind", "dest-nofollow")
+        for place in "/two", "/new/link":
+            box.mount(place, tmp_path / "link", "bind", "dest-nofollow", "src-nofollow")
+        script = "for f in /a/sym/link /same /two /new/link; do readlink $f; done; cat /file /one; ls -d /*-target 2>&- || echo none"
+        assert box.says(script).split() == ["nowhere", "nowhere", f"{tmp_path}/file", f"{tmp_path}/file", "text", "text", "none"]
+
+    def test_a_link_that_is_not_followed_leads_nowhere_in_proc(self, box: Any, tmp_path: Path) -> None:
+        (tmp_path / "link").symlink_to("x")
+        box.mount("/proc/self", tmp_path / "link", "bind", "dest-nofollow", "src-nofollow")
+        assert box("run", code=1).stderr == "oci-run: cannot mount over '/proc/self': it is inside /proc\n"
+
     def test_links_in_a_circle(self, box: Any, source: Path) -> None:
         (box.rootfs / "circle").symlink_to("circle")
         box.mount("/circle", source, "bind")
