@@ -130,9 +130,10 @@ def _verb(action: Callable[[Args, str], Any]) -> Callable[[Args], int | None]:
         root = args.root or f"{fs.run()}/runtime"
         try:
             act = action
-            if not args.root and action.__name__ not in _MAKING and getattr(args, "id", None):
+            each = getattr(args, "regex", False)  # of ids, as they are in the root
+            if not args.root and action.__name__ not in _MAKING and getattr(args, "id", None) and not each:
                 _find(args, root, action.__name__)
-            if not args.root and action.__name__ in _CHANGING:
+            if not args.root and action.__name__ in _CHANGING and not each:
                 from oci_tools.container import people
 
                 act = people.more(args.id, action)
@@ -257,14 +258,32 @@ def _kill(args: Args, root: str) -> None:
     from oci_tools.runtime import lifecycle, signals
 
     number = 0 if args.signal == "0" else signals.number(args.signal or "TERM")
-    lifecycle.kill(root, args.id, number, args.all, args.exec)
+    for id in _matching(args, root):
+        lifecycle.kill(root, id, number, args.all, args.exec)
 
 
 @_verb
 def _delete(args: Args, root: str) -> None:
     from oci_tools.runtime import lifecycle
 
-    _warn(lifecycle.delete(root, args.id, args.force))
+    for id in _matching(args, root):
+        _warn(lifecycle.delete(root, id, args.force))
+
+
+def _matching(args: Args, root: str) -> list[str]:
+    """The ID, or with --regex, as crun has it, all in which that is found; the first failure ends it."""
+    if not args.regex:
+        return [args.id]
+    import re
+
+    from oci_tools.errors import Usage
+    from oci_tools.runtime import state
+
+    try:
+        pattern = re.compile(args.id)
+    except re.error as error:
+        raise Usage("invalid regular expression", args.id, str(error)) from None
+    return [id for id in state.ids(root) if pattern.search(id)]
 
 
 @_verb
@@ -359,6 +378,7 @@ def _rare(prefix: str = "", table: Any = None) -> dict[str, cli.Command]:
     return found
 
 
+_REGEX = ("-r --regex", "flag", False, "ID is a regular expression: of every container whose id it is found in")
 _FORMAT = ("-f --format FORMAT", ("table", "json"), None, "runc's table, which --root asks for too, or JSON")
 
 VERBS = {
@@ -376,12 +396,12 @@ VERBS = {
     "state": _command("state", "print the state of a container", "ID", (), _state),
     "kill": _command(
         "kill", "send a signal (TERM) to a container", "ID [SIGNAL]",
-        (("-a --all", "flag", False, "to all of its processes"),
+        (("-a --all", "flag", False, "to all of its processes"), _REGEX,
          ("--exec PID", "int", None, "to all that the exec with this pid, as in its --pid-file, has started")), _kill,
     ),
     "delete": _command(
         "delete", "remove a container that has ended", "ID",
-        (("-f --force", "flag", False, "kill it first; no error if there is none"),), _delete,
+        (("-f --force", "flag", False, "kill it first; no error if there is none"), _REGEX), _delete,
     ),
     "exec": _command(
         "exec", "run another process in a running container", "ID [CMD...]", _EXEC, _exec, stop=True, failure=255,

@@ -103,7 +103,7 @@ def _prepare(
         raise Error("cannot exec in container", known["id"], error) from None
     entry = child.Entry(wanted, state.public("", known, "running"), target, flags)
     _join_groups(entry, state.directory(root, known["id"]), known, options)
-    if (spec.get("linux") or {}).get("seccomp"):
+    if (spec.get("linux") or {}).get("seccomp") or "run.oci.seccomp_bpf_data" in (spec.get("annotations") or {}):
         from oci_tools.runtime import seccomp
 
         entry.seccomp = seccomp.prepare(spec)

@@ -169,7 +169,7 @@ def _prepare(made: Container, bundle: str, spec: dict[str, Any], options: Option
         else:
             place = fs.root()  # as long as we are not root of the container
             setup.make_tree = lambda: overlay.make(spec, bundle, place)
-    if (spec.get("linux") or {}).get("seccomp"):
+    if (spec.get("linux") or {}).get("seccomp") or "run.oci.seccomp_bpf_data" in (spec.get("annotations") or {}):
         from oci_tools.runtime import seccomp
 
         setup.seccomp = seccomp.prepare(spec)

@@ -58,7 +58,8 @@ PROPAGATION = {
 }
 # Flags of a file system that say what is so anyway, or no longer mean anything; a bind has none at all.
 _IDLE = {
-    "defaults", "async", "loud", "silent", "mand", "nomand", "nolazytime", "iversion", "noiversion", "remount", "copy-symlink",
+    "defaults", "async", "loud", "silent", "mand", "nomand", "nolazytime", "iversion", "noiversion", "remount",
+    "copy-symlink",
 }  # fmt: skip
 _FILE_SYSTEM = {"sync", "dirsync", "lazytime"}
 # What may be mounted on in /proc without hiding from us what a later step trusts.

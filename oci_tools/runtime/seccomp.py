@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 import stat
 import sys
+from binascii import a2b_base64
 
 from oci_tools import __version__, document, fs
 from oci_tools.errors import Error
@@ -29,6 +30,8 @@ FLAGS = {
     "SECCOMP_FILTER_FLAG_SPEC_ALLOW": kernel.SECCOMP_FILTER_FLAG_SPEC_ALLOW,
     "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV": kernel.SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV,
 }
+RAW = "run.oci.seccomp_bpf_data"  # crun's annotation: a program in base64 instead of a profile
+_LONGEST = 4096  # BPF_MAXINSNS
 _KEPT = 64  # programs in the cache; the oldest go first
 
 
@@ -63,6 +66,9 @@ class Filter:
 
 def prepare(spec: dict[str, Any]) -> Filter | None:
     """The filter that a checked specification asks for, None for none."""
+    raw = (spec.get("annotations") or {}).get(RAW)
+    if raw is not None:
+        return Filter({}, _raw(raw))
     profile = (spec.get("linux") or {}).get("seccomp")
     if profile is None:
         return None
@@ -73,6 +79,17 @@ def prepare(spec: dict[str, Any]) -> Filter | None:
         program = compile_program(profile, machine)
         _keep(key, program)
     return Filter(profile, program)
+
+
+def _raw(text: str) -> bytes:
+    """The program that the annotation gives."""
+    try:
+        program = a2b_base64(text, strict_mode=True)
+    except ValueError as error:
+        raise Error(f"config.json: annotations['{RAW}']", None, str(error).lower()) from None
+    if not program or len(program) % 8 or len(program) // 8 > _LONGEST:
+        raise Error(f"config.json: annotations['{RAW}']: expected 1 to {_LONGEST} instructions of 8 bytes")
+    return program
 
 
 def compile_program(profile: dict[str, Any], machine: str) -> bytes:

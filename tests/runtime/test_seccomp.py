@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import signal
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -781,3 +783,19 @@ def test_what_is_told_to_engines_is_what_there_is() -> None:
     assert set(told["supportedFlags"]) <= set(told["knownFlags"]) == set(seccomp.FLAGS)
     assert "SECCOMP_FILTER_FLAG_SPEC_ALLOW" in told["supportedFlags"]
     assert not kernel.flags_supported(1 << 20)
+
+
+@pytest.mark.root
+def test_a_program_of_an_annotation(box: Any) -> None:
+    """run.oci.seccomp_bpf_data of crun: the program itself, in base64, whatever the profile says."""
+    box.linux["seccomp"] = {"defaultAction": "SCMP_ACT_KILL_PROCESS"}
+    load, equals, done = 0x20, 0x15, 0x06  # BPF_LD|ABS, BPF_JMP|JEQ|K, BPF_RET|K
+    steps = [(load, 0, 0, 0), (equals, 0, 1, syscalls.table("x86_64")["mkdir"]), (done, 0, 0, 0x5000D), (done, 0, 0, 0x7FFF0000)]
+    program = b"".join(struct.pack("HBBI", *step) for step in steps)
+    box.spec["annotations"] = {"run.oci.seccomp_bpf_data": base64.b64encode(program).decode()}
+    assert box.says("mkdir /x 2>&1; grep Seccomp: /proc/self/status").split("\n")[0] == "mkdir: can't create directory '/x': Permission denied"
+    for text, what in ("", "expected 1 to"), ("AAAA", "expected 1 to"), ("%", ""), ("A" * 8 * 8200, "expected 1 to"):
+        box.spec["annotations"] = {"run.oci.seccomp_bpf_data": text}
+        said = box("run", code=1).stderr
+        assert said.startswith("oci-run: config.json: annotations['run.oci.seccomp_bpf_data']: " + what), said
+        assert said.count("\n") == 1
