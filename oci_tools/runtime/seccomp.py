@@ -14,7 +14,6 @@ from __future__ import annotations
 import os
 import stat
 import sys
-from binascii import a2b_base64
 
 from oci_tools import __version__, document, fs
 from oci_tools.errors import Error
@@ -83,6 +82,8 @@ def prepare(spec: dict[str, Any]) -> Filter | None:
 
 def _raw(text: str) -> bytes:
     """The program that the annotation gives."""
+    from binascii import a2b_base64
+
     try:
         program = a2b_base64(text, strict_mode=True)
     except ValueError as error:
