@@ -130,10 +130,10 @@ def _verb(action: Callable[[Args, str], Any]) -> Callable[[Args], int | None]:
         root = args.root or f"{fs.run()}/runtime"
         try:
             act = action
-            each = getattr(args, "regex", False)  # of ids, as they are in the root
-            if not args.root and action.__name__ not in _MAKING and getattr(args, "id", None) and not each:
+            named = not args.root and not getattr(args, "regex", False)
+            if named and action.__name__ not in _MAKING and getattr(args, "id", None):
                 _find(args, root, action.__name__)
-            if not args.root and action.__name__ in _CHANGING and not each:
+            if named and action.__name__ in _CHANGING:
                 from oci_tools.container import people
 
                 act = people.more(args.id, action)
@@ -255,49 +255,29 @@ def _state(args: Args, root: str) -> None:
 
 @_verb
 def _kill(args: Args, root: str) -> None:
-    from oci_tools.runtime import lifecycle, signals
+    from oci_tools.runtime import lifecycle, signals, state
 
     number = 0 if args.signal == "0" else signals.number(args.signal or "TERM")
-    for id in _matching(args, root):
+    for id in state.matching(root, args.id, args.regex):
         lifecycle.kill(root, id, number, args.all, args.exec)
 
 
 @_verb
 def _delete(args: Args, root: str) -> None:
-    from oci_tools.runtime import lifecycle
+    from oci_tools.runtime import lifecycle, state
 
-    for id in _matching(args, root):
+    for id in state.matching(root, args.id, args.regex):
         _warn(lifecycle.delete(root, id, args.force))
-
-
-def _matching(args: Args, root: str) -> list[str]:
-    """The ID, or with --regex, as crun has it, all in which that is found; the first failure ends it."""
-    if not args.regex:
-        return [args.id]
-    import re
-
-    from oci_tools.errors import Usage
-    from oci_tools.runtime import state
-
-    try:
-        pattern = re.compile(args.id)
-    except re.error as error:
-        raise Usage("invalid regular expression", args.id, str(error)) from None
-    return [id for id in state.ids(root) if pattern.search(id)]
 
 
 @_verb
 def _pause(args: Args, root: str) -> None:
-    from oci_tools.runtime import lifecycle
-
-    lifecycle.freeze(root, args.id, True)
+    __import__("oci_tools.runtime.lifecycle", fromlist=["freeze"]).freeze(root, args.id, True)
 
 
 @_verb
 def _resume(args: Args, root: str) -> None:
-    from oci_tools.runtime import lifecycle
-
-    lifecycle.freeze(root, args.id, False)
+    __import__("oci_tools.runtime.lifecycle", fromlist=["freeze"]).freeze(root, args.id, False)
 
 
 @_verb

@@ -17,7 +17,7 @@ from __future__ import annotations
 import os
 
 from oci_tools import document, fs
-from oci_tools.errors import Busy, Error
+from oci_tools.errors import Busy, Error, Usage
 from oci_tools.linux.process import start_time
 
 TYPE_CHECKING = False
@@ -139,6 +139,19 @@ def public(root: str, state: dict[str, Any], current: str) -> dict[str, Any]:
     if state.get("annotations"):
         shown["annotations"] = state["annotations"]
     return shown
+
+
+def matching(root: str, name: str, regex: bool) -> list[str]:
+    """The container of an id; or all in whose id a regular expression is found."""
+    if not regex:
+        return [name]
+    import re
+
+    try:
+        pattern = re.compile(name)
+    except re.error as error:
+        raise Usage("invalid regular expression", name, str(error)) from None
+    return [each for each in ids(root) if pattern.search(each)]
 
 
 def ids(root: str) -> list[str]:
