@@ -205,6 +205,8 @@ def test_gc_and_status(machine: Machine, runtime: Runtime) -> None:
         ({"name": "../x"}, 7),
         ({"mtu": "big"}, 7),
         ({"ipam": {"ranges": [[{"subnet": "x"}]]}}, 7),
+        ({"runtimeConfig": {"portMappings": [{"hostPort": 80}]}}, 7),
+        ({"runtimeConfig": {"portMappings": ["80"]}}, 7),
         ({"env": {"CNI_CONTAINERID": ""}}, 4),
         ({"env": {"CNI_CONTAINERID": "../x"}}, 4),
         ({"env": {"CNI_IFNAME": "a/b"}}, 4),

@@ -140,11 +140,16 @@ def _add(network: Network, conf: dict[str, Any]) -> None:
     _say(plugins.result(network, made, conf["cniVersion"]))
 
 
-def _mapping(each: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "hostIP": each.get("hostIP") or "", "hostPort": int(each.get("hostPort") or 0),
-        "containerPort": int(each["containerPort"]), "protocol": str(each.get("protocol") or "tcp").lower(),
-    }  # fmt: skip
+def _mapping(each: Any) -> dict[str, Any]:
+    """One of portMappings; containerd writes "HostPort", and Go, in which most plugins are, reads names of any case."""
+    try:
+        said = {name.lower(): value for name, value in each.items()}
+        return {
+            "hostIP": said.get("hostip") or "", "hostPort": int(said.get("hostport") or 0),
+            "containerPort": int(said["containerport"]), "protocol": str(said.get("protocol") or "tcp").lower(),
+        }  # fmt: skip
+    except (AttributeError, KeyError, TypeError, ValueError):
+        raise _Refusal(CONFIGURATION, "invalid port mapping", document.dumps(each).decode()) from None
 
 
 def _del(network: Network, conf: dict[str, Any]) -> None:
