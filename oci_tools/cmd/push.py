@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from oci_tools import cli
 from oci_tools.errors import Error, Usage
-from oci_tools.registry.words import TRANSFER, changes, options
+from oci_tools.registry.words import TRANSFER, at_least, changes, options
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -85,6 +85,7 @@ def _push(layout: Layout, descriptor: Descriptor, ref: Ref, args: cli.Args) -> s
 
 
 def _options(args: cli.Args, **more: Any) -> Options:
+    at_least(args, 0, "chunk_size")
     more |= {"chunk": args.chunk_size, "foreign": args.allow_nondistributable}
     return options(args, "push", referrers=args.referrers, warn=_say, **more)
 

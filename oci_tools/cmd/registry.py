@@ -66,7 +66,11 @@ LISTING: tuple[cli.Option, ...] = (
 
 def serve(args: cli.Args) -> None:
     from oci_tools.registry import serve
+    from oci_tools.registry.words import at_least
 
+    at_least(args, 0, "max_repositories", "rate", "upstream_ttl", "gc", "grace", "stop_timeout")
+    if args.tls_key and not args.tls_cert:
+        raise Usage("a key is for a certificate", hint="add --tls-cert")
     serve.serve(args, lambda text: cli.say("oci-registry", text))
 
 
@@ -103,7 +107,9 @@ def rm(args: cli.Args) -> None:
 def collect(args: cli.Args) -> None:
     """One line for each thing that was removed: repository, tag, digest, bytes."""
     from oci_tools.registry import retention
+    from oci_tools.registry.words import at_least
 
+    at_least(args, 0, "grace")
     for row in retention.collect(_storage(args.dir), retention.load(args.retention), args.grace * 60.0, args.dry_run):
         if not args.json and not args.fields:
             row = {**row, "tag": row["tag"] or "-"}
@@ -116,9 +122,9 @@ def collect(args: cli.Args) -> None:
 def key_add(args: cli.Args) -> None:
     """The key: it is nowhere else."""
     from oci_tools.registry import apikeys
+    from oci_tools.registry.words import at_least
 
-    if args.days < 0:
-        raise Usage("not a number of days", str(args.days))
+    at_least(args, 0, "days")
     print(apikeys.add(args.file, args.user, days=args.days, scopes=args.scope, label=args.label, groups=args.group))
 
 

@@ -251,7 +251,11 @@ class Client:
         if not known.cafile and not known.capath:
             context.load_verify_locations(lean.load().certs.where())  # for hosts without certificates of their own
         for directory in self._certs(host) if self._certs else ():
-            for name in sorted(os.listdir(directory)):
+            try:
+                names = sorted(os.listdir(directory))
+            except OSError as error:
+                raise Error("cannot read certificates in", directory, error) from None
+            for name in names:
                 path, (stem, kind) = f"{directory}/{name}", os.path.splitext(name)
                 try:
                     if kind == ".crt":

@@ -259,7 +259,7 @@ def _listener(address: str) -> socket.socket:
         sock.bind(rest)
     else:
         host, _, port = address.rpartition(":")
-        if not port.isdecimal():
+        if not port.isdecimal() or int(port) > 0xFFFF:
             raise ValueError("not HOST:PORT")
         host = host.strip("[]")
         sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)

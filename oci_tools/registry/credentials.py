@@ -163,6 +163,8 @@ def _from_fd(fd: int) -> dict[str, Any]:
             found = document.loads(file.read(1 << 20), "--auth-fd")
     except OSError as error:
         raise Error("cannot read", "--auth-fd", error) from None
+    except (ValueError, TypeError):  # of no number that a descriptor can have
+        raise Error("cannot read", "--auth-fd", f"{fd} is no descriptor") from None
     if not isinstance(found, dict):
         raise Error("cannot read", "--auth-fd", "not a json object")
     return found

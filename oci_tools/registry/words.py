@@ -36,6 +36,8 @@ def options(args: Any, op: str, **more: Any) -> Options:
     from oci_tools.registry.credentials import Credentials
     from oci_tools.registry.progress import Progress
 
+    at_least(args, 1, "jobs", "timeout")
+    at_least(args, 0, "retries", "retry_delay", "lock_timeout")
     fs.LOCK_TIMEOUT = float(args.lock_timeout)
     return copy.Options(
         verify=args.tls_verify,
@@ -48,6 +50,13 @@ def options(args: Any, op: str, **more: Any) -> Options:
         progress=Progress(op, args.progress, args.status_fd),
         **more,
     )
+
+
+def at_least(args: Any, least: int, *names: str) -> None:
+    """Refuse options that are less than they can be."""
+    for name in names:
+        if getattr(args, name) < least:
+            raise Usage(f"invalid value for '--{name.replace('_', '-')}': {getattr(args, name)} is less than {least}")
 
 
 def changes(args: Any) -> tuple[str | None, Compression | None]:

@@ -148,3 +148,16 @@ def test_what_is_pushed_goes_where_it_says(oci: Any, tmp_path: Path, registry: A
     oci("push", "./img:v1", f"{registry.host}/here/app:v1")
     assert oci("registry", "ls", "--fields", "repository", registry.dir).stdout == "here/app\n"
     assert f"{registry.host}" in oci("pull", f"{registry.host}/here/app:v1", "./out", code=1).stderr
+
+
+@pytest.mark.parametrize(
+    "words, code",
+    [
+        (("--jobs", "0"), 2), (("--timeout", "0"), 2), (("--retries", "-1"), 2), (("--retry-delay", "-1"), 2),
+        (("--lock-timeout", "-1"), 2), (("--auth-fd", "-1"), 1), (("--auth-fd", "9" * 20), 1), (("--auth-fd", "77"), 1),
+        (("--tls-verify=false", "--cert-dir", "/nope"), 1),
+    ],
+)  # fmt: skip
+def test_values_that_make_no_sense(oci: Any, words: tuple[str, ...], code: int) -> None:
+    done = oci("pull", *words, "registry.test/a", "./img", code=code if "cert-dir" not in str(words) else None)
+    assert done.stderr.count("\n") == 1 and done.stderr.startswith("oci-pull: ")

@@ -107,3 +107,16 @@ def test_serving_loads_no_client() -> None:
     )
     done = subprocess.run([sys.executable, "-ISc", code], check=True, capture_output=True, text=True)
     assert done.stdout.split() == []
+
+
+@pytest.mark.parametrize(
+    "words, said",
+    [
+        (("--gc", "-1"), "'--gc': -1 is less than 0"), (("--rate", "-1"), "'--rate': -1"), (("--grace", "-1"), "'--grace': -1"),
+        (("--max-repositories", "-1"), "'--max-repositories': -1"), (("--stop-timeout", "-1"), "'--stop-timeout': -1"),
+        (("--tls-key", "x"), "add --tls-cert"), (("--listen", "127.0.0.1:99999"), "not HOST:PORT"),
+    ],
+)  # fmt: skip
+def test_servers_that_make_no_sense(oci: Any, tmp_path: Path, words: tuple[str, ...], said: str) -> None:
+    done = oci("registry", "serve", *words, tmp_path / "store", code=None)
+    assert done.returncode in (1, 2) and said in done.stderr and done.stderr.count("\n") == 1
