@@ -103,6 +103,16 @@ def test_words_that_are_not_plain_are_left_to_python(box: Any, root: str, shell:
     assert status(root) == "created"
 
 
+def test_a_paused_one_is_not_waited_for(box: Any, root: str, shell: str) -> None:
+    box.process["args"] = ["sleep", "1000"]
+    make(box, root)
+    assert done(RUN, root, "pause", "c").returncode == 0
+    assert done(shell, root, "start", "c").returncode == 42
+    assert done(RUN, root, "start", "c").stderr == "oci-run: cannot start a container that is paused 'c'\n"
+    assert done(RUN, root, "resume", "c").returncode == 0
+    assert done(shell, root, "start", "c").returncode == 0
+
+
 def test_elsewhere_without_a_root_is_left_to_python(box: Any, root: str, shell: str) -> None:
     """OCI_RUN moves the states, by rules that are Python's."""
     box.process["args"] = ["sleep", "1000"]
