@@ -21,6 +21,7 @@ A, PTR, AAAA, OPT, ANY = 1, 12, 28, 41, 255
 NOERROR, FORMERR, SERVFAIL, NXDOMAIN, NOTIMP, REFUSED = 0, 1, 2, 3, 4, 5
 LARGEST = 1232  # of an answer over UDP, as resolvers agreed upon (DNS flag day 2020)
 _KEPT = 4096
+_TURNS = 16  # of more they come as they are: such an answer is kept, for it takes long to make
 _MOST = 1 << 22
 
 
@@ -40,7 +41,8 @@ class Names:
         self._answers: dict[tuple[bytes, str], bytes] = {}
         self._names: dict[str, list[str]] = {}
         self._owners: dict[str, str] = {}
-        self._elsewhere = False
+        self._elsewhere = self._turns = False
+        self._turn = 0
         self.read()
 
     def fileno(self) -> int:
@@ -80,7 +82,7 @@ class Names:
         packed, size = made
         if len(packed) > size and not tcp:
             return truncated(query)
-        if self._elsewhere:
+        if self._elsewhere or self._turns:
             return packed  # nobody tells us when the names of other networks change
         if len(self._answers) >= _KEPT:
             self._answers.clear()
@@ -102,10 +104,13 @@ class Names:
         if found is None:
             return None
         reply = asked.reply(ra=1, aa=1)
-        for word in found:
-            made = self._data(dnslib, word)
-            if kind in (made.qtype, ANY):
-                reply.add_answer(dnslib.RR(asked.q.qname, made.qtype, ttl=0, rdata=made.data))
+        kept = [made for made in (self._data(dnslib, word) for word in found) if kind in (made.qtype, ANY)]
+        self._turns = 1 < len(kept) <= _TURNS and kind in (A, AAAA)
+        if self._turns:  # each of several is the first in turn
+            self._turn = (self._turn + 1) % len(kept)
+            kept = [*kept[self._turn :], *kept[: self._turn]]
+        for made in kept:
+            reply.add_answer(dnslib.RR(asked.q.qname, made.qtype, ttl=0, rdata=made.data))
         if name.endswith(".arpa") and not found:
             reply.header.rcode = NXDOMAIN
         size = 512
@@ -159,6 +164,7 @@ class Names:
             return None
         if text in self._owners:
             called = [one for one, found in self._names.items() if text in found]
+            called.sort(key=lambda one: len(self._names[one]))  # its own before those it shares
             return [f"{one}." for one in called]
         version, value = address.number(text)
         for pool in self._pools:

@@ -87,7 +87,7 @@ def _attach(network: Network, wanted: Wanted, fd: int) -> dict[str, Any]:
     if wanted.ports and network.internal:
         raise Error("cannot publish ports", wanted.container[:12], f"network {network.name} is internal")
     records.make_directories(network.name)
-    others = records.of_container(wanted.container)
+    others = _others(wanted.container)
     addresses = _addresses(network, wanted)
     made: dict[str, Any] = {
         "network": network.name, "container": wanted.container, "name": wanted.name, "aliases": wanted.aliases,
@@ -121,6 +121,15 @@ def _attach(network: Network, wanted: Wanted, fd: int) -> dict[str, Any]:
         resolver.ensure(network)
     events.tell(network, "connect", made["container"])
     return made
+
+
+def _others(container: str) -> list[dict[str, Any]]:
+    """What it is attached to already; of an earlier namespace of that name nothing is left."""
+    known = records.of_container(container)
+    for one in known:
+        if not records.is_alive(one):
+            detach.clear(one["network"], container)
+    return [one for one in known if records.is_alive(one)]
 
 
 def _plug(network: Network, made: dict[str, Any], others: list[dict[str, Any]], fd: int) -> None:

@@ -89,9 +89,8 @@ def plug(kernel: Rtnetlink, there: Rtnetlink, namespace: int, network: Network, 
 
 def configure(there: Rtnetlink, record: dict[str, Any]) -> None:
     """Addresses of a link that is in the namespace already; it and the loopback device are up."""
-    lo, link = there.link("lo"), there.link(record["interface"])
-    if lo is not None and not lo.up:
-        there.set_up(lo.index, True)
+    loopback(there)
+    link = there.link(record["interface"])
     assert link is not None
     for each in record["addresses"]:
         text, _, prefix = each.partition("/")
@@ -101,6 +100,13 @@ def configure(there: Rtnetlink, record: dict[str, Any]) -> None:
             broadcast = (value | ((1 << (32 - int(prefix))) - 1)).to_bytes(4, "big")
         there.give(link.index, address.FAMILY[version], address.packed(text), int(prefix), broadcast)
     there.set_up(link.index, True)
+
+
+def loopback(there: Rtnetlink) -> None:
+    """A namespace's own loopback device, up."""
+    lo = there.link("lo")
+    if lo is not None and not lo.up:
+        there.set_up(lo.index, True)
 
 
 def route(there: Rtnetlink, record: dict[str, Any], routes: list[dict[str, str]], default: bool) -> None:

@@ -39,6 +39,8 @@ OPTIONS = {
 }  # fmt: skip
 _NEGATED = {"no_default_route": "defaultRoute"}
 _MODES = {"macvlan": ("bridge", "private", "vepa", "passthru"), "ipvlan": ("l2", "l3", "l3s")}
+# Of this host, of links, of groups, of nobody (RFC 6890).
+_NO_HOSTS = ("0.0.0.0/8", "127.0.0.0/8", "224.0.0.0/3", "::1/128", "fe80::/10", "ff00::/8")
 _BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 
 
@@ -118,6 +120,13 @@ class Pool:
         self.last = address.number(one["rangeEnd"])[1] if "rangeEnd" in one else last
 
     @property
+    def words(self) -> str:
+        """What is given away, as people say it."""
+        if (self.first, self.last) == self.subnet.hosts:
+            return str(self.subnet)
+        return f"{address.text(self.version, self.first)}-{address.text(self.version, self.last)}"
+
+    @property
     def gateway_text(self) -> str:
         return address.text(self.version, self.gateway)
 
@@ -143,6 +152,8 @@ def pools(subnets: list[str], gateways: list[str], ranges: list[str]) -> list[di
     for at, one in enumerate(found):
         if one.size < 4:
             raise Usage("invalid subnet", one, "it has no room for a gateway and a container")
+        if any(one.overlaps(Subnet.parse(word)) for word in _NO_HOSTS):
+            raise Usage("invalid subnet", one, "no host can have an address of it")
         for other in found[:at]:
             if one.overlaps(other):
                 raise Usage("subnets overlap", one, f"with {other}")

@@ -36,6 +36,8 @@ def plug(network: Network, record: dict[str, Any], fd: int) -> None:
     from oci_tools.net import plugins
 
     result = plugins.add(network, network.plugins, record, None)
+    with inside(fd) as there:
+        bridge.loopback(there)
     _learn(record, result)
     records.write(record)
 

@@ -35,7 +35,7 @@ def take(network: Network, pool: Pool, container: str, wanted: str | None = None
                 return found
         if not collected and not collect(network.name):
             break
-    raise Error("no address is left in network", network.name, f"all of {pool.subnet} are taken")
+    raise Error("no address is left in network", network.name, f"all of {pool.words} are taken")
 
 
 def _take_this(network: Network, pool: Pool, container: str, wanted: str) -> str:

@@ -173,3 +173,17 @@ def test_what_is_sent_to_127_0_0_1_over_a_bridge_does_not_arrive(machine: Machin
         sock.settimeout(BRIEF)
         with pytest.raises(OSError):
             sock.connect(("127.0.0.1", 4567))
+
+
+def test_a_namespace_of_an_earlier_ones_name(machine: Machine) -> None:
+    """Nothing of the earlier one counts: neither its link's name nor its addresses."""
+    machine.net("create", "--subnet", "10.7.0.0/24", "--ip-range", "10.7.0.8/31", "web")
+    assert machine.net("attach", "web", machine.space("a").path) == "eth0\t10.7.0.8/24"
+    machine.run("ip", "netns", "del", "a")
+    a = machine.space("a")
+    assert machine.net("attach", "bridge", a.path) == "eth0\t10.88.0.2/16"
+    assert machine.net("attach", "web", a.path).startswith("eth1\t10.7.0.")
+    assert len(json.loads(machine.net("inspect", "--json", "web"))["containers"]) == 1
+    machine.net("attach", "web", machine.space("b").path)
+    said = machine.fails("attach", "web", machine.space("c").path)
+    assert said == "no address is left in network 'web': all of 10.7.0.8-10.7.0.9 are taken"

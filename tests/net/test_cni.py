@@ -91,6 +91,29 @@ def test_macvlan_of_theirs(machine: Machine, outside: Space) -> None:
 
 
 @needs_plugins
+@pytest.mark.needs("busybox")
+def test_addresses_by_dhcp(machine: Machine, outside: Space) -> None:
+    """Of a macvlan link, from a server on the link, by the dhcp plugin's daemon."""
+    conf = machine.directory / "udhcpd.conf"
+    conf.write_text(f"start 192.0.2.50\nend 192.0.2.60\ninterface eth0\nlease_file {machine.directory}/leases\n"
+                    f"pidfile {machine.directory}/pid\noption subnet 255.255.255.0\noption router {THERE}\n")  # fmt: skip
+    (machine.directory / "leases").touch()
+    machine.run("sh", "-c", "mkdir -p /run/cni && mount -t tmpfs none /run/cni")
+    null = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    server = subprocess.Popen([*machine.enter, "ip", "netns", "exec", "outside", "busybox", "udhcpd", "-f", conf], **null)  # type: ignore[call-overload]
+    daemon = subprocess.Popen([*machine.enter, f"{PLUGINS}/dhcp", "daemon"], **null)  # type: ignore[call-overload]
+    machine.started += [server, daemon]
+    machine.until(lambda: os.path.exists(f"{machine.root}/run/cni/dhcp.sock"))
+    create(machine, {"type": "macvlan", "master": "eth0", "ipam": {"type": "dhcp"}})
+    a = machine.space("a")
+    assert machine.net("attach", "theirs", a.path).startswith("eth0\t192.0.2.5")
+    assert f"default via {THERE}" in a.ip("route") and "LOOPBACK,UP" in a.ip("link")
+    with outside.listen(80) as listener:
+        assert a.talks(listener, THERE, 80).startswith("192.0.2.5")
+    machine.net("detach", "theirs", a.path)
+
+
+@needs_plugins
 def test_what_a_plugin_says_when_it_fails(machine: Machine) -> None:
     a = machine.space("a")
     create(machine, BRIDGE, {"type": "macvlan", "master": "nosuch0", "ipam": {}})
@@ -207,6 +230,9 @@ def test_gc_and_status(machine: Machine, runtime: Runtime) -> None:
         ({"ipam": {"ranges": [[{"subnet": "x"}]]}}, 7),
         ({"runtimeConfig": {"portMappings": [{"hostPort": 80}]}}, 7),
         ({"runtimeConfig": {"portMappings": ["80"]}}, 7),
+        ({"runtimeConfig": {"portMappings": 5}}, 7),
+        ({"runtimeConfig": {"ips": [5]}}, 7),
+        ({"ipam": 5}, 7),
         ({"env": {"CNI_CONTAINERID": ""}}, 4),
         ({"env": {"CNI_CONTAINERID": "../x"}}, 4),
         ({"env": {"CNI_IFNAME": "a/b"}}, 4),

@@ -8,6 +8,7 @@ from pathlib import Path
 from struct import pack
 from typing import Any
 
+import dnslib
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -53,6 +54,18 @@ def test_names_aliases_and_addresses(machine: Machine, web: list[Space]) -> None
     assert ask(a, GATEWAY, "99.0.7.10.in-addr.arpa", "PTR") == ("NXDOMAIN", [])
     assert ask(a, GATEWAY, "host.docker.internal") == ("NOERROR", [GATEWAY])
     assert ask(a, GATEWAY, "host.containers.internal", "AAAA") == ("NOERROR", ["fd00:7::1"])
+
+
+def test_of_several_each_is_the_first_in_turn(machine: Machine) -> None:
+    machine.net("create", "--subnet", "10.7.0.0/24", "web")
+    spaces = [machine.space(name) for name in "abc"]
+    for space in spaces:
+        machine.net("attach", "--alias", "api", "web", space.path)
+    query = dnslib.DNSRecord.question("api").pack()
+    firsts = [str(dnslib.DNSRecord.parse(exchange(spaces[0], GATEWAY, query)).rr[0].rdata) for _ in range(6)]
+    assert sorted(firsts) == sorted(["10.7.0.2", "10.7.0.3", "10.7.0.4"] * 2)
+    said = dnslib.DNSRecord.parse(exchange(spaces[0], GATEWAY, dnslib.DNSRecord.question("4.0.7.10.in-addr.arpa", "PTR").pack()))
+    assert str(said.rr[0].rdata).startswith("c.") and str(said.rr[-1].rdata) == "api."
 
 
 def alias(machine: Machine) -> str:

@@ -45,7 +45,10 @@ def main() -> int:
     try:
         command = os.environ["CNI_COMMAND"]
         conf = _configuration()
-        _answer(command, conf)
+        try:
+            _answer(command, conf)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:  # a member is missing, or something else
+            raise _Refusal(CONFIGURATION, "invalid network configuration", None, f"{error!r}") from error
         return 0
     except Error as error:
         number = getattr(error, "number", LATER if isinstance(error, Busy) else FAILED)
