@@ -20,15 +20,15 @@ from oci_tools import fs
 from oci_tools.bundle.fresh import Fresh
 from oci_tools.errors import Error
 from oci_tools.image import files
-from oci_tools.image.tree import LINKS_MAX, Dir
+from oci_tools.bundle.places import Names
+from oci_tools.image.tree import LINKS_MAX, Dir, is_linked
 from oci_tools.layer import diff, entries
 from oci_tools.layer.entries import PIECE
-from oci_tools.layer.walk import order
 from oci_tools.layer.write import Writer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Callable, Iterator
     from typing import Any
 
     from oci_tools.bundle import Image
@@ -72,30 +72,32 @@ class Flat:
 
     def archive(self, top: Dir) -> Iterator[bytes]:
         """A tar archive of a directory, in pieces; names are as if it was the root."""
-        return self._written(list(_walk(top)))
+        return self._written(lambda: _walk(top))
 
     def changes(self) -> Iterator[bytes]:
         """A layer's archive of what the layers above the lowest `keep` do together, whiteouts and all."""
-        return self._written(_changed(self._below.root, self._tree.root))
+        return self._written(lambda: _changed(self._below.root, self._tree.root))
 
-    def _written(self, listed: list[tuple[bytes, Dir | File]]) -> Iterator[bytes]:
+    def _written(self, listed: Callable[[], Iterator[tuple[bytes, Dir | File]]]) -> Iterator[bytes]:
         sink = _Sink()
         writer = Writer(sink)
-        known: dict[bytes, tuple[File, list[bytes]]] = {}  # by where a file's bytes are: it, and its names
-        for path, found in listed:
+        names = Names()
+        for path, found in listed():
             if not isinstance(found, Dir) and found[0] == "f" and found is not GONE:
-                known.setdefault(found[6], (found, []))[1].append(path)
-        for entry, reader, place in self._entries(known):
-            file, names = known[place]
-            _header(writer, names[0], file, entry.size)
+                names.add(path, found[6])
+        for entry, reader, paths in self._entries(names):
+            leader = next(paths)
+            file = (*_attributes(entry), b"", tuple(sorted(entry.xattrs.items())))
+            _header(writer, leader, file, entry.size)
             for view in entries.plain(entry, reader):
                 writer.data(view)
                 yield from sink.taken(PIECE)
             writer.end()
-            for name in names[1:]:
-                _hard(writer, name, names[0], file)
-        leaders: dict[int, bytes] = {}
-        for path, found in listed:
+            for name in paths:
+                _hard(writer, name, leader, file)
+            yield from sink.taken(PIECE)
+        leaders: dict[int, bytes] = {}  # of files that stay the same objects, since they have several names
+        for path, found in listed():
             if isinstance(found, Dir):
                 if path or found.meta is not None:
                     _directory(writer, path, found)
@@ -103,7 +105,7 @@ class Flat:
                 parent, slash, name = path.rpartition(b"/")
                 writer.entry("f", parent + slash + b".wh." + name, 0, 0, 0, 0)
             elif found[0] != "f":
-                leader = leaders.setdefault(id(found), path)
+                leader = leaders.setdefault(id(found), path) if is_linked(found) else path
                 if leader == path:
                     _header(writer, path, found)
                 else:
@@ -114,27 +116,41 @@ class Flat:
 
     def content(self, file: File, path: str) -> Iterator[bytes]:
         """A regular file's bytes."""
+        for _, pieces in self._file(file, path):
+            yield from pieces
+
+    def _file(self, file: File, path: str) -> Iterator[tuple[Any, Iterator[bytes]]]:
         if file[0] != "f":
             raise Error("cannot read", path, "not a regular file")
-        for entry, reader, _ in self._entries((file[6],)):
-            yield from entries.plain(entry, reader)
+        names = Names()
+        names.add(os.fsencode(path), file[6])
+        for entry, reader, _ in self._entries(names):
+            yield entry, entries.plain(entry, reader)
 
-    def _entries(self, wanted: Collection[bytes]) -> Iterator[tuple[Any, Any, bytes]]:
-        """The wanted entries, layer by layer; each layer is read as far as something in it is wanted."""
-        count: dict[int, int] = {}
-        for place in wanted:
-            number = int(place.partition(b" ")[0])
-            count[number] = count.get(number, 0) + 1
+    def write(self, file: File, path: str, to: str, owner: Owner) -> None:
+        """A regular file, with its attributes, at a new place."""
+        fd = os.open(to, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            for entry, pieces in self._file(file, path):
+                for piece in pieces:
+                    fs.write_all(fd, piece)
+                owner.file(fd, 0o600, entry.mode, entry.uid, entry.gid, dict(sorted(entry.xattrs.items())))
+                os.utime(fd, ns=(entry.mtime, entry.mtime))
+        finally:
+            os.close(fd)
+
+    def _entries(self, names: Names) -> Iterator[tuple[Any, Any, Iterator[bytes]]]:
+        """The entries that have names, with those, layer by layer; each is read as far as something in it is wanted."""
         sources = self._image.sources()
-        for number in sorted(count):
+        for number, wanted in names.of_layers():
+            count, paths = next(wanted)
             for entry, reader in entries.read(sources[number], self._limits):
-                place = b"%d %d" % (number, reader.count)
-                if place in wanted:
-                    yield entry, reader, place
-                    count[number] -= 1
-                    if not count[number]:
+                if reader.count == count:
+                    yield entry, reader, paths
+                    count, paths = next(wanted, (0, iter(())))
+                    if not count:
                         break
-            if count[number]:
+            if count:
                 raise Error("cannot read layer", sources[number], "it changed while it was read")
 
 
@@ -155,23 +171,11 @@ def unpack(flat: Flat, path: str, found: Dir | File, to: str, owner: Owner) -> s
                 finally:
                     os.close(fd)
             else:
-                _file(flat.content(found, path), fresh.place, found, owner)
+                flat.write(found, path, fresh.place, owner)
         except OSError as error:
             raise Error("cannot write", fresh.path, error) from None
         fresh.done()
     return fresh.path
-
-
-def _file(pieces: Iterator[bytes], path: str, found: File, owner: Owner) -> None:
-    _, mode, uid, gid, _, mtime, _, xattrs = found
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    try:
-        for piece in pieces:
-            fs.write_all(fd, piece)
-        owner.file(fd, 0o600, mode, uid, gid, dict(xattrs))
-        os.utime(fd, ns=(mtime, mtime))
-    finally:
-        os.close(fd)
 
 
 class Stream:
@@ -212,41 +216,55 @@ def _words(path: bytes) -> list[bytes]:
 
 def _walk(top: Dir) -> Iterator[tuple[bytes, Dir | File]]:
     """All that is in a directory, and itself, in the order of `layer/walk.py`."""
-    waiting: list[tuple[bytes, Dir | File]] = [(b"", top)]
-    while waiting:
-        path, found = waiting.pop()
-        yield path, found
+    yield b"", top
+    levels = [(b"", top, sorted(top.kids, reverse=True))]
+    while levels:
+        prefix, node, names = levels[-1]
+        if not names:
+            levels.pop()
+            continue
+        name = names.pop()
+        found = node.kids[name]
+        yield prefix + name, found
         if isinstance(found, Dir):
-            prefix = path + b"/" if path else b""
-            waiting += [(prefix + name, found.kids[name]) for name in sorted(found.kids, reverse=True)]
+            levels.append((prefix + name + b"/", found, sorted(found.kids, reverse=True)))
 
 
-def _changed(below: Dir, whole: Dir) -> list[tuple[bytes, Dir | File]]:
-    """What is in a tree and was not, with the directories on the way, and what is GONE from it."""
-    found: dict[bytes, Dir | File] = {}
-    waiting: list[tuple[bytes, Dir, Dir | None, list[tuple[bytes, Dir]]]] = [(b"", whole, below, [])]
-    while waiting:
-        prefix, node, twin, way = waiting.pop()
-        new: dict[bytes, Dir | File] = {}
-        for name in twin.kids.keys() - node.kids.keys() if twin else ():
-            new[prefix + name] = GONE
-        for name, kid in node.kids.items():
-            old = twin.kids.get(name) if twin else None
-            path = prefix + name
-            if not isinstance(kid, Dir):
-                if kid != old:
-                    new[path] = kid
-                continue
-            same = old if isinstance(old, Dir) else None
-            if same is None or kid.meta != same.meta:
-                new[path] = kid
-            waiting.append((path + b"/", kid, same, [*way, (path, kid)]))
-        if new:
-            found.update(way)
-            found.update(new)
+def _changed(below: Dir, whole: Dir) -> Iterator[tuple[bytes, Dir | File]]:
+    """What is in a tree and was not, with the directories on the way, and what is GONE from it; in _walk's order."""
     if whole.meta != below.meta:
-        found[b""] = whole
-    return sorted(found.items(), key=lambda one: order(one[0]))
+        yield b"", whole
+    waiting: list[tuple[bytes, Dir | File, Dir | File | None]] = list(_inside(b"", whole, below))
+    way: list[tuple[bytes, Dir]] = []  # directories that may be only on the way
+    while waiting:
+        path, found, old = waiting.pop()
+        while way and not path.startswith(way[-1][0] + b"/"):
+            way.pop()
+        if not isinstance(found, Dir):
+            if found is GONE or found != old:
+                yield from way
+                way = []
+                yield path, found
+            continue
+        twin = old if isinstance(old, Dir) else None
+        if twin is None or found.meta != twin.meta:
+            yield from way
+            way = []
+            yield path, found
+        else:
+            way.append((path, found))
+        waiting += _inside(path + b"/", found, twin)
+
+
+def _inside(prefix: bytes, node: Dir, twin: Dir | None) -> Iterator[tuple[bytes, Dir | File, Dir | File | None]]:
+    """What is in a directory or was, and what that was; the last name first."""
+    kids, known = node.kids, twin.kids if twin else {}
+    for name in sorted(kids.keys() | known.keys(), reverse=True):
+        yield prefix + name, kids.get(name, GONE), known.get(name)
+
+
+def _attributes(entry: Any) -> tuple[str, int, int, int, int, int]:
+    return entry.type, entry.mode, entry.uid, entry.gid, entry.size, entry.mtime
 
 
 def _directory(writer: Writer, path: bytes, found: Dir) -> None:

@@ -38,7 +38,8 @@ def read(
 ) -> Layer:
     """A layer as a tree; its blob and its plain archive are what they should be, or it is an Error.
 
-    With a `number` files are not hashed: what they have is b"NUMBER ENTRY", where their bytes are.
+    With a `number` files are not hashed: what they have is b"NUMBER ENTRY", where their bytes are; size and
+    time are there too.
     """
     with digests.Verifier(layout.blob(layer), layer) as stream:
         pieces = _checked(compress.expand(compress.read_pieces(stream), layer["digest"]), layer, diff_id)
@@ -160,11 +161,14 @@ class _Reading:
         if holder is not None:
             if holder is node and target[-1] == name:
                 return
-            found = holder.kids.get(target[-1])
+            taken = node.kids.get(name)
+            found = holder.kids.get(target[-1])  # last, so that it stays what it is until it is linked
             if isinstance(found, Dir):
                 bad(parts, "a hard link to a directory")
-            if found is not None and not _within(holder, node.kids.get(name)):
-                self._put(node, name, found)
+            if found is not None and not _within(holder, taken):
+                if taken is not None:
+                    self._last = [], self._tree.root  # which may have led through this
+                self._tree.link(node, name, found)
                 return
         if node.kids.pop(name, None) is not None:
             self._last = [], self._tree.root
@@ -172,10 +176,12 @@ class _Reading:
         self._later[node, name] = (parts, known[1] if known else target)
 
     def _file(self, entry: Entry) -> File:
-        what = b""
+        what, size, mtime = b"", entry.size, entry.mtime
         if entry.type == "f":
-            place = self._number
-            what = self._digest(entry) if place is None else b"%d %d" % (place, self._reader.count)
+            if self._number is None:
+                what = self._digest(entry)
+            else:
+                what, size, mtime = b"%d %d" % (self._number, self._reader.count), 0, 0
         elif entry.type == "l":
             if not entry.link:
                 bad([entry.name], "a link to nowhere")
@@ -184,7 +190,7 @@ class _Reading:
             what = b"%d:%d" % entry.device
         mode = 0o777 if entry.type == "l" else entry.mode
         xattrs = tuple(sorted(entry.xattrs.items()))
-        return (entry.type, mode, entry.uid, entry.gid, entry.size, entry.mtime, what, xattrs)
+        return (entry.type, mode, entry.uid, entry.gid, size, mtime, what, xattrs)
 
     def _digest(self, entry: Entry) -> bytes:
         """The SHA-256 of a file, holes and all."""

@@ -33,7 +33,7 @@ def places_above(layout: Layout, manifest: dict[str, Any], keep: int, limits: An
     """The files of the lowest `keep` layers, and of all, for who reads them later.
 
     Instead of a SHA-256 a file has b"LAYER ENTRY": its layer, of all, the lowest is 0, and which entry of
-    its archive it is, the first is 1.
+    its archive it is, the first is 1; its size and time are only there.
     """
     layers = _layers(layout, manifest)
     below = _read(layout, layers[:keep], None, limits)
@@ -110,7 +110,7 @@ def _merge_all(lower: Tree, waiting: list[tuple[Dir, Dir]], through: list[tuple[
             elif isinstance(kid, Dir) and kid.meta is None and twin is not None and twin[0] == "l":  # type: ignore[index]
                 through.append((kid, below))
             else:
-                below.kids[name] = kid
+                lower.set(below, name, kid)
                 if isinstance(kid, Dir):
                     kid.parent = below
 
@@ -159,4 +159,4 @@ def _link(lower: Tree, layer: Layer) -> None:
             bad(parts, "a hard link to a directory")
         if found is None or node is None:
             bad(parts, f"no such file to link to: {b'/'.join(target)!r}")
-        layer.tree.put(node, parts[-1], found)
+        layer.tree.link(node, parts[-1], found)
