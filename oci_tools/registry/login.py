@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import time
 
-from oci_tools.errors import Error
+from oci_tools.errors import Busy, Error
 from oci_tools.http import Request, Response
 from oci_tools.registry import apikeys
 from oci_tools.registry.access import ASK_PASSWORD, Access, encode, opened, sealed
@@ -99,7 +99,12 @@ class Login:
         if not request.query("code"):
             said = request.query("error") or "nothing", request.query("error_description")
             return _failed(f"{provider.issuer} says: {' '.join(said)}")
-        found = provider.exchange(request.query("code"), self._callback(request), begun["nonce"], begun["verifier"])
+        try:
+            found = provider.exchange(request.query("code"), self._callback(request), begun["nonce"], begun["verifier"])
+        except Busy:
+            raise
+        except Error:  # the code is another's, or was used
+            found = None
         if found is None:
             return _failed(f"What {provider.issuer} says of you cannot be used.")
         session = {"sub": found[0], "groups": found[1], "by": PROVIDER, "exp": int(time.time()) + SESSION_LIFE}
