@@ -85,7 +85,7 @@ def _push(layout: Layout, descriptor: Descriptor, ref: Ref, args: cli.Args) -> s
 
 
 def _options(args: cli.Args, **more: Any) -> Options:
-    at_least(args, 0, "chunk_size")
+    at_least(args, 0, "chunk_size", most=1 << 62)
     more |= {"chunk": args.chunk_size, "foreign": args.allow_nondistributable}
     return options(args, "push", referrers=args.referrers, warn=_say, **more)
 

@@ -68,7 +68,8 @@ def serve(args: cli.Args) -> None:
     from oci_tools.registry import serve
     from oci_tools.registry.words import at_least
 
-    at_least(args, 0, "max_repositories", "rate", "upstream_ttl", "gc", "grace", "stop_timeout")
+    at_least(args, 0, "max_repositories", "rate", "upstream_ttl", "stop_timeout")
+    at_least(args, 0, "gc", "grace", most=1 << 26)
     if args.tls_key and not args.tls_cert:
         raise Usage("a key is for a certificate", hint="add --tls-cert")
     serve.serve(args, lambda text: cli.say("oci-registry", text))
@@ -109,7 +110,7 @@ def collect(args: cli.Args) -> None:
     from oci_tools.registry import retention
     from oci_tools.registry.words import at_least
 
-    at_least(args, 0, "grace")
+    at_least(args, 0, "grace", most=1 << 26)
     for row in retention.collect(_storage(args.dir), retention.load(args.retention), args.grace * 60.0, args.dry_run):
         if not args.json and not args.fields:
             row = {**row, "tag": row["tag"] or "-"}
@@ -124,7 +125,7 @@ def key_add(args: cli.Args) -> None:
     from oci_tools.registry import apikeys
     from oci_tools.registry.words import at_least
 
-    at_least(args, 0, "days")
+    at_least(args, 0, "days", most=36500)
     print(apikeys.add(args.file, args.user, days=args.days, scopes=args.scope, label=args.label, groups=args.group))
 
 

@@ -44,6 +44,7 @@ def serve(args: Any, say: Callable[[str], None]) -> None:
     """Serve until SIGTERM or SIGINT; `say` is told what goes wrong meanwhile, a line each."""
     _more_descriptors()
     passed = _passed_sockets()
+    retention.load(args.retention)  # what is wrong with it is said before we serve
     metrics = Metrics()
     hooks = [Webhook(url, say) for url in args.webhook]
     storage = Storage(args.dir, args.max_repositories)
@@ -116,7 +117,6 @@ class Collector:
         self._say = say
         self._wake = threading.Semaphore(0)
         self._stopped = False
-        retention.load(args.retention)  # what is wrong with it is said before we serve
         threading.Thread(target=self._run, daemon=True).start()
 
     def now(self) -> None:

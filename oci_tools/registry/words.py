@@ -52,11 +52,13 @@ def options(args: Any, op: str, **more: Any) -> Options:
     )
 
 
-def at_least(args: Any, least: int, *names: str) -> None:
-    """Refuse options that are less than they can be."""
+def at_least(args: Any, least: int, *names: str, most: int = 1 << 31) -> None:
+    """Refuse options that are less, or more, than they can be."""
     for name in names:
-        if getattr(args, name) < least:
-            raise Usage(f"invalid value for '--{name.replace('_', '-')}': {getattr(args, name)} is less than {least}")
+        value = getattr(args, name)
+        if not least <= value <= most:
+            wrong = f"{value} is {f'less than {least}' if value < least else f'more than {most}'}"
+            raise Usage(f"invalid value for '--{name.replace('_', '-')}': {wrong}")
 
 
 def changes(args: Any) -> tuple[str | None, Compression | None]:
