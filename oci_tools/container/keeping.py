@@ -1,8 +1,9 @@
 """Descriptors that `ocid` holds for a container's monitor, so that they outlive it: OCI_RUN/ocid.keep.
 
-    -> the container's ID in a datagram, with the master of its terminal
+    -> a datagram, "ID master" with that of its terminal, or "ID stdin" with the writing end of its input
+    -> "ID stdin" without one: let go of it, for the container is to read the end
 
-Without an `ocid` nobody listens, and a terminal ends with its monitor.
+Without an `ocid` nobody listens: a terminal, and an input that is open, end with their monitor.
 """
 
 from __future__ import annotations
@@ -14,8 +15,17 @@ from struct import pack
 from oci_tools import fs
 
 
-def give(container: str, fd: int) -> None:
-    """Have a descriptor held."""
+def give(container: str, name: str, fd: int) -> None:
+    """Have a descriptor held under a name."""
+    _send(f"{container} {name}", [(SOL_SOCKET, SCM_RIGHTS, pack("i", fd))])
+
+
+def let_go(container: str, name: str) -> None:
+    """Have it closed."""
+    _send(f"{container} {name}", [])
+
+
+def _send(text: str, fds: list[tuple[int, int, bytes]]) -> None:
     try:
         directory = os.open(fs.run(), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError:
@@ -23,7 +33,7 @@ def give(container: str, fd: int) -> None:
     sock = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC)
     try:
         sock.connect(f"/proc/self/fd/{directory}/ocid.keep")  # the path itself may be too long for one
-        sock.sendmsg([container.encode()], [(SOL_SOCKET, SCM_RIGHTS, pack("i", fd))], MSG_DONTWAIT)
+        sock.sendmsg([text.encode()], fds, MSG_DONTWAIT)
     except OSError:
         pass  # nobody keeps
     finally:

@@ -135,7 +135,7 @@ class Monitor:
             self._look_after()
 
     def _look_after(self) -> None:
-        self._streams.keep(self.held.id)
+        self._streams.keep()
         self._starved = False
         try:
             groups = groups_of(state.load(self.root, self.held.id))
@@ -199,7 +199,7 @@ class Monitor:
         if words[0] == b"again":
             self.held.policy = names.policy(self.held.id) or self.held.policy
         elif words[0] == b"keep":
-            self._streams.keep(self.held.id)
+            self._streams.keep()
 
     def _signal(self, number: int) -> None:
         try:

@@ -8,11 +8,13 @@
     io/ctl                  a FIFO of lines: "resize ROWS COLUMNS" of the terminal, "close" of stdin, "stop": do
                             not start it again, "again": look at policy.json, "keep": hand over (keeping.py)
 
-With -t there is a terminal in place of stdout and stderr, whose master is held; without -i stdin is empty.
+With -t there is a terminal in place of stdout and stderr, whose master is held, and what comes out of it goes through
+io/stdout; without -i stdin is empty.
 
-No line is lost, nor told twice, wherever the monitor is killed.  splice(2) moves what is in a FIFO into the spool:
-the kernel does both or neither.  Then the slot says which piece of the spool is about to become which lines of which
-file, and the lines are written: the next monitor makes the same lines again, and writes what is missing of them.
+No line is lost, nor told twice, wherever the monitor is killed, as long as `ocid` holds what it held.  splice(2) moves
+what is in a terminal into the FIFO, and what is in a FIFO into the spool: the kernel does both or neither.  Then the
+slot says which piece of the spool is about to become which lines of which file, and the lines are written: the next
+monitor makes the same lines again, and writes what is missing of them.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
     from oci_tools.container.place import Place
 
 _CHUNK = 1 << 16
-_MOST = 1 << 20  # bytes that are held for a terminal that takes none, and after which a spool begins anew
+_MOST = 1 << 20  # bytes after which a spool begins anew
 _NONBLOCK = 2  # SPLICE_F_NONBLOCK
 
 
@@ -118,10 +120,12 @@ class Streams:
     def __init__(self, held: Place, terminal: bool) -> None:
         self.path = f"{held.path}/io"
         os.makedirs(self.path, 0o700, exist_ok=True)
+        self._id = held.id
         self.terminal = terminal
         self.master = -1
         self._input = -1
-        self._typed = b""
+        self._into = -1  # with a terminal: the end of io/stdout into which it is emptied
+        self._stuck = False  # the terminal takes nothing more of what is typed
         self._said = b""
         self.outputs: dict[int, _Output] = {}
         self._interactive = bool(held.policy.get("interactive"))
@@ -149,7 +153,7 @@ class Streams:
         if not self.terminal:
             for fd, name in ((1, "stdout"), (2, "stderr")):
                 theirs[fd] = self._fifo(name, blocks=True)
-            self._open_outputs(kept)
+        self._open_outputs(kept)
         for fd, opened in enumerate(theirs):
             os.dup2(opened, fd)
         for opened in set(theirs):
@@ -158,8 +162,10 @@ class Streams:
     def _open_outputs(self, kept: log.Writer) -> None:
         if self.outputs:
             return
+        if self.terminal:
+            self._into = self._fifo("stdout")
         progress = os.open(f"{self.path}/progress", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        for number, name in enumerate(("stdout", "stderr")):
+        for number, name in enumerate(("stdout",) if self.terminal else ("stdout", "stderr")):
             output = _Output(self.path, name, _Slot(progress, number))
             self.outputs[output.fd] = output
             output.resume(kept)
@@ -169,8 +175,7 @@ class Streams:
         self.have(master)
         if self._interactive and not os.path.exists(f"{self.path}/closed"):
             self._input = self._fifo("stdin")
-        if not self.terminal:
-            self._open_outputs(kept)
+        self._open_outputs(kept)
 
     def let_go(self) -> None:
         """The container has its ends: what we hold of them would keep us from seeing it close them."""
@@ -185,71 +190,70 @@ class Streams:
         if master >= 0:
             os.set_blocking(master, False)
 
-    def keep(self, container: str) -> None:
-        """Give `ocid`, if there is one, our terminal's master to hold: it outlives us then."""
+    def keep(self) -> None:
+        """Give `ocid`, if there is one, our terminal's master and our end of stdin to hold: they outlive us then."""
         if self.master >= 0:
-            keeping.give(container, self.master)
+            keeping.give(self._id, "master", self.master)
+        elif self._input >= 0:
+            keeping.give(self._id, "stdin", self._input)
 
     def interests(self) -> dict[int, int]:
         """Descriptors to poll, and for what."""
         found = dict.fromkeys((self.ctl, *self.outputs), 1)  # POLLIN
         if self.master >= 0:
-            found[self.master] = 5 if self._typed else 1  # POLLIN, POLLOUT
-        if self.terminal and self._input >= 0 and len(self._typed) < _MOST:
+            found[self.master] = 5 if self._stuck else 1  # POLLIN, POLLOUT
+        if self.master >= 0 and self._input >= 0 and not self._stuck:
             found[self._input] = 1
         return found
 
     def turn(self, ready: dict[int, int], kept: log.Writer) -> list[list[bytes]]:
         """Move what is ready; what was said in io/ctl that is not about the streams."""
-        for fd, output in self.outputs.items():
-            if fd in ready:
-                output.take(kept)
-        if self.master in ready:
-            self._read_master(kept)
-        if self._input in ready:
-            self._typed += os.read(self._input, _CHUNK)
-        if self._typed and self.master >= 0:
+        if self._input in ready or (self._stuck and ready.get(self.master, 0) & 4):
             self._type()
+        emptied = self.master in ready and self._empty_master()
+        for fd, output in self.outputs.items():
+            if fd in ready or emptied:
+                output.take(kept)
         return self._hear() if self.ctl in ready else []
 
     def drain(self, kept: log.Writer) -> None:
         """What was written before the end; whoever is left of it may write for ever."""
         for _ in range(64):
+            emptied = self.master >= 0 and self._empty_master()
             taken = [output.take(kept) for output in self.outputs.values()]
-            if True not in taken:
-                break
-        for _ in range(64):
-            if self.master < 0 or not self._read_master(kept):
+            if True not in taken and not emptied:
                 break
         for output in self.outputs.values():
             output.anew()
         if self.master >= 0:
             os.close(self.master)
         self.master = -1
-        self._typed = b""
+        self._stuck = False
 
-    def _read_master(self, kept: log.Writer) -> bool:
+    def _empty_master(self) -> bool:
+        """Move what the terminal says into io/stdout; False if there was nothing, or no room."""
         try:
-            data = os.read(self.master, _CHUNK)
+            if os.splice(self.master, self._into, _CHUNK, flags=_NONBLOCK):
+                return True
         except BlockingIOError:
             return False
-        except OSError:  # EIO: no process has the terminal open
-            data = b""
-        if data:
-            kept.write(b"stdout", data)
-            return True
+        except OSError:
+            pass  # EIO: no process has the terminal open
         os.close(self.master)
         self.master = -1
         return False
 
     def _type(self) -> None:
-        """Give the terminal what it takes."""
+        """Give the terminal what it takes of what is typed."""
+        self._stuck = False
+        if self.master < 0:
+            return
         try:
-            self._typed = self._typed[os.write(self.master, self._typed) :]
+            os.splice(self._input, self.master, _CHUNK, flags=_NONBLOCK)
         except BlockingIOError:
-            pass
+            self._stuck = True
         except OSError:
-            self._typed = b""
+            os.read(self._input, _CHUNK)  # no process has the terminal open
 
     def _hear(self) -> list[list[bytes]]:
         *lines, self._said = (self._said + os.read(self.ctl, 4096)).split(b"\n")
@@ -260,6 +264,7 @@ class Streams:
                 os.close(os.open(f"{self.path}/closed", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
                 os.close(self._input)  # the container reads the end once nobody else has it open
                 self._input = -1
+                keeping.let_go(self._id, "stdin")
             elif words[:1] == [b"resize"] and len(words) == 3:
                 self._resize(words)
             elif words:

@@ -1,7 +1,7 @@
 """The containers that `ocid` watches: what it holds so that nothing is lost when one of their monitors dies.
 
-    pidfds of a container's monitor and of its first process; the read ends of its FIFOs; the master of its terminal,
-    which the monitor sends to OCI_RUN/ocid.keep
+    pidfds of a container's monitor and of its first process; the read ends of its FIFOs; the master of its terminal or
+    the writing end of its input, which the monitor sends to OCI_RUN/ocid.keep
 
 None of it is knowledge: all is read again, from containers/ID/, the runtime's states and OCI_ROOT/events, by the next
 `ocid`.  Where a monitor has died, `oci-run adopt` has another take its place, and is given what was held.
@@ -29,7 +29,8 @@ class Held:
 
     def __init__(self, container: str) -> None:
         self.id = container
-        self.monitor = self.payload = self.master = -1
+        self.monitor = self.payload = -1
+        self.kept: dict[str, int] = {}  # "master", "stdin"
         self.pid = 0
         self._pipes: list[int] = []
         self.adopting = False
@@ -49,19 +50,28 @@ class Held:
                     path = f"{place(self.id)}/io/{name}"
                     self._pipes.append(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW))
                 except OSError:
-                    break  # it has a terminal
+                    break  # it has a terminal, and one of them
 
     def forget_payload(self) -> None:
-        for fd in (self.payload, self.master):
-            if fd >= 0:
-                os.close(fd)
-        self.payload = self.master = -1
+        for name in [*self.kept]:
+            self.keep(name)
+        if self.payload >= 0:
+            os.close(self.payload)
+        self.payload = -1
         self.pid = 0
 
-    def keep(self, master: int) -> None:
-        if self.master >= 0:
-            os.close(self.master)
-        self.master = master
+    def keep(self, name: str, fd: int = -1) -> None:
+        """Hold a descriptor instead of the one before, or none."""
+        before = self.kept.pop(name, -1)
+        if before >= 0:
+            os.close(before)
+        if fd >= 0:
+            self.kept[name] = fd
+
+    def let_go(self) -> None:
+        """An input that is at its end is not ours to keep open: who said so may not have been heard."""
+        if "stdin" in self.kept and os.path.exists(f"{place(self.id)}/io/closed"):
+            self.keep("stdin")
 
     def close(self) -> None:
         self.forget_payload()
@@ -77,8 +87,8 @@ class Held:
         words, fds = [], {}
         if self.payload >= 0:
             words, fds = ["--pidfd", "3"], {3: self.payload}
-        if self.master >= 0:
-            words, fds[4] = [*words, "--master", "4"], self.master
+        if "master" in self.kept:
+            words, fds[4] = [*words, "--master", "4"], self.kept["master"]
         return words, fds
 
 

@@ -100,11 +100,12 @@ class Watcher:
             for level, kind, passed in ancillary if (level, kind) == (SOL_SOCKET, SCM_RIGHTS)
             for at in range(0, len(passed) - 3, 4)
         ]  # fmt: skip
-        held = self._held.get(data.decode("ascii", "replace"))
-        if held is None and containers.record(data.decode("ascii", "replace"), "policy"):
-            held = self._held.setdefault(data.decode(), Held(data.decode()))
-        if held is not None and fds:
-            held.keep(fds.pop())
+        container, _, name = data.decode("ascii", "replace").partition(" ")
+        held = self._held.get(container)
+        if held is None and containers.record(container, "policy"):
+            held = self._held.setdefault(container, Held(container))
+        if held is not None and name in ("master", "stdin"):
+            held.keep(name, fds.pop() if fds else -1)
         for fd in fds:
             os.close(fd)
 
@@ -167,6 +168,8 @@ class Watcher:
             held = self._held.get(container)
             if (held is None or held.monitor < 0) and containers.detached(container):
                 self._look(container)
+            elif held is not None:
+                held.let_go()
         for container in [each for each in self._held if each not in there]:
             self._forget(self._held.pop(container))
 
@@ -176,7 +179,7 @@ class Watcher:
         held.look()
         if held.monitor >= 0 and known < 0:
             self._loop.watch(held.monitor, lambda: self._ended(held))
-            if held.master < 0:
+            if not held.kept:
                 _tell(container, b"keep\n")
         elif held.monitor < 0 and containers.orphan(container):
             self._adopt(held)

@@ -106,6 +106,30 @@ def test_a_terminal_outlives_its_monitor(ocid: Any, oci: Any) -> None:
     assert oci("run", "logs", container).stdout == "at end\r\n"
 
 
+def test_a_terminal_loses_no_line_with_its_monitor(ocid: Any, oci: Any) -> None:
+    container = detach(oci, "-t", "--log-opt", "max-file=99", "busybox", "sh", "-c", NUMBERS)
+    for _ in range(rounds(3, 50)):
+        until(lambda: any("ptmx" in link for link in held(ocid.pid)))
+        before = monitor(oci, container)
+        os.kill(before, signal.SIGKILL)
+        until(lambda b=before: looked_after(oci, container, b))
+    oci("run", "exec", container, "touch", "/end")
+    assert oci("run", "wait", container).stdout == "42\n"
+    *lines, last = oci("run", "logs", container, binary=True).stdout.decode().split("\r\n")[:-1]
+    assert lines == [f"line {n}" for n in range(1, len(lines) + 1)] and last == f"end {len(lines)}"
+
+
+def test_an_input_outlives_its_monitor(ocid: Any, oci: Any) -> None:
+    """It ends when it is said to, not before."""
+    container = detach(oci, "-i", "busybox", "sh", "-c", "while read x; do echo got $x; done; echo end; exit 3")
+    until(lambda: any(link.endswith("io/stdin") for link in held(ocid.pid)))
+    before = monitor(oci, container)
+    os.kill(before, signal.SIGKILL)
+    until(lambda: looked_after(oci, container, before))
+    done = oci("run", "attach", container, input="one\ntwo\n", code=3)
+    assert done.stdout == "got one\ngot two\nend\n"
+
+
 def test_what_ends_while_nobody_looks_is_recorded(ocid: Any, oci: Any) -> None:
     container = detach(oci, "busybox", "sh", "-c", "mkfifo /gate; read x </gate; echo last words; exit 3")
     pid = json.loads(oci("run", "state", container).stdout)["pid"]
