@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     Handler = Callable[[], None]
 
 _FIRST, _MOST = 0.1, 10.0  # seconds before a part that dies at once is started again
+_LAST = 3.0  # seconds in which the API may give the answers that it has begun when we end
 _CALM = 10.0  # seconds after which its death is a new one
 _HEARD = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR2, signal.SIGCHLD)
 
@@ -106,6 +107,13 @@ class Part:
         if self.pid:
             os.kill(self.pid, number)
 
+    def ends(self, seconds: float) -> None:
+        """Wait for its end, so long at most."""
+        if self.pid:
+            poll = select.poll()
+            poll.register(os.pidfd_open(self.pid), select.POLLIN)
+            poll.poll(seconds * 1000)
+
 
 def _forget() -> None:
     """In a fork: signals are not the supervisor's."""
@@ -145,13 +153,16 @@ class Supervisor:
         forker.serve(self._asked, command)
 
     def _answer(self, api: Callable[[Sequence[socket], forker.Asker], None]) -> None:
-        process.prctl(process.PR_SET_PDEATHSIG, signal.SIGTERM)
+        process.prctl(process.PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != self._pid:
+            return  # it was killed before that
         os.setsid()
         forker.close_all_but([0, 1, 2, self._asking.fileno(), *(sock.fileno() for sock in self.listeners)])
         api(self.listeners, self.asker)
 
     def run(self, ready: Callable[[], None], boot: bool = True) -> None:
         """Until SIGTERM or SIGINT (containers live on), or SIGUSR2: `upgrading` is true then."""
+        self._pid = os.getpid()
         process.prctl(process.PR_SET_CHILD_SUBREAPER, 1)
         reader, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         for number in _HEARD:
@@ -166,6 +177,8 @@ class Supervisor:
         ready()
         self.loop.run()
         self.parts[1].signal(signal.SIGTERM)  # the forker ends with the last who asks
+        if not self.upgrading:
+            self.parts[1].ends(_LAST)  # it would be killed with us
 
     def _heard(self, numbers: bytes) -> None:
         if signal.SIGCHLD in numbers:
