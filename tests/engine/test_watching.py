@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -47,8 +48,11 @@ def detach(oci: Any, *words: str) -> str:
 
 def held(pid: int) -> list[str]:
     """What the descriptors of a process are."""
-    place = f"/proc/{pid}/fd"
-    return [os.readlink(f"{place}/{fd}") for fd in os.listdir(place)]
+    found = []
+    for fd in os.listdir(f"/proc/{pid}/fd"):
+        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+            found.append(os.readlink(f"/proc/{pid}/fd/{fd}"))
+    return found
 
 
 def monitor(oci: Any, container: str) -> int:
