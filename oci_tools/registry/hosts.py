@@ -63,8 +63,8 @@ def resolve(ref: Ref, registries: list[dict[str, Any]], write: bool = False) -> 
             best, length = table, len(prefix)
     if best is None:
         return [Source(ref.host, ref.repository)]
-    prefix, insecure = _place(best, "prefix") or _place(best, "location"), best.get("insecure") is True
-    if best.get("blocked") is True:
+    prefix, insecure = _place(best, "prefix") or _place(best, "location"), _flag(best, "insecure")
+    if _flag(best, "blocked"):
         raise Error("registry is blocked", prefix, "by registries.conf")
     if write:  # what is pushed goes where it says
         return [Source(ref.host, ref.repository, insecure)]
@@ -73,8 +73,11 @@ def resolve(ref: Ref, registries: list[dict[str, Any]], write: bool = False) -> 
 
 def _mirrors(table: dict[str, Any], prefix: str, ref: Ref) -> list[Source]:
     found = []
-    digest_only = table.get("mirror-by-digest-only") is True
-    for mirror in table.get("mirror") or ():
+    digest_only = _flag(table, "mirror-by-digest-only")
+    mirrors = table.get("mirror", [])
+    if not isinstance(mirrors, list):
+        raise Error("invalid registries.conf", prefix, "mirror is not a list of tables")
+    for mirror in mirrors:
         if not isinstance(mirror, dict) or not _place(mirror, "location"):
             raise Error("invalid registries.conf", prefix, "a mirror has no location")
         use = _text(mirror, "pull-from-mirror")
@@ -85,7 +88,7 @@ def _mirrors(table: dict[str, Any], prefix: str, ref: Ref) -> list[Source]:
             raise Error("invalid registries.conf", prefix, both)
         use = use or ("digest-only" if digest_only else "all")
         if use == "all" or use == ("digest-only" if ref.digest else "tag-only"):
-            found.append(_rewritten(ref, prefix, _place(mirror, "location"), mirror.get("insecure") is True))
+            found.append(_rewritten(ref, prefix, _place(mirror, "location"), _flag(mirror, "insecure")))
     return found
 
 
@@ -109,6 +112,13 @@ def _rewritten(ref: Ref, prefix: str, location: str, insecure: bool) -> Source:
     if not repository:
         raise Error("invalid registries.conf", prefix, f"'{location}' leaves no repository")
     return Source(host, repository, insecure)
+
+
+def _flag(table: dict[str, Any], key: str) -> bool:
+    value = table.get(key, False)
+    if not isinstance(value, bool):
+        raise Error("invalid registries.conf", key, "neither true nor false")
+    return value
 
 
 def _place(table: dict[str, Any], key: str) -> str:

@@ -94,7 +94,9 @@ def test_blocked(conf: Path) -> None:
 @pytest.mark.parametrize(
     "text",
     ["[[registry]]\nlocation = 5", "[[registry]", "[[registry]]\nlocation='docker.io'\n[[registry.mirror]]",
-     "[[registry]]\nlocation='https://x'", "[[registry]]\nblocked=true",
+     "[[registry]]\nlocation='https://x'", "[[registry]]\nblocked=true", "[[registry]]\nlocation='docker.io'\nblocked='yes'",
+     "[[registry]]\nlocation='docker.io'\nmirror=5", "[[registry]]\nlocation='docker.io'\nmirror={location='x'}",
+     "[[registry]]\nlocation='docker.io'\n[[registry.mirror]]\nlocation='x'\ninsecure=1",
      "[[registry]]\nlocation='docker.io'\n[[registry.mirror]]\nlocation='y'\npull-from-mirror='some'",
      "[[registry]]\nlocation='docker.io'\nmirror-by-digest-only=true\n[[registry.mirror]]\nlocation='y'\npull-from-mirror='all'"],
 )
