@@ -143,8 +143,8 @@ class Provider:
 
         asked = {"grant_type": "authorization_code", "code": code, "redirect_uri": back, "code_verifier": verifier}
         headers = {"Content-Type": "application/x-www-form-urlencoded", "Accept": "application/json"}
-        ways = self._configuration().get("token_endpoint_auth_methods_supported") or ["client_secret_basic"]
-        if self._secret and "client_secret_basic" in ways:
+        ways = self._configuration().get("token_endpoint_auth_methods_supported")
+        if self._secret and (not isinstance(ways, list) or "client_secret_basic" in ways):
             headers["Authorization"] = Credential(quote(self.client, safe=""), quote(self._secret, safe="")).basic()
         else:
             asked |= {"client_id": self.client, **({"client_secret": self._secret} if self._secret else {})}
