@@ -66,6 +66,14 @@ class Login:
                 return known
         return self._access.login(request)
 
+    def link(self, caller: Caller) -> Html:
+        """What leads from a page to these."""
+        if caller.user:
+            keys = Html(', <a href="/keys">keys</a>') if self._logins.keys else Html("")
+            return Html(f"<p>{html(caller.user)}{keys}</p>")
+        some = self._provider() or self._logins.passwords
+        return Html('<p><a href="/login">log in</a></p>' if some else "")
+
     def _provider(self) -> Provider | None:
         found = self._logins.provider
         return found if found and found.client else None

@@ -99,10 +99,11 @@ def size(count: object) -> str:
 # -- the pages ------------------------------------------------------------------------------
 
 
-def repositories(names: list[str], last: str) -> Response:
+def repositories(names: list[str], last: str, person: Html) -> Response:
     some, more = _some([name for name in names if name > last])
     rows = ((link(name, repository=name),) for name in some)
-    return answer("repositories", table("repository", rows) if names else Html("<p>There is none yet.</p>"), *more)
+    shown = table("repository", rows) if names else Html("<p>There is none yet.</p>")
+    return answer("repositories", shown, *more, person)
 
 
 def tags(repository: Repository, last: str) -> Response:
@@ -224,11 +225,11 @@ def _to(repository: Repository, descriptor: object) -> object:
     return link(digest, repository=repository.name, image=digest) if isinstance(digest, str) else None
 
 
-def show(request: Request, names: list[str], repository: Repository | None) -> Response:
-    """The page that a request asks for, of the repositories that its sender may read."""
+def show(request: Request, names: list[str], repository: Repository | None, more: Html) -> Response:
+    """The page that a request asks for, of the repositories that its sender may read; `more` is for them."""
     name, reference = request.query("repository"), request.query("image")
     if not name:
-        return repositories(names, request.query("last"))
+        return repositories(names, request.query("last"), more)
     found = None
     if repository is not None:
         found = image(repository, reference) if reference else tags(repository, request.query("last"))

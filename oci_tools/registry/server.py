@@ -167,7 +167,8 @@ class Registry:
             return access.ask_people()
         names = [n for n in self.storage.names() if not access or access.sees(caller, n)] if not name else []
         may = not access or access.sees(caller, name)
-        return page.show(request, names, self.storage.repository(name) if may else None)
+        more = self._people.link(caller) if self._people else page.Html("")
+        return page.show(request, names, self.storage.repository(name) if may else None, more)
 
     def _health(self, request: Request) -> Response:
         """Whether what we serve can be reached; for those who start and stop servers."""

@@ -261,7 +261,7 @@ def test_people_log_in_and_make_keys(oci: Any, serve: Start, provider: Provider,
     alice = Browser(url)
     page = alice("/")  # to log in, and back
     assert page.status == 200 and page.url == f"{url}/keys" and "You are alice." in page.body
-    assert alice("/").status == 200 and list(alice.cookies) == ["oci_session"]
+    assert '<p>alice, <a href="/keys">keys</a></p>' in alice("/").body and list(alice.cookies) == ["oci_session"]
     assert ask(f"{url}/v2/", Cookie=f"oci_session={alice.cookies['oci_session']}").status == 401  # a page is no API
 
     made = alice("/keys", {"mark": alice.mark(), "days": "30", "scopes": "own:pull,push dev/**:pull", "label": "<b>"})
@@ -285,6 +285,14 @@ def test_people_log_in_and_make_keys(oci: Any, serve: Start, provider: Provider,
     assert ask(f"{url}/v2/", **bearer(key)).status == 401
     assert len(oci("registry", "key", "ls", file).stdout.splitlines()) == 1
     assert alice("/login/out", {}, follow=False).status == 303 and not alice.cookies
+
+
+def test_who_may_read_without_finds_the_way_to_log_in(serve: Start, provider: Provider, tmp_path: Path) -> None:  # noqa: F811
+    url = serve("--oidc", config(tmp_path, provider), "--anonymous-read", *open_to_all(tmp_path))
+    stranger = Browser(url)
+    assert '<a href="/login">log in</a>' in stranger("/").body
+    stranger("/login")
+    assert "<p>alice</p>" in stranger("/").body and stranger("/keys").status == 404
 
 
 def test_logins_that_come_to_nothing(serve: Start, provider: Provider, tmp_path: Path) -> None:  # noqa: F811

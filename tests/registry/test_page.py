@@ -113,7 +113,7 @@ def test_it_shows_what_one_may_pull(oci: Any, tmp_path: Path) -> None:
     for name in ("public", "bob", "secret"):
         ask.blob(name, b"1")
     said = {"Authorization": "Basic " + base64.b64encode(b"bob:builder").decode()}
-    assert list(page(ask, "/").links) == ["repositories", "public"]
+    assert list(page(ask, "/").links) == ["repositories", "public", "log in"]
     assert list(page(ask, "/", **said).links) == ["repositories", "bob", "public"]
     page(ask, "/?repository=secret", 404, **said)
     (tmp_path / "rules").write_text("bob ** pull\n")
