@@ -30,6 +30,7 @@ OPTIONS: tuple[cli.Option, ...] = (
     ("--no-clobber", "flag", False, "of those leave alone what has its name already"),
     ("--prune", "flag", False, "then take away the names of tags that the repository has no longer"),
     ("-n --dry-run", "flag", False, "only print the references that would be pulled"),
+    ("--describe", "flag", False, "only print what the registry has, as JSON: descriptor and platforms"),
     ("--referrers", "flag", False, "take along what refers to the image: signatures, lists of its parts"),
     ("--verify-key FILE", "list", (), "take only an image that this public key, or another one given, has signed"),
     ("--policy FILE", "text", None, "policy.json to obey, instead of the user's or the system's"),
@@ -73,6 +74,11 @@ def run(args: cli.Args) -> int | None:
 def _one(ref: Ref, chosen: Options, args: cli.Args) -> None:
     if args.dry_run:
         print(ref)
+    elif args.describe:
+        from oci_tools import document
+        from oci_tools.registry.describe import describe
+
+        print(document.dumps(describe(ref, chosen)).decode())
     elif args.layout == "-" or _is_archive(args.layout):
         _archive(ref, chosen, args)
     else:

@@ -62,6 +62,15 @@ def test_one_line_and_nothing_else(oci: Any, registry: Any, busybox: Path, tmp_p
     assert entry["annotations"]["org.opencontainers.image.ref.name"] == "docker.io/library/img:mine"
 
 
+def test_described_and_not_taken(oci: Any, registry: Any, busybox: Path, tmp_path: Path) -> None:
+    pushed = oci("push", f"{busybox}:latest", f"{registry.host}/bb").stdout.strip()
+    found = json.loads(oci("pull", "--describe", f"{registry.host}/bb").stdout)
+    assert found["digest"] == pushed.rpartition("@")[2] and found["size"] > 100
+    assert found["mediaType"].startswith("application/vnd.") and found["platforms"] == [{"os": "linux", "architecture": "amd64"}]
+    assert not (tmp_path / "root/images").exists()
+    assert "cannot fetch" in oci("pull", "--describe", f"{registry.host}/none", code=1).stderr
+
+
 def test_unpacked(oci: Any, registry: Any, busybox: Path, tmp_path: Path) -> None:
     oci("push", f"{busybox}:latest", f"{registry.host}/bb")
     assert oci("pull", "--unpack", "b", f"{registry.host}/bb").stdout == f"{tmp_path}/b\n"

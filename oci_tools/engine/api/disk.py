@@ -7,7 +7,6 @@ import os
 from oci_tools import document
 from oci_tools.engine.api import describe, filters, images, store, times, volumes
 from oci_tools.engine.api.answers import Refused, answer
-from oci_tools.errors import Error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -90,10 +89,18 @@ def _blobs(api: Api) -> int:
     return volumes.taken(f"{api.store.path}/blobs")
 
 
+_CACHE = ("until", "id", "parent", "type", "description", "inuse", "shared", "private")
+
+
 def prune_build(api: Api, asked: Asked) -> Response:
-    code, out, _ = api.commands.ran(["build", "prune", "--all"] if asked.flag("all") else ["build", "prune"])
-    return answer({"CachesDeleted": out.decode("utf-8", "replace").split() or None if not code else None,
-                   "SpaceReclaimed": 0})  # fmt: skip
+    """What builds have kept: what is too much, or else what was not used since `until`, or all."""
+    until = times.asked((filters.read(asked.query("filters"), _CACHE).get("until") or [""])[0])
+    age = 0 if until is None else max(0, times.now() - until) // times.SECOND
+    most = asked.number("keep-storage", 0)
+    printed = api.commands.run(["build", "--prune", f"--prune-size={most}" if most else f"--prune-age={age}s"])
+    gone = [line.split("\t") for line in printed.splitlines()]
+    reclaimed = sum(int(size) for *_, size in gone)
+    return answer({"CachesDeleted": [name for _, name, _ in gone], "SpaceReclaimed": reclaimed})
 
 
 # -- registries --------------------------------------------------------------------------------
@@ -127,45 +134,21 @@ def _unauthorized(host: str, message: str) -> str:
 
 
 def distribution(api: Api, asked: Asked) -> Response:
-    """What a registry has under a name: read from the index of an archive that is not read on."""
+    """What a registry has under a name."""
     from oci_tools.engine.api import transfer
 
-    full = store.full(asked["name"])
-    place = f"{api.private()}/look-{os.urandom(8).hex()}"
-    told = transfer.Told(api, ["pull", "--all-platforms", full, place], transfer.auth(asked))
+    told = transfer.Told(api, ["pull", "--describe", store.full(asked["name"])], transfer.auth(asked))
     try:
         for _ in told.lines():
             pass
-        told.printed()
-        error = told.reading.error()
-        if error is not None:
-            raise Refused(404 if error.status == 404 else 403 if error.status == 401 else 500, error.message)
-        found = _described(place)
+        text, error = told.printed(), told.reading.error()
     finally:
         told.close()
-        from oci_tools import fs
-
-        fs.remove_tree(place)
-    return answer(found)
-
-
-def _described(place: str) -> dict[str, Any]:
-    try:
-        entry = document.load(f"{place}/index.json")["manifests"][0]
-        manifest = _blob(place, entry["digest"])
-        platforms = [each["platform"] for each in manifest.get("manifests") or () if each.get("platform")]
-        if not platforms and "config" in manifest:
-            config = _blob(place, manifest["config"]["digest"])
-            platforms = [{key: config[key] for key in ("architecture", "os", "variant") if config.get(key)}]
-    except (Error, KeyError, IndexError, TypeError):
-        raise Refused(500, "cannot understand what the registry sent") from None
-    descriptor = {"mediaType": entry["mediaType"], "digest": entry["digest"], "size": entry["size"]}
-    return {"Descriptor": descriptor, "Platforms": platforms}
-
-
-def _blob(place: str, digest: str) -> dict[str, Any]:
-    found: dict[str, Any] = document.load(f"{place}/blobs/{digest.replace(':', '/')}")
-    return found
+    if error is not None:
+        raise Refused(404 if error.status == 404 else 403 if error.status == 401 else 500, error.message)
+    found = document.loads(text)
+    descriptor = {key: found[key] for key in ("mediaType", "digest", "size")}
+    return answer({"Descriptor": descriptor, "Platforms": found["platforms"]})
 
 
 def search(api: Api, asked: Asked) -> Response:

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from tests.conftest import BIN
 from tests.daemon import Engine
 
 pytestmark = [pytest.mark.root, pytest.mark.needs("docker")]
@@ -371,6 +372,31 @@ def test_build_by_the_classic_builder(engine: Engine, tmp_path: Path) -> None:
     assert "dockerfile parse error on line 2: unknown instruction: RUNN" in wrong.stderr
     engine.docker("rmi", "-f", "built:1")
     engine.docker("image", "prune", "-f")
+    _, given_back = engine.request("POST", "/build/prune?filters=%7B%22until%22:%7B%221%22:true%7D%7D", code=200)
+    assert given_back == {"CachesDeleted": [], "SpaceReclaimed": 0}, "nothing is as old as 1970"
+    _, given_back = engine.request("POST", "/build/prune", code=200)
+    assert given_back["SpaceReclaimed"] > 0 and given_back["CachesDeleted"]
+
+
+def test_what_a_registry_has(engine: Engine, tmp_path: Path) -> None:
+    """Between the daemon and a registry in its network namespace: push, look, pull."""
+    (tmp_path / "store").mkdir()
+    words = ["nsenter", "-n", "-t", str(engine.process.pid), f"{BIN}/oci-registry", "serve", "--listen", "127.0.0.1:0", tmp_path / "store"]
+    registry = subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=engine.oci_env)
+    try:
+        name = registry.stdout.readline().strip().partition("://")[2] + "/team/bb:1"
+        engine.docker("tag", "bb", name)
+        pushed = engine.out("push", name)
+        status, found = engine.request("GET", f"/distribution/{name}/json", code=200)
+        assert f"digest: {found['Descriptor']['digest']} size: {found['Descriptor']['size']}" in pushed
+        assert found["Platforms"] == [{"os": "linux", "architecture": "amd64"}]
+        engine.request("GET", f"/distribution/{name}0/json", code=404)
+        engine.docker("rmi", name)
+        assert f"Downloaded newer image for {name}" in engine.out("pull", name)
+        engine.docker("rmi", name)
+    finally:
+        registry.terminate()
+        registry.communicate()
 
 
 def test_info_version_df_and_prunes(engine: Engine) -> None:
