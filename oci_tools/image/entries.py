@@ -86,7 +86,7 @@ class _Reading:
             return
         node = self._parent(parts[:-1])
         name = parts[-1]
-        if self._later:
+        if self._later and entry.type != "h":
             self._later.pop((node, name), None)
         if entry.type == "d":
             kid = node.kids.get(name)
@@ -158,9 +158,10 @@ class _Reading:
         if not target:
             bad(parts, "a hard link to a directory")
         holder = self._tree.find(target[:-1])
+        if holder is node and target[-1] == name and ((node, name) in self._later or name in node.kids):
+            return
+        self._later.pop((node, name), None)
         if holder is not None:
-            if holder is node and target[-1] == name:
-                return
             taken = node.kids.get(name)
             found = holder.kids.get(target[-1])  # last, so that it stays what it is until it is linked
             if isinstance(found, Dir):

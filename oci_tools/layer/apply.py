@@ -217,7 +217,7 @@ class _Unpacking:
             return
         name = parts.pop()
         node = self._parent(parts)
-        if self._later:
+        if self._later and entry.type != "h":
             self._later.pop((node, name), None)
         if entry.type == "d":
             kid = node.kids.get(name)
@@ -318,9 +318,10 @@ class _Unpacking:
             raise Error("cannot unpack", entry.name, "a hard link to a directory")
         target = parts.pop()
         holder = self._tree.find(parts)
+        if holder is node and target == name and ((node, name) in self._later or self._tree.has_name(node, name)):
+            return
+        self._later.pop((node, name), None)
         if holder is not None:
-            if holder is node and target == name:
-                return
             if target in holder.kids:
                 raise Error("cannot unpack", entry.name, "a hard link to a directory")
             if link_at(self._tree, holder, target, node, name):
