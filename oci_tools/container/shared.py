@@ -90,6 +90,8 @@ def enter(published: list[dict[str, Any]]) -> None:
         pid = _running()
         if pid and published:
             raise Error("cannot publish ports", None, "the namespaces are there already")
+        if pid:
+            _revive(pid)
         pid = pid or _make(published)
     made = store()
     for path in made:
@@ -125,6 +127,33 @@ def _running() -> int:
     return pid if process.start_time(pid) == started != 0 else 0
 
 
+def _pasta() -> str:
+    from oci_tools.container import networking
+
+    found = networking.program("pasta")
+    if found is None:
+        raise Error('cannot set up the network: exec: "pasta": executable file not found in $PATH', hint="passt")
+    return found
+
+
+def _revive(pid: int) -> None:
+    """Somebody may have ended pasta, whose device goes with it."""
+    from oci_tools.net import userland
+
+    record = f"{fs.run()}/shared.pasta"
+    try:
+        with open(record, encoding="ascii") as file:
+            pasta = file.read().strip()
+        with open(f"/proc/{pasta}/stat", encoding="ascii") as file:
+            name, _, rest = file.read().partition("(")[2].rpartition(")")
+        if name.startswith("pasta") and rest.split()[0] not in "ZX":
+            return
+    except OSError:
+        if not os.path.exists(record):
+            return  # its ports were said
+    userland.share(_pasta(), record, pid, [])
+
+
 def _make(published: list[dict[str, Any]]) -> int:
     from oci_tools.container import networking
     from oci_tools.linux import process
@@ -132,9 +161,7 @@ def _make(published: list[dict[str, Any]]) -> int:
     from oci_tools.runtime import namespaces
     from oci_tools.runtime import unshare as users
 
-    pasta = networking.program("pasta")
-    if pasta is None:
-        raise Error('cannot set up the network: exec: "pasta": executable file not found in $PATH', hint="passt")
+    pasta = _pasta()
     own = (("uid_map", "/etc/subuid", os.geteuid()), ("gid_map", "/etc/subgid", os.getegid()))
     maps = {name: users.mapping(path, number) for name, path, number in own}
     if not all(networking.program(name) for name in ("newuidmap", "newgidmap")):

@@ -29,6 +29,10 @@ def remove(name: str) -> None:
             if not any(nft.has_chain(f"to-{other.bridge}") for other in store.readable()) and nft.is_untouched():
                 nft.apply(f"delete table inet {place.table()}\n")
         bridge.remove(network)
+    elif network is not None and network.ours:
+        from oci_tools.net import links
+
+        links.release(network)
     fs.remove_tree(place.on(name))
     if network is not None:
         events.tell(network, "destroy")

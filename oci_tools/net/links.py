@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import os
 
+from oci_tools import fs
 from oci_tools.errors import Error
 from oci_tools.linux.netlink import Rtnetlink, inside
+from oci_tools.net import place, store
 from oci_tools.net.conflist import Network
 
 TYPE_CHECKING = False
@@ -53,9 +55,28 @@ def _master(kernel: Any, network: Network) -> int:
     if not under:
         raise Error("no such interface", name)
     kernel.link("add", ifname=name, kind="vlan", link=under[0], vlan_id=int(number))
+    fs.write(_mark(name), b"", 0o600, sync=False)
     made: int = kernel.link_lookup(ifname=name)[0]
     kernel.link("set", index=made, state="up")
     return made
+
+
+def _mark(name: str) -> str:
+    """The file that says that it is we who made a VLAN."""
+    return f"{place.state()}/vlan.{name}"
+
+
+def release(network: Network) -> None:
+    """The VLAN that was made for a network goes with it, if no other network hangs on it."""
+    name = network.get("master", "")
+    if not name or not os.path.exists(_mark(name)) or any(one.get("master", "") == name for one in store.readable()):
+        return
+    from pyroute2 import IPRoute
+
+    with IPRoute() as kernel:
+        for index in kernel.link_lookup(ifname=name):
+            kernel.link("del", index=index)
+    os.unlink(_mark(name))
 
 
 def _default() -> str:

@@ -1,4 +1,10 @@
-"""nft(8), one transaction a call; and whether the kernel already has what we would say."""
+"""nft(8), one transaction a call; and whether the kernel already has what we would say.
+
+`nft -f -` with its words, and not `nft -j -f -`: an administrator reads and types the same words that we give, and
+that admin.nft is in; the JSON of libnftables changes between versions (netavark 1.16.1 had to follow) and is no faster.
+Nothing of what people say gets into a script unless it is a name, a number or an address that conflist.py, ports.py or
+address.py has let through.
+"""
 
 from __future__ import annotations
 

@@ -43,6 +43,30 @@ def test_links_on_an_interface_of_the_host(machine: Machine, outside: Space, kin
     assert "eth0" not in a.ip("link")
 
 
+def test_a_vlan_is_made_for_who_hangs_on_it(machine: Machine, outside: Space) -> None:
+    """`--opt parent=eth0.77`: frames with that tag and no others; the VLAN goes with the network."""
+    try:
+        outside.ip("link", "add", "link", "eth0", "name", "eth0.77", "type", "vlan", "id", "77")
+    except subprocess.CalledProcessError:
+        pytest.skip("needs a kernel with 802.1q: tests/vm/run has one")
+    outside.ip("addr", "add", "10.77.0.2/24", "dev", "eth0.77")
+    outside.ip("link", "set", "eth0.77", "up")
+    machine.net("create", "--driver", "macvlan", "--subnet", "10.77.0.0/24", "--gateway", "10.77.0.2", "--opt", "parent=eth0.77", "lan")
+    a, b = machine.space("a"), machine.space("b")
+    assert machine.net("attach", "lan", a.path) == "eth0\t10.77.0.1/24"
+    machine.net("attach", "lan", b.path)
+    assert "id 77" in machine.ip("-d", "link", "show", "eth0.77")
+    with outside.listen(80, "10.77.0.2") as listener:
+        assert a.talks(listener, "10.77.0.2", 80) == "10.77.0.1"
+    with b.listen(80) as listener:
+        assert outside.talks(listener, "10.77.0.3", 80) == "10.77.0.2"
+    machine.net("create", "--driver", "macvlan", "--opt", "parent=eth0.77", "--subnet", "10.78.0.0/24", "more")
+    machine.net("rm", "--force", "lan")
+    assert "eth0.77" in machine.ip("link"), "another network hangs on it"
+    machine.net("rm", "more")
+    assert "eth0.77" not in machine.ip("link")
+
+
 def test_a_kernel_without_them_says_so(machine: Machine, outside: Space) -> None:
     if has("ipvlan"):
         pytest.skip("the kernel has ipvlan")

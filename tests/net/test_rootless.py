@@ -6,6 +6,7 @@ The machine has a /dev/net/tun that everybody may open, as udev gives it, and an
 from __future__ import annotations
 
 import json
+import os
 import re
 import socket
 import subprocess
@@ -180,6 +181,10 @@ def test_networks_by_name(shared: Machine, outside: Space) -> None:
     run(machine, "rm", "-f", "db")
     machine.until(lambda: not outside.reaches(HERE, 8080))
     run(machine, *words, "busybox", "sh", "-c", CGI)  # the same ports at once
+    machine.until(lambda: asks(outside, HERE, 8080) == THERE)
+    os.kill(int(Path(machine.oci.env["OCI_RUN"], "shared.pasta").read_text()), 9)
+    peers = greet(outside.listen(80))
+    assert "hello" in run(machine, "--network", "web", "busybox", "nc", THERE, "80") and peers == [HERE]
     machine.until(lambda: asks(outside, HERE, 8080) == THERE)
     run(machine, "rm", "-f", "db")
     machine.net("rm", "web")
