@@ -155,8 +155,8 @@ class Registry:
         if status == 404:
             return (Missing if kind is Error else kind)(what, subject, said or "not found")
         if status == 401:
-            refused = f"{self.host} does not accept the user's name or password"
-            hint: str | None = refused if self.auth.known("") else f"log in with oci-pull --login {self.host}"
+            refused = None if "password" in said else f"{self.host} does not accept the user's name or password"
+            hint = refused if self.auth.known("") else f"log in with oci-pull --login {self.host}"
             return Error(what, subject, said or "authentication required", hint)
         if status in fetch.PASSING:
             wait = fetch.retry_after(answer.header("Retry-After"))
@@ -164,6 +164,7 @@ class Registry:
             if status == 429 and self.rate_limit:
                 hint = f"pulls left: {self.rate_limit}"
             return Busy(what, subject, f"{self.host} answers {status}{f', {said}' if said else ''}", hint)
+        said = said or ("access denied" if status == 403 else "")  # to a HEAD nobody says more
         return kind(what, subject, f"{self.host} answers {status}{f', {said}' if said else ''}")
 
     # -- reading ------------------------------------------------------------------------
