@@ -92,7 +92,9 @@ class Access:
         claims = opened(token, self._key) if self._tokens else None
         if claims is None or claims.get("aud") != self._service(request) or "by" not in claims:
             raise self._unknown(request, "the token is not valid any more", 'error="invalid_token"')
-        found = self._logins.again(claims["sub"], claims["by"], claims["groups"])
+        user, by = claims["sub"], claims["by"]
+        if by or not user or user == _certified(request):  # whom a certificate named still has it
+            found = self._logins.again(user, by, claims["groups"])
         if found is None:
             raise self._unknown(request, "the token's user is no more", 'error="invalid_token"')
         found.granted = {(e["type"], e["name"]): frozenset(e["actions"]) for e in claims["access"]}

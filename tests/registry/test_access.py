@@ -337,6 +337,33 @@ def test_a_new_certificate_is_used_without_a_signal_and_on_sighup(serve: Start, 
     assert serial(host) == second
 
 
+def test_a_token_for_a_certificate_is_good_with_it_only(serve: Start, tmp_path: Path, rules: Path) -> None:
+    cert, key = certificate(tmp_path)
+    openssl: Any = lambda *words: subprocess.run(["openssl", *words], cwd=tmp_path, check=True, capture_output=True)  # noqa: E731
+    new = ("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2", "-subj", "/CN=bob")
+    openssl(*new, "-keyout", "bob.key", "-out", "bob.pem")
+    url = serve("--tls-cert", cert, "--tls-key", key, "--client-ca", tmp_path / "bob.pem", "--rules", rules, "--anonymous-read",
+                "--auth", "token")  # fmt: skip
+
+    def get(path: str, with_ours: bool, **headers: str) -> bytes:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.load_verify_locations(cert)
+        if with_ours:
+            context.load_cert_chain(tmp_path / "bob.pem", tmp_path / "bob.key")
+        try:
+            with urllib.request.urlopen(urllib.request.Request(url + path, headers=headers), context=context) as answer:
+                return bytes(answer.read())
+        except urllib.error.HTTPError as error:
+            with error:
+                return b"%d" % error.code
+
+    token = json.loads(get("/token?service=x&scope=repository:bob/x:pull", True))["token"]
+    said = {"Authorization": f"Bearer {token}"}
+    assert get("/v2/", True, **said) == b"{}\n" and get("/v2/", False, **said) == b"401"
+    nobody = json.loads(get("/token?service=x&scope=repository:bob/x:pull", False))["token"]
+    assert get("/v2/", False, Authorization=f"Bearer {nobody}") == b"{}\n"
+
+
 def test_certificates_of_clients(oci: Any, serve: Start, busybox: Path, tmp_path: Path, rules: Path) -> None:
     cert, key = certificate(tmp_path)
     ours = tmp_path / "client.pem"
