@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import select
 import shutil
 import signal
@@ -14,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.long import rounds
 
 pytestmark = pytest.mark.root
 TOP = Path(__file__).resolve().parent.parent.parent
@@ -42,9 +45,9 @@ def root(box: Any, tmp_path: Path) -> Iterator[str]:
 
 
 def done(program: Any, root: Any, *words: Any, **more: Any) -> subprocess.CompletedProcess[str]:
-    words = tuple(str(word) for word in words)
+    words = (*(("--root", root) if root else ()), *(str(word) for word in words))
     with open(os.devnull, "rb") as null:
-        return subprocess.run([program, "--root", root, *words], text=True, stdin=null, stdout=null,
+        return subprocess.run([program, *words], text=True, stdin=null, stdout=null,
                               **{"stderr": subprocess.PIPE, **more})  # fmt: skip
 
 
@@ -219,6 +222,38 @@ def test_who_is_being_made_is_not_deleted(box: Any, root: str, shell: str) -> No
     assert done(shell, root, "delete", "c").returncode == 42
     lock.communicate(b"\n")
     assert done(shell, root, "delete", "c").returncode == 0
+
+
+@pytest.mark.needs("strace")
+@pytest.mark.parametrize("verb", ["start", "delete"])
+def test_a_shell_killed_at_any_system_call(box: Any, root: str, tmp_path: Path, verb: str) -> None:
+    """kill -9 of it, or of a program it runs: what it did not do is done by the next one."""
+    box.process["args"] = ["true"] if verb == "delete" else ["sleep", "1000"]
+    trace = tmp_path / "trace"
+
+    def traced(*how: str) -> Path:
+        place = make(box, root)
+        if verb == "delete":
+            done(RUN, root, "start", "c")
+            while status(root) != "stopped":
+                pass
+        done("strace", "", "-qqq", "-f", "-o", trace, *how, RUN, "--root", root, verb, "c")
+        return place
+
+    traced()
+    calls = [line.split(None, 2)[1].partition("(")[0] for line in trace.read_text().splitlines() if "(" in line and "resumed" not in line]
+    first = next(at for at, line in enumerate(trace.read_text().splitlines()) if f"{root}/c" in line)
+    done(RUN, root, "delete", "--force", "c")
+    steps = range(first, len(calls))
+    for at in random.Random(verb).sample(steps, rounds(6, len(steps))):
+        place = traced(f"--inject={calls[at]}:signal=KILL:when={calls[: at + 1].count(calls[at])}")
+        if verb == "start":
+            assert status(root) in ("created", "running")
+        elif place.exists():
+            assert status(root) == "stopped"
+            assert done(RUN, root, "delete", "c").returncode == 0
+        done(RUN, root, "delete", "--force", "c")
+        assert not place.exists()
 
 
 def test_the_shell_leaves_the_environment_as_it_is(box: Any, root: str, tmp_path: Path) -> None:
