@@ -122,7 +122,8 @@ def _help(command: cli.Command) -> str:
 
 def _version(context: click.Context, parameter: click.Parameter, value: bool) -> None:
     if value:
-        click.echo(f"oci-tools {__version__}")
+        program = str(context.find_root().info_name).split()[0]
+        click.echo(f"{program} version {__version__}")  # so dockerd reads it of a runtime
         context.exit()
 
 

@@ -29,7 +29,7 @@ def test_short_words_for_help_and_version(oci: Any) -> None:
     """As runc takes them; among a container's options they are others'."""
     assert "oci-run" in oci("run", "-h").stdout
     assert "oci-run checkpoint" in oci("run", "checkpoint", "-h").stdout
-    assert oci("run", "-v").stdout.startswith("oci-tools ")
+    assert oci("run", "-v").stdout.startswith("oci-run version ")
 
 
 def test_an_option_that_there_is_not(oci: Any) -> None:
@@ -80,7 +80,7 @@ def test_no_systemd(oci: Any, tmp_path: Path) -> None:
 
 def test_the_version(oci: Any) -> None:
     """podman reads it, and wants but some text."""
-    assert oci("run", "--version").stdout.startswith("oci-tools ")
+    assert oci("run", "--version").stdout.startswith("oci-run version ")
 
 
 @pytest.mark.root
