@@ -84,6 +84,7 @@ def settle(args: Args) -> None:
     if wanted and os.geteuid():
         from oci_tools.container import shared
 
+        shared.need_ids(args.network[0])
         shared.go(sys.argv[1:])
     if wanted:
         from oci_tools.net import conflist, store

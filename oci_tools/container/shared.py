@@ -127,6 +127,23 @@ def _running() -> int:
     return pid if process.start_time(pid) == started != 0 else 0
 
 
+def need_ids(network: str) -> None:
+    """An Error where containers on networks could not be: they have more ids than one."""
+    if any(len(entries) < 2 for entries in _maps().values()):
+        raise Error("cannot join network", network, "this user has no subordinate ids", "subuid(5) and newuidmap(1)")
+
+
+def _maps() -> dict[str, list[dict[str, int]]]:
+    from oci_tools.container import networking
+    from oci_tools.runtime import unshare as users
+
+    own = (("uid_map", "/etc/subuid", os.geteuid()), ("gid_map", "/etc/subgid", os.getegid()))
+    maps = {name: users.mapping(path, number) for name, path, number in own}
+    if not all(networking.program(name) for name in ("newuidmap", "newgidmap")):
+        maps = {name: entries[:1] for name, entries in maps.items()}
+    return maps
+
+
 def _pasta() -> str:
     from oci_tools.container import networking
 
@@ -155,17 +172,12 @@ def _revive(pid: int) -> None:
 
 
 def _make(published: list[dict[str, Any]]) -> int:
-    from oci_tools.container import networking
     from oci_tools.linux import process
     from oci_tools.net import userland
     from oci_tools.runtime import namespaces
-    from oci_tools.runtime import unshare as users
 
     pasta = _pasta()
-    own = (("uid_map", "/etc/subuid", os.geteuid()), ("gid_map", "/etc/subgid", os.getegid()))
-    maps = {name: users.mapping(path, number) for name, path, number in own}
-    if not all(networking.program(name) for name in ("newuidmap", "newgidmap")):
-        maps = {name: entries[:1] for name, entries in maps.items()}
+    maps = _maps()
     servers = f"{fs.run()}/shared.resolv.conf"
     fs.write(servers, f"nameserver {userland.AROUND['pasta'][0]}\n".encode(), sync=False)
     theirs, ours = os.pipe2(os.O_CLOEXEC)

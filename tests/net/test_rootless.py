@@ -220,6 +220,13 @@ def test_volumes_of_containers_on_networks(shared: Machine) -> None:
     assert vol("ls", "-q").stdout == ""
 
 
+def test_networks_need_subordinate_ids(machine: Machine) -> None:
+    said = machine.command("run", "--network", "web", "busybox", "true", code=125).stderr
+    assert said == (
+        "oci-run: cannot join network 'web': this user has no subordinate ids (subuid(5) and newuidmap(1))\n"
+    )
+
+
 def test_without_the_program(machine: Machine) -> None:
     machine.enter, enter = machine.enter[: machine.enter.index("setpriv")], machine.enter
     for name in ("pasta", "slirp4netns"):
