@@ -23,7 +23,8 @@ from oci_tools.errors import Error
 from oci_tools.net import place, staying
 
 LOOP6 = "::1"
-_MOST = 1 << 16  # bytes of a message
+_FILES = 1 << 16
+_PATIENCE = 10.0  # seconds
 _ABSENT = (2, 111)  # ENOENT, ECONNREFUSED: it was killed
 
 
@@ -56,6 +57,7 @@ def _ask(message: bytes, rights: list[tuple[int, int, bytes]]) -> bool:
     place_fd = os.open(place.state(), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     sock = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC)
     try:
+        sock.settimeout(_PATIENCE)
         sock.connect(f"/proc/self/fd/{place_fd}/holder")  # the path itself may be too long for a socket
         sock.sendmsg([message], rights)
         return sock.recv(1) == b"."
@@ -91,9 +93,12 @@ def _stay(sock: socket) -> None:
 
     fs.write(f"{place.state()}/holder.pid", b"%d\n" % os.getpid(), 0o600, sync=False)
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # each of many ports is three
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(most, _FILES), max(most, _FILES)))  # a port is three
+    except (OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     staying.settle(b"oci-net-ports", {sock.fileno()})
-    with relay.Holder(sock) as held:
+    with relay.Holder(sock, resource.getrlimit(resource.RLIMIT_NOFILE)[0]) as held:
         held.serve()
 
 

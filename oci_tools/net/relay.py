@@ -30,6 +30,7 @@ _FDS = 8  # descriptors in a message
 _AHEAD = 1 << 18  # bytes that one side may be ahead of the other
 _PIECE = 1 << 16
 _MOST = 1024  # connections
+_SPARE = 16  # descriptors
 
 
 class Side:
@@ -45,8 +46,11 @@ class Side:
 
 
 class Holder:
-    def __init__(self, listener: socket) -> None:
+    """`most` descriptors may be open: what is more is not held, so that there is one for who says so."""
+
+    def __init__(self, listener: socket, most: int) -> None:
         self._listener = listener
+        self._most = most - _SPARE
         self._epoll = select.epoll()
         self._epoll.register(listener.fileno(), select.EPOLLIN)
         self._held: dict[str, list[socket]] = {}
@@ -101,6 +105,10 @@ class Holder:
 
     def _hold(self, name: str, sockets: list[socket], target: tuple[str, int]) -> None:
         self._drop(name)
+        if any(sock.fileno() > self._most for sock in sockets):
+            for sock in sockets:
+                sock.close()
+            sockets = []
         self._held[name] = sockets
         for sock in sockets:
             if sock.type & 0xF == SOCK_STREAM and sock.getsockopt(SOL_SOCKET, SO_ACCEPTCONN):
@@ -124,7 +132,7 @@ class Holder:
             return
         near = socket(fileno=fd)
         # What listens elsewhere only shows that it is there (a plain user's pasta looks for that).
-        if len(self._sides) >= 2 * _MOST or listener.getsockname()[0] != LOOP6:
+        if len(self._sides) >= 2 * _MOST or fd > self._most or listener.getsockname()[0] != LOOP6:
             return near.close()
         far = socket(AF_INET6 if ":" in target[0] else AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC)
         try:
