@@ -8,9 +8,10 @@
 from __future__ import annotations
 
 import os
+import stat
 import sys
 
-from oci_tools import compress
+from oci_tools import compress, fs
 from oci_tools.build import calling, hashes, ignore, remote
 from oci_tools.build.picking import Origin
 from oci_tools.bundle import Image
@@ -114,7 +115,7 @@ class Contexts:
         self.ignore(path)
         if self.is_local() or (file and os.path.exists(file)):
             self.read_files.append(path)
-        return _read(path), os.path.relpath(path, self.directory) if file is None else file
+        return _read(path, self.directory), os.path.relpath(path, self.directory) if file is None else file
 
     def _find(self, file: str | None) -> str:
         if file is not None and self.is_local():
@@ -124,7 +125,7 @@ class Contexts:
             raise Error("cannot read Dockerfile", file or "Dockerfile", "there is no context")
         names = [file] if file is not None else DOCKERFILES
         for name in names:
-            if os.path.exists(f"{self.directory}/{name}"):
+            if os.path.lexists(f"{self.directory}/{name}"):
                 return f"{self.directory}/{name}"
         path = f"{self.word}/{names[0]}"
         raise Error("cannot read Dockerfile", path, "no such file or directory", "-f names another")
@@ -135,10 +136,10 @@ class Contexts:
         if self.directory is not None:
             places += [f"{self.directory}/.dockerignore", f"{self.directory}/.containerignore"]
         for path in places:
-            if os.path.isfile(path):
+            if os.path.lexists(path):
                 if self.is_local():
                     self.read_files.append(path)
-                self.patterns = ignore.lines(_read(path))
+                self.patterns = ignore.lines(_read(path, self.directory))
                 try:
                     ignore.Patterns(self.patterns)
                 except Error as error:
@@ -175,8 +176,8 @@ class Contexts:
         if not os.path.isdir(word):
             raise Error(f"cannot use build context '{name}'", word, "no such directory")
         patterns = []
-        if os.path.isfile(f"{word}/.dockerignore"):
-            patterns = ignore.lines(_read(f"{word}/.dockerignore"))
+        if os.path.lexists(f"{word}/.dockerignore"):
+            patterns = ignore.lines(_read(f"{word}/.dockerignore", word))
         return self._tree(word, patterns, f"{self.place.path}/hashes", place=os.path.abspath(word))
 
     def _tree(
@@ -289,12 +290,27 @@ def _chain(head: bytes, pieces: Iterator[bytes]) -> Iterator[bytes]:
     yield from pieces
 
 
-def _read(path: str) -> bytes:
+def _read(path: str, top: str | None = None) -> bytes:
+    """A file of text; of one below the directory `top` links do not lead out of that, and it is no pipe or device."""
+    inside = os.path.relpath(path, top) if top is not None else "../"
     try:
-        with open(path, "rb") as file:
+        fd = _below(str(top), inside) if not inside.startswith("../") else os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        with open(fd, "rb") as file:
             data = file.read(LARGEST + 1)
     except OSError as error:
         raise Error("cannot read", path, error) from None
     if len(data) > LARGEST:
         raise Error("cannot read", path, f"larger than {LARGEST} bytes")
     return data
+
+
+def _below(top: str, path: str) -> int:
+    at = os.open(top, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fd = fs.open_beneath(at, path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    finally:
+        os.close(at)
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise Error("cannot read", f"{top}/{path}", "not a regular file")
+    return fd

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+LONGEST = 100  # letters of a word that is none, in a message
 _SPACE = re.compile(r"[\t\v\f\r ]+")
 _STAGE = re.compile(r"[a-z][a-z0-9-_.]*\Z")
 _UNITS = {"ns": 1, "us": 1000, "µs": 1000, "μs": 1000, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
@@ -58,7 +59,7 @@ def read(statement: Statement, escape: str = "\\") -> Instruction:
     if reader is None:
         known = [name.lower() for name in _READERS] if statement.word.islower() else list(_READERS)
         hint = meant(statement.word, known)
-        raise statement.wrong(f"unknown instruction: {statement.word}", statement.word, hint)
+        raise statement.wrong(f"unknown instruction: {statement.word[:LONGEST]}", statement.word, hint)
     return reader(statement, escape)
 
 

@@ -97,6 +97,29 @@ def test_contexts(oci: Any, cat: Any, busybox: Path, tmp_path: Path) -> None:
     assert "it is empty" in oci("build", "-", input="", code=1).stderr
 
 
+def test_links_of_a_context_lead_nowhere_else(oci: Any, busybox: Path, tmp_path: Path) -> None:
+    """Nor does what goes for the Dockerfile or the ignore file: what they lead to would be shown in a message."""
+    (tmp_path / "secret").write_text("hush\n")
+    for name, source in (("Dockerfile", tmp_path / "secret"), ("Dockerfile", "../secret"), (".dockerignore", tmp_path / "secret")):
+        context = tmp_path / "c"
+        context.mkdir()
+        (context / "Dockerfile").write_text(f"FROM {busybox}\n")
+        (context / name).unlink(missing_ok=True)
+        (context / name).symlink_to(source)
+        for words, data in ((["c"], b""), (["-"], subprocess.run(["tar", "-c", "-C", context, "."], capture_output=True, check=True).stdout)):
+            done = oci("build", *words, code=1, input=data, binary=True)
+            assert b"hush" not in done.stderr and f"{name}': no such file or directory".encode() in done.stderr
+        subprocess.run(["rm", "-r", context], check=True)
+    (tmp_path / "c/d").mkdir(parents=True)
+    (tmp_path / "c/d/real").write_text(f"FROM {busybox}\n")
+    (tmp_path / "c/Dockerfile").symlink_to("/d/real")
+    oci("build", "c")
+    (tmp_path / "c/Dockerfile").unlink()
+    os.mkfifo(tmp_path / "c/Dockerfile")
+    assert "not a regular file" in oci("build", "c", code=1).stderr
+    oci.shell(f"bash -c 'oci-build -f <(echo FROM {busybox}) c'")
+
+
 def test_named_contexts(oci: Any, cat: Any, built: Any, tmp_path: Path) -> None:
     (tmp_path / "more").mkdir()
     (tmp_path / "more/f").write_text("named")
