@@ -56,8 +56,6 @@ class Adding:
         self.modes = chmod.modes(self.chmod) if self.chmod else None
         if self.chmod and self.modes is None:
             raise one.wrong(f'invalid chmod parameter: "{self.chmod}"', self.chmod, "it is octal, or like u=rwX,go=rX")
-        if not self.dest:
-            raise one.wrong(f"{one.name} requires at least two arguments: the destination is empty")
         self.path = self._path()
         several = len(self.sources) + len(self.contents) > 1 or any(map(picking.is_wild, self.sources))
         self.one_file = not several

@@ -103,9 +103,26 @@ def pick(origin: Origin, word: str, parents: bool = False, exclude: ignore.Patte
     for one in found:
         if exclude and one and wild and exclude.match(one.rpartition("/")[2]):
             continue
-        kept = one.removeprefix(pivot).strip("/") if parents else ""
-        picks.append(_resolve(origin, one, kept if parents else "", parents))
+        picks.append(_resolve(origin, one, _behind(pivot, one) if parents else "", parents))
     return picks
+
+
+def _behind(pivot: str, path: str) -> str:
+    """What of a path is kept: all behind the shortest beginning that the pivot, which may have wildcards, matches."""
+    parts = path.split("/")
+    for end in range(len(parts) + 1):
+        if _fits(pivot.split("/") if pivot else [], parts[:end]):
+            return "/".join(parts[end:])
+    return path
+
+
+def _fits(pattern: list[str], parts: list[str]) -> bool:
+    if not pattern or not parts:
+        return not parts and all(part == "**" for part in pattern)
+    if pattern[0] == "**":
+        return _fits(pattern[1:], parts) or _fits(pattern, parts[1:])
+    first = component(pattern[0]).match(parts[0]) if is_wild(pattern[0]) else pattern[0] == parts[0]
+    return bool(first) and _fits(pattern[1:], parts[1:])
 
 
 def is_wild(path: str) -> bool:
