@@ -249,8 +249,6 @@ class _Copy:
     def _put(self, item: Item, at: int, name: bytes) -> None:
         kind = hashes.kind_of(item.seen.st_mode)
         try:
-            if kind == "s":
-                return
             _make_room(at, name)
             if item.seen.st_nlink > 1 and self._linked(item, at, name):
                 return
@@ -305,7 +303,8 @@ class _Copy:
             self._into.chown_link(name, at, self._owner(item.seen))
         else:
             mode = self._mode(item.seen.st_mode, False)
-            os.mknod(name, stat.S_IFMT(item.seen.st_mode) | 0o600, item.seen.st_rdev, dir_fd=at)
+            made = stat.S_IFREG if kind == "s" else stat.S_IFMT(item.seen.st_mode)  # a socket is an empty file
+            os.mknod(name, made | 0o600, item.seen.st_rdev, dir_fd=at)
             self._into.chown_link(name, at, self._owner(item.seen))
             os.chmod(name, mode, dir_fd=at)
         time = item.seen.st_mtime_ns if self._into.time is None else self._into.time

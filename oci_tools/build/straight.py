@@ -69,11 +69,25 @@ def copy(work: Adding, origin: Origin, pick: Pick, root: Root, into: Target, way
         for item in items(origin, pick, work.exclude):
             if not item.to:
                 _way(packing, root, way, into, item.seen.st_mtime_ns)
-            elif not stat.S_ISSOCK(item.seen.st_mode):
+            elif stat.S_ISSOCK(item.seen.st_mode):
+                _empty(packing, root, prefix + item.to, _seen(item.seen, origin, into))
+            else:
                 packing.put(Found(prefix + item.to, item.at, item.name, _seen(item.seen, origin, into)))
         archive.close()
         descriptor = ingest.commit(media_type)
     return Packed(descriptor, archive.diff_id, [])
+
+
+def _empty(packing: diff.Packing, root: Root, path: bytes, seen: Any) -> None:
+    """The entry of a socket, which becomes an empty file."""
+    fd = os.open(root.path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.close(os.open("empty", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600, dir_fd=fd))
+        made: Any = Seen(os.stat("empty", dir_fd=fd), stat.S_IMODE(seen.st_mode), (seen.st_uid, seen.st_gid))
+        made.st_mtime_ns = seen.st_mtime_ns
+        packing.put(Found(path, fd, b"empty", made))
+    finally:
+        os.close(fd)
 
 
 def _seen(seen: os.stat_result, origin: Origin, into: Target) -> Any:
