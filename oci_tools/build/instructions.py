@@ -202,8 +202,8 @@ def _copy(statement: Statement, escape: str) -> Instruction:
     )
     flags = _flags(statement, chown="text", chmod="text", link="flag", exclude="list", **more)
     if re.search(r"\$.", flags.get("from") or ""):
-        what = "variable expansion is not supported for --from, define a new stage with FROM using ARG from global scope"
-        raise statement.wrong(f"{what} as a workaround", flags["from"])
+        hint = "define a new stage with FROM using ARG from global scope as a workaround"
+        raise statement.wrong(f"variable expansion is not supported for --from, {hint}", flags["from"])
     known = {heredoc.name: heredoc for heredoc in statement.heredocs}
     *sources, dest = args
     if heredoc_of(dest) and statement.heredocs:
