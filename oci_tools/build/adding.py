@@ -257,9 +257,12 @@ def _only_tree(found: list[Source]) -> Pick | None:
 
 
 def _files(files: dict[str, str]) -> str:
-    from oci_tools.build import hashes
+    import hashlib
 
-    return hashes.digest_of(tuple(sorted(files.items())))
+    whole = hashlib.sha256()
+    for name in sorted(files):  # one by one: there may be very many
+        whole.update(f"{name}\0{files[name]}\0".encode("utf-8", "surrogateescape"))
+    return whole.hexdigest()
 
 
 def _numeric(text: str) -> bool:

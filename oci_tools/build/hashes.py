@@ -1,6 +1,7 @@
 """What files are, by content: digests of files, remembered by what stat(2) says, and of trees of them.
 
-    $OCI_ROOT/cache/build/hashes/HEX     {name: [device, inode, size, mtime, ctime, digest]} of one directory's files
+    $OCI_ROOT/cache/build/hashes/HEX     of one directory's files, name: device, inode, size, mtime,
+                                         ctime as `_STAT` packs them, and the digest
 
 A file whose five numbers are the same is the same, as for make(1), git and rsync; but one that changed in the
 moment when it was read is read again, since it could change once more within the clock's step.
@@ -11,6 +12,7 @@ from __future__ import annotations
 import marshal
 import os
 import stat
+import struct
 import time
 
 from oci_tools import fs
@@ -20,11 +22,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    Known = dict[bytes, tuple[int, int, int, int, int, bytes]]
+    Known = dict[bytes, bytes]
 
-VERSION = 1
+VERSION = 2
 STEP = 20_000_000  # nanoseconds: a change time as young as this may be given twice
 PIECE = 1 << 20
+_STAT = struct.Struct("<QQQqq")
 
 
 class Hashes:
@@ -58,10 +61,10 @@ class Hashes:
 
     def file(self, name: bytes, at: int, base: bytes, seen: os.stat_result) -> bytes:
         """The digest of a file: `base` in the open directory `at`; `name` is its path, under which it is remembered."""
-        said = (seen.st_dev, seen.st_ino, seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns)
+        said = _STAT.pack(seen.st_dev, seen.st_ino, seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns)
         known = self._known.get(name)
-        if known and known[:5] == said:
-            return known[5]
+        if known and known.startswith(said):
+            return known[_STAT.size :]
         fd = os.open(base, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, dir_fd=at)
         try:
             digest = self._of(fd)
@@ -71,7 +74,7 @@ class Hashes:
         same = (now.st_size, now.st_mtime_ns, now.st_ctime_ns) == (seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns)
         if same and time.time_ns() - now.st_ctime_ns > STEP:
             with self._lock:
-                self._known[name] = (*said, digest)
+                self._known[name] = said + digest
                 self._changed = True
         return digest
 
