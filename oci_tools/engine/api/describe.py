@@ -116,7 +116,7 @@ def state(one: Container) -> dict[str, Any]:
 def health_of(one: Container) -> dict[str, Any] | None:
     """`Health`, where the container has a check."""
     check = (one.config.get("Healthcheck") or {}).get("Test") or []
-    if (not check or check[:1] == ["NONE"]) and not one.health:
+    if not one.health and (not check or check[:1] == ["NONE"] or one.started is None):
         return None
     said = one.health or {}
     return {

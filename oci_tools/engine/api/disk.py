@@ -51,13 +51,13 @@ def _images(api: Api, version: tuple[int, int]) -> tuple[int, list[dict[str, Any
         for layer in image.manifest.get("layers") or ():
             layers[layer["digest"]] = int(layer.get("size") or 0)
             owners[layer["digest"]] = owners.get(layer["digest"], 0) + 1
-    found = []
+    found, known = [], images.parents(api)
     for image in api.store.all():
         shared = sum(
             int(layer.get("size") or 0) for layer in image.manifest.get("layers") or () if owners[layer["digest"]] > 1
         )
         found.append(
-            {**images.summary(image, version), "Containers": uses.get(image.id, 0), "SharedSize": shared}
+            {**images.summary(image, version, known), "Containers": uses.get(image.id, 0), "SharedSize": shared}
         )
     return sum(layers.values()), found
 

@@ -94,7 +94,7 @@ def _runs(api: Api, word: str) -> Container:
     one = api.world.find(word)
     status = one.status
     if status == "paused":
-        raise Refused(409, f"container {one.id} is paused, unpause the container before exec")
+        raise Refused(409, f"Container {one.id} is paused, unpause the container before exec")
     if status == "restarting":
         raise Refused(409, f"Container {one.id} is restarting, wait until the container is running")
     if status != "running":

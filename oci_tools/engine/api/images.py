@@ -30,7 +30,7 @@ def inspect(api: Api, asked: Asked) -> Response:
         "Id": image.id,
         "RepoTags": image.repo_tags(),
         "RepoDigests": image.repo_digests(),
-        "Parent": "",
+        "Parent": parents(api).get(_base(image), ""),
         "Comment": (said.get("history") or [{}])[-1].get("comment") or "",
         "Created": times.written(image.created),
         "DockerVersion": said.get("docker_version") or "",
@@ -54,7 +54,8 @@ def ls(api: Api, asked: Asked) -> Response:
     wanted = filters.read(asked.query("filters"), _FILTERS)
     if asked.query("filter"):  # before 1.24's filters
         wanted.setdefault("reference", []).append(asked.query("filter"))
-    found = [summary(image, asked.version) for image in api.store.all() if _matches(api, image, wanted)]
+    known = parents(api)
+    found = [summary(image, asked.version, known) for image in api.store.all() if _matches(api, image, wanted)]
     for each in found if "reference" in wanted else ():  # only the names that were asked for
         each["RepoTags"] = [name for name in each["RepoTags"] if any(_like(name, text) for text in wanted["reference"])]
         kept = {name.rpartition(":")[0] for name in each["RepoTags"]}
@@ -62,14 +63,24 @@ def ls(api: Api, asked: Asked) -> Response:
     return answer(found)
 
 
-def summary(image: Image, version: tuple[int, int]) -> dict[str, Any]:
-    """An image as a list shows it."""
+def parents(api: Api) -> dict[str, str]:
+    """Ids of images by the digests that another one, made of them, may call its base."""
+    return {digest: image.id for image in api.store.all() for digest in (image.digest, *image.tops)}
+
+
+def _base(image: Image) -> str:
+    """The digest of what it was made of (image-spec, annotations.md)."""
+    return str((image.manifest.get("annotations") or {}).get("org.opencontainers.image.base.digest") or "")
+
+
+def summary(image: Image, version: tuple[int, int], known: dict[str, str]) -> dict[str, Any]:
+    """An image as a list shows it; `known`: those that may be its `parents`."""
     shown = {
         "Containers": -1,
         "Created": image.created // times.SECOND,
         "Id": image.id,
         "Labels": image.config.get("Labels"),
-        "ParentId": "",
+        "ParentId": known.get(_base(image), ""),
         "RepoDigests": image.repo_digests(),
         "RepoTags": image.repo_tags(),
         "SharedSize": -1,

@@ -109,7 +109,7 @@ def pause(api: Api, asked: Asked) -> Response:
     one = api.world.find(asked["id"])
     status = one.status
     if status == "paused":
-        raise Refused(409, f"cannot pause container: container {one.id} is already paused")
+        raise Refused(409, f"Container {one.id} is already paused")
     if status != "running":
         raise Refused(409, f"container {one.id} is not running")
     api.commands.run(["run", "pause", one.id])
@@ -119,7 +119,7 @@ def pause(api: Api, asked: Asked) -> Response:
 def unpause(api: Api, asked: Asked) -> Response:
     one = api.world.find(asked["id"])
     if one.status != "paused":
-        raise Refused(500, f"cannot unpause container: Container {one.id} is not paused")
+        raise Refused(500, f"Container {one.id} is not paused")
     api.commands.run(["run", "resume", one.id])
     return nothing()
 

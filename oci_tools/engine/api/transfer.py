@@ -322,6 +322,9 @@ def commit(api: Api, asked: Asked) -> Response:
     ]  # fmt: skip
     if asked.query("author"):
         words.append(f"--author={asked.query('author')}")
+    base = api.store.look(str(one.asked.get("Image") or "-"))
+    if base:
+        words.append(f"--annotation=org.opencontainers.image.base.digest={base.tops[0]}")
     if pauses:
         api.commands.run(["run", "pause", one.id])
     try:

@@ -6,6 +6,8 @@ annotations of clients, the log's type) has none.
 
 from __future__ import annotations
 
+import os
+
 from oci_tools.engine.api.answers import Refused
 
 TYPE_CHECKING = False
@@ -150,6 +152,8 @@ def _mount(mount: dict[str, Any]) -> str:
         said["bind-recursive"] = "disabled"
     if bind.get("CreateMountpoint"):
         said["bind-create-src"] = "true"
+    elif kind == "bind" and mount.get("Source") and not os.path.exists(mount["Source"]):
+        raise Refused(400, f'invalid mount config for type "bind": bind source path does not exist: {mount["Source"]}')
     if tmpfs.get("SizeBytes"):
         said["tmpfs-size"] = str(tmpfs["SizeBytes"])
     if tmpfs.get("Mode"):
@@ -168,6 +172,7 @@ def _mount(mount: dict[str, Any]) -> str:
     return ",".join(f"{key}={value}" for key, value in words.items())
 
 
+_LEAST = 6 << 20  # bytes: dockerd lets no container have less
 _NUMBERS = (("Memory", "memory"), ("MemorySwap", "memory-swap"), ("MemoryReservation", "memory-reservation"),
             ("CpuShares", "cpu-shares"), ("CpuPeriod", "cpu-period"), ("CpuQuota", "cpu-quota"),
             ("CpusetCpus", "cpuset-cpus"), ("CpusetMems", "cpuset-mems"), ("PidsLimit", "pids-limit"),
@@ -189,6 +194,8 @@ def _limits(host: dict[str, Any]) -> Iterator[str]:
 
 def limits(host: dict[str, Any]) -> Iterator[str]:
     """What `update` may change as well."""
+    if 0 < (host.get("Memory") or 0) < _LEAST:
+        raise Refused(400, "Minimum memory limit allowed is 6MB")
     for key, option in _NUMBERS:
         if host.get(key):
             yield f"--{option}={host[key]}"

@@ -201,6 +201,40 @@ def test_what_is_no_http_is_refused_and_harms_nobody(engine: Engine, data: bytes
     engine.request("GET", "/_ping", code=200)
 
 
+PLAIN = {"Type": "bind", "Source": "/nonexistent/x", "Target": "/t"}
+
+
+@pytest.mark.parametrize(
+    ("host", "text"),
+    [
+        ({"Memory": 6 << 20 >> 1}, "Minimum memory limit allowed is 6MB"),
+        ({"Mounts": [PLAIN]}, 'invalid mount config for type "bind": bind source path does not exist: /nonexistent/x'),
+    ],
+)
+def test_what_no_container_may_ask_for(engine: Engine, host: dict[str, Any], text: str) -> None:
+    """400: at 404 clients would pull the image."""
+    _, found = engine.request("POST", "/containers/create", {"Image": "bb", "HostConfig": host}, code=400)
+    assert found["message"] == text
+
+
+def test_what_was_not_said_is_null_and_what_never_ran_has_no_health(engine: Engine) -> None:
+    container = create(engine, "true", Healthcheck={"Test": ["CMD", "true"]})
+    shown = engine.request("GET", f"/containers/{container}/json", code=200)[1]
+    assert "Health" not in shown["State"]
+    nulls = ("Devices", "Dns", "DnsOptions", "DnsSearch", "PortBindings", "Ulimits", "BlkioWeightDevice")
+    assert [shown["HostConfig"][key] for key in nulls] == [None] * len(nulls)
+
+
+def test_an_image_knows_what_it_was_made_of(engine: Engine) -> None:
+    container = create(engine, "true")
+    made = engine.request("POST", f"/commit?container={container}&repo=made", {}, code=201)[1]["Id"]
+    base = engine.request("GET", "/images/bb/json", code=200)[1]
+    assert engine.request("GET", "/images/made/json", code=200)[1]["Parent"] == base["Id"] and base["Parent"] == ""
+    listed = {each["Id"]: each["ParentId"] for each in engine.request("GET", "/images/json", code=200)[1]}
+    assert listed == {made: base["Id"], base["Id"]: ""}
+    engine.request("DELETE", "/images/made", code=200)
+
+
 @pytest.mark.parametrize(
     "path",
     ["/containers/..%2f..%2fetc/json", "/containers/%00/json", "/images/..%2f..%2f../json", "/volumes/..%2fx", "/exec/..%2f/json",
