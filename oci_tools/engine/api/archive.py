@@ -9,11 +9,10 @@ from binascii import b2a_base64
 from oci_tools import document
 from oci_tools.engine.api import times
 from oci_tools.engine.api.answers import Refused
-from oci_tools.http import Gone, Response
+from oci_tools.http import Response
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from typing import Any
 
     from oci_tools.engine.api.commands import Reading
@@ -109,18 +108,7 @@ def head(api: Api, asked: Asked) -> Response:
 
 def get(api: Api, asked: Asked) -> Response:
     reading, start, stat = _opened(api, asked)
-    return Response(200, [("Content-Type", "application/x-tar"), _header(stat)], _pieces(reading, start))
-
-
-def _pieces(reading: Reading, start: bytes) -> Iterator[bytes]:
-    try:
-        yield start
-        yield from reading.pieces(1 << 18)
-        error = reading.error()
-        if error is not None:
-            raise Gone(error.message)
-    finally:
-        reading.close()
+    return Response(200, [("Content-Type", "application/x-tar"), _header(stat)], reading.sent(start))
 
 
 def put(api: Api, asked: Asked) -> Response:

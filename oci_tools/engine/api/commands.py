@@ -12,6 +12,7 @@ import threading
 
 from oci_tools import fs
 from oci_tools.engine.api.answers import Refused
+from oci_tools.http import Gone
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -189,6 +190,18 @@ class Reading:
             yield from found
         if rest:
             yield rest
+
+    def sent(self, start: bytes = b"") -> Iterator[bytes]:
+        """`start`, then what it writes; where it fails the connection is cut, so that nobody takes half for whole."""
+        try:
+            if start:
+                yield start
+            yield from self.pieces(1 << 18)
+            error = self.error()
+            if error is not None:
+                raise Gone(error.message)
+        finally:
+            self.close()
 
     def error(self) -> Refused | None:
         """Its failure, once the output has ended."""
