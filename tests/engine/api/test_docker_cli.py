@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import BIN
+from tests.conftest import BIN, PATH
 from tests.daemon import Engine
 
 pytestmark = [pytest.mark.root, pytest.mark.needs("docker")]
@@ -415,3 +415,33 @@ def test_what_is_not_there_is_said_in_dockers_words(engine: Engine) -> None:
     assert "This node is not a swarm manager" in engine.docker("service", "ls", code=1).stderr
     assert "cannot search registries" in engine.docker("search", "x", code=1).stderr
     assert engine.out("plugin", "ls").splitlines() == ["ID        NAME      DESCRIPTION   ENABLED"]
+
+
+@pytest.mark.needs("sshd", "ssh", "ssh-keygen")
+def test_over_ssh(engine: Engine, tmp_path: Path) -> None:
+    """Real ones on both sides, without a port: the server is spoken to through a pipe; `docker` over there is a link."""
+    there = tmp_path / "there"
+    there.mkdir()
+    (there / "docker").symlink_to(f"{BIN}/oci-ctl")
+    for name in "host", "key":
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", tmp_path / name], check=True)
+    (tmp_path / "sshd_config").write_text(
+        f"HostKey {tmp_path}/host\nAuthorizedKeysFile {tmp_path}/key.pub\nStrictModes no\nUsePAM no\nPermitRootLogin yes\n"
+        f"PidFile none\nSetEnv PATH={there}:{PATH} DOCKER_HOST=unix://{engine.path}\n"
+    )
+    (tmp_path / "ssh_config").write_text(
+        f"ProxyCommand /usr/sbin/sshd -i -f {tmp_path}/sshd_config\nIdentityFile {tmp_path}/key\n"
+        "StrictHostKeyChecking no\nUserKnownHostsFile /dev/null\nLogLevel ERROR\n"
+    )
+    here = tmp_path / "here"
+    here.mkdir()
+    (here / "ssh").write_text(f'#!/bin/sh\nexec /usr/bin/ssh -F {tmp_path}/ssh_config "$@"\n')
+    (here / "ssh").chmod(0o755)
+    shut_in = Path("/run/sshd")  # where the server is before it knows whom it talks to
+    was_there = shut_in.exists()
+    shut_in.mkdir(exist_ok=True)
+    env = {"DOCKER_HOST": "ssh://root@there", "PATH": f"{here}:{PATH}"}
+    assert engine.out("version", "-f", "{{.Server.Os}}", env=env) == "linux"
+    assert engine.out("run", "--rm", "-i", "--network", "none", "bb", "cat", env=env, input="over there") == "over there"
+    if not was_there:
+        shut_in.rmdir()
