@@ -255,7 +255,7 @@ def test_a_log_reader_that_stalls_stops_nobody(ocid: Any, oci: Any) -> None:
 def test_a_fork_bomb_is_ended(ocid: Any, oci: Any) -> None:
     container = detach(oci, "--pids-limit", "100", "busybox", "sh", "-c", "f() { f | f & }; f; sleep 1000")
     oci("run", "stop", "-t", "0", container)
-    assert oci("run", "wait", container).stdout == "137\n" and ocid.poll() is None
+    assert oci("run", "wait", container).stdout in ("137\n", "2\n") and ocid.poll() is None  # 2: its own shell got none
 
 
 def test_an_upgrade_keeps_what_runs(ocid: Any, oci: Any) -> None:
