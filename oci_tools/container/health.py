@@ -267,11 +267,12 @@ class _Probe:
             return
         try:
             exec_group.kill(state.directory(self._root, self._id), pid, 9, self._id)
-        except (Error, OSError):
-            try:
-                os.killpg(pid, 9)
-            except OSError:
-                pass
+        except (Error, OSError):  # without cgroup2: what it has started, and what that has
+            for each in family(pid):
+                try:
+                    os.kill(each, 9)
+                except OSError:
+                    pass  # it has just ended
 
     def end(self) -> dict[str, Any]:
         """Its entry in health.json."""
@@ -288,3 +289,15 @@ class _Probe:
             "Start": log.stamp(self._start).decode(), "End": log.stamp(time.time_ns()).decode(),
             "ExitCode": code, "Output": text[:OUTPUT],
         }  # fmt: skip
+
+
+def family(pid: int) -> list[int]:
+    """A process and all that descend from it, whatever groups and sessions they are in (proc_pid_task(5))."""
+    found = [pid]
+    for each in found:
+        try:
+            with open(f"/proc/{each}/task/{each}/children", encoding="ascii") as file:
+                found += map(int, file.read().split())
+        except OSError:
+            pass  # it has just ended
+    return found

@@ -2,11 +2,12 @@
 
 import json
 import os
+import subprocess
 import time
 
 import pytest
 
-from oci_tools.container import restart
+from oci_tools.container import health, restart
 from oci_tools.errors import Usage
 
 
@@ -247,3 +248,14 @@ def test_what_is_required_is_started_first(run):
     assert json.loads(run("state", base).stdout)["status"] == "running"
     assert "no such container" in run("-d", "--requires", "nobody", "busybox", "true", code=125).stderr
     run("rm", "-f", "web", "base")
+
+
+def test_all_that_a_check_has_started():
+    """In sessions of their own, too."""
+    script = "setsid sh -c 'sleep 1000 & echo $!; wait' & wait"
+    with subprocess.Popen(["sh", "-c", script], stdout=subprocess.PIPE, text=True) as top:
+        last = int(top.stdout.readline())
+        found = health.family(top.pid)
+        for each in found:
+            os.kill(each, 9)
+    assert found[0] == top.pid and last in found and len(found) >= 3
