@@ -146,5 +146,8 @@ def _plain_flags(command: cli.Command, words: list[str]) -> list[str]:
 
 
 def _usage(error: click.ClickException) -> Error:
+    meant = getattr(error, "possibilities", None)  # of an option that there is not
+    if meant:
+        error.possibilities = sorted({word.replace("\0", "") for word in meant})  # type: ignore[attr-defined]
     text = error.format_message().replace("\0", "").rstrip(".")
     return Usage(text[:1].lower() + text[1:], hint="see --help")
