@@ -424,20 +424,20 @@ def test_many_by_a_regular_expression(box: Any, tmp_path: Path) -> None:
     box.process["args"] = ["sleep", "1000"]
     box.save()
     root = ("--root", tmp_path / "states")
-    names = ["web-1", "web-2", "db-1"]
+    names = [f"{box.id}-{name}" for name in ("web-1", "web-2", "db-1")]
     with open(os.devnull, "wb") as null:
         for name in names:
             box.oci("run", *root, "run", "-d", "-b", box.bundle, name, stdout=null, stderr=null)
     try:
-        assert box.oci("run", *root, "kill", "--regex", "^w.b-[12]$", "KILL").stdout == ""
+        assert box.oci("run", *root, "kill", "--regex", "-w.b-[12]$", "KILL").stdout == ""
         while any(box.oci("run", *root, "ps", name).stdout.count("\n") > 1 for name in names[:2]):
             pass
         box.oci("run", *root, "delete", "-r", "web")
-        assert box.oci("run", *root, "list", "-q").stdout.split() == ["db-1"]
+        assert box.oci("run", *root, "list", "-q").stdout.split() == names[2:]
         assert box.oci("run", *root, "delete", "--regex", "web").stdout == ""  # none is no error
         wrong = box.oci("run", *root, "delete", "--regex", "(", code=2).stderr
         assert wrong.startswith("oci-run: invalid regular expression '(': ") and wrong.count("\n") == 1
-        box.oci("run", *root, "delete", "--regex", "1", code=1)  # it is running
+        box.oci("run", *root, "delete", "--regex", "1$", code=1)  # it is running
     finally:
         box.oci("run", *root, "delete", "--force", "--regex", "")
     assert box.oci("run", *root, "list", "-q").stdout == ""

@@ -53,6 +53,7 @@ def done(program: Any, root: Any, *words: Any, **more: Any) -> subprocess.Comple
 
 def make(box: Any, root: str, id: str = "c", *words: str) -> Path:
     """A created container; its state directory.  What it says is dropped."""
+    box.linux["cgroupsPath"] = f"/{box.id}-{id}"  # of tests beside this one there are others of this id
     box.save()
     with open(os.devnull, "wb") as null:
         made = done(RUN, root, "create", "-b", box.bundle, *words, id, stderr=null)
