@@ -429,7 +429,7 @@ def test_many_by_a_regular_expression(box: Any, tmp_path: Path) -> None:
         for name in names:
             box.oci("run", *root, "run", "-d", "-b", box.bundle, name, stdout=null, stderr=null)
     try:
-        assert box.oci("run", *root, "kill", "--regex", "-w.b-[12]$", "KILL").stdout == ""
+        assert box.oci("run", *root, "kill", "--regex", "w.b-[12]$", "KILL").stdout == ""
         while any(box.oci("run", *root, "ps", name).stdout.count("\n") > 1 for name in names[:2]):
             pass
         box.oci("run", *root, "delete", "-r", "web")
