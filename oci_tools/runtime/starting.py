@@ -8,9 +8,9 @@
       <-------------------- answer.fifo ------- on failure: an "error" of `sync.py` and a newline
       <-------------------- (EOF)               the exec has closed it, the payload runs
 
-The container side holds both open for reading and writing, closed by its exec.  So no open blocks
-while it lives, who asks and dies does no harm, and a container is "created" as long
-as somebody has start.fifo open to read.  Of several who ask, the lock lets one hear.  `bin/oci-run`
+The container side holds both open for reading and writing, the first until it is asked, the other until
+its exec.  So no open blocks while it lives, who asks and dies does no harm, and a container is "created"
+as long as somebody has start.fifo open to read.  Of several who ask, the lock lets one hear.  `bin/oci-run`
 speaks the same in its first lines.
 """
 
@@ -42,8 +42,10 @@ class Waiting:
 
     def wait(self) -> None:
         """Until somebody asks."""
-        os.read(self.fds[0], 4096)
-        os.write(self.fds[1], b"0")
+        start, answer = self.fds
+        os.read(start, 4096)
+        os.close(start)  # not by the exec, which closes one after the other: who hears of it would see "created"
+        os.write(answer, b"0")
 
     def send(self, op: str, **members: Any) -> None:
         """As a channel does, to who has asked."""
