@@ -21,7 +21,7 @@ import errno
 import os
 import stat
 
-from oci_tools import compress
+from oci_tools import compress, fs
 from oci_tools.errors import Error, quote
 from oci_tools.layer.ahead import Ahead
 from oci_tools.layer.limits import expand
@@ -285,7 +285,7 @@ class _Unpacking:
                 self._sparse(fd, entry)
             elif entry.size:
                 for view in self._reader.data():
-                    while (done := os.write(fd, view)) < len(view):
+                    while (done := os.write(fd, view[: fs.PIECE])) < len(view):
                         view = view[done:]
             self._owner.file(fd, mode, entry.mode, entry.uid, entry.gid, entry.xattrs)
             os.utime(fd, ns=(entry.mtime, entry.mtime))
