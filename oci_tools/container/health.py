@@ -187,6 +187,7 @@ class _Probe:
         self._start = time.time_ns()
         self._output = b""
         self._late = False
+        self._begun, self._seen = time.monotonic(), 0.0
         try:
             os.unlink(self._pid_file)
         except FileNotFoundError:
@@ -238,11 +239,14 @@ class _Probe:
         return False
 
     def _age(self) -> float:
-        """Seconds since the check itself runs: to start it is not its work."""
+        """Seconds since the check itself runs: to start it is not its work.  The clock may jump meanwhile."""
         try:
-            return max(0.0, time.time() - os.stat(self._pid_file).st_mtime)
+            age = time.time() - os.stat(self._pid_file).st_mtime
         except FileNotFoundError:
             return 0.0
+        now = time.monotonic()
+        self._seen = self._seen or now
+        return min(max(age, now - self._seen), now - self._begun)
 
     def _read(self) -> bool:
         try:
