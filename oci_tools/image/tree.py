@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     Meta = tuple[int, int, int, int, tuple[tuple[bytes, bytes], ...]]
     Path = list[bytes]
 
-NODES_MAX = 2_000_000  # files and directories in all layers: a gigabyte in memory
+NODES_MAX = 2_000_000  # files and directories in all layers: a gigabyte in memory, if all are directories
 STEPS_MAX = 200_000_000  # components of names that are walked
 HOLES_MAX = 16 << 30  # bytes of holes in sparse files that are hashed, all together
 LINKS_MAX = 40
@@ -56,6 +56,9 @@ class Dir:
             self._asleep = None
             _attic.came(self, len(self._kids))
         return self._kids
+
+    def is_asleep(self) -> bool:
+        return self._asleep is not None
 
     def sleep(self) -> None:
         """Let the files be bytes; what is known by identity stays."""
@@ -111,7 +114,7 @@ class _Attic:
         self._room -= count
         if self._room < 0:
             for other in self._awake:
-                if other is not node:
+                if other is not node and not other.is_asleep():
                     other.sleep()
             self._awake = [node]
             self._room = AWAKE
