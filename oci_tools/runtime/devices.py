@@ -98,7 +98,9 @@ def make_outside(spec: dict[str, Any], users: int) -> int:
     entries = [(number, entry) for number, entry in enumerate(wanted(spec)) if _is_other(entry)]
     if not entries:
         return -1
-    tmpfs = mounts.new("tmpfs", "tmpfs", ["mode=700", "nr_blocks=1", f"nr_inodes={len(entries) + 1}"])
+    label = (spec.get("linux") or {}).get("mountLabel")
+    data = ["mode=700", "nr_blocks=1", f"nr_inodes={len(entries) + 1}", *([f"context={label}"] if label else ())]
+    tmpfs = mounts.new("tmpfs", "tmpfs", data)
     before = os.umask(0)
     try:
         for number, entry in entries:
