@@ -132,6 +132,11 @@ def node(machine: Machine, busybox: Path) -> Iterator[Node]:
     made = Node(machine, busybox)
     yield made
     made.channel.close()
+    made.daemon.terminate()
+    made.daemon.wait()
+    for group in Path("/sys/fs/cgroup").glob(f"*{made.group}"), Path("/sys/fs/cgroup").glob(f"*/*/*{made.group}"):
+        for top in group:
+            top.rmdir()
 
 
 def test_the_node_is_ready(node: Node) -> None:
