@@ -92,24 +92,53 @@ def make_roomy(path: str) -> None:
 # -- files ---------------------------------------------------------------------------
 
 
+class Output:
+    """A descriptor of what will be the file at `path`, in a `with` block that gives it its name, whole or not at all.
+
+    What is there and no file, a device or a pipe, /dev/stdout too, is written to as it comes and stays what it is.
+    """
+
+    def __init__(self, path: str, mode: int = 0o644) -> None:
+        self.path, self._mode = path, mode
+        self._beside = f"{path}.{os.getpid()}.{time.monotonic_ns()}.new"
+        try:
+            seen = os.stat(path).st_mode
+            self._replaces = stat.S_ISREG(seen) or stat.S_ISDIR(seen)
+        except OSError:
+            self._replaces = True
+
+    def __enter__(self) -> int:
+        flags, path = os.O_WRONLY | os.O_CLOEXEC | os.O_NOCTTY, self.path
+        if self._replaces:
+            flags, path = flags | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, self._beside
+        try:
+            self._fd = os.open(path, flags, self._mode)
+        except OSError as error:
+            raise Error("cannot write", self.path, error) from None
+        return self._fd
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        os.close(self._fd)
+        if self._replaces and error is None:
+            try:
+                os.rename(self._beside, self.path)
+            except OSError as failed:
+                error = failed
+        if self._replaces and error is not None:
+            try:
+                os.unlink(self._beside)
+            except OSError:
+                pass
+        if isinstance(error, OSError):
+            raise Error("cannot write", self.path, error) from None
+
+
 def write(path: str, data: bytes, mode: int = 0o644, sync: bool = True) -> None:
     """Replace the file at `path` with `data`: readers see the old or the new, whole."""
-    beside = f"{path}.{os.getpid()}.{time.monotonic_ns()}.new"
-    try:
-        fd = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
-        try:
-            write_all(fd, data)
-            if sync:
-                os.fsync(fd)
-        finally:
-            os.close(fd)
-        os.rename(beside, path)
-    except OSError as error:
-        try:
-            os.unlink(beside)
-        except OSError:
-            pass
-        raise Error("cannot write", path, error) from None
+    with Output(path, mode) as fd:
+        write_all(fd, data)
+        if sync and stat.S_ISREG(os.fstat(fd).st_mode):
+            os.fsync(fd)
 
 
 def write_all(fd: int, data: bytes | bytearray | memoryview) -> None:

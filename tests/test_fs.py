@@ -118,6 +118,27 @@ def test_a_full_disk_leaves_the_old_and_nothing_beside(tmp_path: Path) -> None:
         subprocess.run(["umount", disk], check=True)
 
 
+@pytest.mark.parametrize("linked", [False, True])
+def test_what_is_no_file_is_written_to_and_stays(tmp_path: Path, linked: bool) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    (tmp_path / "link").symlink_to(pipe)
+    read = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    fs.write(str(tmp_path / "link" if linked else pipe), b"said")
+    assert os.read(read, 16) == b"said"
+    os.close(read)
+    assert sorted(os.listdir(tmp_path)) == ["link", "pipe"] and pipe.is_fifo() and (tmp_path / "link").is_symlink()
+
+
+def test_an_output_that_fails_has_no_name(tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError), fs.Output(str(tmp_path / "file")) as fd:
+        os.write(fd, b"half")
+        raise ZeroDivisionError
+    with pytest.raises(Error, match="cannot write"), fs.Output(str(tmp_path / "file")):
+        raise OSError(28, "no space left on device")
+    assert not os.listdir(tmp_path)
+
+
 def test_write_all_writes_all_to_a_slow_pipe() -> None:
     read, write = os.pipe()
     data = os.urandom(1 << 20)

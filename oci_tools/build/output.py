@@ -217,21 +217,9 @@ def _tar(output: Output, layout: Layout, image: Descriptor) -> str | None:
                 raise
             raise Error("cannot write standard output", None, error) from None
         return None
-    beside = f"{output.dest}.{os.getpid()}.new"
-    try:
-        fd = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-        try:
-            for piece in whole.archive(top):
-                fs.write_all(fd, piece)
-        finally:
-            os.close(fd)
-        os.rename(beside, output.dest)
-    except OSError as error:
-        try:
-            os.unlink(beside)
-        except OSError:
-            pass
-        raise Error("cannot write", output.dest, error) from None
+    with fs.Output(output.dest) as fd:
+        for piece in whole.archive(top):
+            fs.write_all(fd, piece)
     return os.path.abspath(output.dest)
 
 

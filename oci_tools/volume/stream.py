@@ -41,16 +41,8 @@ def export(name: str, output: str | None, warn: Warn) -> None:
             sys.stdout.flush()
             _write(rootfd, sys.stdout, None, warn)
             return
-        beside = f"{output}.{os.getpid()}.new"
-        try:
-            with open(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb", 0) as file:
-                _write(rootfd, file, output, warn)
-            os.rename(beside, output)
-        except OSError as error:
-            raise Error("cannot write", output, error) from None
-        finally:
-            if os.path.lexists(beside):
-                os.unlink(beside)
+        with fs.Output(output, 0o600) as fd, open(fd, "wb", 0, closefd=False) as file:
+            _write(rootfd, file, output, warn)
 
 
 def _write(rootfd: int, stream: Any, name: str | None, warn: Warn) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from oci_tools import cli, document
+from oci_tools import cli, document, fs
 from oci_tools.cmd.ctl import output, wording
 from oci_tools.cmd.ctl.engine import Engine, Refused, part
 from oci_tools.cmd.ctl.running import where
@@ -335,19 +335,9 @@ def write(path: str | None, pieces: Iterator[bytes]) -> None:
         for piece in pieces:
             sys.stdout.buffer.write(piece)
         return
-    beside = f"{path}.{os.getpid()}.new"
-    try:
-        with open(beside, "xb") as file:
-            for piece in pieces:
-                file.write(piece)
-        os.rename(beside, path)
-    except OSError as error:
-        raise Error("cannot write", path, error) from None
-    finally:
-        try:
-            os.unlink(beside)
-        except OSError:
-            pass
+    with fs.Output(path, 0o666) as fd:
+        for piece in pieces:
+            fs.write_all(fd, piece)
 
 
 def cp(args: Args, engines: Engines) -> None:
