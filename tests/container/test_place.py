@@ -47,7 +47,7 @@ def test_one_holds_it():
             pass
         assert place.keeper(held.id) == -1  # nobody has said that it looks after it
     with place.Place.again(held.id) as again:
-        again.begins()
+        again.looked_after()
         pidfd = place.keeper(held.id)
         assert pidfd >= 0
         os.close(pidfd)

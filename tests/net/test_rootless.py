@@ -8,6 +8,8 @@ from __future__ import annotations
 import json
 import os
 import re
+import select
+import signal
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -182,7 +184,10 @@ def test_networks_by_name(shared: Machine, outside: Space) -> None:
     machine.until(lambda: not outside.reaches(HERE, 8080))
     run(machine, *words, "busybox", "sh", "-c", CGI)  # the same ports at once
     machine.until(lambda: asks(outside, HERE, 8080) == THERE)
-    os.kill(int(Path(machine.oci.env["OCI_RUN"], "shared.pasta").read_text()), 9)
+    pasta = os.pidfd_open(int(Path(machine.oci.env["OCI_RUN"], "shared.pasta").read_text()))
+    signal.pidfd_send_signal(pasta, signal.SIGKILL)
+    select.select([pasta], [], [])  # until it has ended: before that nobody starts another
+    os.close(pasta)
     peers = greet(outside.listen(80))
     assert "hello" in run(machine, "--network", "web", "busybox", "nc", THERE, "80") and peers == [HERE]
     machine.until(lambda: asks(outside, HERE, 8080) == THERE)
