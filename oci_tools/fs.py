@@ -95,17 +95,14 @@ def make_roomy(path: str) -> None:
 class Output:
     """A descriptor of what will be the file at `path`, in a `with` block that gives it its name, whole or not at all.
 
-    What is there and no file, a device or a pipe, /dev/stdout too, is written to as it comes and stays what it is.
+    What is there and no file, a device or a pipe, /dev/stdout too, is written to as it comes and stays what it is:
+    so what people name is meant.  With `replace` it gives way as well.
     """
 
-    def __init__(self, path: str, mode: int = 0o644) -> None:
+    def __init__(self, path: str, mode: int = 0o644, replace: bool = False) -> None:
         self.path, self._mode = path, mode
         self._beside = f"{path}.{os.getpid()}.{time.monotonic_ns()}.new"
-        try:
-            seen = os.stat(path).st_mode
-            self._replaces = stat.S_ISREG(seen) or stat.S_ISDIR(seen)
-        except OSError:
-            self._replaces = True
+        self._replaces = replace or _is_replaced(path)
 
     def __enter__(self) -> int:
         flags, path = os.O_WRONLY | os.O_CLOEXEC | os.O_NOCTTY, self.path
@@ -133,12 +130,26 @@ class Output:
             raise Error("cannot write", self.path, error) from None
 
 
+def _is_replaced(path: str) -> bool:
+    try:
+        seen = os.stat(path).st_mode
+    except OSError:
+        return True
+    return stat.S_ISREG(seen) or stat.S_ISDIR(seen)
+
+
 def write(path: str, data: bytes, mode: int = 0o644, sync: bool = True) -> None:
-    """Replace the file at `path` with `data`: readers see the old or the new, whole."""
+    """Replace what is at `path` with a file of `data`: readers see the old or the new, whole."""
+    with Output(path, mode, replace=True) as fd:
+        write_all(fd, data)
+        if sync:
+            os.fsync(fd)
+
+
+def write_to(path: str, data: bytes, mode: int = 0o644) -> None:
+    """The same where people say the path: what is no file is written to."""
     with Output(path, mode) as fd:
         write_all(fd, data)
-        if sync and stat.S_ISREG(os.fstat(fd).st_mode):
-            os.fsync(fd)
 
 
 def write_all(fd: int, data: bytes | bytearray | memoryview) -> None:

@@ -248,7 +248,7 @@ def _metadata(made: Any, tags: list[str]) -> bytes:
 def _write(path: str, data: bytes) -> None:
     from oci_tools import fs
 
-    fs.write(path, data, sync=False)
+    fs.write_to(path, data)
 
 
 class _Signals:

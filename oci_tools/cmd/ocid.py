@@ -56,7 +56,7 @@ def run(args: cli.Args) -> int:
             __import__(f"oci_tools.{name}")
         listeners = _listeners(args, [int(fd) for fd in kept.split(",") if fd])
         if args.pid_file:
-            fs.write(args.pid_file, b"%d\n" % os.getpid())
+            fs.write_to(args.pid_file, b"%d\n" % os.getpid())
         daemon = supervisor.Supervisor(listeners, _command, lambda *given: _api(args, *given), _say)
         daemon.run(lambda: _ready(args, listeners), boot=not kept)
         if daemon.upgrading:

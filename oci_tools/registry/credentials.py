@@ -153,7 +153,7 @@ class Credentials:
             os.makedirs(directory, mode=0o700, exist_ok=True)
         except OSError as error:
             raise Error("cannot make directory", directory, error) from None
-        fs.write(path, document.dumps(found, indent=2), mode=0o600)
+        fs.write_to(path, document.dumps(found, indent=2), 0o600)
 
 
 def _from_fd(fd: int) -> dict[str, Any]:

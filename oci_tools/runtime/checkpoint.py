@@ -82,7 +82,7 @@ def restore(args: Any, root: str) -> int:
             groups.make(made, spec, args.cgroup_manager or ("systemd" if args.systemd_cgroup else "cgroupfs"))
             _bring_back(made, spec, args, criu, record)
             if args.pid_file:
-                fs.write(args.pid_file, str(made.state["pid"]).encode(), sync=False)
+                fs.write_to(args.pid_file, str(made.state["pid"]).encode())
         except BaseException:
             launch.end(made)
             raise

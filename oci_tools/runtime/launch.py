@@ -125,7 +125,7 @@ def tell(made: Container, options: Options, kind: bytes) -> None:
     if options.pidfd_socket:
         sync.send_descriptor(made.pidfd, options.pidfd_socket, kind)
     if options.pid_file:
-        fs.write(options.pid_file, str(made.state["pid"]).encode(), sync=False)
+        fs.write_to(options.pid_file, str(made.state["pid"]).encode())
 
 
 def new_state(name: str, bundle: str, spec: dict[str, Any]) -> dict[str, Any]:
