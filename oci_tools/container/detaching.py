@@ -12,6 +12,7 @@ import os
 from oci_tools.container import ending, names, place
 from oci_tools.container.monitor import Monitor
 from oci_tools.errors import Busy, Error
+from oci_tools.linux import process
 from oci_tools.runtime import descriptors, state
 
 TYPE_CHECKING = False
@@ -122,7 +123,7 @@ def _fork(begin: Any, *kept: int) -> bytes:
         os.setsid()
         os.chdir("/")
         descriptors.open_streams()
-        _close_but(writer, *kept)
+        process.close_others((writer, *kept))
         made = begin(writer)
     except BaseException as error:
         os.write(writer, f"{getattr(error, 'code', 1)} {error}".encode("utf-8", "replace"))
@@ -134,13 +135,3 @@ def _fork(begin: Any, *kept: int) -> bytes:
         made.live()
     finally:
         os._exit(0)
-
-
-def _close_but(*kept: int) -> None:
-    """Let go of what the caller had open: a pipe of it would not end before the container does."""
-    for name in os.listdir("/proc/self/fd"):
-        if int(name) > 2 and int(name) not in kept:
-            try:
-                os.close(int(name))
-            except OSError:
-                pass  # that of the directory itself

@@ -180,7 +180,7 @@ class Watcher:
         if held.monitor >= 0 and known < 0:
             self._loop.watch(held.monitor, lambda: self._ended(held))
             if not held.kept:
-                _tell(container, b"keep\n")
+                containers.tell(container, b"keep\n")
         elif held.monitor < 0 and containers.orphan(container):
             self._adopt(held)
 
@@ -277,17 +277,3 @@ class Watcher:
                 except Error:
                     pass  # a full disk, or it is gone; the pidfd knows as well
                 return
-
-
-def _tell(container: str, line: bytes) -> None:
-    """Say something to a monitor."""
-    try:
-        fd = os.open(f"{containers.place(container)}/io/ctl", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError:
-        return
-    try:
-        os.write(fd, line)
-    except OSError:
-        pass
-    finally:
-        os.close(fd)

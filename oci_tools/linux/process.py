@@ -10,7 +10,7 @@ from oci_tools.linux import libc
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
 CLONE_NEWTIME = 0x80
 CLONE_PIDFD = 0x1000
@@ -153,3 +153,13 @@ def namespace_type(fd: int) -> int:
         return fcntl.ioctl(fd, NS_GET_NSTYPE)
     except OSError:
         return 0
+
+
+def close_others(kept: Collection[int]) -> None:
+    """Let go of all descriptors from 3 on but some: a pipe of the caller's would not end before its holder does."""
+    for name in os.listdir("/proc/self/fd"):
+        if int(name) > 2 and int(name) not in kept:
+            try:
+                os.close(int(name))
+            except OSError:
+                pass  # that of the directory itself

@@ -44,12 +44,7 @@ def _keep_only(kept: set[int]) -> None:
     null = os.open("/dev/null", os.O_RDWR)
     for fd in (0, 1, 2):
         os.dup2(null, fd)
-    for name in os.listdir("/proc/self/fd"):
-        if int(name) > 2 and int(name) not in kept:
-            try:
-                os.close(int(name))
-            except OSError:
-                pass  # that of the directory itself
+    process.close_others(kept)
 
 
 def _become_nobody() -> None:

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests import images
-from tests.bench.measure import OURS, Missing, Side, as_installed, need, spawned
+from tests.bench.measure import OURS, Side, as_installed, spawned
+from tests.bench.verbs import prepared
 
 BAR = 1.0
 ROUNDS = 3
@@ -49,16 +49,7 @@ def _runs(side: Side, words: list[str], limit: int, id: str) -> bool:
 
 @contextmanager
 def sides(work: Path) -> Iterator[dict[str, Side]]:
-    if os.geteuid():
-        raise Missing("root")
-    runc, bundle = need("runc"), work / "bundle"
-    layer = images.layers(images.image("busybox"))[0]
-    (bundle / "rootfs").mkdir(parents=True)
-    subprocess.run(["tar", "-xzpf", layer, "-C", bundle / "rootfs"], check=True)
-    subprocess.run([runc, "spec", "--bundle", bundle], check=True)
-    spec = json.loads((bundle / "config.json").read_text())
-    spec["process"].update(args=["/bin/true"], terminal=False)
-    (bundle / "config.json").write_text(json.dumps(spec))
+    runc, bundle = prepared(work, "/bin/true")
     with as_installed():
         yield {
             name: Side(lambda i, program=program, name=name: [program, "--root", f"{work}/{name}", "run", "-b", str(bundle)])

@@ -18,9 +18,8 @@ from tests.bench.measure import OURS, PATH, Missing, Side, as_installed, need
 Do = Callable[..., None]
 
 
-@contextmanager
-def both(work: Path, words: Callable[[Do, list[str], str], list[str]]) -> Iterator[dict[str, Side]]:
-    """Two sides; `words(do, runtime, ID)` prepares with `do("create", ...)` and gives the words that are timed."""
+def prepared(work: Path, *payload: str) -> tuple[str, Path]:
+    """runc's path, and a bundle of busybox that runs this."""
     if os.geteuid():
         raise Missing("root")
     runc, bundle = need("runc"), work / "bundle"
@@ -29,8 +28,15 @@ def both(work: Path, words: Callable[[Do, list[str], str], list[str]]) -> Iterat
     subprocess.run(["tar", "-xzpf", layer, "-C", bundle / "rootfs"], check=True)
     subprocess.run([runc, "spec", "--bundle", bundle], check=True)
     spec = json.loads((bundle / "config.json").read_text())
-    spec["process"].update(args=["sleep", "1000"], terminal=False)
+    spec["process"].update(args=payload, terminal=False)
     (bundle / "config.json").write_text(json.dumps(spec))
+    return runc, bundle
+
+
+@contextmanager
+def both(work: Path, words: Callable[[Do, list[str], str], list[str]]) -> Iterator[dict[str, Side]]:
+    """Two sides; `words(do, runtime, ID)` prepares with `do("create", ...)` and gives the words that are timed."""
+    runc, bundle = prepared(work, "sleep", "1000")
     sides, made = {}, []
     for name, program in (("oci-run", OURS["run"]), ("runc", runc)):
         runtime = [program, "--root", f"{work}/{name}"]

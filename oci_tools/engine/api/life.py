@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 
 from oci_tools import document, fs
+from oci_tools.engine import containers
 from oci_tools.engine.api import create, describe, filters, members, times, wording, world
 from oci_tools.engine.api.answers import Refused, answer, nothing, stream
 from oci_tools.http import Response
@@ -217,22 +217,8 @@ def resize(api: Api, asked: Asked) -> Response:
     rows, columns = asked.number("h"), asked.number("w")
     if not one.running:
         raise Refused(409, "cannot resize a stopped container: unknown")
-    tell(one, b"resize %d %d\n" % (rows, columns))
+    containers.tell(one.id, b"resize %d %d\n" % (rows, columns))
     return Response(200)
-
-
-def tell(one: Container, line: bytes) -> None:
-    """A line to whoever looks after a container: `io/ctl`."""
-    try:
-        fd = os.open(f"{one.path}/io/ctl", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError:
-        return  # nobody does any more
-    try:
-        os.write(fd, line)
-    except OSError:
-        pass
-    finally:
-        os.close(fd)
 
 
 def prune(api: Api, asked: Asked) -> Response:

@@ -13,7 +13,8 @@ import select
 import socket
 import termios
 
-from oci_tools.engine.api import answers, life, logs
+from oci_tools.engine import containers
+from oci_tools.engine.api import answers, logs
 from oci_tools.engine.api.answers import Refused
 from oci_tools.engine.api.world import OPENED
 from oci_tools.http import Hijacked, Response
@@ -233,7 +234,7 @@ class Attached:
         if self._ended and self._open and not self._held and self._connect():
             self._open = False
             if self._one.config.get("StdinOnce") and not self._tty:
-                life.tell(self._one, b"close\n")
+                containers.tell(self._one.id, b"close\n")
             os.close(self._fifo)
             self._fifo = -1
 
