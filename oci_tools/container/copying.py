@@ -69,7 +69,15 @@ def export(root: str, word: str, output: str | None, warn: Warn) -> None:
     """All files of a container or bundle, without what is mounted in it, as a flat tar archive."""
     if output is None:
         _refuse_terminal()
-    with rootfs.Rootfs(root, word, mounts=False) as opened, _Output(output) as stream:
+        _export(root, word, _Stream(1), warn)
+        return
+    path = os.path.realpath(output) if os.path.islink(output) else output  # the file that a link names
+    with fs.Output(path, 0o666) as fd:
+        _export(root, word, _Stream(fd, output), warn)
+
+
+def _export(root: str, word: str, stream: _Stream, warn: Warn) -> None:
+    with rootfs.Rootfs(root, word, mounts=False) as opened:
         writer = Writer(stream)
         diff.Packing(writer, single=opened.single, warn=warn, live=True).tree(opened.fd)
         writer.close()
@@ -333,34 +341,3 @@ class _Stream:
             raise
         except OSError as error:
             raise Error("cannot write" if self._path else "cannot write standard output", self._path, error) from None
-
-
-class _Output:
-    """A file that gets its name when it is whole, or standard output; a `with` block."""
-
-    def __init__(self, path: str | None) -> None:
-        self._path = path
-        self._beside = None
-        if path is not None and (os.path.isfile(path) or not os.path.exists(path)):
-            self._beside = f"{os.path.realpath(path)}.{os.getpid()}.new"
-
-    def __enter__(self) -> _Stream:
-        if self._path is None:
-            self._fd = os.dup(1)
-            return _Stream(self._fd)
-        try:
-            if self._beside:
-                self._fd = os.open(self._beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-            else:
-                self._fd = os.open(self._path, os.O_WRONLY | os.O_CLOEXEC)
-        except OSError as error:
-            raise Error("cannot write", self._path, error) from None
-        return _Stream(self._fd, self._path)
-
-    def __exit__(self, kind: object, *_: object) -> None:
-        os.close(self._fd)
-        if self._beside:
-            if kind is None:
-                os.rename(self._beside, os.path.realpath(str(self._path)))
-            else:
-                os.unlink(self._beside)

@@ -229,23 +229,9 @@ def _bare(pidfd: int, foreign: bool) -> int:
     """
     from oci_tools.runtime import sync
 
-    kept, given = sync.pair()
-    child = os.fork()
-    if child == 0:
-        try:
-            process.prctl(process.PR_SET_DUMPABLE, 0)
-            process.setns(pidfd, process.CLONE_NEWNS | (process.CLONE_NEWUSER if foreign else 0))
-            given.send("root", [mount.open_tree(mount.AT_FDCWD, "/", mount.OPEN_TREE_CLONE)])
-        except OSError as error:
-            given.send("error", **sync.told(Error("cannot open the files of a running container", None, error)))
-        finally:
-            os._exit(0)
-    given.close()
-    try:
-        _, fds = kept.receive()
-        if not fds:
-            raise Error("cannot open the files of a running container", None, "it ended")
-        return fds[0]
-    finally:
-        kept.close()
-        os.waitpid(child, 0)
+    def root() -> int:
+        process.prctl(process.PR_SET_DUMPABLE, 0)
+        process.setns(pidfd, process.CLONE_NEWNS | (process.CLONE_NEWUSER if foreign else 0))
+        return mount.open_tree(mount.AT_FDCWD, "/", mount.OPEN_TREE_CLONE)
+
+    return sync.opened_by_child(root)

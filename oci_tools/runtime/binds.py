@@ -58,32 +58,20 @@ def _clone(source: str, recursive: bool, follow: bool) -> int:
     other = of_another(source)
     if other is None:
         return sources.clone(source, recursive, follow)
-    flags = mount.OPEN_TREE_CLONE | (mount.AT_RECURSIVE if recursive else 0)
     pidfd = os.pidfd_open(other[0])
-    kept, given = sync.pair()
-    child = os.fork()
-    if child == 0:
-        try:
-            process.prctl(process.PR_SET_DUMPABLE, 0)
-            process.setns(pidfd, process.CLONE_NEWNS)
-            top = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-            there = fs.open_beneath(top, other[1], os.O_PATH)
-            given.send("tree", [mount.open_tree(there, "", flags | mount.AT_EMPTY_PATH)])
-        except OSError as error:
-            given.send("failed", errno=error.errno)
-        finally:
-            os._exit(0)
-    given.close()
-    os.close(pidfd)
     try:
-        message, fds = kept.receive()
+        return sync.opened_by_child(lambda: _clone_of(pidfd, other[1], recursive))
     finally:
-        kept.close()
-        os.waitpid(child, 0)
-    if not fds:
-        number = (message or {}).get("errno") or 3  # ESRCH: it ended
-        raise OSError(number, os.strerror(number))
-    return fds[0]
+        os.close(pidfd)
+
+
+def _clone_of(pidfd: int, path: str, recursive: bool) -> int:
+    process.prctl(process.PR_SET_DUMPABLE, 0)
+    process.setns(pidfd, process.CLONE_NEWNS)
+    top = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    there = fs.open_beneath(top, path, os.O_PATH)
+    flags = mount.OPEN_TREE_CLONE | mount.AT_EMPTY_PATH | (mount.AT_RECURSIVE if recursive else 0)
+    return mount.open_tree(there, "", flags)
 
 
 def _map_mount(tree: int, step: Any, container: namespaces.Namespaces) -> None:

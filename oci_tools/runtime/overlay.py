@@ -70,30 +70,15 @@ def _mapped(wanted: dict[str, Any], bundle: str, store: str, users: int) -> int:
     """
     from oci_tools.runtime import sync
 
-    trees = []
-    for path in (store, bundle):
-        trees.append(mount.open_tree(mount.AT_FDCWD, path, mount.OPEN_TREE_CLONE))
-        mount.mount_setattr(trees[-1], "", mount.AT_EMPTY_PATH, mount.MOUNT_ATTR_IDMAP, 0, 0, users)
-    ours, theirs = sync.pair()
-    child = os.fork()
-    if child == 0:
-        try:
-            theirs.send("tree", [_attached(wanted, bundle, trees)])
-        except BaseException as error:
-            theirs.send("error", **sync.told(error))
-        finally:
-            os._exit(0)
-    theirs.close()
-    for tree in trees:
-        os.close(tree)
+    trees: list[int] = []
     try:
-        _, fds = ours.receive()
-        if not fds:
-            raise Error("cannot mount the layers of", bundle, "the process that does it ended unexpectedly")
-        return fds[0]
+        for path in (store, bundle):
+            trees.append(mount.open_tree(mount.AT_FDCWD, path, mount.OPEN_TREE_CLONE))
+            mount.mount_setattr(trees[-1], "", mount.AT_EMPTY_PATH, mount.MOUNT_ATTR_IDMAP, 0, 0, users)
+        return sync.opened_by_child(lambda: _attached(wanted, bundle, trees))
     finally:
-        ours.close()
-        os.waitpid(child, 0)
+        for tree in trees:
+            os.close(tree)
 
 
 def _attached(wanted: dict[str, Any], bundle: str, trees: list[int]) -> int:

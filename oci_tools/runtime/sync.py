@@ -32,6 +32,7 @@ from __future__ import annotations
 import os
 from _socket import AF_UNIX, MSG_CMSG_CLOEXEC, SCM_RIGHTS, SOCK_CLOEXEC, SOCK_SEQPACKET, SOCK_STREAM
 from _socket import SOL_SOCKET, socket, socketpair
+from errno import ESRCH
 from struct import pack, unpack
 
 from oci_tools import document
@@ -39,6 +40,7 @@ from oci_tools.errors import Error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
 LIMIT = 1 << 17  # bytes of one message: a container side may be hostile once a hook has run
@@ -99,6 +101,34 @@ def send_descriptor(fd: int, path: str, name: bytes) -> None:
         sock.close()
     except OSError as error:
         raise Error("cannot send a descriptor to", path, error) from None
+
+
+def opened_by_child(make: Callable[[], int]) -> int:
+    """The descriptor that `make` returns in a fork of ours, which enters namespaces for it and ends with it.
+
+    Its OSError is raised here, one of ESRCH if it was killed; so is an Error of its own.
+    """
+    ours, theirs = pair()
+    child = os.fork()
+    if child == 0:
+        try:
+            theirs.send("opened", [make()])
+        except OSError as error:
+            theirs.send("failed", errno=error.errno)
+        except BaseException as error:
+            theirs.send("error", **told(error))
+        finally:
+            os._exit(0)
+    theirs.close()
+    try:
+        message, fds = ours.receive()
+    finally:
+        ours.close()
+        os.waitpid(child, 0)
+    if not fds:
+        number = (message or {}).get("errno") or ESRCH
+        raise OSError(number, os.strerror(number))
+    return fds[0]
 
 
 def told(error: BaseException) -> dict[str, Any]:

@@ -110,11 +110,6 @@ def ports(found: list[dict[str, Any]]) -> str:
 def ps(args: Args, engines: Engines) -> None:
     query = {"all": args.all, "size": args.size, "limit": args.last or None, "filters": filters(args.filter)}
     found = all_of(engines, lambda engine: engine.get("/containers/json", query))
-    if args.quiet:
-        print(
-            "".join(f"{record['Id'] if args.no_trunc else record['Id'][:12]}\n" for record in found), end=""
-        )
-        return
     cut = None if args.no_trunc else 12
     columns: list[output.Column] = [
         ("id", lambda record: record["Id"][:cut]),

@@ -32,9 +32,6 @@ def ls(args: Args, engines: Engines) -> None:
         for image in all_of(engines, lambda engine: engine.get("/images/json", query))
         for name in image["RepoTags"] or ["<none>:<none>"]
     ]
-    if args.quiet:
-        print("".join(f"{_id(record['Id'], args.no_trunc)}\n" for record in found), end="")
-        return
     columns: list[output.Column] = [
         ("repository", lambda record: record["Name"].rpartition(":")[0]),
         ("tag", lambda record: record["Name"].rpartition(":")[2]),

@@ -53,10 +53,7 @@ def network_ls(args: Args, engines: Engines) -> None:
         ("driver", lambda record: record["Driver"]),
         ("scope", lambda record: record["Scope"]),
     ]
-    if args.quiet:
-        print("".join(f"{columns[0][1](record)}\n" for record in found), end="")
-    else:
-        output.rows(args, found, columns, len(engines) > 1)
+    output.rows(args, found, columns, len(engines) > 1)
 
 
 def network_create(args: Args, engines: Engines) -> None:
@@ -119,10 +116,7 @@ def volume_ls(args: Args, engines: Engines) -> None:
         ("name", lambda record: record["Name"]),
         ("mountpoint", lambda record: record["Mountpoint"]),
     ]
-    if args.quiet:
-        print("".join(f"{record['Name']}\n" for record in found), end="")
-    else:
-        output.rows(args, found, columns, len(engines) > 1)
+    output.rows(args, found, columns, len(engines) > 1, key="name")
 
 
 def volume_create(args: Args, engines: Engines) -> None:

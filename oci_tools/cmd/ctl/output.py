@@ -21,8 +21,17 @@ if TYPE_CHECKING:
     Column = tuple[str, Callable[[dict[str, Any]], Any]]
 
 
-def rows(args: Args, found: list[dict[str, Any]], columns: Sequence[Column], hosts: bool) -> None:
-    """Print records: `columns` are (name, what of the record); a record's "Host" comes first of several."""
+def rows(
+    args: Args, found: list[dict[str, Any]], columns: Sequence[Column], hosts: bool, key: str = "id"
+) -> None:
+    """Print records: `columns` are (name, what of the record); a record's "Host" comes first of several.
+
+    With --quiet it is only the column `key`.
+    """
+    if getattr(args, "quiet", False):
+        take = dict(columns)[key]
+        print("".join(f"{text(take(each))}\n" for each in found), end="")
+        return
     if args.json or args.format == "json":
         for each in found:
             print(document.dumps(each).decode())

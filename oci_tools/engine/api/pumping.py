@@ -84,10 +84,7 @@ class Pump:
 
     def _take(self) -> None:
         assert self._sock is not None
-        try:
-            data = self._sock.read(_READ)
-        except OSError:
-            data = b""
+        data = _read(self._sock)
         if not data:
             self._reading = False
             if not self._held:
@@ -158,10 +155,7 @@ class Terminal:
 
     def _take(self) -> None:
         assert self._sock is not None
-        try:
-            data = self._sock.read(_READ)
-        except OSError:
-            data = b""
+        data = _read(self._sock)
         typed = self._typed.typed(data)
         if self._stdin:
             self._held = typed
@@ -173,3 +167,11 @@ class Terminal:
             self._sock, self._reading = None, False
         elif not data:
             self._reading = False
+
+
+def _read(sock: Hijacked) -> bytes:
+    """What the client sent; empty at its end, however it went."""
+    try:
+        return sock.read(_READ)
+    except OSError:
+        return b""
