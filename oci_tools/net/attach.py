@@ -183,7 +183,7 @@ def _interface(others: list[dict[str, Any]]) -> str:
 
 def _admit(network: Network, made: dict[str, Any]) -> None:
     """Let its packets through: the network's chains if they are missing, its published ports."""
-    script: list[str] = []
+    script: list[dict[str, Any]] = []
     versions = [] if network.internal else sorted({pool.version for pool in network.pools})
     off = [version for version in versions if not forwarding.is_on(version)]
     for version in off:
@@ -192,21 +192,21 @@ def _admit(network: Network, made: dict[str, Any]) -> None:
         script = [*skeleton(), *firewall.network(place.table(), network)]
     script += firewall.ports(place.table(), "add", made["ports"], made["addresses"])
     if script:
-        nft.apply("\n".join(script) + "\n")
+        nft.apply(script)
     for version in off:
         forwarding.turn_on(version)
     nft.forget(made["ports"])
 
 
-def skeleton() -> list[str]:
-    """Our table, with the administrator's own lines if it is made now."""
-    more = ""
+def skeleton() -> list[dict[str, Any]]:
+    """Our table; what the administrator has for it is in the kernel then, if the table was not."""
     if not nft.has_chain("admin"):
+        path = f"{place.networks()}/admin.nft"
         try:
-            with open(f"{place.networks()}/admin.nft", encoding="utf-8") as file:
-                more = file.read()
+            with open(path, encoding="utf-8") as file:
+                nft.run(firewall.administrators(place.table(), file.read()))
         except FileNotFoundError:
             pass
-        except OSError as error:
-            raise Error("cannot read", f"{place.networks()}/admin.nft", error) from None
-    return firewall.skeleton(place.table(), forwarding.guarded(), more)
+        except (OSError, UnicodeDecodeError) as error:
+            raise Error("cannot read", path, error) from None
+    return firewall.skeleton(place.table(), forwarding.guarded())

@@ -1,4 +1,4 @@
-"""What the firewall of the networks is: nft(8)'s words, made from networks and published ports.  Pure.
+"""What the firewall of the networks is, made from networks and published ports, as libnftables-json(5) has it.  Pure.
 
 All is in one table of ours, `inet oci_STORE`.  A packet's way, and what stands there:
 
@@ -11,7 +11,7 @@ All is in one table of ours, `inet oci_STORE`.  A packet's way, and what stands 
 
 The chain `admin` is the administrator's: made empty once, never flushed.  So are the sets `blocked4` and `blocked6`:
 what comes from these addresses reaches no container.  The file admin.nft beside the networks, if there is one, is
-read whenever the table is made, $table in it being our table.
+read whenever the table is made, $table in it being our table: before all else, for it is in nft(8)'s own words.
 
 A container adds elements to maps and nothing else: deleting a chain or a table makes the kernel wait 18 ms.
 """
@@ -24,136 +24,212 @@ if TYPE_CHECKING:
 
     from oci_tools.net.conflist import Network
 
-PORT = "inet_proto . inet_service"
+    Json = dict[str, Any]
+
+
+# -- the words of a rule -----------------------------------------------------------------
+
+
+def _is(left: Any, right: Any, op: str = "==") -> Json:
+    return {"match": {"op": op, "left": left, "right": right}}
+
+
+def _not(left: Any, right: Any) -> Json:
+    return _is(left, right, "!=")
+
+
+def _meta(key: str) -> Json:
+    return {"meta": {"key": key}}
+
+
+def _payload(protocol: str, field: str) -> Json:
+    return {"payload": {"protocol": protocol, "field": field}}
+
+
+def _ct(key: str, *values: str) -> Json:
+    return _is({"ct": {"key": key}}, list(values) if len(values) > 1 else values[0], "in")
+
+
+def _jump(chain: str) -> Json:
+    return {"jump": {"target": chain}}
+
+
+def _vmap(key: Json, name: str) -> Json:
+    return {"vmap": {"key": key, "data": f"@{name}"}}
+
+
+def _dnat(family: str, key: list[Json], name: str) -> Json:
+    return {"dnat": {"family": family, "addr": {"map": {"key": {"concat": key}, "data": f"@{name}"}}}}
+
+
+def _prefix(subnet: str) -> Json:
+    address, _, bits = subnet.partition("/")
+    return {"prefix": {"addr": address, "len": int(bits)}}
+
+
+ACCEPT, DROP, RETURN, MASQUERADE = ({word: None} for word in ("accept", "drop", "return", "masquerade"))
+_IN, _OUT = _meta("iifname"), _meta("oifname")
+_FROM_OURS, _TO_OURS = _is(_IN, "@bridges"), _is(_OUT, "@bridges")
+_FROM_OTHERS, _TO_OTHERS = _not(_IN, "@bridges"), _not(_OUT, "@bridges")
+_LOOPBACK = _prefix("127.0.0.0/8")
+_TO_HOST = _is({"fib": {"result": "type", "flags": ["daddr"]}}, "local")
+_PORT = [_meta("l4proto"), _payload("th", "dport")]
+_ANSWERS = [_ct("state", "established", "related"), ACCEPT]
+_PUBLISHED = [_ct("status", "dnat"), ACCEPT]
+
+# -- the table -----------------------------------------------------------------------------
+
+PORT = ["inet_proto", "inet_service"]
 # name -> the type of a set or map
-SETS = {
-    "bridges": "type ifname",
-    "open": "type ifname",
-    "blocked4": "type ipv4_addr; flags interval",
-    "blocked6": "type ipv6_addr; flags interval",
+SETS: dict[str, Json] = {
+    "bridges": {"type": "ifname"},
+    "open": {"type": "ifname"},
+    "blocked4": {"type": "ipv4_addr", "flags": ["interval"]},
+    "blocked6": {"type": "ipv6_addr", "flags": ["interval"]},
 }
-MAPS = {
-    "from": "type ifname : verdict",
-    "to": "type ifname : verdict",
-    "nat4": "type ipv4_addr : verdict; flags interval",
-    "nat6": "type ipv6_addr : verdict; flags interval",
-    "at4": f"type ipv4_addr . {PORT} : ipv4_addr . inet_service",
-    "at6": f"type ipv6_addr . {PORT} : ipv6_addr . inet_service",
-    "any4": f"type {PORT} : ipv4_addr . inet_service",
-    "any6": f"type {PORT} : ipv6_addr . inet_service",
+MAPS: dict[str, Json] = {
+    "from": {"type": "ifname", "map": "verdict"},
+    "to": {"type": "ifname", "map": "verdict"},
+    "nat4": {"type": "ipv4_addr", "map": "verdict", "flags": ["interval"]},
+    "nat6": {"type": "ipv6_addr", "map": "verdict", "flags": ["interval"]},
+    "at4": {"type": ["ipv4_addr", *PORT], "map": ["ipv4_addr", "inet_service"]},
+    "at6": {"type": ["ipv6_addr", *PORT], "map": ["ipv6_addr", "inet_service"]},
+    "any4": {"type": PORT, "map": ["ipv4_addr", "inet_service"]},
+    "any6": {"type": PORT, "map": ["ipv6_addr", "inet_service"]},
 }
-CHAINS = {
-    "raw": ("type filter hook prerouting priority raw; policy accept;", (
-        'iifname @bridges ip daddr 127.0.0.0/8 drop',
-    )),
-    "prerouting": ("type nat hook prerouting priority dstnat; policy accept;", (
-        "fib daddr type local jump published",
-    )),
-    "output": ("type nat hook output priority -100; policy accept;", (
-        "ip6 daddr ::1 return",
-        "fib daddr type local jump published",
-    )),
-    "published": ("", (
-        "dnat ip to ip daddr . meta l4proto . th dport map @at4",
-        "dnat ip to meta l4proto . th dport map @any4",
-        "dnat ip6 to ip6 daddr . meta l4proto . th dport map @at6",
-        "dnat ip6 to meta l4proto . th dport map @any6",
-    )),
-    "forward": ("type filter hook forward priority filter; policy accept;", (
-        "oifname @bridges iifname != @bridges ip saddr @blocked4 drop",
-        "oifname @bridges iifname != @bridges ip6 saddr @blocked6 drop",
-        "iifname @bridges jump admin",
-        "oifname @bridges iifname != @bridges jump admin",
-        "iifname vmap @from",
-        "oifname vmap @to",
-        "iifname != @bridges oifname != @bridges jump guard",
-    )),
-    "admin": ("", None),
-    "guard": ("", ()),
-    "postrouting": ("type nat hook postrouting priority srcnat; policy accept;", (
-        "ip saddr 127.0.0.0/8 oifname @bridges masquerade",
-        "ip saddr vmap @nat4",
-        "ip6 saddr vmap @nat6",
-    )),
+# name -> what it hooks into (type, hook, priority), its rules
+CHAINS: dict[str, tuple[tuple[str, str, int] | None, list[list[Json]]]] = {
+    "raw": (("filter", "prerouting", -300), [
+        [_FROM_OURS, _is(_payload("ip", "daddr"), _LOOPBACK), DROP],
+    ]),
+    "prerouting": (("nat", "prerouting", -100), [
+        [_TO_HOST, _jump("published")],
+    ]),
+    "output": (("nat", "output", -100), [
+        [_is(_payload("ip6", "daddr"), "::1"), RETURN],
+        [_TO_HOST, _jump("published")],
+    ]),
+    "published": (None, [
+        [_dnat("ip", [_payload("ip", "daddr"), *_PORT], "at4")],
+        [_dnat("ip", _PORT, "any4")],
+        [_dnat("ip6", [_payload("ip6", "daddr"), *_PORT], "at6")],
+        [_dnat("ip6", _PORT, "any6")],
+    ]),
+    "forward": (("filter", "forward", 0), [
+        [_TO_OURS, _FROM_OTHERS, _is(_payload("ip", "saddr"), "@blocked4"), DROP],
+        [_TO_OURS, _FROM_OTHERS, _is(_payload("ip6", "saddr"), "@blocked6"), DROP],
+        [_FROM_OURS, _jump("admin")],
+        [_TO_OURS, _FROM_OTHERS, _jump("admin")],
+        [_vmap(_IN, "from")],
+        [_vmap(_OUT, "to")],
+        [_FROM_OTHERS, _TO_OTHERS, _jump("guard")],
+    ]),
+    "admin": (None, []),
+    "guard": (None, []),
+    "postrouting": (("nat", "postrouting", 100), [
+        [_is(_payload("ip", "saddr"), _LOOPBACK), _TO_OURS, MASQUERADE],
+        [_vmap(_payload("ip", "saddr"), "nat4")],
+        [_vmap(_payload("ip6", "saddr"), "nat6")],
+    ]),
 }  # fmt: skip
+_ADMINS = ("admin", "blocked4", "blocked6")
 
 
-def skeleton(table: str, guarded: list[str], more: str = "") -> list[str]:
+def _do(verb: str, what: str, table: str, **members: Any) -> Json:
+    return {verb: {what: {"family": "inet", "table": table, **members}}}
+
+
+def _rule(table: str, chain: str, rule: list[Json]) -> Json:
+    return _do("add", "rule", table, chain=chain, expr=rule)
+
+
+def _table(verb: str, table: str) -> Json:
+    return {verb: {"table": {"family": "inet", "name": table}}}
+
+
+def deleted(table: str) -> list[Json]:
+    return [_table("delete", table)]
+
+
+def administrators(table: str, words: str) -> str:
+    """A script of nft(8) that makes what is the administrator's in the table, and has his words in it."""
+    made = [f"add table inet {table}", f"add chain inet {table} admin"]
+    made += [f"add set inet {table} blocked{at} {{ type ipv{at}_addr; flags interval; }}" for at in (4, 6)]
+    return "\n".join([*made, words.replace("$table", table), ""])
+
+
+def skeleton(table: str, guarded: list[str]) -> list[Json]:
     """The table itself, whether it was there or not; `guarded`: the families whose forwarding we turned on."""
-    made = [f"add table inet {table}"]
-    made += [f"add set inet {table} {name} {{ {kind}; }}" for name, kind in SETS.items()]
-    made += [f"add map inet {table} {name} {{ {kind}; }}" for name, kind in MAPS.items()]
-    for name, (hook, rules) in CHAINS.items():
-        made.append(f"add chain inet {table} {name}" + (f" {{ {hook} }}" if hook else ""))
-        if rules is not None:
-            made.append(f"flush chain inet {table} {name}")
-    for name, (_, rules) in CHAINS.items():
-        made += [f"add rule inet {table} {name} {rule}" for rule in rules or ()]
+    made = [_table("add", table)]
+    made += [_do("add", "set", table, name=name, **kind) for name, kind in SETS.items()]
+    made += [_do("add", "map", table, name=name, **kind) for name, kind in MAPS.items()]
+    for name, (hook, _) in CHAINS.items():
+        place = dict(zip(("type", "hook", "prio"), hook, strict=True)) | {"policy": "accept"} if hook else {}
+        made.append(_do("add", "chain", table, name=name, **place))
+    made += [_do("flush", "chain", table, name=name) for name in CHAINS if name not in _ADMINS]
+    made += [_rule(table, name, rule) for name, (_, rules) in CHAINS.items() for rule in rules]
     if guarded:  # what a bridge of somebody else only bridges is no forwarding
-        made.append(f'add rule inet {table} guard meta iifkind "bridge" meta oifkind "bridge" return')
-    made += [f"add rule inet {table} guard meta nfproto {family} drop" for family in guarded]
-    return [*made, more.replace("$table", table)]
+        made.append(_rule(table, "guard", [_is(_meta("iifkind"), "bridge"), _is(_meta("oifkind"), "bridge"), RETURN]))
+    return made + [_rule(table, "guard", [_is(_meta("nfproto"), family), DROP]) for family in guarded]
 
 
-def network(table: str, one: Network) -> list[str]:
+def network(table: str, one: Network) -> list[Json]:
     """The chains of one network, and its elements in the maps."""
-    bridge = one.bridge
-    made = [f"add chain inet {table} {name}-{bridge}" for name in ("from", "to", "nat")]
-    made += [f"flush chain inet {table} {name}-{bridge}" for name in ("from", "to", "nat")]
-    rules = [(f"from-{bridge}", rule) for rule in _from(one)]
-    rules += [(f"to-{bridge}", rule) for rule in _to(one)]
-    rules += [(f"nat-{bridge}", rule) for rule in _nat(one)]
-    made += [f"add rule inet {table} {chain} {rule}" for chain, rule in rules]
-    return made + [f"add element inet {table} {name} {{ {element} }}" for name, element in _elements(one)]
+    rules = {f"from-{one.bridge}": _from(one), f"to-{one.bridge}": _to(one), f"nat-{one.bridge}": _nat(one)}
+    made = [_do("add", "chain", table, name=chain) for chain in rules]
+    made += [_do("flush", "chain", table, name=chain) for chain in rules]
+    made += [_rule(table, chain, rule) for chain, several in rules.items() for rule in several]
+    return made + [_do("add", "element", table, name=name, elem=[element]) for name, element in _elements(one)]
 
 
-def _from(one: Network) -> list[str]:
+def _from(one: Network) -> list[list[Json]]:
     """What leaves a network: to the world, to itself, to nobody else but through what is published."""
-    made = ["ct state established,related accept"]
     if one.internal:
-        return [*made, f'oifname != "{one.bridge}" drop']
-    made += ["ct status dnat accept", f'oifname "{one.bridge}" accept']
+        return [_ANSWERS, [_not(_OUT, one.bridge), DROP]]
+    made = [_ANSWERS, _PUBLISHED, [_is(_OUT, one.bridge), ACCEPT]]
     if not one.get("isolate", True):
-        made.append("oifname @open accept")
-    return [*made, "oifname @bridges drop"]
+        made.append([_is(_OUT, "@open"), ACCEPT])
+    return [*made, [_TO_OURS, DROP]]
 
 
-def _to(one: Network) -> list[str]:
+def _to(one: Network) -> list[list[Json]]:
     """What comes to a network: answers, what is published, and nothing else."""
-    made = ["ct state established,related accept"]
-    if one.internal:
-        return [*made, f'iifname "{one.bridge}" accept', "drop"]
-    return [*made, "ct status dnat accept", f'iifname "{one.bridge}" accept', "drop"]
+    itself = [_is(_IN, one.bridge), ACCEPT]
+    return [_ANSWERS, itself, [DROP]] if one.internal else [_ANSWERS, _PUBLISHED, itself, [DROP]]
 
 
-def _nat(one: Network) -> list[str]:
-    made = [f'oifname "{one.bridge}" ct status dnat masquerade']  # so that the answer comes back this way
+def _nat(one: Network) -> list[list[Json]]:
+    made = [[_is(_OUT, one.bridge), _ct("status", "dnat"), MASQUERADE]]  # so that the answer comes back this way
     if one.get("ipMasq", True) and not one.internal:
-        made.append(f'oifname != "{one.bridge}" ip daddr != 224.0.0.0/4 masquerade')
-        made.append(f'oifname != "{one.bridge}" ip6 daddr != ff00::/8 masquerade')
+        groups = (("ip", "224.0.0.0/4"), ("ip6", "ff00::/8"))
+        away = _not(_OUT, one.bridge)
+        made += [[away, _not(_payload(family, "daddr"), _prefix(each)), MASQUERADE] for family, each in groups]
     return made
 
 
-def _elements(one: Network) -> list[tuple[str, str]]:
+def _elements(one: Network) -> list[tuple[str, Any]]:
+    """Of sets their elements, of maps keys with values."""
     bridge = one.bridge
-    made = [("bridges", f'"{bridge}"')]
+    made: list[tuple[str, Any]] = [("bridges", bridge)]
     if not one.get("isolate", True):
-        made.append(("open", f'"{bridge}"'))
-    made += [("from", f'"{bridge}" : jump from-{bridge}'), ("to", f'"{bridge}" : jump to-{bridge}')]
-    return made + [(f"nat{pool.version}", f"{pool.subnet} : jump nat-{bridge}") for pool in one.pools]
+        made.append(("open", bridge))
+    made += [("from", [bridge, _jump(f"from-{bridge}")]), ("to", [bridge, _jump(f"to-{bridge}")])]
+    return made + [
+        (f"nat{pool.version}", [_prefix(str(pool.subnet)), _jump(f"nat-{bridge}")]) for pool in one.pools
+    ]
 
 
-def without(table: str, one: Network) -> list[str]:
+def without(table: str, one: Network) -> list[Json]:
     """The opposite of `network`."""
-    made = [f"delete element inet {table} {name} {{ {_key(element)} }}" for name, element in _elements(one)]
-    for name in ("from", "to", "nat"):
-        made += [f"flush chain inet {table} {name}-{one.bridge}", f"delete chain inet {table} {name}-{one.bridge}"]
+    made = [_do("delete", "element", table, name=name, elem=[_key(element)]) for name, element in _elements(one)]
+    for name in (f"{kind}-{one.bridge}" for kind in ("from", "to", "nat")):
+        made += [_do("flush", "chain", table, name=name), _do("delete", "chain", table, name=name)]
     return made
 
 
-def ports(table: str, verb: str, mappings: list[dict[str, Any]], addresses: list[str]) -> list[str]:
+def ports(table: str, verb: str, mappings: list[dict[str, Any]], addresses: list[str]) -> list[Json]:
     """`add` or `delete` the elements of published ports of a container that has these addresses."""
-    elements: dict[str, list[str]] = {}
+    elements: dict[str, list[Any]] = {}
     inside = {("6" if ":" in each else "4"): each.partition("/")[0] for each in reversed(addresses)}
     for mapping in mappings:
         host = mapping.get("hostIP") or ""
@@ -161,24 +237,24 @@ def ports(table: str, verb: str, mappings: list[dict[str, Any]], addresses: list
         for version, address in inside.items():
             if host and version != ("6" if ":" in host else "4"):
                 continue
-            key = f"{mapping['protocol']} . {mapping['hostPort']}"
-            name, key = (f"any{version}", key) if everywhere else (f"at{version}", f"{host} . {key}")
-            element = f"{key} : {address} . {mapping['containerPort']}"
+            key = [mapping["protocol"], mapping["hostPort"]]
+            name, key = (f"any{version}", key) if everywhere else (f"at{version}", [host, *key])
+            element = [{"concat": key}, {"concat": [address, mapping["containerPort"]]}]
             elements.setdefault(name, []).append(_key(element) if verb == "delete" else element)
-    return [f"{verb} element inet {table} {name} {{ {', '.join(found)} }}" for name, found in elements.items()]
+    return [_do(verb, "element", table, name=name, elem=found) for name, found in elements.items()]
 
 
-def gone(table: str, mappings: list[dict[str, Any]], addresses: list[str]) -> list[str]:
+def gone(table: str, mappings: list[dict[str, Any]], addresses: list[str]) -> list[Json]:
     """Without these elements, whether they are there or not: what is missing is added first."""
     return ports(table, "add", mappings, addresses) + ports(table, "delete", mappings, addresses)
 
 
-def _key(element: str) -> str:
-    return element.partition(" : ")[0]
+def _key(element: Any) -> Any:
+    return element[0] if isinstance(element, list) else element
 
 
-def emptied(table: str) -> list[str]:
+def emptied(table: str) -> list[Json]:
     """Nothing in the maps and sets that are ours."""
-    return [f"flush map inet {table} {name}" for name in MAPS] + [
-        f"flush set inet {table} {name}" for name in SETS if not name.startswith("blocked")
+    return [_do("flush", "map", table, name=name) for name in MAPS] + [
+        _do("flush", "set", table, name=name) for name in SETS if name not in _ADMINS
     ]

@@ -25,9 +25,9 @@ def remove(name: str) -> None:
     store.remove(name)
     if network is not None and network.ours and network.driver == "bridge":
         if nft.is_there() and nft.has_chain(f"to-{network.bridge}"):
-            nft.apply("\n".join(firewall.without(place.table(), network)) + "\n")
+            nft.apply(firewall.without(place.table(), network))
             if not any(nft.has_chain(f"to-{other.bridge}") for other in store.readable()) and nft.is_untouched():
-                nft.apply(f"delete table inet {place.table()}\n")
+                nft.apply(firewall.deleted(place.table()))
         bridge.remove(network)
     elif network is not None and network.ours:
         from oci_tools.net import links
@@ -61,7 +61,7 @@ def reload() -> None:
             from oci_tools.net import resolver
 
             resolver.ensure(network)
-    nft.apply("\n".join(script) + "\n")
+    nft.apply(script)
     for version, family in ((4, "ipv4"), (6, "ipv6")):
         if family in forwarding.guarded() and not forwarding.is_on(version):
             forwarding.turn_on(version)

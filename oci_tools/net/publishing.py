@@ -17,7 +17,7 @@ def add(container: str, wanted: list[dict[str, Any]]) -> list[dict[str, Any]]:
     made = ports.take(wanted, known["network"], container, known["addresses"])
     try:
         record.write({**known, "ports": [*known["ports"], *made]})
-        nft.apply("\n".join(firewall.ports(place.table(), "add", made, known["addresses"])) + "\n")
+        nft.apply(firewall.ports(place.table(), "add", made, known["addresses"]))
     except BaseException:
         record.write(known)
         ports.give_back(made, known["network"], container)
@@ -34,7 +34,7 @@ def remove(container: str, wanted: list[dict[str, Any]]) -> None:
         if found is None:
             raise Error("port is not published", ports.shown(one))
         gone = [port for port in found["ports"] if is_meant(port, one)]
-        nft.apply("\n".join(firewall.gone(place.table(), gone, found["addresses"])) + "\n")
+        nft.apply(firewall.gone(place.table(), gone, found["addresses"]))
         found["ports"] = [port for port in found["ports"] if port not in gone]
         record.write(found)
         ports.give_back(gone, found["network"], container)
