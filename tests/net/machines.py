@@ -83,10 +83,14 @@ class Space:
                 assert sock.recv(16) == b"pong"
             return str(peer[0])
 
+    def says(self, *words: str) -> str:
+        """What a program in it prints."""
+        with self.inside():
+            return subprocess.run(words, check=True, capture_output=True, text=True).stdout
+
     def ip(self, *words: str) -> str:
         """`ip` in it."""
-        with self.inside():
-            return subprocess.run(["ip", *words], check=True, capture_output=True, text=True).stdout
+        return self.says("ip", *words)
 
     def close(self) -> None:
         os.close(self.fd)
