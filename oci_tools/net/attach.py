@@ -28,12 +28,14 @@ class Wanted:
     addresses  those it asks for; ports  mappings as `ports.parse` has them; interface  what its link is called
     servers    those that are asked for its names, if not the network's
     priority   of the networks of a container the one with the highest has the default route, of equals the first
+    cni        whether a runtime of others asks for it, who will say which of his are still there
     """
 
     namespace = name = ""
     mac: str | None = None
     interface: str | None = None
     priority = 0
+    cni = False
     addresses: list[str]
     aliases: list[str]
     ports: list[dict[str, Any]]
@@ -98,6 +100,8 @@ def _attach(network: Network, wanted: Wanted, fd: int) -> dict[str, Any]:
         "priority": wanted.priority, "servers": [address.same(each) for each in wanted.servers],
         "attached": time.time_ns(),
     }  # fmt: skip
+    if wanted.cni:
+        made["cni"] = True
     if network.get("metric", 0):
         made["metric"] = network.get("metric", 0)
     if network.ours and network.driver == "bridge":
@@ -150,16 +154,26 @@ def first(network: Network, made: dict[str, Any], others: list[dict[str, Any]]) 
 
 
 def _addresses(network: Network, wanted: Wanted) -> list[str]:
-    """An address of each of the network's subnets, leased."""
+    """An address of each of the network's subnets, leased; those of plugins of others are theirs."""
+    if not network.ours:
+        return _asked(network, wanted)
     asked = {address.number(each): each for each in wanted.addresses}
     found = []
     for pool in network.pools:
         this = next((each for number, each in asked.items() if pool.subnet.has(*number)), None)
         asked = {number: each for number, each in asked.items() if each != this}
         found.append(f"{lease.take(network, pool, wanted.container, this)}/{pool.subnet.prefix}")
-    if asked and network.ours:
+    if asked:
         raise Error("address is in no subnet of the network", next(iter(asked.values())), network.name)
     return found
+
+
+def _asked(network: Network, wanted: Wanted) -> list[str]:
+    """What plugins of others will be asked for."""
+    if wanted.addresses and not any(plugin.get("capabilities", {}).get("ips") for plugin in network.plugins):
+        hint = "the capability ips in its conflist"
+        raise Error("cannot ask for an address in network", network.name, "its plugins do not take one", hint)
+    return [address.same(each) for each in wanted.addresses]
 
 
 def _bound(network: Network, wanted: list[dict[str, Any]]) -> list[dict[str, Any]]:

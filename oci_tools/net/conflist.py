@@ -1,14 +1,14 @@
 """A network as a document: a CNI network configuration list, and how people's options make one.
 
-CNI specification 1.0, "Section 1: Network configuration format".  The networks that we make have one plugin, ours,
-whose words are those of the reference plugins `bridge` and `macvlan` where they have one; plugins of others may
-follow it or stand in its place.  oci-net-conflist(5) describes the members.  Pure: nothing here asks the world.
+CNI specification 1.1, "Section 1: Network configuration format", read as libcni does.  The networks that we make have
+one plugin, ours, whose words are those of the reference plugins `bridge` and `macvlan` where they have one; plugins of
+others may follow it or stand in its place.  oci-net-conflist(5) describes the members, check.py refuses what they are
+not.  Pure: nothing here asks the world.
 """
 
 from __future__ import annotations
 
-from oci_tools import document as documents
-from oci_tools.errors import Error, Usage
+from oci_tools.errors import Usage
 from oci_tools.net import address
 from oci_tools.net.address import Subnet
 
@@ -17,16 +17,18 @@ if TYPE_CHECKING:
     from typing import Any
 
 PLUGIN, KEY = "oci-net", "io.oci-tools"
+CURRENT = (1, 1, 0)  # the version of CNI that we speak
 DRIVERS = ("bridge", "macvlan", "ipvlan", "none")
 DEFAULT = "bridge"
 RESERVED = ("none", "host", "container", "default", "private", "pasta", "slirp4netns", "ns")
 _NAME = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-")
 # The members of our plugin that are not lists or objects, and their types.
-_PLAIN = {
+PLAIN = {
     "driver": str, "bridge": str, "master": str, "mode": str, "hostIP": str, "mtu": int, "metric": int, "vlan": int,
     "internal": bool, "isolate": bool, "ipMasq": bool, "icc": bool, "defaultRoute": bool, "resolver": bool,
 }  # fmt: skip
-_WORDS = {str: "a string", int: "an integer", bool: "true or false", list: "an array", dict: "an object"}
+# Of the list itself; "true" and "false" are said as strings, too.
+SWITCHES = ("disableCheck", "disableGC", "loadOnlyInlinedPlugins")
 # Docker's options of a bridge, and podman's, by the member that they are.
 OPTIONS = {
     "com.docker.network.bridge.name": "bridge",
@@ -38,7 +40,7 @@ OPTIONS = {
     "macvlan_mode": "mode", "ipvlan_mode": "mode", "bridge_name": "bridge",
 }  # fmt: skip
 _NEGATED = {"no_default_route": "defaultRoute"}
-_MODES = {"macvlan": ("bridge", "private", "vepa", "passthru"), "ipvlan": ("l2", "l3", "l3s")}
+MODES = {"macvlan": ("bridge", "private", "vepa", "passthru"), "ipvlan": ("l2", "l3", "l3s")}
 # Of this host, of links, of groups, of nobody (RFC 6890).
 _NO_HOSTS = ("0.0.0.0/8", "127.0.0.0/8", "224.0.0.0/3", "::1/128", "fe80::/10", "ff00::/8")
 _BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
@@ -68,13 +70,20 @@ def check_interface(text: str, what: str = "invalid interface name") -> str:
 
 
 class Network:
-    """What is read out of a document; the document itself is `document`, as it was found."""
+    """What is read out of a document; the document itself is `document`, as it was found.
 
-    def __init__(self, document: dict[str, Any], subject: str) -> None:
-        check(document, subject)
+    more    plugins that are in files of their own
+    """
+
+    def __init__(self, document: dict[str, Any], subject: str, more: list[dict[str, Any]] | None = None) -> None:
+        from oci_tools.net import check
+
+        check.check(document, subject, more or [])
         self.document = document
         self.name: str = document["name"]
-        self.plugins: list[dict[str, Any]] = document["plugins"]
+        self.version = _version(document)
+        alone = switch(document, "loadOnlyInlinedPlugins")
+        self.plugins: list[dict[str, Any]] = [*document.get("plugins", ()), *(() if alone else more or ())]
         self.plugin = self.plugins[0]
         self.ours = self.plugin["type"] == PLUGIN
         self.driver: str = self.plugin.get("driver", "bridge") if self.ours else self.plugin["type"]
@@ -85,11 +94,15 @@ class Network:
         self.created: int = own.get("created", 0)
         self.bridge: str = self.plugin.get("bridge", "")
         self.internal: bool = self.plugin.get("internal", False)
-        self.pools = [Pool(one) for ranges in self.plugin.get("ipam", {}).get("ranges", ()) for one in ranges[:1]]
+        self.pools = _pools(self.plugin) if self.ours else _their_pools(self.plugin)
 
     def get(self, name: str, default: Any) -> Any:
         """A member of our plugin."""
         return self.plugin.get(name, default)
+
+    def speaks(self, *version: int) -> bool:
+        """Whether its plugins are asked in this version of CNI, or a later one."""
+        return numbers(self.version) >= version
 
     @property
     def servers(self) -> list[str]:
@@ -106,6 +119,36 @@ class Network:
     def routes(self) -> list[dict[str, str]]:
         found: list[dict[str, str]] = self.plugin.get("ipam", {}).get("routes", [])
         return found
+
+
+def numbers(version: str) -> tuple[int, ...]:
+    """A version of CNI as numbers: none for what is none."""
+    parts = version.split(".")
+    return tuple(map(int, parts)) if len(parts) == 3 and all(x.isascii() and x.isdigit() for x in parts) else ()
+
+
+def _version(document: dict[str, Any]) -> str:
+    """The highest version of those it offers that we know, too."""
+    offered = [*document.get("cniVersions", ()), *([document["cniVersion"]] if "cniVersion" in document else ())]
+    known = [each for each in offered if numbers(each) <= CURRENT]
+    return max(known, key=numbers) if known else str(document.get("cniVersion", "1.0.0"))
+
+
+def switch(document: dict[str, Any], name: str) -> bool:
+    """disableCheck, disableGC or loadOnlyInlinedPlugins of a list."""
+    return str(document.get(name, False)).lower() == "true"
+
+
+def _pools(plugin: dict[str, Any]) -> list[Pool]:
+    return [Pool(one) for ranges in plugin.get("ipam", {}).get("ranges", ()) for one in ranges[:1]]
+
+
+def _their_pools(plugin: dict[str, Any]) -> list[Pool]:
+    """What a plugin of others takes addresses from, as far as we understand it."""
+    try:
+        return _pools(plugin)
+    except (Usage, AttributeError, KeyError, TypeError):
+        return []
 
 
 class Pool:
@@ -197,7 +240,7 @@ def option(members: dict[str, Any], name: str, value: str) -> None:
         members[_NEGATED[name]] = not _boolean(name, value)
     elif name in OPTIONS:
         member = OPTIONS[name]
-        kind = _PLAIN[member]
+        kind = PLAIN[member]
         if kind is bool:
             members[member] = _boolean(name, "true" if value == "strict" else value)
         elif kind is int:
@@ -212,104 +255,3 @@ def _boolean(name: str, value: str) -> bool:
     if value not in _BOOLEANS:
         raise Usage(f"invalid value for option {name}", value, hint="true or false")
     return _BOOLEANS[value]
-
-
-# -- a document that anybody may have written ---------------------------------------------
-
-
-def check(document: Any, subject: str) -> None:
-    """Refuse what is no conflist, or what our plugin cannot use, with the path in it."""
-
-    def wrong(path: str, what: str, value: Any = None) -> Error:
-        return documents.wrong(subject, path, what if value is None else f"{what}, got {documents.shown(value)}")
-
-    def member(of: dict[str, Any], path: str, name: str, kind: type, needed: bool = False) -> Any:
-        if name not in of:
-            if needed:
-                raise wrong(path + documents.step(name), "missing")
-            return kind()
-        if type(of[name]) is not kind:
-            raise wrong(path + documents.step(name), f"expected {_WORDS[kind]}", of[name])
-        return of[name]
-
-    if type(document) is not dict:
-        raise wrong("", "expected an object", document)
-    if not is_name(member(document, "", "name", str, True)):
-        raise wrong(".name", "expected a network's name", document["name"])
-    plugins = member(document, "", "plugins", list, True)
-    if not plugins:
-        raise wrong(".plugins", "expected at least 1 item", plugins)
-    for at, plugin in enumerate(plugins):
-        path = f".plugins[{at}]"
-        if type(plugin) is not dict:
-            raise wrong(path, "expected an object", plugin)
-        if not is_name(member(plugin, path, "type", str, True)):
-            raise wrong(f"{path}.type", "expected a plugin's name", plugin["type"])
-    own = member(document, "", KEY, dict)
-    for name in ("labels", "options"):
-        for key, value in member(own, documents.step(KEY), name, dict).items():
-            if type(value) is not str:
-                raise wrong(documents.step(KEY) + f".{name}" + documents.step(key), "expected a string", value)
-    if plugins[0]["type"] == PLUGIN:
-        _check_ours(plugins[0], wrong, member)
-
-
-def _check_ours(plugin: dict[str, Any], wrong: Any, member: Any) -> None:
-    path = ".plugins[0]"
-    for name, kind in _PLAIN.items():
-        member(plugin, path, name, kind)
-    driver = plugin.get("driver", "bridge")
-    if driver not in DRIVERS:
-        raise wrong(f"{path}.driver", f"expected one of {', '.join(DRIVERS)}", driver)
-    if driver == "bridge":
-        member(plugin, path, "bridge", str, True)
-    for name in ("bridge", "master"):
-        if name in plugin and not is_interface(plugin[name]):
-            raise wrong(f"{path}.{name}", "expected an interface's name of at most 15 bytes", plugin[name])
-    if "mode" in plugin and plugin["mode"] not in _MODES.get(driver, (plugin["mode"],)):
-        raise wrong(f"{path}.mode", f"expected one of {', '.join(_MODES[driver])}", plugin["mode"])
-    if plugin.get("mtu", 1500) and not 68 <= plugin.get("mtu", 1500) <= 65535:
-        raise wrong(f"{path}.mtu", "expected 68 to 65535", plugin["mtu"])
-    if "hostIP" in plugin:
-        _address(plugin["hostIP"], f"{path}.hostIP", wrong)
-    servers = member(member(plugin, path, "dns", dict), f"{path}.dns", "nameservers", list)
-    for at, server in enumerate(servers):
-        _address(server, f"{path}.dns.nameservers[{at}]", wrong)
-    ipam = member(plugin, path, "ipam", dict)
-    for at, route in enumerate(member(ipam, f"{path}.ipam", "routes", list)):
-        _check_route(route, f"{path}.ipam.routes[{at}]", wrong, member)
-    for at, ranges in enumerate(member(ipam, f"{path}.ipam", "ranges", list)):
-        here = f"{path}.ipam.ranges[{at}]"
-        if type(ranges) is not list or not ranges or type(ranges[0]) is not dict:
-            raise wrong(here, "expected an array of ranges", ranges)
-        _check_range(ranges[0], f"{here}[0]", wrong, member)
-
-
-def _check_route(route: Any, path: str, wrong: Any, member: Any) -> None:
-    if type(route) is not dict:
-        raise wrong(path, "expected an object", route)
-    try:
-        Subnet.parse(member(route, path, "dst", str, True))
-    except Usage:
-        raise wrong(f"{path}.dst", "expected a subnet", route["dst"]) from None
-    if "gw" in route:
-        _address(route["gw"], f"{path}.gw", wrong)
-
-
-def _check_range(one: dict[str, Any], path: str, wrong: Any, member: Any) -> None:
-    try:
-        subnet = Subnet.parse(member(one, path, "subnet", str, True))
-    except Usage:
-        raise wrong(f"{path}.subnet", "expected a subnet", one["subnet"]) from None
-    for name in ("gateway", "rangeStart", "rangeEnd"):
-        if name in one:
-            _address(one[name], f"{path}.{name}", wrong)
-            if not subnet.has(*address.number(one[name])):
-                raise wrong(f"{path}.{name}", f"expected an address in {subnet}", one[name])
-
-
-def _address(value: Any, path: str, wrong: Any) -> None:
-    try:
-        address.number(value if type(value) is str else "")
-    except Usage:
-        raise wrong(path, "expected an address", value) from None

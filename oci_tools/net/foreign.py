@@ -46,7 +46,7 @@ def follow(network: Network, record: dict[str, Any]) -> None:
     """The plugins of others that come after ours in a list; they get what ours has made."""
     from oci_tools.net import plugins
 
-    record["result"] = plugins.result(network, record, str(network.document.get("cniVersion", "1.0.0")))
+    record["result"] = plugins.result(network, record, network.version)
     records.write(record)
     record["result"] = plugins.add(network, network.plugins[1:], record, record["result"])
     record["followed"] = True
@@ -62,7 +62,8 @@ def unfollow(record: dict[str, Any]) -> None:
 def _learn(record: dict[str, Any], result: dict[str, Any]) -> None:
     """What a plugin's result says of the link that it made."""
     record["result"] = result
-    ips = result.get("ips") or []
+    old = [result[name] for name in ("ip4", "ip6") if isinstance(result.get(name), dict)]  # before version 0.3
+    ips = result.get("ips") or [{**each, "address": each.get("ip")} for each in old]
     try:
         record["addresses"] = [_with_prefix(str(each.get("address"))) for each in ips]
         record["gateways"] = [address.same(str(each["gateway"])) for each in ips if each.get("gateway")]

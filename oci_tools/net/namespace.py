@@ -53,7 +53,12 @@ def open_path(path: str) -> int:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
         raise Error("cannot use network namespace", path, error) from None
+    why = ""
     if process.namespace_type(fd) != process.CLONE_NEWNET:
+        why = "it is none"
+    elif os.path.samestat(os.fstat(fd), os.stat("/proc/thread-self/ns/net")):
+        why = "it is the host's"
+    if why:
         os.close(fd)
-        raise Error("cannot use network namespace", path, "it is none")
+        raise Error("cannot use network namespace", path, why)
     return fd

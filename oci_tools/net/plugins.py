@@ -1,8 +1,9 @@
-"""Real CNI plugins, run from our conflists (CNI specification 1.0, "Section 2: Execution Protocol").
+"""Real CNI plugins, run from our conflists (CNI specification 1.1, "Section 2: Execution Protocol").
 
 A plugin is a program in $CNI_PATH (else where distributions have them) that reads its configuration on stdin, the
 question in its environment, and answers on stdout.  The lists are executed as libcni does: ADD in order with the result
-handed on, DEL backwards with the last result.
+handed on, DEL backwards with the last result; CHECK since version 0.4, GC and STATUS since 1.1, unless the list says
+not to.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import os
 from oci_tools import document
 from oci_tools.errors import Error
 from oci_tools.net import place
-from oci_tools.net.conflist import PLUGIN, Network
+from oci_tools.net.conflist import PLUGIN, Network, switch
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 PATH = "/opt/cni/bin:/usr/lib/cni:/usr/libexec/cni"
 TIMEOUT = 60.0
+VALID = "cni.dev/valid-attachments"
 
 
 def add(
@@ -36,29 +38,47 @@ def add(
                 except Error:
                     continue  # the first failure is what matters
             raise
-    return result or {"cniVersion": network.document["cniVersion"]}
+    return result or {"cniVersion": network.version}
 
 
 def delete(network: Network, plugins: list[dict[str, Any]], record: dict[str, Any]) -> None:
     """Undo what they did, whatever of it is left."""
     failed: Error | None = None
+    known = record.get("result") if network.speaks(0, 4) else None
     for plugin in reversed(plugins):
         try:
-            _ask("DEL", network, plugin, record, record.get("result"))
+            _ask("DEL", network, plugin, record, known)
         except Error as error:
             failed = failed or error
     if failed:
         raise failed
 
 
-def check(network: Network, record: dict[str, Any]) -> None:
+def check(network: Network, plugins: list[dict[str, Any]], record: dict[str, Any]) -> None:
     """Ask each whether all is as it made it."""
-    for plugin in network.plugins:
-        _ask("CHECK", network, plugin, record, record.get("result"))
+    if network.speaks(0, 4) and not switch(network.document, "disableCheck"):
+        for plugin in plugins:
+            _ask("CHECK", network, plugin, record, record.get("result"))
+
+
+def status(network: Network, plugins: list[dict[str, Any]]) -> None:
+    """Ask each whether it could add a container now."""
+    for plugin in plugins:
+        _program(plugin["type"])
+        if network.speaks(1, 1):
+            _ask("STATUS", network, plugin, None, None)
+
+
+def collect(network: Network, plugins: list[dict[str, Any]], records: list[dict[str, Any]]) -> None:
+    """Have each clear what is none of these attachments."""
+    if network.speaks(1, 1) and not switch(network.document, "disableGC"):
+        valid = [{"containerID": one["container"], "ifname": one["interface"]} for one in records]
+        for plugin in plugins:
+            _ask("GC", network, {**plugin, VALID: valid}, None, None)
 
 
 def _ask(
-    command: str, network: Network, plugin: dict[str, Any], record: dict[str, Any], result: dict[str, Any] | None
+    command: str, network: Network, plugin: dict[str, Any], record: dict[str, Any] | None, result: dict[str, Any] | None
 ) -> dict[str, Any] | None:
     import subprocess
 
@@ -67,11 +87,7 @@ def _ask(
     try:
         done = subprocess.run(
             [_program(name)], input=given, capture_output=True, timeout=TIMEOUT,
-            env={
-                **os.environ, "CNI_COMMAND": command, "CNI_CONTAINERID": record["container"], "CNI_PATH": _path(),
-                "CNI_NETNS": record["namespace"] if command != "DEL" or os.path.exists(record["namespace"]) else "",
-                "CNI_IFNAME": record["interface"], "CNI_ARGS": "IgnoreUnknown=1",
-            },
+            env={**_environment(command, record), "CNI_COMMAND": command, "CNI_PATH": _path()},
         )  # fmt: skip
     except (OSError, subprocess.TimeoutExpired) as error:
         why = "it did not answer" if isinstance(error, subprocess.TimeoutExpired) else error
@@ -86,25 +102,45 @@ def _ask(
     return answer
 
 
+def _environment(command: str, record: dict[str, Any] | None) -> dict[str, str]:
+    """What says which link is meant, where it is about one; nothing that we were told ourselves."""
+    ours = {name: value for name, value in os.environ.items() if not name.startswith("CNI_")}
+    if record is None:
+        return ours
+    there = command != "DEL" or os.path.exists(record["namespace"])
+    return {
+        **ours, "CNI_CONTAINERID": record["container"], "CNI_NETNS": record["namespace"] if there else "",
+        "CNI_IFNAME": record["interface"], "CNI_ARGS": "IgnoreUnknown=1",
+    }  # fmt: skip
+
+
 def _configuration(
-    network: Network, plugin: dict[str, Any], record: dict[str, Any], result: dict[str, Any] | None
+    network: Network, plugin: dict[str, Any], record: dict[str, Any] | None, result: dict[str, Any] | None
 ) -> dict[str, Any]:
     """What a plugin reads: its part of the list, with the list's name and version, and what it can do at run time."""
-    made = {"cniVersion": network.document.get("cniVersion", "1.0.0"), "name": network.name, **plugin}
+    made = {**plugin, "cniVersion": network.version, "name": network.name}
     ipam = made.get("ipam")
     if isinstance(ipam, dict) and ipam.get("type") == "host-local":  # leases that end with the boot, as ours do
         made["ipam"] = {"dataDir": f"{place.on(network.name)}/cni", **ipam}
-    ports = [{**port, "hostIP": port["hostIP"] or "0.0.0.0"} for port in record["ports"]]
-    known: dict[str, Any] = {
-        "portMappings": ports, "aliases": {network.name: record["aliases"]}, "mac": record["mac"],
-        "ips": record.get("asked") or None, **record.get("runtime", {}),
-    }  # fmt: skip
-    able = plugin.get("capabilities") or {}
-    made["runtimeConfig"] = {name: value for name, value in known.items() if able.get(name) and value}
+    if record is not None:
+        known = {name: value for name, value in _arguments(network, record).items() if value}
+        able = {name for name, does in plugin.get("capabilities", {}).items() if does}
+        if able & known.keys():
+            made["runtimeConfig"] = {name: known[name] for name in known if name in able}
     made.pop("capabilities", None)
     if result is not None:
         made["prevResult"] = result
-    return {name: value for name, value in made.items() if name != "runtimeConfig" or value}
+    return made
+
+
+def _arguments(network: Network, record: dict[str, Any]) -> dict[str, Any]:
+    """What is known of a container, by the names of CNI's conventions ("Dynamic Plugin specific fields")."""
+    ports = [{**port, "hostIP": port["hostIP"] or "0.0.0.0"} for port in record["ports"]]
+    aliases = {network.name: record["aliases"]} if record["aliases"] else None
+    servers = {"servers": record["servers"]} if record.get("servers") else None
+    return {
+        "portMappings": ports, "aliases": aliases, "mac": record["mac"], "ips": record["addresses"], "dns": servers,
+    }  # fmt: skip
 
 
 def result(network: Network, made: dict[str, Any], version: str) -> dict[str, Any]:

@@ -5,7 +5,8 @@
     {"version": 1, "network", "container", "name", "aliases": [], "interface": "eth0", "host": "veth1a2b3c4d",
      "namespace": "/run/oci/netns/ID", "inode": 4026532212, "mac": "02:42:0a:58:00:02", "addresses": ["10.88.0.2/16"],
      "gateways": ["10.88.0.1"], "ports": [{"hostIP", "hostPort", "containerPort", "protocol"}], "priority": 0,
-     "servers": [], "result": what foreign plugins answered, "attached": nanoseconds since 1970}
+     "servers": [], "result": what foreign plugins answered, "cni": true if a runtime of others asked for it,
+     "attached": nanoseconds since 1970}
 
 An attachment whose namespace is gone is dead: its leases, names and ports are free to be taken.
 """

@@ -7,7 +7,7 @@ import time
 
 from oci_tools import document, fs
 from oci_tools.errors import Error, Usage
-from oci_tools.net import address, conflist, events, place, subnets
+from oci_tools.net import address, check, conflist, events, place, subnets
 from oci_tools.net.conflist import DEFAULT, Network
 
 TYPE_CHECKING = False
@@ -45,10 +45,30 @@ def _read(name: str) -> Network:
         raise Error("cannot read", where, error) from None
     with open(fd, "rb", buffering=0) as file:
         data = file.read(MAX_SIZE)
-    network = Network(document.loads(data, where), where)
+    made = document.loads(data, where)
+    network = Network(made, where, _beside(name) if isinstance(made, dict) else [])
     if network.name != name:
         raise document.wrong(where, ".name", f"expected {document.shown(name)}, got {document.shown(network.name)}")
     return network
+
+
+def _beside(name: str) -> list[dict[str, Any]]:
+    """The plugins in files of their own: networks/NAME/*.conf, sorted."""
+    directory = f"{place.networks()}/{name}"
+    try:
+        files = sorted(each for each in os.listdir(directory) if each.endswith(".conf"))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    found = []
+    for where in (f"{directory}/{each}" for each in files):
+        try:
+            with open(where, "rb", buffering=0) as file:
+                data = file.read(MAX_SIZE)
+        except OSError as error:
+            raise Error("cannot read", where, error) from None
+        found.append(document.loads(data, where))
+        check.check_plugin(found[-1], where)
+    return found
 
 
 def names() -> list[str]:
@@ -122,6 +142,7 @@ def remove(name: str) -> None:
         os.unlink(path(name))
     except FileNotFoundError:
         raise Error("no such network", name) from None
+    fs.remove_tree(f"{place.networks()}/{name}")
 
 
 def _refuse_taken(network: Network) -> None:

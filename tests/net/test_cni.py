@@ -167,9 +167,18 @@ def runtime(machine: Machine) -> Runtime:
     return Runtime(machine, {"cniVersion": "1.1.0", "name": "k8s", "type": "oci-net"})
 
 
-def test_version(runtime: Runtime) -> None:
-    said = runtime.ask("VERSION")
-    assert said["cniVersion"] == "1.1.0" and "0.4.0" in said["supportedVersions"]
+@pytest.mark.parametrize("version", ["1.1.0", "0.4.0"])
+def test_version(runtime: Runtime, version: str) -> None:
+    said = runtime.ask("VERSION", cniVersion=version)
+    assert said["cniVersion"] == version and {"0.4.0", "1.1.0"} <= {*said["supportedVersions"]}
+
+
+def test_only_add_makes_a_network(machine: Machine, runtime: Runtime) -> None:
+    runtime.ask("DEL")
+    runtime.ask("GC")
+    runtime.ask("STATUS")
+    assert runtime.ask("CHECK", netns=machine.space("a").path, code=1)["msg"].startswith("container is not attached")
+    assert machine.net("ls", "--fields", "name") == "bridge"
 
 
 def test_add_check_del(machine: Machine, outside: Space, runtime: Runtime) -> None:
@@ -215,9 +224,11 @@ def test_gc_and_status(machine: Machine, runtime: Runtime) -> None:
     spaces = [machine.space(name) for name in "abc"]
     for space in spaces:
         runtime.ask("ADD", container=space.name, netns=space.path)
+    people = machine.space("d")
+    machine.net("attach", "k8s", people.path)
     valid = [{"containerID": "b", "ifname": "eth0"}]
     runtime.ask("GC", **{"cni.dev/valid-attachments": valid})
-    assert ["eth0" in space.ip("link") for space in spaces] == [False, True, False]
+    assert ["eth0" in space.ip("link") for space in [*spaces, people]] == [False, True, False, True]
     runtime.ask("STATUS")
     machine.run("mount", "--bind", "/dev/null", "/usr/sbin/nft")
     assert runtime.ask("STATUS", code=1)["code"] == 50
@@ -237,9 +248,11 @@ def test_gc_and_status(machine: Machine, runtime: Runtime) -> None:
         ({"ipam": 5}, 7),
         ({"env": {"CNI_CONTAINERID": ""}}, 4),
         ({"env": {"CNI_CONTAINERID": "../x"}}, 4),
+        ({"env": {"CNI_CONTAINERID": "-x"}}, 4),
         ({"env": {"CNI_IFNAME": "a/b"}}, 4),
         ({"env": {"CNI_COMMAND": "NOPE"}}, 4),
         ({"env": {"CNI_NETNS": "/nowhere"}}, 100),
+        ({"env": {"CNI_NETNS": "/proc/self/ns/net"}}, 100),
     ],
 )
 def test_errors_have_the_specifications_numbers(machine: Machine, runtime: Runtime, change: Any, code: int) -> None:

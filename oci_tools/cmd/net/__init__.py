@@ -98,6 +98,8 @@ COMMAND = cli.Command(
         "unshare": cli.Command("oci-net unshare", "run a command where a plain user has bridge networks",
                                "[CMD...]", (("-p --publish PORT", "list", (), "when it is made: ports of the host"),),
                                _late("shared.unshare"), stop=True, example="oci-net unshare oci-run -d --name db app"),
+        "check": _verb("change.check", "check", "tell what of networks and their containers is missing", "[NETWORK...]",
+                       (LOCK,), "web"),
         "reload": _verb("change.reload", "reload", "put back what of rules and resolvers has gone", "", (LOCK,),
                         ""),
     },

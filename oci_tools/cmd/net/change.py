@@ -8,11 +8,13 @@ import sys
 from oci_tools import cli, document
 from oci_tools.cmd.net.show import matching
 from oci_tools.errors import Error, Usage
-from oci_tools.net import address, conflist, detach, lifecycle, place, record, store, subnets
+from oci_tools.net import check as documents
+from oci_tools.net import address, conflist, detach, lifecycle, place, plugins, record, store, subnets, verify
 from oci_tools.rows import say
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Any
 
 BINARY_LIMIT = 1 << 20
@@ -39,7 +41,7 @@ def _from_file(args: cli.Args) -> dict[str, Any]:
         raise Error("cannot read", path, error) from None
     subject = "standard input" if path == "-" else path
     made: dict[str, Any] = document.loads(data, subject)
-    conflist.check(made, subject)
+    documents.check(made, subject)
     own = {**store.own(_pairs(args.label, "--label"), {}), **made.get(conflist.KEY, {})}
     return {**made, "name": args.name, conflist.KEY: own}
 
@@ -69,7 +71,7 @@ def _from_words(args: cli.Args) -> dict[str, Any]:
     pools = _pools(args)
     made = conflist.new(args.name, args.driver, pools, members, store.own(_pairs(args.label, "--label"), options))
     try:
-        conflist.check(made, "network")
+        documents.check(made, "network")
     except Error as error:
         raise Usage("cannot make network", args.name, str(error)) from None
     return made
@@ -141,6 +143,43 @@ def prune(args: cli.Args) -> None:
             if not record.containers(name) and matching(store.load(name), args.filter):
                 lifecycle.remove(name)
                 say(name)
+        _collect()
+
+
+def _collect() -> None:
+    """Have plugins of others clear what is of nobody who is attached."""
+    for network in store.readable():
+        theirs = network.plugins[1:] if network.ours else network.plugins
+        if theirs:
+            plugins.collect(network, theirs, record.of_network(network.name))
+
+
+def check(args: cli.Args) -> int | None:
+    """Say what of networks and of those who are on them is missing; 1 if anything is."""
+    code = None
+    with place.Change():
+        for name in [store.find(word) for word in args.network] or store.names():
+            if not args.network and not os.path.exists(store.path(name)):
+                continue  # the default one, before it is needed
+            for each in _wrong(name):
+                cli.say("oci-net", each)
+                code = 1
+    return code
+
+
+def _wrong(name: str) -> Iterator[str]:
+    try:
+        network = store.load(name)
+        verify.network(network)
+    except Error as error:
+        yield f"network '{name}': {error}"
+        return
+    for each in record.of_network(name):
+        try:
+            if record.is_alive(each):
+                verify.attachment(network, each)
+        except Error as error:
+            yield f"network '{name}', container {each['name'] or each['container'][:12]}: {error}"
 
 
 def reload(args: cli.Args) -> None:

@@ -12,9 +12,8 @@ import sys
 
 from oci_tools import document
 from oci_tools.errors import Busy, Error, Usage
-from oci_tools.linux.netlink import inside
 from oci_tools.net import attach as attaching
-from oci_tools.net import conflist, detach, namespace, nft, place, plugins, record, store
+from oci_tools.net import conflist, detach, place, plugins, record, store, verify
 from oci_tools.net.conflist import Network
 
 TYPE_CHECKING = False
@@ -70,7 +69,7 @@ def _configuration() -> dict[str, Any]:
 
 def _answer(command: str, conf: dict[str, Any]) -> None:
     if command == "VERSION":
-        return _say({"cniVersion": VERSIONS[-1], "supportedVersions": list(VERSIONS)})
+        return _say({"cniVersion": conf.get("cniVersion", VERSIONS[-1]), "supportedVersions": list(VERSIONS)})
     version = conf.get("cniVersion", "0.2.0")
     if version not in VERSIONS:
         raise _Refusal(INCOMPATIBLE, "incompatible CNI version", version)
@@ -81,19 +80,20 @@ def _answer(command: str, conf: dict[str, Any]) -> None:
     if command not in actions:
         raise _Refusal(ENVIRONMENT, "unknown CNI_COMMAND", command)
     with place.Change():
-        return actions[command](_network(conf), conf)
+        return actions[command](_network(conf, command == "ADD"), conf)
 
 
-def _network(conf: dict[str, Any]) -> Network:
-    """The network of a configuration; what it does not say is in the store, or gets there now."""
+def _network(conf: dict[str, Any], new: bool) -> Network:
+    """The network of a configuration; what it does not say is in the store, or gets there now if it may be `new`."""
     name = conf.get("name")
     if not isinstance(name, str) or not conflist.is_name(name):
         raise _Refusal(CONFIGURATION, "invalid network name", name)
     plugin = {name: value for name, value in conf.items() if name not in ("name", "cniVersion", "prevResult")}
     plugin["type"] = conflist.PLUGIN
     if plugin.get("driver", "bridge") == "bridge" and not (plugin.get("ipam") or {}).get("ranges"):
-        kept = _kept(name, plugin)
-        plugin = {**plugin, "bridge": plugin.get("bridge") or kept.bridge, "ipam": kept.plugin["ipam"]}
+        kept = _kept(name, plugin, new)
+        if kept:
+            plugin = {**plugin, "bridge": plugin.get("bridge") or kept.bridge, "ipam": kept.plugin["ipam"]}
     plugin = {"bridge": place.bridge(name), "resolver": False, **plugin}  # who calls us has his own
     try:
         made = {"cniVersion": conf["cniVersion"], "name": name, "plugins": [plugin]}
@@ -102,9 +102,11 @@ def _network(conf: dict[str, Any]) -> Network:
         raise _Refusal(CONFIGURATION, str(error)) from None
 
 
-def _kept(name: str, plugin: dict[str, Any]) -> Network:
-    if name == conflist.DEFAULT or os.path.exists(store.path(name)):
+def _kept(name: str, plugin: dict[str, Any], new: bool) -> Network | None:
+    if os.path.exists(store.path(name)) or (name == conflist.DEFAULT and new):
         return store.load(name)
+    if not new:
+        return None
     from oci_tools.net import subnets
 
     members = {"bridge": plugin.get("bridge") or place.bridge(name), "resolver": False}
@@ -119,7 +121,7 @@ def _key() -> str:
     """What an attachment is called here: an identifier may have several links on one network."""
     container, interface = os.environ["CNI_CONTAINERID"], os.environ["CNI_IFNAME"]
     key = container if interface == "eth0" else f"{container}.{interface}"
-    if not record.is_id(key):
+    if not record.is_id(key) or not container[0].isalnum():
         raise _Refusal(ENVIRONMENT, "invalid CNI_CONTAINERID", container)
     return key
 
@@ -137,7 +139,7 @@ def _add(network: Network, conf: dict[str, Any]) -> None:
         _key(), namespace=os.environ["CNI_NETNS"], name=args.get("K8S_POD_NAME", ""),
         addresses=[each.partition("/")[0] for each in ips], mac=runtime.get("mac") or args.get("MAC") or None,
         aliases=(runtime.get("aliases") or {}).get(network.name, []), interface=os.environ["CNI_IFNAME"],
-        ports=[each for each in mapped if each["hostPort"]],
+        ports=[each for each in mapped if each["hostPort"]], cni=True,
     )  # fmt: skip
     made = attaching.attach(network, wanted)
     _say(plugins.result(network, made, conf["cniVersion"]))
@@ -163,39 +165,31 @@ def _check(network: Network, conf: dict[str, Any]) -> None:
     known = record.read(network.name, _key())
     if known is None:
         raise _Refusal(FAILED, "container is not attached to the network", network.name)
-    fd = namespace.open_path(os.environ["CNI_NETNS"])
-    try:
-        with inside(fd) as there:
-            link = there.link(known["interface"])
-            if link is None or not link.up:
-                raise _Refusal(FAILED, "interface is missing or down", known["interface"])
-            have = {one.attributes.get(2) or one.attributes.get(1) for one in there.addresses(link.index)}
-    finally:
-        os.close(fd)
-    from oci_tools.net import address
-
-    for each in known["addresses"]:
-        if address.packed(each.partition("/")[0]) not in have:
-            raise _Refusal(FAILED, "address is missing", each)
-    if network.driver == "bridge" and not nft.has_chain(f"to-{network.bridge}"):
-        raise _Refusal(FAILED, "the firewall lacks the network's rules", network.name)
+    made = conf.get("prevResult") or {}
+    for each in made.get("ips", []):  # a plugin behind us may have taken some away, but not added
+        if each["address"] in known["addresses"] or "interface" not in each:
+            continue
+        if made["interfaces"][each["interface"]].get("sandbox") == os.environ["CNI_NETNS"]:
+            raise _Refusal(FAILED, "address is missing", each["address"])
+    verify.attachment(network, {**known, "namespace": os.environ["CNI_NETNS"]})
 
 
 def _gc(network: Network, conf: dict[str, Any]) -> None:
-    """Clear what no valid attachment is."""
+    """Clear what a runtime once asked for and does not call valid; what people attached is not his."""
     valid = set()
-    for each in conf.get("cni.dev/valid-attachments") or []:
+    for each in conf.get(plugins.VALID) or []:
         interface = each.get("ifname")
         valid.add(each["containerID"] if interface == "eth0" else f"{each['containerID']}.{interface}")
-    for container in record.containers(network.name):
-        if container not in valid:
-            detach.clear(network.name, container)
+    for known in record.of_network(network.name):
+        if known.get("cni") and known["container"] not in valid:
+            detach.clear(network.name, known["container"])
 
 
 def _status(network: Network, conf: dict[str, Any]) -> None:
-    if not nft.is_there():
-        raise _Refusal(UNAVAILABLE, 'exec: "nft": executable file not found in $PATH')
-    nft.has_chain("admin")  # raises what the kernel says against it
+    try:
+        verify.network(network)
+    except Error as error:
+        raise _Refusal(UNAVAILABLE, str(error)) from None
 
 
 def _say(answer: dict[str, Any]) -> None:
