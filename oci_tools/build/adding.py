@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from oci_tools.build.instructions import Instruction
+    from oci_tools.build.listing import Listing
+    from oci_tools.build.picking import Tell
     from oci_tools.build.progress import Step
     from oci_tools.build.stages import Building
     from oci_tools.bundle.step import Packed, Root
@@ -86,12 +88,12 @@ class Adding:
             return shared.contexts.origin(), None
         return origin_of(self.stage, self.one, name)
 
-    def all(self, origin: Origin | None, files: dict[str, str]) -> list[Source]:
+    def all(self, origin: Origin | None, tell: Tell) -> list[Source]:
         """The sources, found."""
         found = []
         for word in self.sources:
             try:
-                found += self._of_word(word, origin, files)
+                found += self._of_word(word, origin, tell)
             except Wrong:
                 raise
             except Error as error:
@@ -101,7 +103,7 @@ class Adding:
             found.append(Source(("text", name, data), self._writer(name, data, 0o644)))
         return found
 
-    def _of_word(self, word: str, origin: Origin | None, files: dict[str, str]) -> list[Source]:
+    def _of_word(self, word: str, origin: Origin | None, tell: Tell) -> list[Source]:
         if self.one.name == "ADD" and (repository := remote.git(word)):
             return [self._git(repository)]
         if self.one.name == "ADD" and remote.is_url(word):
@@ -109,9 +111,9 @@ class Adding:
         if self.checksum:
             raise self.one.wrong("checksum can't be specified for non-HTTP(S) & non-Git sources", word)
         assert origin is not None
-        return self._local(origin, word, files)
+        return self._local(origin, word, tell)
 
-    def _local(self, origin: Origin, word: str, files: dict[str, str]) -> list[Source]:
+    def _local(self, origin: Origin, word: str, tell: Tell) -> list[Source]:
         picks = picking.pick(origin, word, self.parents, self.exclude)
         if len(picks) > 1 and not self.path.endswith("/") and not self.parents:
             what = "with more than one source file, the destination must be a directory and end with a /"
@@ -119,7 +121,7 @@ class Adding:
         unpacking = self.one.name == "ADD" and self.one.flags["unpack"] is not False
         found: list[Source] = []
         for pick in picks:
-            said = picking.digest(origin, [pick], self.exclude, files)
+            said = picking.digest(origin, [pick], self.exclude, tell)
             if unpacking and not pick.is_directory() and _is_archive(origin, pick):
                 found.append(Source(("archive", said), self._unpacker(origin, pick)))
             else:
@@ -226,11 +228,9 @@ def add(stage: Building, one: Instruction) -> None:
     found: list[Source] = []
     origin, identity = work.origin() if work.sources else (None, None)
 
-    def content(files: dict[str, str]) -> dict[str, Any]:
-        found[:] = work.all(origin, files)
-        if origin is not None:
-            stage.shared.use(origin, files)
-        return {"content": tuple(source.said for source in found)} | ({"files": _files(files)} if files else {})
+    def content(files: Listing) -> dict[str, Any]:
+        found[:] = work.all(origin, stage.shared.teller(origin, files) if origin is not None else files.add)
+        return {"content": tuple(source.said for source in found)} | ({"files": files.digest()} if files else {})
 
     def act(root: Root, step: Step) -> Packed | None:
         if (one_tree := _only_tree(found)) and stage.is_last(one) and not stage.single() and origin is not None:
@@ -254,15 +254,6 @@ def add(stage: Building, one: Instruction) -> None:
 def _only_tree(found: list[Source]) -> Pick | None:
     """The directory that is all there is to copy."""
     return found[0].tree if len(found) == 1 else None
-
-
-def _files(files: dict[str, str]) -> str:
-    import hashlib
-
-    whole = hashlib.sha256()
-    for name in sorted(files):  # one by one: there may be very many
-        whole.update(f"{name}\0{files[name]}\0".encode("utf-8", "surrogateescape"))
-    return whole.hexdigest()
 
 
 def _numeric(text: str) -> bool:

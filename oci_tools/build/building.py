@@ -14,13 +14,12 @@ from oci_tools.image import manifest as manifests
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from oci_tools.build.cache import Cache
     from oci_tools.build.contexts import Contexts
     from oci_tools.build.dockerfile import Dockerfile, Stage
+    from oci_tools.build.listing import Listing
     from oci_tools.build.options import Options
-    from oci_tools.build.picking import Origin
+    from oci_tools.build.picking import Origin, Tell
     from oci_tools.build.place import Place
     from oci_tools.build.progress import Progress
     from oci_tools.build.running import Runner
@@ -67,10 +66,16 @@ class Building:
         self._failed: BaseException | None = None
         self._condition = threading.Condition()
 
-    def use(self, origin: Origin, files: Iterable[str]) -> None:
-        """Remember which files of a tree the image depends on, if they are files of the host."""
-        if origin.place:
-            self.files.update(f"{origin.place}/{name}".rstrip("/") for name in files)
+    def teller(self, origin: Origin, listing: Listing) -> Tell:
+        """What hears of the files of a tree that a step takes: for the step, and for --depfile those of the host."""
+        if not (origin.place and self.options.depfile):
+            return listing.add
+
+        def tell(path: bytes, digest: str) -> None:
+            listing.add(path, digest)
+            self.files.add(f"{origin.place}/{os.fsdecode(path)}".rstrip("/"))
+
+        return tell
 
     def _base(self, stage: Stage) -> str:
         name = self.scope.expand(stage.start, stage.start.base, self.scope.globals)

@@ -2,7 +2,8 @@
 
     steps/HEX         {"version", "layer": descriptor or null, "diffId", "created"}: HEX is the digest of all that
                       the step depends on; its file's time is when it was used last
-    steps/why-HEX     what a step of a Dockerfile depended on when it was built last, to tell what changed
+    steps/why-HEX     what a step of a Dockerfile depended on when it was built last, to tell what changed;
+                      why-HEX.files its files: listing.py
 
 A key names its parent by the digests of its layers, files by content, and whatever else can make a difference; so a
 hit is right wherever it comes from, and what is done again with the same outcome is a hit for what follows.
@@ -15,6 +16,7 @@ import os
 
 from oci_tools import document, fs
 from oci_tools.build import hashes
+from oci_tools.build.listing import differences
 from oci_tools.errors import Error
 
 TYPE_CHECKING = False
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from oci_tools.build.exchange import Sent
+    from oci_tools.build.listing import Listing
     from oci_tools.build.place import Layer, Place
 
     Parts = dict[str, Any]
@@ -103,33 +106,37 @@ class Cache:
 
     # -- why ------------------------------------------------------------------------------------
 
-    def changes(self, slot: str, parts: Parts, details: dict[str, str]) -> list[str]:
+    def changes(self, slot: str, parts: Parts, details: Listing) -> list[str]:
         """What is other than when this step of this Dockerfile was built last, in words."""
         try:
             with open(f"{self.path}/why-{slot}", "rb") as file:
-                before, files = marshal.loads(file.read())
+                before, _ = marshal.loads(file.read())
         except (OSError, ValueError, EOFError, TypeError):
             return ["it was never built before"]
         said: list[str] = []
-        for name in sorted({*before, *parts} - ({"content", "mounted"} if files and details else set())):
-            if before.get(name) != parts.get(name):
-                said += _difference(name, before.get(name), parts.get(name), files, details)
+        files = self._listing(slot)
+        named = bool(details) and os.path.exists(files)
+        for name in sorted({*before, *parts} - ({"content", "mounted"} if named else set())):
+            if before.get(name) == parts.get(name):
+                continue
+            if name == "files" and named:
+                known, count = differences(files, details, _MANY)
+                said += [*known, f"and {count - len(known)} more files"] if count > len(known) else known
+            else:
+                said += _difference(name, before.get(name), parts.get(name))
         return said or ["its result is no longer in the cache"]
 
-    def remember(self, slot: str, parts: Parts, details: dict[str, str]) -> None:
-        fs.write(f"{self.path}/why-{slot}", marshal.dumps((parts, details)), 0o600, sync=False)
+    def remember(self, slot: str, parts: Parts, details: Listing) -> None:
+        fs.write(f"{self.path}/why-{slot}", marshal.dumps((parts, {})), 0o600, sync=False)
+        details.keep(self._listing(slot))
+
+    def _listing(self, slot: str) -> str:
+        return f"{self.path}/why-{slot}.files"
 
 
-def _difference(name: str, was: Any, now: Any, files: dict[str, str], details: dict[str, str]) -> list[str]:
+def _difference(name: str, was: Any, now: Any) -> list[str]:
     if name == "parent":
         return ["what it is built on changed"]
-    if name == "files" and files and details:
-        added = sorted(set(details) - set(files))
-        gone = sorted(set(files) - set(details))
-        other = sorted(path for path in set(files) & set(details) if files[path] != details[path])
-        said = [(f"'{path}' {what}") for what, paths in (("changed", other), ("is new", added), ("is gone", gone))
-                for path in paths]  # fmt: skip
-        return [*said[:_MANY], f"and {len(said) - _MANY} more files"] if len(said) > _MANY else said
     if name == "env" and isinstance(was, tuple) and isinstance(now, tuple):
         before, after = (dict(one.split("=", 1) for one in side) for side in (was, now))
         names = [n for n in sorted({*before, *after}) if before.get(n) != after.get(n)]

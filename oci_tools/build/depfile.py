@@ -14,16 +14,22 @@ import os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from oci_tools.build.make import Made
 
 
-def text(made: Made, target: str = "") -> bytes:
-    """The rule; of what, if not of `target`, is the index.json of the layout that the image is in."""
-    target = target or f"{made.layout.path}/index.json"
-    needed = sorted({_shown(path) for path in (*made.files, *_bases(made))})
-    rule = " \\\n  ".join([f"{_shown(target)}:", *needed])
-    files = [path for path in needed if not os.path.isdir(path)]
-    return os.fsencode("\n".join([rule, *(f"{path}:" for path in files), ""]))
+def text(made: Made, target: str = "") -> Iterator[bytes]:
+    """The rules, in pieces; of what, if not of `target`, is the index.json of the layout that the image is in."""
+    yield os.fsencode(f"{_shown(target or f'{made.layout.path}/index.json')}:")
+    made.files.update(_bases(made))
+    needed = sorted(made.files)
+    for path in needed:
+        yield b" \\\n  " + os.fsencode(_shown(path))
+    yield b"\n"
+    for path in needed:
+        if not os.path.isdir(path):
+            yield os.fsencode(f"{_shown(path)}:\n")
 
 
 def _bases(made: Made) -> list[str]:

@@ -1,7 +1,6 @@
 """What files are, by content: digests of files, remembered by what stat(2) says, and of trees of them.
 
-    $OCI_ROOT/cache/build/hashes/HEX     of one directory's files, name: device, inode, size, mtime,
-                                         ctime as `_STAT` packs them, and the digest
+    $OCI_ROOT/cache/build/hashes/HEX     of one directory's files: remembered.py
 
 A file whose five numbers are the same is the same, as for make(1), git and rsync; but one that changed in the
 moment when it was read is read again, since it could change once more within the clock's step.
@@ -16,15 +15,13 @@ import struct
 import time
 
 from oci_tools import fs
+from oci_tools.build.remembered import Remembered
 from oci_tools.errors import Error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    Known = dict[bytes, bytes]
-
-VERSION = 2
 STEP = 20_000_000  # nanoseconds: a change time as young as this may be given twice
 PIECE = 1 << 20
 _STAT = struct.Struct("<QQQqq")
@@ -40,31 +37,20 @@ class Hashes:
         self._new = hashlib.sha256
         self._lock = threading.Lock()
         self._path = f"{place}/{hashlib.sha256(os.fsencode(os.path.abspath(top))).hexdigest()[:32]}" if place else None
-        self._known: Known = {}
-        self._changed = False
-        if self._path:
-            self._load()
-
-    def _load(self) -> None:
-        try:
-            with open(str(self._path), "rb") as file:
-                version, known = marshal.loads(file.read())
-            if version == VERSION and isinstance(known, dict):
-                self._known = known
-        except (OSError, ValueError, EOFError, TypeError):
-            pass
+        self._known = Remembered(self._path)
 
     def save(self) -> None:
-        if self._path and self._changed:
+        if self._path and self._known.changed:
             fs.make_private(os.path.dirname(self._path))
-            fs.write(self._path, marshal.dumps((VERSION, self._known)), 0o600, sync=False)
+            self._known.save(self._path)
 
     def file(self, name: bytes, at: int, base: bytes, seen: os.stat_result) -> bytes:
         """The digest of a file: `base` in the open directory `at`; `name` is its path, under which it is remembered."""
         said = _STAT.pack(seen.st_dev, seen.st_ino, seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns)
-        known = self._known.get(name)
-        if known and known.startswith(said):
-            return known[_STAT.size :]
+        with self._lock:
+            known = self._known.find(name, said)
+        if known is not None:
+            return known
         fd = os.open(base, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, dir_fd=at)
         try:
             digest = self._of(fd)
@@ -72,10 +58,9 @@ class Hashes:
         finally:
             os.close(fd)
         same = (now.st_size, now.st_mtime_ns, now.st_ctime_ns) == (seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns)
-        if same and time.time_ns() - now.st_ctime_ns > STEP:
+        if self._path and same and time.time_ns() - now.st_ctime_ns > STEP:
             with self._lock:
-                self._known[name] = said + digest
-                self._changed = True
+                self._known.put(name, said, digest)
         return digest
 
     def _of(self, fd: int) -> bytes:

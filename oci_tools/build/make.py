@@ -87,7 +87,8 @@ def build(
                 last = {layer.diff_id for _, each in results for layer in each.layers}
                 exchange.send(options.cache_to, cache, place, options.call, last, warn)
             made.bases = dict(contexts.bases)
-            made.files = set(contexts.read_files).union(*(one.files for one, _ in results))
+            made.files = results[0][0].files  # there may be very many
+            made.files.update(map(os.path.abspath, contexts.read_files), *(one.files for one, _ in results[1:]))
         finally:
             joined.close()
             contexts.close()

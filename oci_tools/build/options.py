@@ -43,4 +43,5 @@ class Options:
         self.squash = False
         self.attest: list[Wanted] = []
         self.why = False
+        self.depfile = False  # whether somebody wants to know which files were used
         self.workers = 0  # stages at once, 0: as there are processors

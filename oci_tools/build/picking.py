@@ -20,6 +20,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+    Tell = Callable[[bytes, str], None]
+
 _PATH = os.O_PATH | os.O_CLOEXEC
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
@@ -258,14 +260,20 @@ def _below(
     origin: Origin, fd: int, path: bytes, to: bytes, exclude: ignore.Patterns | None, above: list[bool] | None,
     above_exclude: list[bool] | None,
 ) -> Iterator[Item]:  # fmt: skip
+    names: list[bytes] = []
+    directories: set[bytes] = set()
     with os.scandir(fd) as entries:
-        names = sorted((os.fsencode(entry.name), entry.is_dir(follow_symlinks=False)) for entry in entries)
-    for name, is_directory in names:
+        for entry in entries:
+            names.append(os.fsencode(entry.name))
+            if entry.is_dir(follow_symlinks=False):
+                directories.add(names[-1])
+    names.sort()
+    for name in names:
         here = path + b"/" + name if path else name
         there = to + b"/" + name if to else name
         hidden, kept = _left_out(origin.ignored, here, above)
         hidden_too, kept_too = _left_out(exclude, there, above_exclude)
-        if not is_directory:
+        if name not in directories:
             if not (hidden or hidden_too):
                 yield Item(there, fd, name, here, os.lstat(name, dir_fd=fd))
             continue
@@ -310,11 +318,11 @@ def _may(patterns: ignore.Patterns | None, path: bytes) -> bool:
 
 
 def digest(
-    origin: Origin, picks: Iterable[Pick], exclude: ignore.Patterns | None, files: dict[str, str] | None = None
+    origin: Origin, picks: Iterable[Pick], exclude: ignore.Patterns | None, tell: Tell | None = None
 ) -> str:
     """A digest of all that a COPY takes: names, types, modes, owners that are kept, attributes and contents.
 
-    files  is told of each path and its own digest
+    tell  hears of each path and its own digest
     """
     import hashlib
 
@@ -327,8 +335,8 @@ def digest(
             said = _said(origin, item, HOST)
             text = hashes.digest_of(said)
             whole.update(text.encode())
-            if files is not None:
-                files[os.fsdecode(item.path)] = text[:16]
+            if tell is not None:
+                tell(item.path, text)
     return whole.hexdigest()
 
 

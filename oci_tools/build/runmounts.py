@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from oci_tools.build.instructions import Instruction
+    from oci_tools.build.listing import Listing
     from oci_tools.build.mounts import Mount
     from oci_tools.build.picking import Origin
     from oci_tools.build.stages import Building
@@ -67,7 +68,7 @@ class Mounting:
             mount.uid, mount.gid, mount.env, mount.size, mount.required,
         )  # fmt: skip
 
-    def content(self, mount: Mount, files: dict[str, str]) -> str:
+    def content(self, mount: Mount, files: Listing) -> str:
         """What a key has of what a mount shows: only of files that come from elsewhere."""
         if mount.kind not in ("bind", "cache") or (mount.kind == "cache" and not mount.origin):
             return ""
@@ -75,9 +76,7 @@ class Mounting:
         if identity is not None:
             return identity
         picks = picking.pick(origin, mount.source or "/")
-        found = picking.digest(origin, picks, None, files)
-        self._stage.shared.use(origin, files)
-        return found
+        return picking.digest(origin, picks, None, self._stage.shared.teller(origin, files))
 
     def _origin(self, mount: Mount) -> tuple[Origin, str | None]:
         if not mount.origin:

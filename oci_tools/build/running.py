@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from oci_tools.build.instructions import Instruction
+    from oci_tools.build.listing import Listing
     from oci_tools.build.networks import Space
     from oci_tools.build.options import Options
     from oci_tools.build.progress import Progress, Step
@@ -109,7 +110,7 @@ def run(stage: Building, one: Instruction) -> None:
     if one.devices:
         parts["devices"] = tuple(one.devices)
 
-    def content(files: dict[str, str]) -> dict[str, Any]:
+    def content(files: Listing) -> dict[str, Any]:
         found = tuple(mounting.content(mount, files) for mount in wanted)
         return {"mounted": found} if any(found) else {}
 

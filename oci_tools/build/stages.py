@@ -12,6 +12,7 @@ import stat
 
 from oci_tools.build import hashes, instructions, settings
 from oci_tools.build.lines import Source
+from oci_tools.build.listing import Listing
 from oci_tools.build.place import Layer
 from oci_tools.build.position import Wrong
 from oci_tools.build.settings import Settings
@@ -236,7 +237,7 @@ class Building:
         act: Act,
         *,
         said: str,
-        content: Callable[[dict[str, str]], dict[str, Any]] | None = None,
+        content: Callable[[Listing], dict[str, Any]] | None = None,
         quick: dict[str, Any] | None = None,
         alone: bool = False,
     ) -> None:
@@ -265,7 +266,7 @@ class Building:
 
     def _made(
         self, step: Step, parts: dict[str, Any], act: Act,
-        content: Callable[[dict[str, str]], dict[str, Any]] | None, quick: dict[str, Any] | None, alone: bool,
+        content: Callable[[Listing], dict[str, Any]] | None, quick: dict[str, Any] | None, alone: bool,
     ) -> dict[str, Any]:  # fmt: skip
         cache, progress, stage = self.shared.cache, self.shared.progress, self.stage.name or str(self.stage.number)
         options = self.options
@@ -275,9 +276,10 @@ class Building:
         }  # fmt: skip
         first = cache.key({**same, **quick}) if quick else ""
         record = cache.find(first, stage) if quick else None
-        details: dict[str, str] = {}
+        details = Listing(self.shared.place.fresh("files"))
         if record is None:
             whole = {**same, **(content(details) if content else {})}
+            details.close()
             key = cache.key(whole)
             record = cache.find(key, stage)
             if record is not None and quick:

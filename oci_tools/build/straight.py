@@ -15,6 +15,7 @@ from oci_tools.build.picking import items
 from oci_tools.bundle.step import Packed
 from oci_tools.image import manifest as manifests
 from oci_tools.layer import diff, lookup
+from oci_tools.layer.planned import Plan
 from oci_tools.layer.walk import Found
 from oci_tools.layer.write import Archive
 
@@ -75,7 +76,7 @@ def copy(work: Adding, origin: Origin, pick: Pick, root: Root, into: Target, way
                 packing.put(Found(prefix + item.to, item.at, item.name, _seen(item.seen, origin, into)))
         archive.close()
         descriptor = ingest.commit(media_type)
-    return Packed(descriptor, archive.diff_id, [])
+    return Packed(descriptor, archive.diff_id, Plan(()))
 
 
 def _empty(packing: diff.Packing, root: Root, path: bytes, seen: Any) -> None:

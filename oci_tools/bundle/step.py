@@ -20,14 +20,15 @@ from oci_tools import bundle, document, fs
 from oci_tools.errors import Error
 from oci_tools.layer import diff, lookup, upper
 from oci_tools.layer import store as stores
+from oci_tools.layer.planned import Plan
 from oci_tools.layer.tree import clean
-from oci_tools.layer.walk import walk
+from oci_tools.layer.walk import order, walk
 from oci_tools.layer.write import Archive
 from oci_tools.runtime import apart as apart
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
     from typing import Any
 
     from oci_tools.image.layout import Descriptor, Layout
@@ -38,9 +39,9 @@ _OPAQUES = tuple(stores.OPAQUE.values())
 
 
 class Packed:
-    """A layer that was packed: its blob's descriptor, its diff id, and what it changes, as `diff.plan` has it."""
+    """A layer that was packed: its blob's descriptor, its diff id, and what it changes."""
 
-    def __init__(self, descriptor: Descriptor, diff_id: str, planned: list[tuple[bytes, bool]]) -> None:
+    def __init__(self, descriptor: Descriptor, diff_id: str, planned: Plan) -> None:
         self.descriptor = descriptor
         self.diff_id = diff_id
         self.planned = planned
@@ -201,7 +202,7 @@ class Root:
         fd = os.open(f"{self.path}/upper", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             changes = upper.compare(fd, self.trees(), self._chain, (), frozenset(self._places))
-            planned = diff.plan(changes)
+            planned = Plan(changes)
             if not planned:
                 return None
             with layout.ingest() as ingest, Archive(ingest, compression, level) as archive:
@@ -247,22 +248,26 @@ def _let_all(made: dict[str, Any]) -> None:
         made["linux"]["resources"]["devices"] = [{"allow": True, "access": "rwm"}]
 
 
-def _tidy(path: str, planned: Iterable[tuple[bytes, bool]], trusted: bool) -> dict[str, Any]:
+def _tidy(path: str, planned: Plan, trusted: bool) -> dict[str, Any]:
     """Make an upper directory what the layer would be if it was unpacked; what to say beside it (store.finish)."""
-    known = dict(planned)
+    gone = planned.gone()
+    hidden = set(gone)
+    there = planned.there()
+    next_one: bytes | None = b""
     surplus: list[bytes] = []
     opaque: list[bytes] = []
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         for found in walk(fd):
-            if found.path not in known or stat.S_ISSOCK(found.seen.st_mode):
+            while next_one is not None and order(next_one) < order(found.path):
+                next_one = next(there, None)
+            if (found.path != next_one and found.path not in hidden) or stat.S_ISSOCK(found.seen.st_mode):
                 if not surplus or not found.path.startswith(surplus[-1] + b"/"):
                     surplus.append(found.path)
             elif found.is_directory() and _is_opaque(b"/proc/self/fd/%d/%b" % (found.at, found.name)):
                 opaque.append(found.path)
         for name in surplus:
             fs.remove_tree(os.fsdecode(os.fsencode(path) + b"/" + name))
-        gone = sorted(name for name, is_gone in known.items() if is_gone)
         for name in gone:
             try:
                 os.mknod(b"/proc/self/fd/%d/%b" % (fd, name), stat.S_IFCHR, 0)
@@ -274,7 +279,7 @@ def _tidy(path: str, planned: Iterable[tuple[bytes, bool]], trusted: bool) -> di
         os.close(fd)
     return {
         "implied": [], "hollow": [], "whiteouts": [os.fsdecode(name) for name in gone], "opaques": [],
-        "root": b"" in known, "links": False,
+        "root": next(planned.there(), None) == b"", "links": False,
     }  # fmt: skip
 
 

@@ -107,10 +107,12 @@ def _build(args: cli.Args) -> int | None:
     if args.iidfile:
         _write(args.iidfile, _id(made).encode())
     if args.depfile:
+        from oci_tools import fs
         from oci_tools.build import depfile
 
         target = args.iidfile or next((each.dest for each in outputs if each.dest != "-"), "")
-        _write(args.depfile, depfile.text(made, target))
+        with fs.Output(args.depfile) as fd, open(fd, "wb", closefd=False) as file:
+            file.writelines(depfile.text(made, target))
     if args.metadata_file:
         _write(args.metadata_file, _metadata(made, args.tag))
     progress.result(image=made.handles[0] if made.handles else "", id=_id(made), exit=0)
@@ -304,7 +306,7 @@ def _options(args: cli.Args) -> Options:
     options.cgroup = args.cgroup_parent
     options.epoch = asked.epoch(options.arguments)
     options.compression, options.level = args.compression, args.level
-    options.squash, options.why = args.squash, args.why
+    options.squash, options.why, options.depfile = args.squash, args.why, args.depfile is not None
     if args.attest:
         from oci_tools.build import attest
 

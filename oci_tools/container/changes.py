@@ -9,6 +9,7 @@ from oci_tools.bundle import pack
 from oci_tools.container import rootfs
 from oci_tools.errors import Error
 from oci_tools.layer import diff, lookup, snapshot, store, upper
+from oci_tools.layer.planned import Plan
 from oci_tools.layer.walk import order
 
 TYPE_CHECKING = False
@@ -38,7 +39,7 @@ def _of_tree(path: str, places: frozenset[bytes]) -> Iterator[str]:
             changed = list(diff.compare(rootfd, before, (), places))
     finally:
         os.close(rootfd)
-    wanted = {each for each, _ in diff.plan(changed)}
+    wanted = {each for each, _ in Plan(changed)}
     with snapshot.Snapshot(record) as before:
         there = {row.path for row in before if row.path in wanted}
     yield from _lines(changed, there.__contains__)
@@ -59,7 +60,7 @@ def _of_overlay(path: str, stacked: dict[str, Any], places: frozenset[bytes]) ->
 
 
 def _lines(changed: Iterable[tuple[bytes, bool]], was_there: Callable[[bytes], bool]) -> Iterator[str]:
-    for path, gone in sorted(diff.plan(changed), key=lambda each: order(each[0])):
+    for path, gone in sorted(Plan(changed), key=lambda each: order(each[0])):
         if path:
             kind = "D" if gone else "C" if was_there(path) else "A"
             yield f"{kind} /{os.fsdecode(path)}"

@@ -20,6 +20,7 @@ from oci_tools.errors import Error, quote
 from oci_tools.layer import entries
 from oci_tools.layer import owner as owners
 from oci_tools.layer import snapshot
+from oci_tools.layer.planned import Plan
 from oci_tools.layer.tree import Dir, Tree, clean
 from oci_tools.layer.walk import Found, order, walk
 
@@ -101,12 +102,12 @@ class Packing:
 
     def changes(self, rootfd: int, changes: Iterable[tuple[bytes, bool]]) -> bool:
         """Write changes of a tree as `compare` gives them; False if there are none."""
-        planned = plan(changes)
+        planned = Plan(changes)
         self.planned(rootfd, planned)
         return bool(planned)
 
     def planned(self, rootfd: int, planned: Iterable[tuple[bytes, bool]]) -> None:
-        """The same, of changes as `plan` gives them."""
+        """The same, of changes as `Plan` gives them."""
         with Tree(rootfd) as tree:
             nodes: list[Dir] = [tree.root]
             for path, gone in planned:
@@ -374,19 +375,6 @@ def _side_by_side(
             yield then.path, None, then
             skip = then.path + b"/"
         then = next(rows, None)
-
-
-def plan(changes: Iterable[tuple[bytes, bool]]) -> list[tuple[bytes, bool]]:
-    """Changes in the order in which they are written, with the directories on the way to each."""
-    entries: dict[bytes, tuple[bytes, bool]] = {}
-    for path, gone in changes:
-        parent, slash, name = path.rpartition(b"/")
-        # A zero byte sorts before all names: whiteouts come first in their directory.
-        entries[order(parent + slash) + b"\0" + name if gone else order(path)] = (path, gone)
-        while parent and order(parent) not in entries:
-            entries[order(parent)] = (parent, False)
-            parent = parent.rpartition(b"/")[0]
-    return [entries[key] for key in sorted(entries)]
 
 
 class Masks:
