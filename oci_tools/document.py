@@ -59,6 +59,16 @@ def loads(data: bytes | bytearray | str, subject: object = "document", scan: Any
     return value
 
 
+def words(text: str, subject: object) -> list[str]:
+    """A command's words as people say them in one: a JSON list, or one word; none for an empty text."""
+    if not text.startswith("["):
+        return [text] if text else []
+    found = loads(text, subject)
+    if not isinstance(found, list) or not all(isinstance(word, str) for word in found):
+        raise Error("not a list of words", text, code=2)
+    return found
+
+
 MAX_WEIGHT = 52 << 20
 _NARROW = bytes(range(0xC4))  # what UTF-8 up to U+00FF consists of
 

@@ -19,6 +19,16 @@ if TYPE_CHECKING:
 
     from oci_tools.runtime.user import Read
 
+# Verbs that people of docker try, and where they are here: no stranger's image of that name is meant.
+_ELSEWHERE = {
+    "build": "oci-build", "commit": "oci-pack ID IMAGE", "container": "oci-run", "history": "oci-image history",
+    "image": "oci-image", "images": "oci-image ls", "import": "oci-pack - IMAGE", "info": "oci-run features",
+    "inspect": "oci-run state, oci-image inspect", "load": "oci-image load", "login": "oci-pull --login HOST",
+    "logout": "oci-pull --logout HOST", "network": "oci-net", "port": "oci-net publish ls", "pull": "oci-pull",
+    "push": "oci-push", "rmi": "oci-image rm", "save": "oci-image save", "search": "oci-registry ls URL",
+    "system": "oci-image gc", "tag": "oci-image tag", "version": "oci-run --version", "volume": "oci-vol",
+}  # fmt: skip
+
 
 def bring(word: str, when: str, platform: str | None = None, quiet: bool = True) -> str:
     """Have the image that a word means in the store, asking its registry when it says; the word to find it by.
@@ -38,6 +48,8 @@ def bring(word: str, when: str, platform: str | None = None, quiet: bool = True)
         return name
     if when == "never":
         raise Error("no such image", word)
+    if not there and word in _ELSEWHERE:
+        raise Error("no such verb or image here", word, hint=f"{_ELSEWHERE[word]}; the image is {name}")
     try:
         _pull(place.ref, platform, quiet)
     except Error:

@@ -86,7 +86,7 @@ SPECIFYING: tuple[Option, ...] = (
     ("--group-add GROUP", "list", (), "one more group of the user; keep-groups: those of the caller"),
     ("--umask MODE", "text", None, "what new files lack of permissions (0022)"),
     ("--tz ZONE", "text", None, "time zone of the host's zoneinfo, or local"),
-    ("--entrypoint WORD", "text", None, "run WORD in place of the image's entrypoint"),
+    ("--entrypoint WORDS", "text", None, "run this in place of the image's entrypoint: a word, or a JSON list"),
     ("--init", "flag", False, "put a small init before it, which passes signals on and reaps orphans"),
     ("-h --hostname NAME", "text", None, "the container's host name"),
     ("--domainname NAME", "text", None, "its NIS domain name"),

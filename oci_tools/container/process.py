@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from oci_tools import document
 from oci_tools.container import mounts
 from oci_tools.errors import Error, Usage
 from oci_tools.runtime import spec as specs
@@ -23,7 +24,7 @@ def command(args: Args, entrypoint: list[str], default: list[str]) -> list[str]:
     """The payload's words: a new entrypoint also takes away the image's own words (moby, as people know it)."""
     words: list[str] = args.cmd
     if args.entrypoint is not None:
-        return ([args.entrypoint] if args.entrypoint else []) + words
+        return document.words(args.entrypoint, "--entrypoint") + words
     return entrypoint + (words or default)
 
 

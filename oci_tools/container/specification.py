@@ -60,7 +60,7 @@ def change(spec: Any, args: Args) -> Any:
     made.setdefault("cwd", "/")
     spec.setdefault("root", {"path": "rootfs"})
     if args.entrypoint is not None:
-        made["args"] = [args.entrypoint] if args.entrypoint else []
+        made["args"] = document.words(args.entrypoint, "--entrypoint")
     options.apply(spec, args, Host())
     for name in absent:
         if not spec[name]:

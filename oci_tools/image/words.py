@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from oci_tools.errors import Error, Usage
+from oci_tools.errors import Usage
 from oci_tools.image import config as configs
 from oci_tools.image import manifest as manifests
 
@@ -85,12 +85,6 @@ def _cleared(config: dict[str, Any], names: list[str]) -> dict[str, Any]:
 
 
 def _command(text: str | None, option: str) -> list[str] | None:
-    """A command's words: a JSON list, or one word; none for an empty text."""
     from oci_tools import document
 
-    if text is None or not text.startswith("["):
-        return None if text is None else [text] if text else []
-    words = document.loads(text, option)
-    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
-        raise Error("not a list of words", text, code=2)
-    return words
+    return None if text is None else document.words(text, option)

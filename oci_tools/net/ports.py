@@ -76,9 +76,13 @@ def _range(text: str, word: str) -> tuple[int, int]:
 
 def shown(mapping: Mapping) -> str:
     """A mapping as `-p` would say it."""
-    host = mapping.get("hostIP") or "0.0.0.0"
-    host = f"[{host}]" if ":" in host else host
-    return f"{host}:{mapping['hostPort']}:{mapping['containerPort']}/{mapping['protocol']}"
+    return f"{host(mapping)}:{mapping['containerPort']}/{mapping['protocol']}"
+
+
+def host(mapping: Mapping) -> str:
+    """Its address and port on the host."""
+    address = mapping.get("hostIP") or "0.0.0.0"
+    return f"[{address}]:{mapping['hostPort']}" if ":" in address else f"{address}:{mapping['hostPort']}"
 
 
 # -- the host's ports --------------------------------------------------------------------

@@ -225,6 +225,8 @@ def test_a_new_entrypoint_takes_the_images_words_away():
     for words, expected in (([], ["/x"]), (["a"], ["/x", "a"])):
         args = cli.Args(cli.read(COMMAND, ["--entrypoint", "/x", "image", *words]))
         assert process.command(args, ["/e"], ["c"]) == expected
+    args = cli.Args(cli.read(COMMAND, ["--entrypoint", '["/x", "a b"]', "image", "c"]))
+    assert process.command(args, ["/e"], ["d"]) == ["/x", "a b", "c"]
     args = cli.Args(cli.read(COMMAND, ["--entrypoint=", "image", "a"]))
     assert process.command(args, ["/e"], ["c"]) == ["a"]
 

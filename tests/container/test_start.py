@@ -199,6 +199,8 @@ def test_an_image_is_pulled_if_it_is_missing(run, oci, registry):
     name = f"{registry.host}/box:1"
     oci("push", "busybox", name)
     assert run("--pull", "never", name, "true", code=125).stderr == f"oci-run: no such image '{name}'\n"
+    hint = "(oci-run state, oci-image inspect; the image is docker.io/library/inspect:latest)"
+    assert run("inspect", "c1", code=125).stderr == f"oci-run: no such verb or image here 'inspect' {hint}\n"
     assert run(name, "echo", "pulled").stdout == "pulled\n"
     assert run("--pull", "never", name, "echo", "kept").stdout == "kept\n"
     assert run("--pull", "always", f"docker://{name}", "echo", "again").stdout == "again\n"

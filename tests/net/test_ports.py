@@ -218,6 +218,9 @@ def test_ranges_and_random_ports(machine: Machine, outside: Space) -> None:
     found = {each["containerPort"]: each["hostPort"] for each in made["ports"]}
     assert [found[port] for port in (80, 81, 82, 83)] == [8000, 8001, 8002, 8003]
     assert found[92] == 9000 and found[90] > 1024 and found[91] > 1024
+    listed = [line.split("\t")[1:] for line in machine.net("publish", "ls").splitlines()]
+    assert ["0.0.0.0:8000", "80/tcp"] in listed and [f"127.0.0.1:{found[91]}", "91/tcp"] in listed
+    assert len(listed) == len(made["ports"])
     with a.listen(90) as listener, a.listen(83) as last:
         assert outside.talks(listener, HERE, found[90])
         assert outside.talks(last, HERE, 8003)

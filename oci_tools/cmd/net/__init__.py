@@ -68,6 +68,7 @@ def _verb(where: str, verb: str, summary: str, usage: str, options: tuple[cli.Op
 
 
 _PUBLISH = {
+    "ls": _verb("show.published", "publish ls", "list published ports", "[CONTAINER]", (FIELDS, JSON), "web"),
     "add": _verb("join.publish", "publish add", "publish ports of a running container", "CONTAINER PORT...", (LOCK,),
                  "web 8080:80"),
     "rm": _verb("join.withdraw", "publish rm", "do not publish them any more", "CONTAINER PORT...", (LOCK,),

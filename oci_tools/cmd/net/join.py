@@ -44,9 +44,9 @@ def attach(args: cli.Args) -> None:
         network = store.load(store.find(args.network))
         made = attaching.attach(network, wanted) if target.namespace else {}
     userland.wait(made.get("ports", []))
-    known = _remember(target.id, network.name, wanted)
+    joined = _remember(target.id, network.name, wanted)
     if not target.namespace:
-        if not known:
+        if not joined:
             raise Error("container is not running", target.name or target.id)
         return
     if args.json:
@@ -102,7 +102,7 @@ def _remember(container: str, network: str, wanted: attaching.Wanted | None) -> 
 
 def publish(args: cli.Args) -> None:
     wanted = [mapping for word in args.port for mapping in ports.parse(word)]
-    container = _known(args.container)
+    container = known(args.container)
     with place.Change():
         made = publishing.add(container, wanted)
     userland.wait(made)
@@ -113,7 +113,7 @@ def publish(args: cli.Args) -> None:
 
 def withdraw(args: cli.Args) -> None:
     wanted = [mapping for word in args.port for mapping in ports.parse(word)]
-    container = _known(args.container)
+    container = known(args.container)
     with place.Change():
         publishing.remove(container, wanted)
     _remember_ports(container, lambda known: [
@@ -130,7 +130,7 @@ def _remember_ports(container: str, change: Callable[[list[dict[str, Any]]], lis
     ])  # fmt: skip
 
 
-def _known(word: str) -> str:
+def known(word: str) -> str:
     return _target(word, dead=True).id
 
 

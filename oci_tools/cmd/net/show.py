@@ -1,4 +1,4 @@
-"""oci-net ls, inspect, resolve: what there is."""
+"""oci-net ls, inspect, publish ls, resolve: what there is."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 
 from oci_tools import cli, document, rows
 from oci_tools.errors import Error, Usage
-from oci_tools.net import hosts, place, record, store
+from oci_tools.net import hosts, place, ports, record, store
 from oci_tools.rows import say
 
 TYPE_CHECKING = False
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from oci_tools.net.conflist import Network
 
+PORTS = ("name", "host", "port", "id", "network")
 COLUMNS = tuple("name driver subnets containers id bridge created internal isolate ipv6 labels".split())
 
 
@@ -130,3 +131,25 @@ def resolve(args: cli.Args) -> int | None:
             cli.say("oci-net", str(Error("no container has the name", name)))
             code = 1
     return code
+
+
+def published(args: cli.Args) -> None:
+    """The ports of all containers, or of one: where they are on the host, and what they are inside."""
+    place.settle()
+    chosen = None if args.json else rows.fields(args, "name,host,port", PORTS)
+    container = None
+    if args.container:
+        from oci_tools.cmd.net import join
+
+        container = join.known(args.container)
+    found = [
+        {
+            "id": one["container"], "name": one["name"] or one["container"][:12], "network": one["network"],
+            "host": ports.host(mapping), "port": f"{mapping['containerPort']}/{mapping['protocol']}",
+        }
+        for network in record.networks()
+        for one in record.of_network(network)
+        for mapping in one["ports"]
+        if container in (None, one["container"])
+    ]  # fmt: skip
+    rows.show(found, chosen)
