@@ -336,16 +336,24 @@ def matches(platform: Platform, wanted: Platform) -> int | None:
     return order.index(has) if has in order else None
 
 
+ZSTD = "io.github.containers.compression.zstd"  # on an index's entry: "true" of a twin with zstd layers
+
+
 def pick(candidates: Iterable[Descriptor], wanted: Platform) -> Descriptor | None:
-    """The first of an index's entries for the closest platform; failing all, the first without platform."""
+    """The first of an index's entries for the closest platform; failing all, the first without platform.
+
+    Of a platform's twins the one in zstd, as containers/image chooses: writers put it behind, with an annotation, so
+    that others (containerd takes the first) get what everybody reads.
+    """
     best: Descriptor | None = None
-    rank = 1 << 30
+    rank = 1 << 30, False
     for entry in candidates:
         platform = entry.get("platform")
         if platform:
             fit = matches(platform, wanted)
         else:
             fit = 1 << 29 if is_manifest(entry.get("mediaType")) else None
-        if fit is not None and fit < rank:
-            best, rank = entry, fit
+        plain = (entry.get("annotations") or {}).get(ZSTD) != "true"
+        if fit is not None and (fit, plain) < rank:
+            best, rank = entry, (fit, plain)
     return best

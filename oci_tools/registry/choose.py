@@ -17,13 +17,17 @@ from oci_tools.registry.copy import Options, Remote, fetch_document, is_document
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from typing import Any
 
     from oci_tools.image.layout import Descriptor, Layout
     from oci_tools.image.ref import Ref
 
-MAX_DOCUMENTS = 64 << 20  # bytes of all manifests of one pull
+    Bring = Callable[["Chosen"], Layout]
+
+MAX_MEMORY = 64 << 20  # bytes for what is kept of an image that cannot be brought piece by piece
+BATCH = 2 << 20  # the same of one that can: then it is brought
+ENTRY = 600  # bytes that a blob's descriptor takes
 LEAST = 2 << 20  # bytes of memory that there are for what a manifest says, however large the index was
 ORIGIN = "io.oci-tools.origin"  # on an entry of index.json: the digest of the index that the image is out of
 ATTESTED = "vnd.docker.reference.digest"  # an attestation's annotation: of which image
@@ -39,10 +43,14 @@ class Chosen:
     plain       nothing was asked for but what a tag means here
     images      digests of the images chosen out of it
     referrers   descriptors of what refers to one of the documents: signatures, lists of parts; `named`
+
+    Of an image with very many parts, documents and blobs are those only that have not been brought yet:
+    `bring` puts them into a layout, which it returns, and what is there is forgotten here.
     """
 
-    def __init__(self, remote: Remote) -> None:
+    def __init__(self, remote: Remote, bring: Bring | None = None) -> None:
         self.remote = remote
+        self._bring = bring
         self.descriptor: Descriptor = {}
         self.origin = ""
         self.plain = False
@@ -51,7 +59,8 @@ class Chosen:
         self.blobs: dict[str, Descriptor] = {}
         self.referrers: list[Descriptor] = []
         self._seen: set[str] = set()
-        self._room = MAX_DOCUMENTS
+        self._taken: list[str] = []  # digests of all manifests, brought or not
+        self._kept = 0  # bytes of memory for documents and blobs
 
     def marks(self) -> dict[str, str] | None:
         """What its entry in index.json says besides its name."""
@@ -71,34 +80,49 @@ class Chosen:
             raise Error("cannot use image", self.remote.ref, "its indexes are nested too deeply or too many")
         document.check_weight(data, descriptor["digest"], memory)
         found = manifests.parse(data, descriptor)
-        for child in manifests.children(found):
-            if "manifests" not in found:
-                self.blobs.setdefault(child["digest"], _bare(child))
+        index, children = "manifests" in found, [_bare(child) for child in manifests.children(found)]
+        del found  # there may be many, and much in them
+        for child in children:
+            if not index:
+                self.blobs.setdefault(child["digest"], child)
             elif is_document(child):
                 self.take(*self._child(child), depth - 1, memory - document.weight(data))
             elif child["digest"] not in self._seen:  # of a type we do not know: carried as it is
                 self._seen.add(child["digest"])
-                self._put(self._raw(child), _bare(child))
+                self._put(self._raw(child), child)
+        self._kept += 0 if index else ENTRY * len(children)
         self._put(data, descriptor)
 
     def _put(self, data: bytes, descriptor: Descriptor) -> None:
-        self._room -= len(data)
-        if self._room < 0:
-            raise Error("cannot use image", self.remote.ref, f"its manifests have more than {MAX_DOCUMENTS} bytes")
         self.documents.append((data, descriptor))
+        self._taken.append(descriptor["digest"])
+        self._kept += len(data) + ENTRY
+        if self._bring and self._kept > BATCH:
+            self.brought()
+        elif self._kept > MAX_MEMORY:
+            why = f"what is in its manifests would take more than {MAX_MEMORY >> 20} MB of memory"
+            raise Error("cannot use image", self.remote.ref, why, "it can be pulled into a layout, as it is")
+
+    def brought(self) -> Layout | None:
+        """The layout that all taken so far is in, and forgotten here; None if nothing can be brought yet."""
+        if self._bring is None:
+            return None
+        layout = self._bring(self)
+        self.documents, self.blobs, self._kept = [], {}, 0
+        return layout
 
     def take_referrers(self) -> None:
-        """What refers to the documents here, and to that in turn; `documents` grows meanwhile.
+        """What refers to the manifests here, and to that in turn; they become more meanwhile.
 
         What cosign keeps under tags of its own has that name (referrers.py).
         """
         registry, repository = self.remote.main
-        for _, descriptor in self.documents:
-            for entry in registry.referrers(repository, descriptor["digest"]):
+        for digest in self._taken:
+            for entry in registry.referrers(repository, digest):
                 if entry["digest"] not in self._seen and is_document(entry):
                     self.referrers.append(referrers.named(entry, None))
                     self.take(*self._child(entry))
-            for tag in referrers.cosign_tags(descriptor["digest"]):
+            for tag in referrers.cosign_tags(digest):
                 if registry.head_manifest(repository, tag):
                     data, entry = registry.manifest(repository, tag)
                     self.referrers.append(referrers.named(entry, tag))
@@ -147,30 +171,37 @@ class Chosen:
             return digests.Verifier(answer, child).read()
 
 
-def choose(ref: Ref, options: Options, platforms: Sequence[str] = (), every: bool = False) -> Chosen:
-    """Look at an image in its registry and decide what of it is wanted."""
-    chosen = _choose(ref, options, platforms, every)
+def choose(
+    ref: Ref, options: Options, platforms: Sequence[str] = (), every: bool = False, bring: Bring | None = None
+) -> Chosen:
+    """Look at an image in its registry and decide what of it is wanted, once it may be pulled at all.
+
+    bring: see Chosen; it is not called where all of an image is looked at to change it.
+    """
+    chosen = Chosen(Remote(ref, options), None if options.format or options.compress else bring)
     chosen.plain = not (platforms or every or ref.digest or options.referrers or options.format or options.compress)
-    options.policy.check(chosen.remote, [[chosen.origin], chosen.images])
+    _choose(chosen, platforms, every)
     if options.referrers:
         chosen.take_referrers()
     return chosen
 
 
-def _choose(ref: Ref, options: Options, platforms: Sequence[str], every: bool) -> Chosen:
-    wanted = [manifests.parse_platform(text) for text in platforms] or [manifests.host_platform()]
-    remote = Remote(ref, options)
+def _choose(chosen: Chosen, platforms: Sequence[str], every: bool) -> None:
+    remote, policy = chosen.remote, chosen.remote.options.policy
+    ref = remote.ref
     data, descriptor = remote.manifest(ref.digest or ref.tag)
-    chosen = Chosen(remote)
     chosen.origin = descriptor["digest"]
-    if b'"fsLayers"' in data and _take_old(chosen, data, descriptor):
-        return chosen
+    if b'"fsLayers"' in data and _is_old(descriptor):
+        policy.check(remote, [[chosen.origin], []])
+        return _take_old(chosen, data)
     found = manifests.parse(data, descriptor)
     if "manifests" not in found or every:
         del found  # it may be large, and is made again
+        policy.check(remote, [[chosen.origin], []])
         chosen.take(data, descriptor)
         chosen.descriptor = descriptor
-        return chosen
+        return None
+    wanted = [manifests.parse_platform(text) for text in platforms] or [manifests.host_platform()]
     memory = [MAX_WEIGHT - document.weight(data)]
     entries = _entries(remote, found, manifests.MAX_DEPTH, memory, set())
     best: dict[str, Descriptor] = {}
@@ -182,6 +213,7 @@ def _choose(ref: Ref, options: Options, platforms: Sequence[str], every: bool) -
             raise Error("no image for", manifests.platform_name(platform), f"'{ref}' has {names}")
         best.setdefault(entry["digest"], entry)
     chosen.images = list(best)
+    policy.check(remote, [[chosen.origin], chosen.images])
     for entry in best.values():
         chosen.take(fetch_document(remote, entry), entry, memory=max(memory[0], LEAST))
     if len(wanted) == 1:
@@ -190,30 +222,34 @@ def _choose(ref: Ref, options: Options, platforms: Sequence[str], every: bool) -
         chosen.descriptor = {key: entry[key] for key in kept if key in entry}
     else:
         _strip(chosen, found, entries, best)
-    return chosen
+    return None
 
 
-def _take_old(chosen: Chosen, data: bytes, descriptor: Descriptor) -> bool:
-    """Take an image of docker's schema 1 as one of today; False if it is none."""
+def _is_old(descriptor: Descriptor) -> bool:
+    from oci_tools.registry import schema1
+
+    return descriptor["mediaType"] in schema1.TYPES
+
+
+def _take_old(chosen: Chosen, data: bytes) -> None:
+    """Take an image of docker's schema 1 as one of today: its layers are read for that, in the layout if there is one."""
     from oci_tools.registry import schema1
     from oci_tools.registry.passage import Passing
-
-    if descriptor["mediaType"] not in schema1.TYPES:
-        return False
 
     def measure(digest: str) -> Descriptor:
         for registry, repository in chosen.remote.places:
             with registry.request("HEAD", f"/v2/{repository}/blobs/{digest}", repository) as answer:
                 if answer.status == 200 and answer.length is not None:
-                    chosen.blobs[digest] = {"digest": digest, "size": answer.length}
-                    return chosen.blobs[digest]
+                    return {"digest": digest, "size": answer.length}
         raise Error("cannot fetch blob", digest, "its registry does not say how large it is")
 
-    documents, layers = schema1.convert(data, measure, Passing(chosen).blob)
+    found = {digest: measure(digest) for digest in schema1.layers(data)}
+    chosen.blobs.update(found)
+    layout = chosen.brought()
+    documents, layers = schema1.convert(data, found, layout.blob if layout else Passing(chosen).blob)
     chosen.documents = documents
     chosen.blobs = {layer["digest"]: layer for layer in layers}
     chosen.descriptor = documents[-1][1]
-    return True
 
 
 def _bare(descriptor: Descriptor) -> Descriptor:

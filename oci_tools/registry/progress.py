@@ -30,7 +30,8 @@ class Progress:
         self._json = mode == "json"
         self._fd = status_fd
         self._lock = threading.Lock()
-        self._blobs: dict[str, _Blob] = {}
+        self._blobs: dict[str, _Blob] = {}  # those that are not over yet: there may be many thousand
+        self._over = 0  # bytes of the others
         self._limits: dict[str, tuple[int, int]] = {}  # host: pulls left, of how many (0: not said)
         self._moved = 0  # bytes that came or went since `_began`, not those that were there
         self._began = 0.0
@@ -43,7 +44,7 @@ class Progress:
 
     def __exit__(self, *_: object) -> None:
         with self._lock:
-            if self._terminal and self._blobs:
+            if self._terminal and (self._blobs or self._over):
                 self._draw(last=True)
             for host, (left, of) in self._limits.items():
                 self._limit(host, left, of)
@@ -65,6 +66,9 @@ class Progress:
             if not changed and now - blob.told < EVERY:
                 return
             blob.told = now
+            if state not in ("wait", *MOVING):
+                del self._blobs[name]
+                self._over += total
             self._say(name, state, current, total, changed)
             if self._terminal and (changed or now - self._drawn >= EVERY):
                 self._drawn = now
@@ -101,7 +105,8 @@ class Progress:
     def _draw(self, last: bool = False) -> None:
         """One line for each blob that moves, below one that sums up."""
         blobs = self._blobs.values()
-        current, total = sum(blob.current for blob in blobs), sum(blob.total for blob in blobs)
+        current = self._over + sum(blob.current for blob in blobs)
+        total = self._over + sum(blob.total for blob in blobs)
         spent = time.monotonic() - self._began if self._began else 0.0
         lines = [self._op + _far(current, total, self._moved, spent)]
         width, height = _room()

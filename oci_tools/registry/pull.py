@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import threading
+from contextlib import ExitStack
 
 from oci_tools import fetch
 from oci_tools.errors import Error
@@ -60,7 +61,7 @@ def pull(
     if present:
         layout.tag(name, present)
         return present
-    chosen = choose(ref, options, platforms, every)
+    chosen = choose(ref, options, platforms, every, lambda chosen: bring(layout, chosen))
     fetch_into(layout, name, chosen, along)
     return chosen.descriptor
 
@@ -74,10 +75,17 @@ def pull_to(
     if os.path.exists(f"{place.path}/oci-layout"):
         layout = layouts.at(place, make=True)
         return layout, pull(ref, layout, name, options, platforms, every, along)
-    chosen = choose(ref, options, platforms, every)
-    with Fresh(place) as layout:
-        fetch_into(layout, name, chosen, along)
-    return layout, chosen.descriptor
+    made: list[Layout] = []
+    with ExitStack() as until:
+
+        def fresh() -> Layout:
+            if not made:
+                made.append(until.enter_context(Fresh(place)))
+            return made[0]
+
+        chosen = choose(ref, options, platforms, every, lambda chosen: bring(fresh(), chosen))
+        fetch_into(fresh(), name, chosen, along)
+    return made[0], chosen.descriptor
 
 
 def fetch_into(layout: Layout, name: str | None, chosen: Chosen, along: Along | None = None) -> None:
@@ -99,6 +107,15 @@ def fetch_into(layout: Layout, name: str | None, chosen: Chosen, along: Along | 
 
 
 def _fetch(layout: Layout, name: str | None, chosen: Chosen, begun: dict[str, Ingest]) -> None:
+    bring(layout, chosen, begun)
+    layout.tag(name, chosen.descriptor, chosen.marks() if name else None)
+    for descriptor in chosen.referrers:
+        layout.tag(beside(name, layouts.ref_name(descriptor)), descriptor)
+
+
+def bring(layout: Layout, chosen: Chosen, begun: dict[str, Ingest] | None = None) -> Layout:
+    """Bring what was chosen so far into a layout, blobs before the manifests that name them; it is held for that."""
+    layout.hold()
     options = chosen.remote.options
     blobs = list(chosen.blobs.values())
     for descriptor in blobs:
@@ -106,13 +123,11 @@ def _fetch(layout: Layout, name: str | None, chosen: Chosen, begun: dict[str, In
     blobs.sort(key=lambda descriptor: -int(descriptor["size"]))
     large = [blob for blob in blobs if blob["size"] >= ranges.LEAST and not layout.has(blob)]
     width = ranges.width(options.jobs, len(large))
-    fetches = [_Fetch(chosen.remote, layout, blob, width, begun.get(blob["digest"])) for blob in blobs]
+    fetches = [_Fetch(chosen.remote, layout, blob, width, (begun or {}).get(blob["digest"])) for blob in blobs]
     parallel(options.jobs, [fetch.run for fetch in fetches])
     for data, descriptor in chosen.documents:
         layout.put(data, descriptor["mediaType"], descriptor["digest"].partition(":")[0])
-    layout.tag(name, chosen.descriptor, chosen.marks() if name else None)
-    for descriptor in chosen.referrers:
-        layout.tag(beside(name, layouts.ref_name(descriptor)), descriptor)
+    return layout
 
 
 def _present(ref: Ref, layout: Layout, name: str | None, options: Options) -> Descriptor | None:

@@ -5,7 +5,7 @@
      "signatures": [{"protected": base64url of {"formatLength": N, "formatTail": base64url}, ...}]}
 
 Its digest is that of what was signed: the first N bytes and the tail (JWS, docker's libtrust).  Sizes and diff ids are
-nowhere in it, so every layer is read once for them; layers that are "throwaway" are none.  Who signed it is not asked:
+nowhere in it, so every layer is read for them; layers that are "throwaway" are none.  Who signed it is not asked:
 the keys were anybody's.
 """
 
@@ -95,29 +95,27 @@ def _history(step: dict[str, Any]) -> dict[str, Any]:
     return {**entry, "empty_layer": True} if step.get("throwaway") is True else entry
 
 
+def layers(data: bytes) -> list[str]:
+    """Digests of its layers, oldest first."""
+    return [digest for digest, step in steps(data) if step.get("throwaway") is not True]
+
+
 def convert(
-    data: bytes, measure: Callable[[str], Descriptor], read: Callable[[Descriptor], Any]
+    data: bytes, sized: dict[str, Descriptor], read: Callable[[Descriptor], Any]
 ) -> tuple[list[tuple[bytes, Descriptor]], list[Descriptor]]:
     """An image of today: its documents (configuration, then manifest) and its layers.
 
-    measure: digest -> descriptor with the size of a layer; read: its bytes as a stream.
+    sized: digest of each layer -> its descriptor; read: its bytes as a stream.
     """
-    made = steps(data)
-    known: dict[str, tuple[Descriptor, str]] = {}
-    layers: list[Descriptor] = []
-    diff_ids: list[str] = []
-    for digest, step in made:
-        if step.get("throwaway") is True:
-            continue
-        if digest not in known:
-            known[digest] = _look(measure(digest), read)
-        layers.append(known[digest][0])
-        diff_ids.append(known[digest][1])
-    config = document.dumps(configuration([step for _, step in made], diff_ids))
+    known = {digest: _look(descriptor, read) for digest, descriptor in sized.items()}
+    parts = [known[digest] for digest in layers(data)]
+    diff_ids = [diff_id for _, diff_id in parts]
+    config = document.dumps(configuration([step for _, step in steps(data)], diff_ids))
     described = {"mediaType": manifests.OCI_CONFIG, "digest": digests.of(config), "size": len(config)}
-    manifest = document.dumps(manifests.new(described, layers))
+    found = [descriptor for descriptor, _ in parts]
+    manifest = document.dumps(manifests.new(described, found))
     top = {"mediaType": manifests.OCI_MANIFEST, "digest": digests.of(manifest), "size": len(manifest)}
-    return [(config, described), (manifest, top)], layers
+    return [(config, described), (manifest, top)], found
 
 
 def _look(descriptor: Descriptor, read: Callable[[Descriptor], Any]) -> tuple[Descriptor, str]:

@@ -1,6 +1,8 @@
 """Manifests and indexes, as registries and attackers write them; platforms."""
 
+import json
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -219,6 +221,42 @@ def test_variants(wanted, offered, chosen):
 def test_the_first_of_equals():
     entries = [{"platform": {"os": "linux", "architecture": "amd64"}, "n": n} for n in range(3)]
     assert manifest.pick(entries, manifest.parse_platform("linux/amd64"))["n"] == 0
+
+
+ZSTD = {"annotations": {"io.github.containers.compression.zstd": "true"}}
+
+
+@pytest.mark.parametrize("at", [0, 1, 2])
+def test_twins_in_zstd_go_first_but_never_before_a_closer_platform(at):
+    arm = {"os": "linux", "architecture": "arm"}
+    entries = [{"platform": {**arm, "variant": "v7"}} for _ in range(3)]
+    entries[at] |= ZSTD
+    assert manifest.pick(entries, manifest.parse_platform("linux/arm/v7")) is entries[at]
+    entries[at]["platform"]["variant"] = "v6"
+    assert manifest.pick(entries, manifest.parse_platform("linux/arm/v7")) is entries[at == 0]
+    entries[at]["platform"]["variant"] = "v7"
+    entries[at]["annotations"] = {next(iter(ZSTD["annotations"])): "false"}
+    assert manifest.pick(entries, manifest.parse_platform("linux/arm/v7")) is entries[0]
+
+
+@pytest.mark.needs("skopeo")
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_twins_as_skopeo_takes_them(oci, tmp_path, order):
+    """Its own: the index that it makes of one image in both compressions."""
+    layout = Layout.create(str(tmp_path / "img"))
+    config = layout.put(b'{"os":"linux","architecture":"amd64","rootfs":{"type":"layers","diff_ids":[]}}', manifest.OCI_CONFIG)
+    twins = []
+    for more in ({}, ZSTD):
+        made = document.dumps(manifest.new(config, [], more.get("annotations")))
+        platform = {"os": "linux", "architecture": "amd64"}
+        twins.append({**layout.put(made, manifest.OCI_MANIFEST), "platform": platform, **more})
+    top = document.dumps(manifest.new_index([twins[at] for at in order]))
+    layout.tag("v1", layout.put(top, manifest.OCI_INDEX))
+    words = ["skopeo", "--override-os", "linux", "--override-arch", "amd64", "copy", "-q", "--insecure-policy"]
+    subprocess.run([*words, f"oci:{tmp_path}/img:v1", f"oci:{tmp_path}/theirs:v1"], check=True)
+    oci("pull", "--platform", "linux/amd64", "./img:v1", "./ours:v1")
+    digests = [json.loads((tmp_path / f"{who}/index.json").read_text())["manifests"][0]["digest"] for who in ("ours", "theirs")]
+    assert digests == [twins[1]["digest"]] * 2
 
 
 @pytest.mark.parametrize(

@@ -38,15 +38,17 @@ def described(size: int, key: str, media_type: str) -> bytes:
 def peak(oci: Any, tmp_path: Path) -> Any:
     """Pull a manifest: what is said of it, after the most memory that the pull had was judged."""
 
-    def pull(data: bytes, media_type: str = MANIFEST) -> str:
+    def pull(data: bytes, media_type: str = MANIFEST, inner: tuple[bytes, ...] = (), *words: str) -> str:
         # By way of a small process: what ours is, and so its child's at first, is large.
         code = "import os, sys; print(os.wait4(os.posix_spawn(sys.argv[1], sys.argv[1:], os.environ), 0)[2].ru_maxrss)"
         with Fake() as fake:
             for name in ("v1", digest(data)):
                 fake.on("GET", f"/v2/app/manifests/{name}", Answer(200, {"Content-Type": media_type}, data))
+            for one in inner:
+                fake.on("GET", f"/v2/app/manifests/{digest(one)}", Answer(200, {"Content-Type": MANIFEST}, one))
             fake.on("GET", f"/v2/app/blobs/{digest(CONFIG)}", Answer(200, {}, CONFIG))
-            words = [sys.executable, "-ISc", code, oci.bin / "oci-pull", f"{fake.host}/app:v1", "./out"]
-            done = oci.run(words)
+            command = [sys.executable, "-ISc", code, oci.bin / "oci-pull", *words, f"{fake.host}/app:v1", "./out"]
+            done = oci.run(command)
         assert int(done.stdout.split()[-1]) < MOST
         assert done.stderr.count("\n") == (0 if (tmp_path / "out").exists() else 1), done.stderr
         return str(done.stderr)
@@ -81,3 +83,13 @@ def test_many_layers_and_many_images(peak: Any) -> None:
 
 def test_what_is_too_large(peak: Any) -> None:
     assert "it is larger than 8388608 bytes" in peak(written(15 * MIB, ',"annotations":{"a":"', "x", '"}}'))
+
+
+def test_an_index_of_much(peak: Any, oci: Any) -> None:
+    """What has come is in the layout, and nowhere else."""
+    inner = tuple(written(MIB, f',"annotations":{{"a":"{at}', "x", '"}}') for at in range(80))
+    described = [{"mediaType": MANIFEST, "digest": digest(one), "size": len(one)} for one in inner]
+    index = json.dumps({"schemaVersion": 2, "mediaType": INDEX, "manifests": described}).encode()
+    assert peak(index, INDEX, inner, "--all-platforms") == ""
+    assert oci("image", "fsck", "./out").stdout == ""
+    assert len(json.loads(oci("image", "cat", "./out:v1").stdout)["manifests"]) == 80

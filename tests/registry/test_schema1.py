@@ -66,6 +66,7 @@ def test_an_image(oci: Any, fake: Fake, tmp_path: Path) -> None:
     old = image(fake, STEPS)
     said = oci("pull", f"{fake.host}/app:v1", "./img").stdout
     complete(tmp_path / "img")
+    assert len(fake.seen("GET", "/blobs/")) == 2, "each layer comes once"
     assert oci("image", "fsck", "./img").stdout == ""
     shown = json.loads(oci("image", "inspect", "./img:v1").stdout)
     assert [(d["digest"], d["mediaType"].rpartition(".")[2]) for d in shown["manifest"]["layers"]] == [
