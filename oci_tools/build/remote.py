@@ -166,13 +166,13 @@ def download(url: str, path: str, checksum: str | None = None) -> tuple[str, int
     try:
         with fetch.Client() as client, client.request("GET", url) as answer:
             if answer.status != 200:
-                raise Error("cannot fetch", url, f"the server answered {answer.status}")
+                raise Error("cannot fetch", fetch.shown(url), f"the server answered {answer.status}")
             size = 0
             while data := answer.read():
                 hasher.update(data)
                 size += len(data)
                 if size > LARGEST:
-                    raise Error("cannot fetch", url, f"larger than {LARGEST} bytes")
+                    raise Error("cannot fetch", fetch.shown(url), f"larger than {LARGEST} bytes")
                 fs.write_all(fd, data)
             changed = _date(answer.header("Last-Modified"))
             name = _name(answer.header("Content-Disposition"), url)
@@ -182,7 +182,7 @@ def download(url: str, path: str, checksum: str | None = None) -> tuple[str, int
         os.close(fd)
     found = f"{algorithm}:{hasher.hexdigest()}"
     if checksum and found != checksum:
-        raise Error(f"digest mismatch {found}: {checksum}", url)
+        raise Error(f"digest mismatch {found}: {checksum}", fetch.shown(url))
     return found, changed, name
 
 

@@ -199,13 +199,13 @@ class Client:
             answer.done()
             new = resolve(url, target)
             if not new:
-                raise Error("cannot follow redirect to", target, f"'{host_of(url)}' sent it")
+                raise Error("cannot follow redirect to", shown(target), f"'{host_of(url)}' sent it")
             if url.startswith("https:") and not new.startswith("https:") and self.verify:
-                raise Error("cannot follow redirect to", new, "it leads from https to http")
+                raise Error("cannot follow redirect to", shown(new), "it leads from https to http")
             if origin(new) != origin(url):
                 headers = {k: v for k, v in headers.items() if k.lower() not in ("authorization", "cookie")}
             url = new
-        raise Error("cannot fetch", url, f"more than {REDIRECTS} redirects")
+        raise Error("cannot fetch", shown(url), f"more than {REDIRECTS} redirects")
 
     def _send(self, method: str, url: str, headers: dict[str, str], body: bytes | Body | None) -> Answer:
         session = self._prepared(url)
@@ -273,6 +273,15 @@ class Client:
 def host_of(url: str) -> str:
     """HOST[:PORT] of a URL, without user and password."""
     return url.partition("://")[2].partition("/")[0].partition("?")[0].rpartition("@")[2].lower()
+
+
+def shown(url: str) -> str:
+    """A URL for messages: without user and password, and without its query, which may be a signature that lets in."""
+    scheme, mark, rest = url.partition("#")[0].partition("://")
+    place, query, _ = (rest if mark else scheme).partition("?")
+    host, slash, path = place.partition("/")
+    host = host.rpartition("@")[2] if mark else host
+    return f"{scheme if mark else ''}{mark}{host}{slash}{path}{'?...' if query else ''}"
 
 
 def resolve(url: str, said: str) -> str:

@@ -49,6 +49,7 @@ def error_of(error: BaseException, host: str) -> Error:
     )
     if any("Timeout" in type(cause).__name__ for cause in causes):
         text = "timed out"
+    text = " ".join(word.partition("?")[0] for word in text.split(" "))  # urllib3 likes to say all of a URL
     return (Lost if passing else Error)("cannot fetch from", host, text[:1].lower() + text[1:] if proxy else text, way)
 
 

@@ -123,7 +123,7 @@ class Auth:
         """A registry chooses who is told our password: not somebody who listens on the way."""
         open_way = not self._client.verify or fetch.is_loopback(fetch.host_of(realm))
         if not realm.startswith("https://") and not (realm.startswith("http://") and open_way):
-            raise Error("cannot log in to", self._host, f"its token service '{realm}' is not https")
+            raise Error("cannot log in to", self._host, f"its token service '{fetch.shown(realm)}' is not https")
 
     def _read(self, answer: fetch.Answer, realm: str) -> tuple[str, float]:
         if answer.status in (401, 403):

@@ -232,7 +232,7 @@ def _is_old(descriptor: Descriptor) -> bool:
 
 
 def _take_old(chosen: Chosen, data: bytes) -> None:
-    """Take an image of docker's schema 1 as one of today: its layers are read for that, in the layout if there is one."""
+    """Take an image of docker's schema 1 as one of today: its layers are read for that, in a layout if they can."""
     from oci_tools.registry import schema1
     from oci_tools.registry.passage import Passing
 

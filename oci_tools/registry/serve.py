@@ -8,14 +8,11 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 import threading
-import time
 
-from oci_tools import document
 from oci_tools.errors import Error, Usage
 from oci_tools.http import Server
-from oci_tools.registry import retention
+from oci_tools.registry import accesslog, retention
 from oci_tools.registry.metrics import Metrics
 from oci_tools.registry.rate import Rate
 from oci_tools.registry.server import Registry
@@ -62,7 +59,7 @@ def serve(args: Any, say: Callable[[str], None]) -> None:
     )
     tls = Certificate(args, say)
     server = Server(registry, tls=tls.context, broken=lambda r: _broken(r, say))
-    server.log = _log if args.access_log else None
+    server.log = accesslog.write if args.access_log else None
     if args.metrics:
         server.log = _both(metrics.answered, server.log)
         metrics.gauges["uploads"] = registry.blobs.uploads.count
@@ -324,20 +321,8 @@ def _both(metrics: Told, log: Told | None) -> Told:
 # -- what is said ------------------------------------------------------------------------------
 
 
-def _log(request: Request, status: int, size: int, seconds: float) -> None:
-    now = time.time()
-    stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now)) + f".{int(now % 1 * 1000):03}Z"
-    line = {
-        "time": stamp, "peer": request.peer, "user": request.user, "method": request.method,
-        "target": request.target, "status": status, "bytes": size, "ms": round(seconds * 1000, 1),
-        "agent": request.header("user-agent"),
-    }  # fmt: skip
-    sys.stderr.write(document.dumps(line).decode() + "\n")
-    sys.stderr.flush()
-
-
 def _broken(request: Request, say: Callable[[str], None]) -> None:
     import traceback
 
-    say(f"a bug while answering {request.method} {request.target}")
+    say(f"a bug while answering {request.method} {accesslog.shown(request.target)}")
     traceback.print_exc()

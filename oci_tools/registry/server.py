@@ -27,7 +27,7 @@ from oci_tools.http import Gone, Request, Response
 from oci_tools.image import digest as digests
 from oci_tools.image import manifest as manifests
 from oci_tools.image import ref as refs
-from oci_tools.registry import lists
+from oci_tools.registry import accesslog, lists
 from oci_tools.registry.access import Access
 from oci_tools.registry.blobs import Blobs
 from oci_tools.registry.login import PATHS
@@ -93,7 +93,7 @@ class Registry:
         except Gone:
             raise
         except Error as error:
-            self._failed(f"cannot answer {request.method} {request.target}: {error}")
+            self._failed(f"cannot answer {request.method} {accesslog.shown(request.target)}: {error}")
             status, why = 503 if error.code == 75 else 500, ""
             if isinstance(error.cause, OSError):
                 status, why = TROUBLE.get(error.cause.errno or 0, status), f": {reason(error.cause)}"

@@ -144,7 +144,7 @@ class _Upload:
             raise Error("cannot push to", host, "it opens an upload but does not say where")
         url = fetch.resolve(answer.url, location)
         if not url:
-            raise Error("cannot push to", host, f"it names '{location}' as the place")
+            raise Error("cannot push to", host, f"it names '{fetch.shown(location)}' as the place")
         if url.startswith("http://") and self._registry.base().startswith("https://"):
             # a registry behind a proxy that does tls and does not say so: never send it in the clear
             url = "https://" + url[7:]

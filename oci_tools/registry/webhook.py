@@ -35,8 +35,11 @@ class Webhook:
     """One address that is told."""
 
     def __init__(self, url: str, say: Callable[[str], None]) -> None:
+        from oci_tools import fetch
+
+        self._shown = fetch.shown(url)
         if not url.startswith(("http://", "https://")):
-            raise Error("cannot tell events to", url, "it is not an http or https URL")
+            raise Error("cannot tell events to", self._shown, "it is not an http or https URL")
         self._url = url
         self._say = say
         self._waiting: list[dict[str, Any]] = []
@@ -79,7 +82,7 @@ class Webhook:
         try:
             with client.request("POST", self._url, {"Content-Type": TYPE}, document.dumps({"events": batch})) as answer:
                 if answer.status >= 300:
-                    raise Error("cannot tell events to", self._url, f"it answers {answer.status}")
+                    raise Error("cannot tell events to", self._shown, f"it answers {answer.status}")
                 answer.done()
         except Error as error:
             self.lost += len(batch)
