@@ -12,7 +12,7 @@ import time
 from oci_tools.errors import Error, Usage
 from oci_tools.linux.netlink import Rtnetlink, inside
 from oci_tools.net import address, bridge, detach, events, firewall, forwarding, hosts, lease, namespace, nft, place
-from oci_tools.net import ports
+from oci_tools.net import ports, rules
 from oci_tools.net import record as records
 from oci_tools.net.conflist import Network, check_interface
 
@@ -202,25 +202,14 @@ def _admit(network: Network, made: dict[str, Any]) -> None:
     off = [version for version in versions if not forwarding.is_on(version)]
     for version in off:
         forwarding.mark(version)
-    if off or not nft.has_chain(f"to-{network.bridge}"):
-        script = [*skeleton(), *firewall.network(place.table(), network)]
-    script += firewall.ports(place.table(), "add", made["ports"], made["addresses"])
-    if script:
-        nft.apply(script)
+    if not rules.is_whole():
+        nft.apply(rules.everything())
+    else:
+        if off or not nft.has_chain(f"to-{network.bridge}"):
+            script = [*rules.skeleton(), *firewall.network(place.table(), network)]
+        script += firewall.ports(place.table(), "add", made["ports"], made["addresses"])
+        if script:
+            nft.apply(script)
     for version in off:
         forwarding.turn_on(version)
     nft.forget(made["ports"])
-
-
-def skeleton() -> list[dict[str, Any]]:
-    """Our table; what the administrator has for it is in the kernel then, if the table was not."""
-    if not nft.has_chain("admin"):
-        path = f"{place.networks()}/admin.nft"
-        try:
-            with open(path, encoding="utf-8") as file:
-                nft.run(firewall.administrators(place.table(), file.read()))
-        except FileNotFoundError:
-            pass
-        except (OSError, UnicodeDecodeError) as error:
-            raise Error("cannot read", path, error) from None
-    return firewall.skeleton(place.table(), forwarding.guarded())

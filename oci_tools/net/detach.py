@@ -9,7 +9,7 @@ import os
 
 from oci_tools.errors import Error
 from oci_tools.linux.netlink import inside
-from oci_tools.net import bridge, events, firewall, hosts, lease, namespace, nft, place, ports, record, store
+from oci_tools.net import bridge, events, firewall, hosts, lease, namespace, nft, place, ports, record, rules, store
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def _close(attachments: list[dict[str, Any]]) -> None:
     """Take published ports out of the firewall, if they are in it; those of others' plugins are theirs."""
     known = [one for one in attachments if one.get("host")]
     script = [each for one in known for each in firewall.gone(place.table(), one["ports"], one["addresses"])]
-    if script and nft.has_chain("published"):
+    if script and rules.is_whole():
         nft.apply(script)
         nft.forget([port for one in known for port in one["ports"]])
 

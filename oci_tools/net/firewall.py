@@ -5,6 +5,7 @@ All is in one table of ours, `inet oci_STORE`.  A packet's way, and what stands 
     prerouting raw     what bridges send to 127.0.0.0/8 is dropped: route_localnet lets it in else
     prerouting dstnat  to an address of the host: `published` finds the container in the maps
     output dstnat      the same for the host's own packets, 127.0.0.1 included; [::1] cannot be translated: holder.py
+    input filter       a port that is carried, not translated: `carried` keeps out whom the rules of `forward` would
     forward filter     `admin` first, then `from-BRIDGE` by the way in, then `to-BRIDGE` by the way out; a packet that
                        touches none of our bridges meets `guard`, which is empty if the host forwarded before us
     postrouting srcnat what leaves a network is masqueraded, and what comes back into it through a published port
@@ -74,6 +75,7 @@ _FROM_OTHERS, _TO_OTHERS = _not(_IN, "@bridges"), _not(_OUT, "@bridges")
 _LOOPBACK = _prefix("127.0.0.0/8")
 _TO_HOST = _is({"fib": {"result": "type", "flags": ["daddr"]}}, "local")
 _PORT = [_meta("l4proto"), _payload("th", "dport")]
+_HOST_PORT6 = {"concat": [_payload("ip6", "daddr"), *_PORT]}
 _ANSWERS = [_ct("state", "established", "related"), ACCEPT]
 _PUBLISHED = [_ct("status", "dnat"), ACCEPT]
 
@@ -84,8 +86,11 @@ PORT = ["inet_proto", "inet_service"]
 SETS: dict[str, Json] = {
     "bridges": {"type": "ifname"},
     "open": {"type": "ifname"},
+    "closed": {"type": "ifname"},
     "blocked4": {"type": "ipv4_addr", "flags": ["interval"]},
     "blocked6": {"type": "ipv6_addr", "flags": ["interval"]},
+    "carried6": {"type": ["ipv6_addr", *PORT]},
+    "carried": {"type": PORT},
 }
 MAPS: dict[str, Json] = {
     "from": {"type": "ifname", "map": "verdict"},
@@ -114,6 +119,15 @@ CHAINS: dict[str, tuple[tuple[str, str, int] | None, list[list[Json]]]] = {
         [_dnat("ip", _PORT, "any4")],
         [_dnat("ip6", [_payload("ip6", "daddr"), *_PORT], "at6")],
         [_dnat("ip6", _PORT, "any6")],
+    ]),
+    "input": (("filter", "input", 0), [
+        [_is(_HOST_PORT6, "@carried6"), _jump("carried")],
+        [_is(_meta("nfproto"), "ipv6"), _is({"concat": _PORT}, "@carried"), _jump("carried")],
+    ]),
+    "carried": (None, [
+        [_is(_IN, "@closed"), DROP],
+        [_FROM_OTHERS, _is(_payload("ip6", "saddr"), "@blocked6"), DROP],
+        [_jump("admin")],
     ]),
     "forward": (("filter", "forward", 0), [
         [_TO_OURS, _FROM_OTHERS, _is(_payload("ip", "saddr"), "@blocked4"), DROP],
@@ -213,6 +227,8 @@ def _elements(one: Network) -> list[tuple[str, Any]]:
     made: list[tuple[str, Any]] = [("bridges", bridge)]
     if not one.get("isolate", True):
         made.append(("open", bridge))
+    if one.internal:
+        made.append(("closed", bridge))
     made += [("from", [bridge, _jump(f"from-{bridge}")]), ("to", [bridge, _jump(f"to-{bridge}")])]
     return made + [
         (f"nat{pool.version}", [_prefix(str(pool.subnet)), _jump(f"nat-{bridge}")]) for pool in one.pools
@@ -232,14 +248,19 @@ def ports(table: str, verb: str, mappings: list[dict[str, Any]], addresses: list
     elements: dict[str, list[Any]] = {}
     inside = {("6" if ":" in each else "4"): each.partition("/")[0] for each in reversed(addresses)}
     for mapping in mappings:
-        host = mapping.get("hostIP") or ""
+        host, port = mapping.get("hostIP") or "", [mapping["protocol"], mapping["hostPort"]]
         everywhere = host in ("", "0.0.0.0", "::")
-        for version, address in inside.items():
+        key = {"concat": port if everywhere else [host, *port]}
+        for version in ("4", "6"):
             if host and version != ("6" if ":" in host else "4"):
                 continue
-            key = [mapping["protocol"], mapping["hostPort"]]
-            name, key = (f"any{version}", key) if everywhere else (f"at{version}", [host, *key])
-            element = [{"concat": key}, {"concat": [address, mapping["containerPort"]]}]
+            if version in inside:
+                name = f"any{version}" if everywhere else f"at{version}"
+                element: Any = [key, {"concat": [inside[version], mapping["containerPort"]]}]
+            elif version == "6" and inside:
+                name, element = "carried" if everywhere else "carried6", key
+            else:
+                continue
             elements.setdefault(name, []).append(_key(element) if verb == "delete" else element)
     return [_do(verb, "element", table, name=name, elem=found) for name, found in elements.items()]
 

@@ -7,8 +7,9 @@
     - NAME...               let go
     .                       the answer: done
 
-What comes for a port is translated by the firewall and never seen here, with one exception: the kernel translates no
-packet to [::1].  On that there is a listener, whose connections are carried to the container, as docker's proxy does.
+What comes for a port is translated by the firewall and never seen here, with two exceptions: the kernel translates no
+packet to [::1], and none of IPv6 to a container that has only IPv4.  What comes to sockets for these is carried to the
+container (relay.py, datagrams.py), as docker's proxy does.  SCTP is not carried.
 The process is a fork of whoever publishes the first port, runs as nobody, and ends with the last.  Under a Change.
 """
 
@@ -103,27 +104,26 @@ def _stay(sock: socket) -> None:
 
 
 def targets(addresses: list[str]) -> str:
-    """Which of a container's addresses connections from [::1] go to: of IPv6 if there is one."""
+    """Which of a container's addresses is carried to what is not translated: of IPv6 if there is one."""
     plain = [each.partition("/")[0] for each in addresses]
     return next((each for each in plain if ":" in each), plain[0] if plain else LOOP6)
 
 
-def pair(port: int, every: bool) -> list[socket]:
-    """Sockets of TCP over IPv6: one that listens on [::1], and with `every` one that has all the other addresses.
+def listening(hosts: tuple[str, ...], port: int) -> list[socket]:
+    """Sockets of TCP over IPv6 that have these addresses of the host; the last listens, and all may share the port.
 
-    Both must be bound before one listens, as ones that may share an address; then they no longer may.
+    They must be bound before one listens, as ones that may share an address; then they no longer may.
     """
     from _socket import SO_REUSEADDR, SOCK_STREAM
 
     made: list[socket] = []
     try:
-        for host in ("::", LOOP6) if every else (LOOP6,):
+        for host in hosts:
             sock = socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK)
             made.append(sock)
             only_six(sock)
             sock.setsockopt(SOL_SOCKET, SO_REUSEADDR, 1)
             sock.bind((host, port))
-            port = sock.getsockname()[1]
         made[-1].listen(64)
         for sock in made:
             sock.setsockopt(SOL_SOCKET, SO_REUSEADDR, 0)

@@ -7,7 +7,7 @@ import os
 from oci_tools import fs
 from oci_tools.errors import Error
 from oci_tools.linux.netlink import Rtnetlink
-from oci_tools.net import attach, bridge, events, firewall, forwarding, nft, place, ports, record, store
+from oci_tools.net import bridge, events, firewall, forwarding, nft, place, ports, record, rules, store
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -43,25 +43,19 @@ def reload() -> None:
 
     Bridges that lost their addresses get them back, and resolvers, and who holds ports, that ended are started.
     """
-    table = place.table()
-    script = [*attach.skeleton(), *firewall.emptied(table)]
-    live = [network for network in store.readable() if network.ours and network.driver == "bridge"]
-    for network in live:
+    for network in store.readable():
         attached = [one for one in record.of_network(network.name) if record.is_alive(one)]
+        if not attached or not network.ours or network.driver != "bridge":
+            continue
         with Rtnetlink() as kernel:
-            there = kernel.link(network.bridge) is not None
-            if attached:
-                bridge.ensure(kernel, network)
-        if attached or there:
-            script += firewall.network(table, network)
+            bridge.ensure(kernel, network)
         for one in attached:
-            script += firewall.ports(table, "add", one["ports"], one["addresses"])
             ports.keep(one["ports"], one["addresses"])
-        if attached and network.resolves:
+        if network.resolves:
             from oci_tools.net import resolver
 
             resolver.ensure(network)
-    nft.apply(script)
+    nft.apply(rules.everything())
     for version, family in ((4, "ipv4"), (6, "ipv6")):
         if family in forwarding.guarded() and not forwarding.is_on(version):
             forwarding.turn_on(version)

@@ -116,10 +116,11 @@ def choose(wanted: list[Mapping]) -> list[Mapping]:
 
 def keep(mappings: list[Mapping], addresses: list[str]) -> None:
     """Hold ports again, if nobody does."""
+    target = holder.targets(addresses)
     for mapping in mappings:
-        sockets = _bound(mapping, mapping["hostPort"])
+        sockets = _bound(mapping, mapping["hostPort"], target)
         if sockets:
-            _hold(mapping, mapping["hostPort"], sockets, holder.targets(addresses))
+            _hold(mapping, mapping["hostPort"], sockets, target)
 
 
 def _hold(mapping: Mapping, port: int, sockets: list[socket], target: str) -> None:
@@ -157,7 +158,7 @@ def _refusal(mapping: Mapping, port: int, network: str, container: str, target: 
             _unlink(name)
     if userland.SHARED in os.environ and userland.is_taken(mapping["protocol"], port):
         return "a process of the host listens there"
-    sockets = _bound(mapping, port)
+    sockets = _bound(mapping, port, target)
     if sockets is None:
         return "a process of the host listens there"
     # A link that no record speaks of is cleared by the next who wants it, and what is held with it.
@@ -237,7 +238,7 @@ def _unlink(name: str) -> None:
 
 def _is_free(mapping: Mapping, port: int) -> bool:
     """Whether no process of the host has it: asked by binding it, which leaves nothing."""
-    sockets = _bound(mapping, port)
+    sockets = _bound(mapping, port, "")
     for sock in sockets or ():
         sock.close()
     return sockets is not None
@@ -247,7 +248,7 @@ def _free(mapping: Mapping) -> int:
     """A port that the kernel says is free for the first of the families."""
     family, host = _families(mapping)[0]
     for protocol in (mapping["protocol"], "tcp"):  # the first may be none of this kernel's
-        for sock in _binds(family, protocol, host, 0) or ():
+        for sock in _binds(family, protocol, host, 0, "") or ():
             found: int = sock.getsockname()[1]
             sock.close()
             return found
@@ -261,11 +262,14 @@ def _families(mapping: Mapping) -> list[tuple[int, str]]:
     return [(_family(host), host)]
 
 
-def _bound(mapping: Mapping, port: int) -> list[socket] | None:
-    """Sockets that have a port of the host, None if a process has it; none for what this kernel does not have."""
+def _bound(mapping: Mapping, port: int, target: str) -> list[socket] | None:
+    """Sockets that have a port of the host, None if a process has it; none for what this kernel does not have.
+
+    target  the address of the container that is carried to what the kernel does not translate; empty: nothing is
+    """
     made: list[socket] = []
     for family, host in _families(mapping):
-        sockets = _binds(family, mapping["protocol"], host, port)
+        sockets = _binds(family, mapping["protocol"], host, port, target)
         if sockets is None:
             for sock in made:
                 sock.close()
@@ -274,12 +278,14 @@ def _bound(mapping: Mapping, port: int) -> list[socket] | None:
     return made
 
 
-def _binds(family: int, protocol: str, host: str, port: int) -> list[socket] | None:
+def _binds(family: int, protocol: str, host: str, port: int, target: str) -> list[socket] | None:
     kind, number = {"tcp": (SOCK_STREAM, 0), "udp": (SOCK_DGRAM, 0), "sctp": (SOCK_STREAM, _SCTP)}[protocol]
     made: list[socket] = []
     try:
-        if protocol == "tcp" and host in ("::", holder.LOOP6) and port:
-            return holder.pair(port, host == "::")
+        carried = family == AF_INET6 and target and (":" not in target or host in ("::", holder.LOOP6))
+        if carried and protocol == "tcp":
+            translated = ("::",) if host == "::" and ":" in target else ()
+            return holder.listening((*translated, holder.LOOP6 if translated else host), port)
         made.append(socket(family, kind, number))
         if family == AF_INET6:
             holder.only_six(made[0])

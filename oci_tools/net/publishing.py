@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from oci_tools.errors import Error
-from oci_tools.net import firewall, nft, place, ports, record, store
+from oci_tools.net import firewall, nft, place, ports, record, rules, store
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,7 +17,8 @@ def add(container: str, wanted: list[dict[str, Any]]) -> list[dict[str, Any]]:
     made = ports.take(wanted, known["network"], container, known["addresses"])
     try:
         record.write({**known, "ports": [*known["ports"], *made]})
-        nft.apply(firewall.ports(place.table(), "add", made, known["addresses"]))
+        more = firewall.ports(place.table(), "add", made, known["addresses"])
+        nft.apply(more if rules.is_whole() else rules.everything())
     except BaseException:
         record.write(known)
         ports.give_back(made, known["network"], container)

@@ -1,4 +1,4 @@
-"""The process that holds published ports (holder.py): its loop, and connections to [::1] that it carries on.
+"""The process that holds published ports (holder.py): its loop, and connections that it carries on.
 
 Both sides of a connection are hostile: nothing blocks, and what one side does not take is not read from the other.
 """
@@ -13,6 +13,7 @@ from _socket import (
     SHUT_WR,
     SO_ACCEPTCONN,
     SOCK_CLOEXEC,
+    SOCK_DGRAM,
     SOCK_NONBLOCK,
     SOCK_STREAM,
     SOL_SOCKET,
@@ -20,11 +21,12 @@ from _socket import (
 )
 from struct import iter_unpack
 
+from oci_tools.net.datagrams import Datagrams
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Self
 
-LOOP6 = "::1"
 _MESSAGE = 1 << 16
 _FDS = 8  # descriptors in a message
 _AHEAD = 1 << 18  # bytes that one side may be ahead of the other
@@ -56,6 +58,7 @@ class Holder:
         self._held: dict[str, list[socket]] = {}
         self._open: dict[int, tuple[socket, str, tuple[str, int]]] = {}  # those that listen
         self._sides: dict[int, Side] = {}
+        self._datagrams = Datagrams(self._epoll, lambda fd: fd <= self._most)
 
     def __enter__(self) -> Self:
         return self
@@ -66,7 +69,7 @@ class Holder:
     def serve(self) -> None:
         """Until the last port is let go."""
         while True:
-            for fd, events in self._epoll.poll():
+            for fd, events in self._epoll.poll(self._datagrams.wait()):
                 if fd == self._listener.fileno():
                     if self._command():
                         return
@@ -74,6 +77,9 @@ class Holder:
                     self._accept(*self._open[fd])
                 elif fd in self._sides:
                     self._carry(self._sides[fd], events)
+                else:
+                    self._datagrams.turn(fd)
+            self._datagrams.expire()
 
     # -- commands ------------------------------------------------------------------------
 
@@ -111,7 +117,10 @@ class Holder:
             sockets = []
         self._held[name] = sockets
         for sock in sockets:
-            if sock.type & 0xF == SOCK_STREAM and sock.getsockopt(SOL_SOCKET, SO_ACCEPTCONN):
+            if sock.type & 0xF == SOCK_DGRAM:
+                if sock.family == AF_INET6:
+                    self._datagrams.add(sock, target)
+            elif sock.getsockopt(SOL_SOCKET, SO_ACCEPTCONN):
                 sock.setblocking(False)
                 self._open[sock.fileno()] = (sock, name, target)
                 self._epoll.register(sock.fileno(), select.EPOLLIN)
@@ -119,6 +128,7 @@ class Holder:
     def _drop(self, name: str) -> None:
         for sock in self._held.pop(name, ()):
             self._open.pop(sock.fileno(), None)
+            self._datagrams.drop(sock)
             sock.close()
         for side in [each for each in self._sides.values() if each.name == name]:
             self._close(side)
@@ -131,8 +141,8 @@ class Holder:
         except OSError:
             return
         near = socket(fileno=fd)
-        # What listens elsewhere only shows that it is there (a plain user's pasta looks for that).
-        if len(self._sides) >= 2 * _MOST or fd > self._most or listener.getsockname()[0] != LOOP6:
+        # What listens for IPv4 only shows that it is there (a plain user's pasta looks for that).
+        if len(self._sides) >= 2 * _MOST or fd > self._most or listener.family != AF_INET6:
             return near.close()
         far = socket(AF_INET6 if ":" in target[0] else AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC)
         try:

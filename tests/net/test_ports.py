@@ -12,7 +12,7 @@ import pytest
 
 from oci_tools.errors import Usage
 from oci_tools.net import ports
-from tests.net.machines import HERE, HERE6, PATIENCE, THERE, THERE6, Machine, Space, echo, family
+from tests.net.machines import BRIEF, HERE, HERE6, PATIENCE, THERE, THERE6, Machine, Space, echo, family
 
 NEEDED = [pytest.mark.root, pytest.mark.needs("nft", "ip", "nsenter")]
 
@@ -198,12 +198,82 @@ def test_the_hosts_own_address_of_ipv6(machine: Machine, outside: Space) -> None
     with machine.socket(family=socket.AF_INET6) as client:
         client.connect(("::1", 8080))
         assert client.recv(16) == b""  # nobody listens in the container
-    assert not outside.reaches(HERE6, 8080)
     machine.net("create", "--ipv6", "web")
     six = attached(machine, "b", "web", "-p", "[::1]:9090:80")
     with six.listen(80, "::") as listener:
         assert ":" in machine.talks(listener, "::1", 9090)
         assert not outside.reaches(HERE6, 9090)
+
+
+@real
+def test_ipv6_to_a_container_that_has_none(machine: Machine, outside: Space) -> None:
+    """Carried, for clients in other places as well; not from where the administrator, or a network, lets nobody in."""
+    machine.net("create", "--internal", "--ipv6", "closed")
+    shut = attached(machine, "c", "closed")
+    a = attached(machine, "a", "bridge", "-p", "8080:80", "-p", f"[{HERE6}]:8081:81", "-p", "0.0.0.0:8082:80")
+    with a.listen(80) as listener, a.listen(81) as other:
+        for place in (machine, outside):
+            assert place.talks(listener, HERE6, 8080) == "10.88.0.1"
+            assert place.talks(other, HERE6, 8081) == "10.88.0.1"
+            assert not place.reaches(HERE6, 8082) and not place.reaches(HERE6, 8083)
+        assert not machine.reaches("::1", 8081)
+        assert not shut.reaches(gateway(machine, "closed"), 8080)
+        table = next(line.split()[2] for line in machine.rules().splitlines() if line.startswith("table inet oci_"))
+        machine.run("nft", "add", "element", "inet", table, "blocked6", f"{{ {THERE6} }}")
+        assert not outside.reaches(HERE6, 8080) and not outside.reaches(HERE6, 8081)
+        machine.run("nft", "flush", "set", "inet", table, "blocked6")
+        os.kill(machine.holders()[0], 9)
+        machine.until(lambda: not machine.holders())
+        machine.net("reload")
+        assert outside.talks(listener, HERE6, 8080) == "10.88.0.1"
+
+
+def gateway(machine: Machine, network: str) -> str:
+    shown = json.loads(machine.net("inspect", "--json", network))
+    return str(next(each["gateway"] for each in shown["subnets"] if ":" in each["gateway"]))
+
+
+@real
+def test_udp_that_is_carried(machine: Machine, outside: Space) -> None:
+    """To [::1], and of IPv6 to a container without it: the answer comes from the address that was asked, each client's
+    to him, and a port's with the port."""
+    second = "2001:db8::9"
+    machine.ip("addr", "add", f"{second}/64", "dev", "eth0", "nodad")
+    machine.net("create", "--ipv6", "web")
+    a = attached(machine, "a", "bridge", "-p", "5353:53/udp")
+    b = attached(machine, "b", "web", "-p", "5354:53/udp")
+    before = open_files(machine.holders()[0])
+
+    def ask(place: Space, host: str, port: int) -> str:
+        with place.socket(socket.SOCK_DGRAM, socket.AF_INET6) as client:
+            for word in (b"one", b"two" * 400):
+                client.sendto(word, (host, port))
+                data, peer = client.recvfrom(2048)
+                assert data == word and peer[:2] == (host, port)
+        return host
+
+    with a.socket(socket.SOCK_DGRAM) as server, b.socket(socket.SOCK_DGRAM, socket.AF_INET6) as six:
+        server.bind(("0.0.0.0", 53))
+        six.bind(("::", 53))
+        threads = [echo(server, 10), echo(six, 6)]
+        for place, host in ((machine, "::1"), (machine, HERE6), (outside, HERE6), (outside, second)):
+            ask(place, host, 5353)
+        for place, host in ((machine, "::1"), (machine, HERE6), (outside, second)):
+            ask(place, host, 5354)
+        with outside.socket(socket.SOCK_DGRAM, socket.AF_INET6) as one, outside.socket(socket.SOCK_DGRAM, socket.AF_INET6) as two:
+            for client, word in ((one, b"1"), (two, b"2")):
+                client.sendto(word, (HERE6, 5353))
+            assert (one.recv(16), two.recv(16)) == (b"1", b"2")
+        for thread in threads:
+            thread.join()
+    assert open_files(machine.holders()[0]) == before + 7  # the clients; the kernel has translated [second] of web
+    machine.net("publish", "rm", "a-" + container(machine, "a"), "5353:53/udp")
+    assert open_files(machine.holders()[0]) < before + 2
+    with outside.socket(socket.SOCK_DGRAM, socket.AF_INET6) as client:
+        client.settimeout(BRIEF)
+        client.sendto(b"x", (HERE6, 5353))
+        with pytest.raises(OSError):
+            client.recv(16)
 
 
 def open_files(pid: int) -> int:
@@ -312,9 +382,9 @@ def test_the_administrators_chain_and_sets(machine: Machine, outside: Space) -> 
         assert outside.talks(listener, HERE, 8080) == THERE
         assert not outside.reaches(HERE, 8081)  # read again, since the table is new
         machine.run("nft", "flush", "ruleset")
-        b = attached(machine, "b", "bridge")  # the next container's rules come by themselves
-        assert "10.88.0.0/16" in machine.rules()
-        assert b.reaches("10.88.0.2", 80)
+        machine.net("create", "web")
+        attached(machine, "b", "web")  # with the next container's rules those of all come
+        assert outside.talks(listener, HERE, 8080) == THERE
 
 
 @real
@@ -349,7 +419,7 @@ def test_forwarding_that_was_on_stays_as_it_was(machine: Machine, outside: Space
             with open(f"/proc/sys/net/{name}", "w") as file:
                 file.write("1")
     attached(machine, "a", "bridge")
-    assert "meta nfproto" not in machine.rules()
+    assert "meta nfproto ipv4 drop" not in machine.rules() and "meta nfproto ipv6 drop" not in machine.rules()
 
 
 @real
