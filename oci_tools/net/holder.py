@@ -112,7 +112,8 @@ def targets(addresses: list[str]) -> str:
 def listening(hosts: tuple[str, ...], port: int) -> list[socket]:
     """Sockets of TCP over IPv6 that have these addresses of the host; the last listens, and all may share the port.
 
-    They must be bound before one listens, as ones that may share an address; then they no longer may.
+    They must be bound before one listens, as ones that may share an address; then they no longer may, save that which
+    listens, with which nobody can: what it has accepted inherits it, and keeps the port from nobody when it has ended.
     """
     from _socket import SO_REUSEADDR, SOCK_STREAM
 
@@ -125,7 +126,7 @@ def listening(hosts: tuple[str, ...], port: int) -> list[socket]:
             sock.setsockopt(SOL_SOCKET, SO_REUSEADDR, 1)
             sock.bind((host, port))
         made[-1].listen(64)
-        for sock in made:
+        for sock in made[:-1]:
             sock.setsockopt(SOL_SOCKET, SO_REUSEADDR, 0)
         return made
     except OSError:

@@ -222,6 +222,11 @@ def test_ipv6_to_a_container_that_has_none(machine: Machine, outside: Space) -> 
         machine.run("nft", "add", "element", "inet", table, "blocked6", f"{{ {THERE6} }}")
         assert not outside.reaches(HERE6, 8080) and not outside.reaches(HERE6, 8081)
         machine.run("nft", "flush", "set", "inet", table, "blocked6")
+        with outside.socket(family=socket.AF_INET6) as client:
+            client.connect((HERE6, 8080))
+            there, _ = listener.accept()
+            there.close()  # so that it is the host's end that lingers
+            assert client.recv(16) == b""
         os.kill(machine.holders()[0], 9)
         machine.until(lambda: not machine.holders())
         machine.net("reload")
