@@ -73,17 +73,17 @@ def main(words: list[str]) -> int:
 
 
 def _seal() -> None:
-    """Go on from an interpreter that no container can write to."""
+    """Go on from an interpreter that no container can write to, and look for no garbage before there is time."""
     from oci_tools.runtime import seal
 
     seal.ensure()
+    __import__("gc").disable()  # foreground.wait takes it up
 
 
 def _first_operand(words: list[str]) -> str | None:
     """The word behind the options that stand before a verb; None behind any other option."""
     table = {name: option[1] for option in (*_GLOBAL, *cli.SHARED) for name in cli.names(option)}
-    rest = iter(words)
-    for word in rest:
+    for word in (rest := iter(words)):
         if not word.startswith("-"):
             return word
         name, equals, _ = word.partition("=")

@@ -509,7 +509,7 @@ def _wait_for_start(setup: Setup | Entry, channel: Channel) -> Channel | Waiting
 def reset_signals(numbers: Iterable[int] = range(1, 65)) -> None:
     """Python ignores SIGPIPE and SIGXFSZ, and an ignored signal stays so over an exec."""
     for number in numbers:
-        if number not in (9, 19, 32, 33):
+        if _signal.getsignal(number) not in (_signal.SIG_DFL, None) and number not in (9, 19, 32, 33):
             _signal.signal(number, _signal.SIG_DFL)
     _signal.pthread_sigmask(_signal.SIG_SETMASK, [])
 

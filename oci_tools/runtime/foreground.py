@@ -75,6 +75,7 @@ def wait(
     notify   an `activation.Notify`, where a service manager waits for the payload to be ready
     suspend  suspends what we stay with (True) and resumes it, when we are stopped; else its process group is stopped
     """
+    __import__("gc").enable()  # a launch goes without
     suspend = suspend or (lambda stopped: _stop_group(pid, stopped))
     if master < 0:
         _watch(pidfd, signals, None, notify, suspend)

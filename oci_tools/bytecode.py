@@ -1,0 +1,139 @@
+"""What a command imports, kept in one file: a third of its start is Python's looking for fifty modules.
+
+Python finds each module in a directory's list, opens its .pyc, and checks it against the source.  Here the modules that
+a command was seen to need lie in one file beside the .pyc files, to be believed as those are: an entry counts as
+long as its source has the size and time that it had.  Whoever may write there writes it when a command ends that
+missed something; who may not starts as Python does.
+
+    __pycache__/COMMAND.cpython-313.archive
+        Python's magic number, and the length of what comes next: 4 bytes each
+        marshal of {module's name: (source, size, mtime_ns, is package, offset, length)}
+        each module's code as marshal writes it, where the offsets count from
+"""
+
+from __future__ import annotations
+
+import marshal
+import os
+import posix
+import sys
+from _frozen_importlib import ModuleSpec
+from _frozen_importlib_external import MAGIC_NUMBER, SourceFileLoader
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    Entry = tuple[str, int, int, bool, int, int]
+
+_TOP = os.path.dirname(os.path.abspath(__file__))
+
+
+class Archive:
+    """The modules of one command; a finder of `sys.meta_path`."""
+
+    def __init__(self, command: str) -> None:
+        self.path = f"{_TOP}/__pycache__/{command}.{sys.implementation.cache_tag}.archive"
+        self.entries: dict[str, Entry] = {}
+        self.data = b""
+        self.codes = memoryview(b"")
+
+    def use(self) -> None:
+        """Find modules here first, if there is such a file."""
+        try:
+            fd = posix.open(self.path, posix.O_RDONLY | posix.O_CLOEXEC)
+            try:
+                self.data = posix.read(fd, posix.fstat(fd).st_size)
+            finally:
+                posix.close(fd)
+            if self.data[:4] != MAGIC_NUMBER:
+                return
+            start = 8 + int.from_bytes(self.data[4:8], "little")
+            self.entries = marshal.loads(memoryview(self.data)[8:start])
+            self.codes = memoryview(self.data)[start:]
+        except (OSError, ValueError, EOFError, TypeError):
+            return  # there is none, or it is no archive: Python finds the modules
+        sys.meta_path.insert(0, self)
+
+    def find_spec(self, name: str, _path: object = None, _target: object = None) -> ModuleSpec | None:
+        entry = self.entries.get(name)
+        if entry is None:
+            return None
+        source, size, mtime, package, _, _ = entry
+        try:
+            found = posix.stat(source)
+        except OSError:
+            return None
+        if found.st_size != size or found.st_mtime_ns != mtime:
+            return None
+        spec = ModuleSpec(name, _Kept(name, source, self), origin=source, is_package=package)
+        spec.has_location = True
+        if package:
+            spec.submodule_search_locations = [os.path.dirname(source)]
+        return spec
+
+    # -- writing -----------------------------------------------------------------------
+
+    def keep(self) -> None:
+        """Write what this process has imported and did not find here; whatever prevents it, it is done without."""
+        missed = [name for name, module in list(sys.modules.items()) if _is_source(name, module)]
+        if sys.dont_write_bytecode or all(name in _ALWAYS for name in missed):
+            return
+        if not os.access(os.path.dirname(self.path), os.W_OK):
+            return
+        beside = f"{self.path}.{os.getpid()}"
+        try:
+            with open(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644), "wb") as file:
+                file.write(self._together(missed))
+            os.rename(beside, self.path)
+        except (OSError, ValueError, ImportError):
+            try:
+                os.unlink(beside)
+            except OSError:
+                pass
+
+    def _together(self, missed: list[str]) -> bytes:
+        codes: dict[str, tuple[tuple[str, int, int, bool], bytes]] = {}
+        for name, (source, size, mtime, package, at, length) in self.entries.items():
+            if name not in missed:
+                codes[name] = (source, size, mtime, package), bytes(self.codes[at : at + length])
+        for name in missed:
+            module: Any = sys.modules[name]
+            source = os.path.abspath(module.__spec__.origin)
+            found = os.stat(source)  # before it is read, as Python does for a .pyc
+            code = module.__spec__.loader.get_code(name)
+            codes[name] = (source, found.st_size, found.st_mtime_ns, hasattr(module, "__path__")), marshal.dumps(code)
+
+        table, at = {}, 0
+        for name, (about, code) in codes.items():
+            table[name] = (*about, at, len(code))
+            at += len(code)
+        head = marshal.dumps(table)
+        return b"".join((MAGIC_NUMBER, len(head).to_bytes(4, "little"), head, *(code for _, code in codes.values())))
+
+
+# What is there before an archive can be used.
+_ALWAYS = frozenset(("oci_tools", "oci_tools.cli", "oci_tools.errors", "oci_tools.bytecode"))
+
+
+class _Kept(SourceFileLoader):
+    """A module's loader as Python's own is, but for where its code comes from."""
+
+    def __init__(self, name: str, source: str, archive: Archive) -> None:
+        super().__init__(name, source)
+        self._archive = archive
+
+    def get_code(self, fullname: str) -> Any:
+        _, _, _, _, at, length = self._archive.entries[fullname]
+        return marshal.loads(self._archive.codes[at : at + length])
+
+    def exec_module(self, module: Any) -> None:
+        exec(self.get_code(module.__name__), module.__dict__)
+
+
+def _is_source(name: str, module: Any) -> bool:
+    """Was it imported from a source of ours, or of Python's own library, in the usual way?"""
+    spec = getattr(module, "__spec__", None)
+    if spec is None or type(spec.loader) is not SourceFileLoader or spec.name != name:
+        return False
+    return name.partition(".")[0] in ("oci_tools", "struct")

@@ -1,0 +1,87 @@
+"""A command's modules in one file: found there, and never believed over their sources."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+TOP = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """A checkout of its own, with one command's words that need no right."""
+    shutil.copytree(TOP / "oci_tools", tmp_path / "oci_tools", ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "bin").mkdir()
+    shutil.copy(TOP / "bin/oci-spec", tmp_path / "bin")
+    (tmp_path / ".venv").symlink_to(TOP / ".venv")
+    return tmp_path
+
+
+def run(top: Path, *words: str, **more: str) -> str:
+    done = subprocess.run([top / "bin/oci-spec", *words], capture_output=True, text=True, env={**os.environ, **more})
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+def archive(top: Path) -> Path:
+    return next((top / "oci_tools/__pycache__").glob("spec.*.archive"))
+
+
+def opened(top: Path, *words: str) -> int:
+    """How many compiled modules of ours a command opens."""
+    trace = top / "trace"
+    subprocess.run(["strace", "-f", "-e", "trace=openat", "-o", trace, top / "bin/oci-spec", *words], check=True, stdout=subprocess.DEVNULL)
+    return sum("oci_tools" in line and ".pyc" in line and "ENOENT" not in line for line in trace.read_text().splitlines())
+
+
+@pytest.mark.needs("strace")
+def test_what_was_imported_once_comes_from_one_file(copy: Path) -> None:
+    first = run(copy, "new")
+    before = archive(copy).stat()
+    assert opened(copy, "new") <= 5  # what is there before it
+    assert run(copy, "new") == first
+    assert archive(copy).stat().st_mtime_ns == before.st_mtime_ns  # nothing was missed, nothing is written
+    assert [path.name for path in (copy / "oci_tools/__pycache__").iterdir() if "archive." in path.name] == []
+
+
+def test_another_verb_adds_what_it_needs(copy: Path) -> None:
+    run(copy, "new")
+    size = archive(copy).stat().st_size
+    (copy / "config.json").write_text(made := run(copy, "new"))
+    run(copy, "explain", str(copy / "config.json"))
+    assert archive(copy).stat().st_size > size
+    assert run(copy, "new") == made
+
+
+def test_a_changed_source_is_read(copy: Path) -> None:
+    run(copy, "new")
+    source = copy / "oci_tools/cmd/spec.py"
+    text = source.read_text()
+    source.write_text(text + "\nprint('changed')\n")
+    assert "changed" in run(copy, "new")
+    assert "changed" in run(copy, "new")  # and kept anew
+    os.utime(source, ns=(1, 1))
+    source.write_text(text)
+    os.utime(source, ns=(1, 1))
+    assert "changed" not in run(copy, "new")
+
+
+@pytest.mark.parametrize("damage", [b"", b"\0" * 100, None, 10, 2000])
+def test_a_damaged_file_is_no_archive(copy: Path, damage: bytes | int | None) -> None:
+    first = run(copy, "new")
+    data = archive(copy).read_bytes()
+    if damage is None:
+        archive(copy).write_bytes(b"xxxx" + data[4:])  # another Python's
+    else:
+        archive(copy).write_bytes(data[:damage] if isinstance(damage, int) else damage)
+    assert run(copy, "new") == first
+
+
+def test_a_place_that_cannot_be_written(copy: Path) -> None:
+    shutil.rmtree(copy / "oci_tools/__pycache__", ignore_errors=True)
+    (copy / "oci_tools/__pycache__").write_text("a file")
+    first = run(copy, "new")
+    assert run(copy, "new") == first
