@@ -49,6 +49,7 @@ MAY_IMPORT = {
     "sparse": "",
     "tar": "errors sparse",
     "schema": "errors fs document",
+    "yaml": "errors",
     "fetch": "errors fs document",
     "http": "errors fs",
     "cli_click": "errors cli",
@@ -64,10 +65,11 @@ MAY_IMPORT = {
     "registry": "errors fs document image compress fetch http schema",
     "net": "errors fs document linux schema",
     "runtime": "errors fs document linux schema",
+    "kube": "errors document yaml runtime",
     "bundle": "errors fs document compress image layer runtime",
     "build": "errors fs document image layer bundle fetch compress",
     # `cli`: what people say to a container is declared in its form.
-    "container": "errors fs document cli linux tar tail compress image layer bundle registry net volume runtime",
+    "container": "errors fs document cli linux tar tail yaml compress image layer bundle registry net volume runtime",
     "engine": "errors fs document linux http tail",
 }
 # A package of others has one importing module; the version number may be read by anybody.
@@ -85,7 +87,7 @@ PACKAGES = {
     "bcrypt": "registry",
     "cryptography": "registry",
     "ldap3": "registry",
-    "yaml": "container",
+    "yaml": "yaml",
 }
 # These come with a package and are its importer's too.
 WITH = {"urllib3": "requests", "certifi": "requests", "referencing": "jsonschema"}

@@ -182,14 +182,9 @@ def _read(path: str, host: Host) -> dict[str, Any]:
 
 
 def _yaml(text: str, path: str) -> Any:
-    import yaml
+    from oci_tools import yaml
 
-    try:
-        found = yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    except (yaml.YAMLError, RecursionError) as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" in line {mark.line + 1}" if mark else ""
-        raise Error("cannot read", path, f"not valid yaml{where}") from None
+    found = next(iter(yaml.documents(text.encode("utf-8", "surrogateescape"), path)), None)
     devices = found.get("devices") if isinstance(found, dict) else None
     for device in devices if isinstance(devices, list) else ():
         if isinstance(device, dict) and type(device.get("name")) is int:  # `name: 0` is meant as a text

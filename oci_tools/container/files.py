@@ -37,6 +37,15 @@ def texts(
     }
 
 
+def shared(name: str, args: Args, host: Host) -> str | None:
+    """The file of the container whose network is joined, as with docker, unless an option says something of it."""
+    said = {
+        "hosts": args.add_host, "hostname": args.hostname,
+        "resolv.conf": args.dns or args.dns_search or args.dns_option,
+    }  # fmt: skip
+    return host.file_of(host.joins["network"], name) if "network" in host.joins and not said[name] else None
+
+
 def _text(host: Host, path: str) -> str:
     return host.text(path) if host.exists(path) else ""
 

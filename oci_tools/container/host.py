@@ -38,6 +38,7 @@ class Host:
     rootfs  where the image's users are looked up
     states  where the runtime keeps the state of containers
     container  the one that is made
+    later   what it joins need not run yet
     """
 
     def __init__(
@@ -45,8 +46,10 @@ class Host:
     ) -> None:
         self.rootfs = rootfs
         self.container = container
+        self.later = False
         self.states = states or f"{fs.run()}/runtime"
         self.volumes: list[str] = []  # where the image wants one
+        self.joins: dict[str, str] = {}  # kind of namespace -> the container of which it is
         self.images: dict[str, list[str]] = {}  # options of an overlay of each that can be mounted
         self.environ: Mapping[str, str] = os.environ
         self.rootless = os.geteuid() != 0
@@ -83,10 +86,19 @@ class Host:
         return os.path.realpath(path)
 
     def namespace(self, word: str, kind: str) -> str:
-        """The path of a namespace of a running container."""
+        """The path of a namespace of a running container; who is to be started later joins as it is then."""
+        from oci_tools.container import names
         from oci_tools.runtime.namespaces import FILES
 
+        self.joins[kind] = names.need(word, self.states)
         return f"/proc/{self._pid(word)}/ns/{FILES[kind]}"
+
+    def file_of(self, container: str, name: str) -> str | None:
+        """The path of a container's hosts, hostname or resolv.conf; None if it has the image's."""
+        from oci_tools.container import names
+
+        path = f"{names.place(container)}/{name}"
+        return path if os.path.exists(path) else None
 
     def root_of(self, word: str) -> str:
         """The path of a running container's root."""
@@ -100,6 +112,8 @@ class Host:
         container = names.need(word, self.states)
         known = state.load(self.states, container) if os.path.isdir(f"{self.states}/{container}") else None
         if known is None or state.status(self.states, known) not in ("created", "running"):
+            if self.later:
+                return 0
             raise Error("cannot join container", word, "container not running")
         return int(known["pid"])
 

@@ -61,11 +61,31 @@ _CODE = {
 }
 
 
+# What does nothing, for ever: the first process of a pod.  It ignores SIGCHLD, so that orphans leave no zombies.
+#   rt_sigaction(SIGCHLD, {SIG_IGN}, NULL, 8); for (;;) pause();    aarch64: ppoll(NULL, 0, NULL, NULL)
+_PAUSE = {
+    "x86_64": "488d3521000000b80d000000bf1100000031d241ba080000000f05b8220000000f05ebf70f1f40000100000000000000"
+              + 24 * "00",
+    "aarch64": "200280d2a1010010020080d2030180d2c81080d2010000d4000080d2010080d2020080d2030080d2280980d2010000d4"
+               "faffff171f2003d50100000000000000" + 24 * "00",
+}  # fmt: skip
+
+
 def program(machine: str) -> bytes:
     """The whole program for a machine, as uname(2) calls it."""
     if machine not in _CODE:
         raise Error("cannot use --init", None, f"there is none for {machine}")
-    code = a2b_base64(_CODE[machine])
+    return _elf(a2b_base64(_CODE[machine]), machine)
+
+
+def pause(machine: str) -> bytes:
+    """The program that waits for nothing."""
+    if machine not in _PAUSE:
+        raise Error("cannot make a pod", None, f"there is no program for {machine} that holds it")
+    return _elf(bytes.fromhex(_PAUSE[machine]), machine)
+
+
+def _elf(code: bytes, machine: str) -> bytes:
     size = _HEADERS + len(code)
     head = pack(
         "<16sHHIQQQIHHHHHH", b"\x7fELF\2\1\1", 2, _MACHINES[machine], 1, BASE + _HEADERS, 64, 0, 0, 64, 56, 2, 64, 0, 0

@@ -23,8 +23,13 @@ MARK = "# by oci-net"
 kept: list[int] = []  # descriptors that whoever looks after a container holds until its end
 
 
-def plan(held: Place, spec: dict[str, Any], everything: bool) -> None:
-    """What the specification and the policy of a container say of its networks; `everything` exposed is published."""
+def plan(held: Place, spec: dict[str, Any], everything: bool, joins: dict[str, str]) -> None:
+    """What the specification and the policy of a container say of its networks; `everything` exposed is published.
+
+    joins   kinds of namespaces that are another container's, and whose
+    """
+    if joins:
+        held.note(joins=joins)
     if not held.policy.get("networks"):
         return
     if bind(spec, held.id):

@@ -93,10 +93,10 @@ class Monitor:
     def _start(self, channel: sync.Channel) -> None:
         """In a process of its own: start it, and say so.  Does not return."""
         try:
-            self.held.begins(restarts=self.restarts)
+            spec = self.spec or self.held.spec()
+            self.held.begins(spec, self.root, restarts=self.restarts)
             late = joining.late(self.held.id, self.held.policy)
             options = launch.Options(detach=True, pid_file=self.held.policy.get("pidfile"), joined=late)
-            spec = self.spec or self.held.spec()
             made = lifecycle.begin(self.root, self.held.id, self.held.bundle, spec, options)
             events.tell(self.held.id, "start", self.held.policy)
             masters = [made.master] if made.master >= 0 else []

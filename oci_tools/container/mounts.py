@@ -168,7 +168,7 @@ _ALIASES = {
     "src": "source", "dst": "target", "destination": "target", "ro": "readonly", "rw": "readwrite",
 }  # fmt: skip
 _KEYS = {
-    "bind": {"bind-propagation", "bind-nonrecursive", "bind-recursive", "source"},
+    "bind": {"bind-propagation", "bind-nonrecursive", "bind-recursive", "bind-create-src", "source"},
     "tmpfs": {"tmpfs-size", "tmpfs-mode"},
     "image": {"source"},
     "volume": {"source", "volume-nocopy", "volume-subpath", "volume-driver", "volume-opt", "volume-label"},
@@ -208,7 +208,7 @@ def mount(word: str, host: Host, asked: Asked) -> Mount:
         want.nocopy = _flag(said, "volume-nocopy", word)
         want.subpath = _subpath(said.get("volume-subpath", ""), want)
         return made
-    return _bind_mount(target, said, readonly, word, host)
+    return _bind_mount(target, said, readonly, word, host, asked)
 
 
 def _fields(word: str) -> list[str]:
@@ -236,13 +236,17 @@ def _flag(said: dict[str, str], key: str, word: str) -> bool:
     return value in ("true", "1")
 
 
-def _bind_mount(target: str, said: dict[str, str], readonly: bool, word: str, host: Host) -> Mount:
+def _bind_mount(
+    target: str, said: dict[str, str], readonly: bool, word: str, host: Host, asked: Asked
+) -> Mount:
     source = said.get("source", "")
     if not source:
         raise Usage("invalid mount", word, "a bind mount needs a source")
     source = host.absolute(source)
     if not host.exists(source):
-        raise Error("cannot mount", source, "no such file or directory")
+        if not _flag(said, "bind-create-src", word):
+            raise Error("cannot mount", source, "no such file or directory")
+        asked.directories.append(source)
     propagation = said.get("bind-propagation", "rprivate")
     if propagation not in PROPAGATION:
         raise Usage("invalid propagation", propagation, f"in mount '{word}'")

@@ -1,6 +1,8 @@
 """Which namespaces a container has of its own, which are the host's or another's: --pid, --ipc, --uts, --cgroupns.
 
 A word is `private`, `host`, `container:ID` (the namespace that another, running one has), or `ns:PATH`.
+Whose namespaces a container joins is in policy.json, "joins": kind -> ID.  A path of another's first process is good
+for one start: at the next, that process may be another, or a stranger.
 --userns is `userns.py`'s.
 """
 
@@ -24,6 +26,8 @@ def apply(spec: dict[str, Any], args: Args, host: Host) -> None:
     alone = networking.mode(args.network)
     if alone == "host" or alone.startswith(("container:", "ns:")):
         _take(spec, "network", alone, "--network", host)
+        if alone.startswith("container:") and args.uts != "host" and args.hostname is None:
+            _call_as(spec, host, args.uts == "private")
     _names(spec, args)
     _take(spec, "pid", args.pid, "--pid", host)
     _take(spec, "cgroup", args.cgroupns, "--cgroupns", host)
@@ -42,6 +46,17 @@ def _names(spec: dict[str, Any], args: Args) -> None:
     if args.domainname is not None:
         _check_name(args.domainname, "--domainname")
         spec["domainname"] = args.domainname
+
+
+def _call_as(spec: dict[str, Any], host: Host, own: bool) -> None:
+    """The host name of the container whose network is joined, as docker has it."""
+    path = host.file_of(host.joins["network"], "hostname") if "network" in host.joins else None
+    if path:
+        name = host.text(path).strip()
+        if own:
+            spec["hostname"] = name
+        env = spec["process"].get("env", [])
+        spec["process"]["env"] = [f"HOSTNAME={name}" if each.startswith("HOSTNAME=") else each for each in env]
 
 
 def _check_name(name: str, option: str) -> None:
@@ -81,6 +96,20 @@ def _ipc(spec: dict[str, Any], mode: str, host: Host) -> None:
         # Memory that is shared by name is a file system, which the other mounts in its own mount namespace.
         root = host.root_of(mode.partition(":")[2])
         mounts.place(spec, [mounts.bind(f"{root}{SHM}", SHM, False)])
+
+
+def rejoin(spec: dict[str, Any], joins: dict[str, str], host: Host) -> None:
+    """The namespaces of others as they are now."""
+    spaces = spec["linux"].get("namespaces", [])
+    for kind, container in joins.items():
+        path = host.namespace(container, kind)
+        for each in spaces:
+            if each["type"] == kind:
+                each["path"] = path
+        if kind == "ipc":
+            for mount in spec["mounts"]:
+                if mount["destination"] == SHM and mount.get("source", "").startswith("/proc/"):
+                    mount["source"] = f"{host.root_of(container)}{SHM}"
 
 
 def leave(spec: dict[str, Any], kind: str) -> None:

@@ -163,8 +163,12 @@ class Place:
     def stopped(self) -> bool:
         return os.path.exists(f"{self.path}/stopped")
 
-    def begins(self, **more: Any) -> None:
-        """Say that it is started now."""
+    def begins(self, spec: dict[str, Any], states: str, **more: Any) -> None:
+        """Say that it is started now, by `spec`, whose namespaces of others become those that are there now."""
+        if self.policy.get("joins"):
+            from oci_tools.container import host, namespaces
+
+            namespaces.rejoin(spec, self.policy["joins"], host.Host(states=states))
         if self.policy.get("mounted"):
             from oci_tools.container import volumes
 

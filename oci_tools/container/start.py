@@ -99,11 +99,10 @@ def _free(root: str, container: str) -> Place:
         if pidfd >= 0:
             os.close(pidfd)
             raise Error("cannot start an already running container", container)
-        last = time.monotonic() > deadline
         try:
             return place.Place.again(container, timeout=_LOOK).__enter__()
         except Busy:
-            if last:
+            if time.monotonic() > deadline:
                 raise Busy("cannot start container", container, "another process uses it") from None
 
 
@@ -290,8 +289,9 @@ def _finished(
     spec: dict[str, Any], held: Place, args: Args, host: Host
 ) -> tuple[dict[str, Any], options.Asked]:
     """The options applied, and everything checked, before the first thing is made."""
+    host.later = bool(held.policy.get("waits"))
     asked = options.apply(spec, args, host)
-    joining.plan(held, spec, args.publish_all)
+    joining.plan(held, spec, args.publish_all, host.joins)
     if args.cgroup_parent:
         spec["linux"]["cgroupsPath"] = f"{args.cgroup_parent.rstrip('/')}/{held.id}"
     if spec["process"].get("terminal"):
@@ -317,7 +317,7 @@ def _add_files(spec: dict[str, Any], held: Place, args: Args, host: Host) -> Non
     around = networking.Around(held.policy)
     for name, text in files.texts(spec, args, host, around.servers, around.host).items():
         if f"/etc/{name}" not in taken and name not in left:
-            path = held.write(name, text.encode("utf-8", "surrogateescape"), 0o644)
+            path = files.shared(name, args, host) or held.write(name, text.encode("utf-8", "surrogateescape"), 0o644)
             made = mounts.bind(path, f"/etc/{name}", readonly, flat=True)
             if not host.rootless and any(each["type"] == "user" for each in spec["linux"]["namespaces"]):
                 made["options"].append("idmap")  # root's inside, too
@@ -375,7 +375,7 @@ def _write_id(path: str | None, container: str) -> None:
 def _stay(root: str, held: Place, spec: dict[str, Any], **more: Any) -> int:
     """Run it in the foreground."""
     held.looked_after()
-    held.begins()
+    held.begins(spec, root)
     events.tell(held.id, "start", held.policy)
     more.update(pid_file=held.policy.get("pidfile"), joined=joining.late(held.id, held.policy))
     try:

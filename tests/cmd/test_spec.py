@@ -274,5 +274,5 @@ def test_explain(oci, tmp_path):
 
 
 def test_verbs(oci):
-    assert one_line(oci("spec", code=2)).startswith("missing verb (one of new, set, check")
+    assert one_line(oci("spec", code=2)).startswith("missing verb (one of new, from-kube, set, check")
     assert one_line(oci("spec", "nope", code=2)).startswith("unknown verb 'nope'")

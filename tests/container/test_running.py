@@ -265,6 +265,26 @@ def test_namespaces_of_another(run, oci, web):
     assert "no such container 'nope'" in run("--pid", "container:nope", "busybox", "true", code=125).stderr
 
 
+def test_namespaces_of_another_are_those_of_its_latest_start(run, oci):
+    """A pid in config.json would, after a restart, be nobody's, or a stranger's."""
+    run("-d", "--network", "none", "--name", "first", "-h", "called", "--add-host", "other:1.2.3.4", "busybox", "sleep", "1000")
+    words = ["--network", "container:first", "--ipc", "container:first", "--pid", "container:first", "--name", "second"]
+    script = "hostname; echo $HOSTNAME; grep -c other /etc/hosts; exec sleep 1000"
+    oci("run", "stop", "-t", "0", "first")
+    made = oci("run", "new", *words, "busybox", "sh", "-c", script).stdout.strip()  # before there is what it joins
+    assert "container not running" in oci("run", "start", made, code=1).stderr
+    oci("run", "start", "first")
+    for _ in range(2):
+        oci("run", "start", made)
+        for kind in ("net", "ipc", "pid"):
+            links = {oci("run", "exec", each, "readlink", f"/proc/self/ns/{kind}").stdout for each in ("first", made)}
+            assert len(links) == 1, kind
+        oci("run", "stop", "-t", "0", made)
+        oci("run", "restart", "-t", "0", "first")
+    assert oci("run", "logs", made).stdout == "called\ncalled\n1\n" * 2
+    oci("run", "rm", "-f", "first", made)
+
+
 def test_exec_as_people_say_it(run, oci, web):
     (oci.cwd / "env").write_text("A=file\nB=file\n")
     words = ["-i", "-w", "/tmp", "--env-file", "env", "-e", "B=said", "-e", "HERE", "-e", "NOWHERE", "-u", "nobody", web]

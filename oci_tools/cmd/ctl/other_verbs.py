@@ -219,7 +219,51 @@ _CONTEXTS = {
     "inspect": verb("context inspect", "show a context", "NAME", (), "others.context_inspect", local=True),
     "rm": verb("context rm", "forget contexts", "NAME...", (), "others.context_rm", local=True),
 }
+_START: Option = ("--start", "flag", True, "start it: the default; --start=false: only make it")
+_KUBE = {
+    "play": verb(
+        "kube play",
+        "make the pods, volumes and claims of a YAML file of Kubernetes, and start them",
+        "FILE",
+        (
+            ("--replace", "flag", False, "first remove the pods of these names"),
+            ("--down", "flag", False, "remove them, as 'kube down' does"),
+            ("--force", "flag", False, "with --down: and the volumes that are claims"),
+            ("--wait", "flag", False, "stay until all containers have ended, then remove the pods"),
+            _START,
+            ("--configmap FILE", "list", (), "more ConfigMaps and Secrets"),
+            ("--network NETWORK", "text", "", "the pods' network (oci-kube, which is made if it is missing)"),
+            ("-p --publish PORT", "list", (), "one more port: [ADDRESS:][HOST-PORT:]PORT[/PROTOCOL]"),
+            ("--ip ADDRESS", "text", "", "the pod's IPv4 address"),
+            ("--mac-address ADDRESS", "text", "", "its MAC address"),
+            ("--annotation NAME=VALUE", "list", (), "one more annotation of each container"),
+            ("--log-driver NAME", "text", "", "where their output is kept"),
+            ("--log-opt NAME=VALUE", "list", (), "option of that"),
+            QUIET,
+        ),
+        "kube.play",
+    ),
+    "down": verb(
+        "kube down",
+        "stop and remove the pods of a YAML file",
+        "FILE",
+        (("--force", "flag", False, "and the volumes that are claims"),),
+        "kube_removing.down",
+    ),
+    "generate": verb(
+        "kube generate",
+        "print pods, containers (one pod of all) and volumes as YAML for Kubernetes",
+        "NAME...",
+        (
+            ("-f --filename FILE", "text", None, "into FILE, which must not be there"),
+            ("-s --service", "flag", False, "a Service of the published ports, too"),
+            ("-t --type KIND", ("pod", "deployment"), "pod", "what a pod becomes"),
+        ),
+        "kube_generating.generate",
+    ),
+}
 OTHERS: dict[str, Command] = {
+    "kube": _family("kube", "pods of Kubernetes' YAML files", _KUBE),
     "network": _family("network", "networks", _NETWORKS),
     "volume": _family("volume", "volumes", _VOLUMES),
     "system": _family("system", "the engine", _SYSTEM),

@@ -38,7 +38,7 @@ def run(args: Args, engines: Engines) -> int:
         error.code = 125
         raise
     if args.detach:
-        _start(engine, container)
+        start_one(engine, container)
         print(container)
         return 0
     return _foreground(
@@ -54,25 +54,30 @@ def one(engines: Engines) -> Engine:
 
 
 def _create(args: Args, engine: Engine, attached: bool) -> str:
+    query = {"name": args.name, "platform": args.platform}
+    return make(engine, query, wording.body(args, attached), args.pull)
+
+
+def make(engine: Engine, query: dict[str, Any], said: dict[str, Any], pull: str) -> str:
+    """A container by the document that creates it, its image pulled if it is missing, or always; its id."""
     from oci_tools.cmd.ctl import images
 
-    if args.pull == "always":
-        images.pull_one(engine, args.image, args.platform, quiet=True)
-    said = wording.body(args, attached)
-    query = {"name": args.name, "platform": args.platform}
+    image, platform = said["Image"], query.get("platform", "")
+    if pull == "always":
+        images.pull_one(engine, image, platform, quiet=True)
     try:
         made = engine.post("/containers/create", query, said)
     except Refused as error:
-        if error.status != 404 or args.pull != "missing" or "no such image" not in str(error).lower():
+        if error.status != 404 or pull != "missing" or "no such image" not in str(error).lower():
             raise
-        images.pull_one(engine, args.image, args.platform, quiet=False)
+        images.pull_one(engine, image, platform, quiet=False)
         made = engine.post("/containers/create", query, said)
     for warning in made.get("Warnings") or ():
         cli.say("oci-ctl", f"warning: {warning}")
     return str(made["Id"])
 
 
-def _start(engine: Engine, container: str) -> None:
+def start_one(engine: Engine, container: str) -> None:
     try:
         engine.post(f"/containers/{container}/start")
     except Refused as error:
@@ -91,7 +96,7 @@ def _foreground(
     waiting = engine.ask("POST", f"/containers/{container}/wait", {"condition": condition})
     api = Engine(engine.host)
     with _relay(api, container, sock, early, tty, typing, keys) as between:
-        _start(api, container)
+        start_one(api, container)
         between.measure()
         if not between.run():
             return 0
@@ -124,7 +129,7 @@ def start(args: Args, engines: Engines) -> int:
     if not (args.attach or args.interactive):
         from oci_tools.cmd.ctl import containers
 
-        return containers.each(args.container, engines, _start)
+        return containers.each(args.container, engines, start_one)
     engine, said = where(engines, args.container[0])
     condition = "removed" if said["HostConfig"].get("AutoRemove") else "next-exit"
     return _foreground(

@@ -99,7 +99,7 @@ def body(args: Args, attached: bool) -> dict[str, Any]:
     made: dict[str, Any] = {
         "Image": args.image, "Cmd": args.cmd or None, "Tty": args.tty, "OpenStdin": args.interactive,
         "StdinOnce": args.interactive and attached, "AttachStdin": args.interactive and attached,
-        "AttachStdout": attached, "AttachStderr": attached, "Env": variables(args), "Labels": _pairs(args.label),
+        "AttachStdout": attached, "AttachStderr": attached, "Env": variables(args), "Labels": pairs(args.label),
         "User": args.user, "WorkingDir": args.workdir, "Hostname": args.hostname, "Domainname": args.domainname,
         "HostConfig": _host(args), "NetworkingConfig": _networks(args),
     }  # fmt: skip
@@ -141,7 +141,7 @@ def variables(args: Args) -> list[str]:
     return said
 
 
-def _pairs(words: list[str]) -> dict[str, str]:
+def pairs(words: list[str]) -> dict[str, str]:
     return {name: value for name, _, value in (word.partition("=") for word in words)}
 
 
@@ -199,15 +199,15 @@ def _host(args: Args) -> dict[str, Any]:
         "CpusetCpus": args.cpuset_cpus, "CpusetMems": args.cpuset_mems, "BlkioWeight": args.blkio_weight,
         "PidsLimit": args.pids_limit or None, "OomScoreAdj": args.oom_score_adj, "CgroupParent": args.cgroup_parent,
         "CapAdd": args.cap_add or None, "CapDrop": args.cap_drop or None, "Privileged": args.privileged,
-        "SecurityOpt": [_security(each) for each in args.security_opt] or None,
+        "SecurityOpt": [security(each) for each in args.security_opt] or None,
         "ReadonlyRootfs": args.read_only, "GroupAdd": args.group_add or None, "Init": args.init or None,
         "Dns": args.dns, "DnsSearch": args.dns_search, "DnsOptions": args.dns_option,
         "ExtraHosts": args.add_host or None,
-        "Sysctls": _pairs(args.sysctl) or None, "Ulimits": [_ulimit(each) for each in args.ulimit],
+        "Sysctls": pairs(args.sysctl) or None, "Ulimits": [_ulimit(each) for each in args.ulimit],
         "Devices": [_device(each) for each in args.device],
         "PidMode": args.pid, "IpcMode": args.ipc, "UTSMode": args.uts, "UsernsMode": args.userns,
-        "CgroupnsMode": args.cgroupns, "Annotations": _pairs(args.annotation) or None,
-        "LogConfig": {"Type": args.log_driver, "Config": _pairs(args.log_opt)},
+        "CgroupnsMode": args.cgroupns, "Annotations": pairs(args.annotation) or None,
+        "LogConfig": {"Type": args.log_driver, "Config": pairs(args.log_opt)},
     }  # fmt: skip
     rows = _console() if args.tty else None
     return {**made, "ConsoleSize": rows} if rows else made
@@ -231,7 +231,7 @@ def _cpus(text: str) -> int:
         raise Usage("invalid value for --cpus", text, hint="a number like 1.5") from None
 
 
-def _security(word: str) -> str:
+def security(word: str) -> str:
     """seccomp=FILE is a file of ours: what is in it is sent."""
     name, _, value = word.partition("=")
     if name != "seccomp" or value in ("unconfined", "builtin"):

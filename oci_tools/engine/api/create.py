@@ -67,7 +67,8 @@ def create(api: Api, asked: Asked) -> Response:
     host["NetworkMode"] = mode
     container = _make(api, name, image, said, host, words)
     if not config["Hostname"] and mode != "host":
-        config["Hostname"] = container[:12]
+        joined = mode.partition(":")[2] if mode.startswith("container:") else ""
+        config["Hostname"] = (api.world.find(joined).config.get("Hostname") if joined else "") or container[:12]
     kept = {
         "version": VERSION, "Config": config, "HostConfig": host, "NetworkingConfig": networking, "Image": image.id,
         "Platform": image.document.get("os") or "linux",

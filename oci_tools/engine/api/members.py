@@ -14,20 +14,21 @@ _STRINGS = frozenset(
 )
 _WORDS = frozenset(("Cmd", "Entrypoint"))  # a list of strings, of old clients one
 _MAPS = frozenset(
-    "ExposedPorts Volumes Labels Healthcheck HostConfig NetworkingConfig PortBindings Tmpfs Sysctls StorageOpt "
-    "Annotations LogConfig RestartPolicy EndpointsConfig IPAMConfig BindOptions VolumeOptions TmpfsOptions "
+    "ExposedPorts Volumes Labels Healthcheck StartupHealthCheck HostConfig NetworkingConfig PortBindings Tmpfs Sysctls "
+    "StorageOpt Annotations LogConfig RestartPolicy EndpointsConfig IPAMConfig BindOptions VolumeOptions TmpfsOptions "
     "DriverConfig DriverOpts Options".split()
 )
 _OBJECTS = frozenset("Mounts Devices Ulimits DeviceRequests".split())
 _TEXTS = frozenset(
     "Image User WorkingDir Hostname Domainname StopSignal NetworkMode IpcMode PidMode UTSMode UsernsMode CgroupnsMode "
     "Runtime CgroupParent CpusetCpus CpusetMems Name Type Source Target Consistency Propagation Subpath PathOnHost "
-    "PathInContainer CgroupPermissions HostIp HostPort MacAddress IPv4Address IPv6Address".split()
+    "PathInContainer CgroupPermissions HostIp HostPort MacAddress IPv4Address IPv6Address "
+    "HealthcheckOnFailureAction".split()
 )
 _NUMBERS = frozenset(
     "Memory MemorySwap MemoryReservation MemorySwappiness CpuShares CpuPeriod CpuQuota NanoCpus PidsLimit BlkioWeight "
-    "OomScoreAdj ShmSize StopTimeout MaximumRetryCount Interval Timeout StartPeriod StartInterval Retries Soft Hard "
-    "SizeBytes".split()
+    "OomScoreAdj ShmSize StopTimeout MaximumRetryCount Interval Timeout StartPeriod StartInterval Retries Successes "
+    "Soft Hard SizeBytes".split()
 )
 _TRUTHS = frozenset(
     "Tty OpenStdin StdinOnce AttachStdin AttachStdout AttachStderr AutoRemove Privileged PublishAllPorts "

@@ -64,25 +64,38 @@ def _process(config: dict[str, Any], host: dict[str, Any]) -> Iterator[str]:
     if config.get("StopTimeout") is not None:
         yield f"--stop-timeout={config['StopTimeout']}"
     yield from _health(config.get("Healthcheck") or {})
+    # podman's names (its inspect has them) for what docker has none for.
+    action, startup = config.get("HealthcheckOnFailureAction"), config.get("StartupHealthCheck") or {}
+    if action:
+        yield f"--health-on-failure={action}"
+    yield from _check(startup, "health-startup")
+    if startup.get("Successes"):
+        yield f"--health-startup-success={startup['Successes']}"
 
 
 def _health(check: dict[str, Any]) -> Iterator[str]:
-    test = check.get("Test") or []
-    if test[:1] == ["NONE"]:
+    if (check.get("Test") or [])[:1] == ["NONE"]:
         yield "--no-healthcheck"
         return
+    yield from _check(check, "health")
+    for key, option in (("StartPeriod", "start-period"), ("StartInterval", "start-interval")):
+        if check.get(key):
+            yield f"--health-{option}={seconds(check[key])}"
+
+
+def _check(check: dict[str, Any], option: str) -> Iterator[str]:
+    test = check.get("Test") or []
     if test[:1] == ["CMD-SHELL"] and len(test) > 1:
-        yield f"--health-cmd={test[1]}"
+        yield f"--{option}-cmd={test[1]}"
     elif test[:1] == ["CMD"]:
         from oci_tools import document
 
-        yield f"--health-cmd={document.dumps(test[1:]).decode()}"
-    for key, option in (("Interval", "interval"), ("Timeout", "timeout"), ("StartPeriod", "start-period"),
-                        ("StartInterval", "start-interval")):  # fmt: skip
+        yield f"--{option}-cmd={document.dumps(test[1:]).decode()}"
+    for key, name in (("Interval", "interval"), ("Timeout", "timeout")):
         if check.get(key):
-            yield f"--health-{option}={seconds(check[key])}"
+            yield f"--{option}-{name}={seconds(check[key])}"
     if check.get("Retries"):
-        yield f"--health-retries={check['Retries']}"
+        yield f"--{option}-retries={check['Retries']}"
 
 
 def seconds(nanoseconds: int) -> str:

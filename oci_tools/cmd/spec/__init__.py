@@ -38,6 +38,16 @@ def _set(args: cli.Args) -> None:
     _print(spec)
 
 
+def _from_kube(args: cli.Args) -> None:
+    from oci_tools.cmd.spec import from_kube
+
+    specs = from_kube.specs(args, VERBS["new"])
+    if len(specs) == 1:
+        _print(specs[0])
+    else:
+        _write(b"".join(document.dumps(spec) + b"\n" for spec in specs))
+
+
 def _check(args: cli.Args) -> None:
     """The whole document is read and found good before the first byte goes out."""
     from oci_tools.runtime import spec, supported
@@ -139,6 +149,18 @@ VERBS = {
         _new,
         stop=True,
         example="oci-spec new --memory 64m ./img:app > b/config.json",
+    ),
+    "from-kube": cli.Command(
+        "oci-spec from-kube",
+        "print what the containers of a pod of Kubernetes become: one config.json, or each in a line",
+        "FILE [CONTAINER]",
+        (
+            ("--configmap FILE", "list", (), "more ConfigMaps and Secrets"),
+            ("--volumes DIR", "text", None, "where its volumes are made, with the files of ConfigMaps and Secrets"),
+            ("--pod ID", "text", None, "join the network, ipc and uts namespaces of this running container"),
+        ),
+        _from_kube,
+        example="oci-spec from-kube --volumes ./volumes pod.yaml web > b/config.json",
     ),
     "set": cli.Command(
         "oci-spec set",
