@@ -1,7 +1,7 @@
 """Tokens that somebody else issues: a token service, or an identity provider, whose public keys we have.
 
-    JWT (RFC 7519), RS256, ES256 or EdDSA:  {"iss", "sub", "aud": SERVICE or [...], "exp", "nbf",
-                                             "access": [{"type", "name", "actions"}]}
+    JWT (RFC 7519):  {"iss", "sub", "aud": SERVICE or [...], "exp", "nbf",
+                      "access": [{"type", "name", "actions"}]}
 
 With `access`, as distribution's token services give it, a token grants that and no more; without, as identity
 providers give it, it says who somebody is, and rules say what they may.  Which algorithm is used is the key's
@@ -41,8 +41,8 @@ class Issuer:
         found = parts(token)
         if found is None:
             return None
-        _, claims, signature, message = found
-        good = any(signed(key, signature, message) for key in self._keys)
+        head, claims, signature, message = found
+        good = any(signed(key, head, signature, message) for key in self._keys)
         return claims if good and self._for_us(claims) else None
 
     def _for_us(self, found: dict[str, Any]) -> bool:
@@ -108,11 +108,11 @@ def _keys(path: str) -> list[Any]:
     return [keys.of_certificate(one, path) if b"CERTIFICATE" in one else keys.public(one, path) for one in blocks]
 
 
-def signed(key: Any, signature: bytes, message: bytes) -> bool:
-    """Whether this key made a JWT's signature."""
+def signed(key: Any, head: dict[str, Any], signature: bytes, message: bytes) -> bool:
+    """Whether this key made a JWT's signature; what must be understood to believe it (`crit`) nobody here does."""
     from oci_tools.registry import keys
 
-    return keys.good(key, keys.der(key, signature), message)
+    return "crit" not in head and keys.good_jws(key, str(head.get("alg")), signature, message)
 
 
 def _decode(text: str) -> bytes:

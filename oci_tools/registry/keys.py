@@ -38,8 +38,8 @@ def of_certificate(data: bytes, name: object) -> Any:
     return _known(found, name)
 
 
-def of_jwk(found: dict[str, Any]) -> Any:
-    """The public key in a JWK (RFC 7517) that can have signed what `good` checks; None if it is another."""
+def of_jwk(found: dict[str, Any]) -> tuple[Any, str] | None:
+    """The public key in a JWK (RFC 7517), and the algorithm that it is for, "" for any; None if we know no such key."""
     from base64 import urlsafe_b64decode
 
     from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
@@ -48,30 +48,63 @@ def of_jwk(found: dict[str, Any]) -> Any:
         text = str(found[name])
         return urlsafe_b64decode(text + "=" * (-len(text) % 4))
 
-    if found.get("use", "sig") != "sig" or found.get("alg", "RS256") not in ("RS256", "ES256", "EdDSA", "Ed25519"):
-        return None
-    kind = found.get("kty"), found.get("crv")
+    kind, curve = found.get("kty"), found.get("crv")
+    curves = {"P-256": ec.SECP256R1, "P-384": ec.SECP384R1, "P-521": ec.SECP521R1}
+    key: Any = None
     try:
-        if kind == ("EC", "P-256"):
+        if kind == "EC" and curve in curves:
             x, y = int.from_bytes(number("x")), int.from_bytes(number("y"))
-            return ec.EllipticCurvePublicNumbers(x, y, ec.SECP256R1()).public_key()
-        if kind == ("OKP", "Ed25519"):
-            return ed25519.Ed25519PublicKey.from_public_bytes(number("x"))
-        if kind == ("RSA", None):
-            return rsa.RSAPublicNumbers(int.from_bytes(number("e")), int.from_bytes(number("n"))).public_key()
+            key = ec.EllipticCurvePublicNumbers(x, y, curves[curve]()).public_key()
+        elif (kind, curve) == ("OKP", "Ed25519"):
+            key = ed25519.Ed25519PublicKey.from_public_bytes(number("x"))
+        elif kind == "RSA":
+            key = rsa.RSAPublicNumbers(int.from_bytes(number("e")), int.from_bytes(number("n"))).public_key()
     except (KeyError, ValueError):
-        pass  # of a provider with several, one that is broken
-    return None
+        return None  # of a provider with several, one that is broken
+    name = found.get("alg") or ""
+    if key is None or found.get("use", "sig") != "sig" or (name and _jws(key, str(name)) is None):
+        return None
+    return key, str(name)
 
 
-def der(key: Any, signature: bytes) -> bytes:
-    """A signature of a JWT as the others are: of ECDSA it has both numbers side by side (RFC 7518, 3.4)."""
+# -- signatures of JWTs (RFC 7518, 3.1; RFC 8037) -----------------------------------------------
+
+
+def good_jws(key: Any, algorithm: str, signature: bytes, message: bytes) -> bool:
+    """Whether a public key made a JWT's signature, in the way that the JWT names: of those that are for such a key."""
     from cryptography.hazmat.primitives.asymmetric import ec, utils
 
-    if not isinstance(key, ec.EllipticCurvePublicKey):
-        return signature
-    half = len(signature) // 2
-    return utils.encode_dss_signature(int.from_bytes(signature[:half]), int.from_bytes(signature[half:]))
+    scheme = _jws(key, algorithm)
+    if scheme is None:
+        return False
+    if isinstance(key, ec.EllipticCurvePublicKey):  # both numbers side by side (RFC 7518, 3.4)
+        half = -(-key.key_size // 8)
+        if len(signature) != 2 * half:
+            return False
+        numbers = int.from_bytes(signature[:half]), int.from_bytes(signature[half:])
+        signature = utils.encode_dss_signature(*numbers)
+    return _verified(key, signature, message, scheme)
+
+
+def _jws(key: Any, algorithm: str) -> list[Any] | None:
+    """How a key of this kind signs by an algorithm; None if it does not."""
+    from cryptography.hazmat.primitives import hashes
+    from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
+
+    if isinstance(key, ed25519.Ed25519PublicKey):
+        return [] if algorithm in ("EdDSA", "Ed25519") else None
+    kind, size = algorithm[:2], algorithm[2:]
+    hashing: Any = {"256": hashes.SHA256, "384": hashes.SHA384, "512": hashes.SHA512}.get(size)
+    if hashing is None:
+        return None
+    if isinstance(key, ec.EllipticCurvePublicKey):
+        curve = {"256": "secp256r1", "384": "secp384r1", "512": "secp521r1"}[size]
+        return [ec.ECDSA(hashing())] if kind == "ES" and key.curve.name == curve else None
+    if not isinstance(key, rsa.RSAPublicKey) or kind not in ("RS", "PS"):
+        return None
+    if kind == "RS":
+        return [padding.PKCS1v15(), hashing()]
+    return [padding.PSS(padding.MGF1(hashing()), hashing.digest_size), hashing()]
 
 
 def private(data: bytes, name: object, password: bytes | None) -> Any:
@@ -131,10 +164,14 @@ def sign(key: Any, message: bytes) -> bytes:
 
 def good(key: Any, signature: bytes, message: bytes) -> bool:
     """Whether a public key made this signature of a message."""
+    return _verified(key, signature, message, _scheme(key))
+
+
+def _verified(key: Any, signature: bytes, message: bytes, scheme: list[Any]) -> bool:
     from cryptography.exceptions import InvalidSignature
 
     try:
-        key.verify(signature, message, *_scheme(key))
+        key.verify(signature, message, *scheme)
     except (InvalidSignature, ValueError):
         return False
     return True

@@ -54,7 +54,7 @@ class Provider:
         self._lock = threading.Lock()
         self._http: fetch.Client | None = None
         self._said: dict[str, Any] = {}
-        self._keys: list[tuple[str, Any]] = []  # (its id, key)
+        self._keys: list[tuple[str, tuple[Any, str]]] = []  # (its id, (key, the algorithm that it is for))
         self._looked = float("-inf")
 
     # -- tokens ---------------------------------------------------------------------------
@@ -87,12 +87,16 @@ class Provider:
         if not set(map(str, names)) & set(self._audiences) or (len(names) > 1 and by not in (None, *self._audiences)):
             return None
         name = str(head.get("kid") or "")
-        return claims if any(issuer.signed(key, signature, message) for key in self._candidates(name)) else None
+        good = any(
+            use in ("", head.get("alg")) and issuer.signed(key, head, signature, message)
+            for key, use in self._candidates(name)
+        )
+        return claims if good else None
 
-    def _candidates(self, name: str) -> list[Any]:
+    def _candidates(self, name: str) -> list[tuple[Any, str]]:
         """The keys that may have signed a token; the provider is asked again for one that we lack."""
 
-        def known() -> list[Any]:
+        def known() -> list[tuple[Any, str]]:
             return [key for kid, key in self._keys if not name or not kid or kid == name]
 
         def old() -> bool:
@@ -110,7 +114,7 @@ class Provider:
                 self._lock.release()
         return known()
 
-    def _fetched(self) -> list[tuple[str, Any]]:
+    def _fetched(self) -> list[tuple[str, tuple[Any, str]]]:
         from oci_tools.registry import keys
 
         listed = self._json(self._place("jwks_uri")).get("keys")

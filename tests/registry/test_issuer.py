@@ -12,13 +12,15 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from oci_tools.registry import keys
+from oci_tools.registry.issuer import Issuer
 from tests.peers import Answer, Asked, Fake, certificate
 from tests.registry.test_operate import start
 from tests.registry.test_server import Client
 
-KINDS = {
-    "RS256": ("RSA", "rsa_keygen_bits:2048"), "ES256": ("EC", "ec_paramgen_curve:P-256"), "EdDSA": ("ED25519", ""),
-}  # fmt: skip
+KEYS = {"RS": ("RSA", "rsa_keygen_bits:2048"), "ES": ("EC", "ec_paramgen_curve:P-"), "Ed": ("ED25519", "")}
+CURVES = {"256": "256", "384": "384", "512": "521"}
+KINDS = ["RS256", "ES256", "EdDSA"]  # all that there are in test_every_algorithm
 
 
 def encode(data: bytes) -> str:
@@ -30,27 +32,32 @@ class Service:
 
     def __init__(self, directory: Path, kind: str) -> None:
         self.kind, self.key, self.public = kind, directory / f"{kind}.key", directory / f"{kind}.pub"
-        name, option = KINDS[kind]
+        name, option = KEYS[kind[:2].replace("PS", "RS")]
+        option += CURVES[kind[2:]] if kind.startswith("ES") else ""
         words = ["openssl", "genpkey", "-algorithm", name, "-out", self.key, *(["-pkeyopt", option] if option else [])]
         subprocess.run(words, check=True, capture_output=True)
         subprocess.run(["openssl", "pkey", "-in", self.key, "-pubout", "-out", self.public], check=True, capture_output=True)
 
     def token(self, **claims: Any) -> str:
-        from cryptography.hazmat.primitives import hashes, serialization
-        from cryptography.hazmat.primitives.asymmetric import ec, padding, utils
-
         found = {"iss": "me", "sub": "alice", "aud": "store", "exp": time.time() + 300, **claims}
         found = {key: value for key, value in found.items() if value != "-"}
         head = f"{encode(json.dumps({'alg': self.kind, 'typ': 'JWT'}).encode())}.{encode(json.dumps(found).encode())}"
+        return f"{head}.{encode(self.sign(head.encode()))}"
+
+    def sign(self, message: bytes, kind: str = "") -> bytes:
+        from cryptography.hazmat.primitives import hashes, serialization
+        from cryptography.hazmat.primitives.asymmetric import ec, padding, utils
+
+        kind = kind or self.kind
         key: Any = serialization.load_pem_private_key(self.key.read_bytes(), None)
-        if self.kind == "RS256":
-            made = key.sign(head.encode(), padding.PKCS1v15(), hashes.SHA256())
-        elif self.kind == "ES256":
-            r, s = utils.decode_dss_signature(key.sign(head.encode(), ec.ECDSA(hashes.SHA256())))
-            made = r.to_bytes(32) + s.to_bytes(32)
-        else:
-            made = key.sign(head.encode())
-        return f"{head}.{encode(made)}"
+        if kind == "EdDSA":
+            return bytes(key.sign(message))
+        hashing: Any = getattr(hashes, f"SHA{kind[2:]}")
+        if kind.startswith("ES"):
+            numbers = utils.decode_dss_signature(key.sign(message, ec.ECDSA(hashing())))
+            return b"".join(one.to_bytes(-(-key.key_size // 8)) for one in numbers)
+        filled: Any = padding.PKCS1v15() if kind[0] == "R" else padding.PSS(padding.MGF1(hashing()), hashing.digest_size)
+        return bytes(key.sign(message, filled, hashing()))
 
 
 def access(name: str, *actions: str) -> list[dict[str, Any]]:
@@ -61,7 +68,7 @@ def words(service: Service, realm: str = "https://tokens.invalid/t") -> list[Any
     return ["--token-realm", realm, "--token-service", "store", "--token-issuer", "me", "--token-trust", service.public]
 
 
-@pytest.fixture(params=list(KINDS))
+@pytest.fixture(params=KINDS)
 def service(request: Any, tmp_path: Path) -> Service:
     return Service(tmp_path, request.param)
 
@@ -89,6 +96,40 @@ def test_what_a_token_grants(oci: Any, service: Service, tmp_path: Path) -> None
         assert may(service.token(**wrong)) == 401, wrong
     for access_ in ([], "all", [5], [{"type": "repository", "name": "a"}], access("a", "push ")):
         assert may(service.token(access=access_)) == 401, access_
+
+
+ALL = [f"{kind}{size}" for kind in ("RS", "PS", "ES") for size in ("256", "384", "512")] + ["EdDSA"]
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_every_algorithm(tmp_path: Path, kind: str) -> None:
+    """And with another one's name, or that of one that needs no key, no signature is good."""
+    service = Service(tmp_path, kind)
+    one = Issuer("https://x", "store", "me", [str(service.public)])
+    found = one.claims(service.token())
+    assert found and found["sub"] == "alice"
+    body = service.token().split(".")[1]
+    for other in [*ALL, "none", "HS256", "HS512", "", None, 5, "ES256K", "RS", "XS256"]:
+        head = encode(json.dumps({"alg": other}).encode())
+        token = f"{head}.{body}.{encode(service.sign(f'{head}.{body}'.encode(), kind))}"
+        assert (one.claims(token) is not None) == (other == kind), other
+    head = encode(json.dumps({"alg": kind, "crit": ["exp"]}).encode())
+    assert one.claims(f"{head}.{body}.{encode(service.sign(f'{head}.{body}'.encode()))}") is None
+
+
+def test_keys_of_providers() -> None:
+    """RFC 7517: which keys are taken, and what for."""
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    for curve, name, kind in ((ec.SECP256R1(), "P-256", "ES256"), (ec.SECP384R1(), "P-384", "ES384"), (ec.SECP521R1(), "P-521", "ES512")):
+        numbers = ec.generate_private_key(curve).public_key().public_numbers()
+        size = -(-curve.key_size // 8)
+        said = {"kty": "EC", "crv": name, "x": encode(numbers.x.to_bytes(size)), "y": encode(numbers.y.to_bytes(size))}
+        for alg, taken in (({}, ""), ({"alg": kind}, kind)):
+            found = keys.of_jwk({**said, **alg})
+            assert found and found[1] == taken and found[0].public_numbers() == numbers
+        for wrong in ({"alg": "RS256"}, {"use": "enc"}, {"crv": "P-1"}, {"kty": "RSA"}, {"x": "AA"}, {"alg": 5}, {"kty": "oct"}):
+            assert keys.of_jwk({**said, **wrong}) is None, wrong
 
 
 def test_tokens_of_others(oci: Any, service: Service, tmp_path: Path) -> None:
