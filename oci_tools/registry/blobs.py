@@ -25,13 +25,10 @@ FOREVER = "max-age=31536000"  # what a digest names does not change
 class Blobs:
     """The part of a registry that is about blobs."""
 
-    def __init__(
-        self, storage: Storage, access: Access | None, *, delete: bool, upstreams: Upstreams | None
-    ) -> None:
+    def __init__(self, storage: Storage, access: Access | None, *, upstreams: Upstreams | None) -> None:
         self.storage = storage
         self.uploads = Uploads()
         self._access = access
-        self._delete = delete
         self._upstreams = upstreams
 
     def close(self) -> None:
@@ -40,8 +37,6 @@ class Blobs:
     def blob(self, request: Request, repository: Repository, digest: str) -> Response:
         only(request, "GET", "HEAD", "DELETE")
         if request.method == "DELETE":
-            if not self._delete:
-                raise Refusal(405, "UNSUPPORTED", "this registry deletes nothing")
             if not repository.remove_blob(digest):
                 raise Refusal(404, "BLOB_UNKNOWN", "no such blob", {"digest": digest})
             return Response(202, [VERSION])

@@ -17,22 +17,25 @@ VERSION = ("Docker-Distribution-API-Version", "registry/2.0")  # old clients loo
 
 
 class Refusal(Exception):
-    """An answer that is an error: its status, the specification's code, and words for people."""
+    """An answer that is an error: its status, the specification's code, and words for people.
+
+    more: details of further errors of the same kind.
+    """
 
     def __init__(
-        self, status: int, code: str, message: str, detail: object = None, headers: Headers | None = None
-    ) -> None:
+        self, status: int, code: str, message: str, detail: object = None, headers: Headers | None = None,
+        more: list[dict[str, str]] | None = None,
+    ) -> None:  # fmt: skip
         super().__init__(message)
         self.status = status
         self.code = code
-        self.detail = detail
+        self.details = [detail, *(more or [])]
         self.headers = headers or []
 
     def response(self) -> Response:
-        entry: dict[str, Any] = {"code": self.code, "message": str(self)}
-        if self.detail is not None:
-            entry["detail"] = self.detail
-        body = document.dumps({"errors": [entry]}) + b"\n"
+        said: dict[str, Any] = {"code": self.code, "message": str(self)}
+        entries = [said if detail is None else {**said, "detail": detail} for detail in self.details]
+        body = document.dumps({"errors": entries}) + b"\n"
         return Response(self.status, [("Content-Type", JSON), VERSION, *self.headers], body)
 
 

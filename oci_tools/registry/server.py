@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import errno
 import os
+from itertools import islice
 
 from oci_tools import document
 from oci_tools.errors import Error, reason
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from oci_tools.registry.rate import Rate
     from oci_tools.registry.upstream import Upstreams
 
+MOST_MISSING = 100  # parts of a manifest that are named when it is refused
 TROUBLE = {errno.ENOSPC: 507, errno.EDQUOT: 507, errno.EROFS: 405}  # what is wrong with our disk, as a status
 
 
@@ -76,7 +78,7 @@ class Registry:
         self._people = access.people if access else None
         self._rate = rate
         self._failed = failed
-        self.blobs = Blobs(storage, access, delete=delete and not read_only, upstreams=upstreams)
+        self.blobs = Blobs(storage, access, upstreams=upstreams)
         self._read_only = read_only
         self._delete = delete and not read_only
         self._immutable = immutable
@@ -125,7 +127,7 @@ class Registry:
             if self._access:
                 self._access.check_login(request, caller)
             only(request, "GET", "HEAD")
-            return Response(200, [("Content-Type", JSON), VERSION], b"{}\n")
+            return Response(200, [("Content-Type", JSON), VERSION], b"{}")
         if path == "/":
             return self._page_for_people(request, caller)
         if path == "/v2/_catalog":
@@ -194,6 +196,8 @@ class Registry:
             self._access.check(request, caller, name, action)
         if self._read_only and not reads:
             raise Refusal(405, "UNSUPPORTED", "this registry is read-only")
+        if action == "delete" and not self._delete:
+            raise Refusal(405, "UNSUPPORTED", "this registry deletes nothing")
 
     def _names(self, request: Request, caller: Caller) -> list[str]:
         """The repositories that the caller may know of."""
@@ -328,18 +332,16 @@ class Registry:
         """What a manifest is made of must be here, except what its type or we leave out."""
         if not manifests.is_index(media_type) and not manifests.is_manifest(media_type):
             return
-        index = "manifests" in found
-        for child in manifests.children(found):
-            if (index and self._sparse) or child.get("urls") or _is_foreign(child):
-                continue
-            # whatever it is, its grace begins anew; in an index also artifacts pushed as blobs
-            if not repository.has_blob(child["digest"]):
-                what = {"digest": child["digest"]}
-                raise Refusal(404, "MANIFEST_BLOB_UNKNOWN", "the manifest refers to what is not here", what)
+        if "manifests" in found and self._sparse:
+            return
+        needed = [one["digest"] for one in manifests.children(found) if not one.get("urls") and not _is_foreign(one)]
+        # whatever it is, its grace begins anew; in an index also artifacts pushed as blobs
+        missing = list(islice(({"digest": name} for name in needed if not repository.has_blob(name)), MOST_MISSING))
+        if missing:
+            why = "the manifest refers to what is not here"
+            raise Refusal(404, "MANIFEST_BLOB_UNKNOWN", why, missing[0], more=missing[1:])
 
     def _delete_manifest(self, request: Request, repository: Repository, reference: str) -> Response:
-        if not self._delete:
-            raise Refusal(405, "UNSUPPORTED", "this registry deletes nothing")
         found = repository.find(reference)
         if found is None:
             raise Refusal(404, "MANIFEST_UNKNOWN", "no such manifest", {"reference": reference})

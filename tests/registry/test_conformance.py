@@ -64,7 +64,8 @@ def chunked(ask: Client, data: bytes, name: str, put_last: bool = False, disorde
     spans = [(at, min(at + size, len(data))) for at in range(0, len(data), size)]
     for begin, end in spans:
         if disorder:
-            location = out_of_order(ask, data, location, begin, begin + size if begin + size < len(data) else 0)
+            wrong = begin + size if begin + size < len(data) else 0
+            location = out_of_order(ask, data, location, begin, wrong, size, name if put_last else "")
         last = put_last and end == len(data)
         where = {"Content_Range": f"{begin}-{end - 1}", "Content_Type": "application/octet-stream"}
         if last:
@@ -75,14 +76,15 @@ def chunked(ask: Client, data: bytes, name: str, put_last: bool = False, disorde
     return ask("PUT", closing(location, name), b"")
 
 
-def out_of_order(ask: Client, data: bytes, location: str, offset: int, wrong: int) -> str:
-    """A chunk that is not the next one is refused, and GET says where to go on."""
+def out_of_order(ask: Client, data: bytes, location: str, offset: int, wrong: int, size: int, name: str) -> str:
+    """A chunk that is not the next one is refused, also one that would be the last, and GET says where to go on."""
     if wrong == offset:
         return location
-    end = min(wrong + 100, len(data))
-    answer = ask("PATCH", location, data[wrong:end], Content_Range=f"{wrong}-{end - 1}")
+    end = min(wrong + size, len(data))
+    method, place = ("PUT", closing(location, name)) if name and end == len(data) else ("PATCH", location)
+    answer = ask(method, place, data[wrong:end], Content_Range=f"{wrong}-{end - 1}", Content_Type="application/octet-stream")
     assert answer.status == 416
-    found = ask("GET", location)
+    found = ask("GET", place)
     assert found.status == 204 and found.headers["Range"] == f"0-{max(offset - 1, 0)}"
     return str(found.headers["Location"])
 
@@ -129,6 +131,19 @@ def test_push_of_a_blob_with_another_digest(ask: Client, way: Way, algorithm: st
     name = digest(b"other", algorithm)
     assert way(ask, os.urandom(3067), name).code == "DIGEST_INVALID"
     assert ask("HEAD", f"/v2/{REPO}/blobs/{name}").status == 404
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_ranges(ask: Client, algorithm: str) -> None:
+    data = os.urandom(2048)
+    path = f"/v2/{REPO}/blobs/{ask.blob(REPO, data, algorithm)}"
+    for wanted, start, end in (("500-1499", 500, 1500), ("500-", 500, 2048), ("-500", 1548, 2048), ("2000-5000", 2000, 2048)):
+        found = ask("GET", path, Range=f"bytes={wanted}")
+        assert found.status == 206 and found.body == data[start:end]
+        assert found.headers["Content-Length"] == str(end - start)
+        assert found.headers["Content-Range"] == f"bytes {start}-{end - 1}/2048"
+    for wanted in ("500-0", "5000-10000"):
+        assert ask("GET", path, Range=f"bytes={wanted}").status == 416
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)

@@ -307,6 +307,27 @@ def test_manifests_that_are_refused(ask: Client, body: Any, content_type: str, c
     assert ask("GET", "/v2/a/manifests/v1").status == 404
 
 
+def test_every_part_that_is_missing_is_named(ask: Client) -> None:
+    """As clients expect that send what is named; not all of a hundred thousand."""
+    here, layers = ask.blob("a", b"{}"), [descriptor(LAYER, b"%d" % at) for at in range(300)]
+    body = {"schemaVersion": 2, "mediaType": MANIFEST, "config": {"mediaType": CONFIG, "digest": here, "size": 2}}
+    for count in (3, 300):
+        answer = ask("PUT", "/v2/a/manifests/v1", {**body, "layers": layers[:count]}, Content_Type=MANIFEST)
+        errors = answer.json["errors"]
+        assert answer.status == 404 and {error["code"] for error in errors} == {"MANIFEST_BLOB_UNKNOWN"}
+        named = [error["detail"]["digest"] for error in errors]
+        assert named == [layer["digest"] for layer in layers[:count]][:100]
+
+
+def test_delete_where_nothing_is_deleted(oci: Any, tmp_path: Path) -> None:
+    """Also of what is not there: distribution says so before it looks."""
+    _, ask = serving(oci, "--delete=false", tmp_path / "store")
+    for path in ("manifests/v1", f"manifests/{HEX}", f"blobs/{HEX}"):
+        assert ask("DELETE", f"/v2/a/{path}").status == 405
+    where = ask("POST", "/v2/a/blobs/uploads/").headers["Location"]
+    assert ask("DELETE", where).status == 204  # an upload may be given up
+
+
 def test_a_manifest_under_a_wrong_digest_or_too_large(ask: Client) -> None:
     assert ask("PUT", f"/v2/a/manifests/{HEX}", b"{}", Content_Type="x/y").code == "DIGEST_INVALID"
     big = b'{"x":"' + b"y" * (17 << 20) + b'"}'
@@ -684,10 +705,10 @@ def test_tls_and_a_new_certificate(oci: Any, tmp_path: Path, busybox: Path) -> N
 
 def test_an_access_log(oci: Any, tmp_path: Path) -> None:
     process, ask = serving(oci, "--access-log", tmp_path / "store", stderr=subprocess.PIPE)
-    ask("GET", "/v2/?x=%22", User_Agent="me")
+    ask("GET", "/v2/?n=%22", User_Agent="me")
     assert process.stderr is not None
     line = json.loads(process.stderr.readline())
-    assert (line["method"], line["target"], line["status"], line["agent"]) == ("GET", "/v2/?x=%22", 200, "me")
+    assert (line["method"], line["target"], line["status"], line["agent"]) == ("GET", "/v2/?n=%22", 200, "me")
 
 
 def test_what_cannot_be_served(oci: Any, tmp_path: Path) -> None:
