@@ -49,7 +49,7 @@ def of_jwk(found: dict[str, Any]) -> tuple[Any, str] | None:
         return urlsafe_b64decode(text + "=" * (-len(text) % 4))
 
     kind, curve = found.get("kty"), found.get("crv")
-    curves = {"P-256": ec.SECP256R1, "P-384": ec.SECP384R1, "P-521": ec.SECP521R1}
+    curves: dict[object, Any] = {"P-256": ec.SECP256R1, "P-384": ec.SECP384R1, "P-521": ec.SECP521R1}
     key: Any = None
     try:
         if kind == "EC" and curve in curves:
