@@ -54,7 +54,8 @@ class Patterns:
     """Patterns in their order; `excepts` whether there is one with `!`."""
 
     def __init__(self, patterns: Iterable[str]) -> None:
-        self._patterns: list[_Pattern] = []
+        self._groups: list[_Group] = []
+        self._any = _Group(False)  # all those without `!`: where none matches, no exception has anything to say
         self.excepts = False
         for text in patterns:
             text = text.strip()
@@ -67,18 +68,15 @@ class Patterns:
                     raise Error('illegal exclusion pattern: "!"')
                 text, self.excepts = text[1:], True
             check(text)
-            self._patterns.append(_Pattern(text, exclusion))
+            if not self._groups or self._groups[-1].exclusion != exclusion:
+                self._groups.append(_Group(exclusion))
+            self._groups[-1].add(text)
+            if not exclusion:
+                self._any.add(text)
+        self._none = [False] * len(self._groups)
 
     def __bool__(self) -> bool:
-        return bool(self._patterns)
-
-    def exact(self, path: str) -> bool:
-        """Whether a path itself matches, whatever directories it is in."""
-        matched = False
-        for pattern in self._patterns:
-            if pattern.exclusion == matched and pattern.match(path):
-                matched = not pattern.exclusion
-        return matched
+        return bool(self._groups)
 
     def match(self, path: str) -> bool:
         """Whether a path, or a directory that it is in, matches."""
@@ -89,21 +87,23 @@ class Patterns:
 
         None where that is not known; what comes first is whether the path is left out.
         """
+        parents = _parents(path) if above is None else ()
+        if not (above and any(above)) and not (self._any.match(path) or any(map(self._any.match, parents))):
+            return False, self._none
         matched = False
         found: list[bool] = []
-        parents = _parents(path) if above is None else ()
-        for number, pattern in enumerate(self._patterns):
+        for number, group in enumerate(self._groups):
             hit = bool(above) and bool(above and above[number])
-            if not hit and pattern.exclusion == matched:
-                hit = pattern.match(path) or any(pattern.match(parent) for parent in parents)
+            if not hit and group.exclusion == matched:
+                hit = group.match(path) or any(map(group.match, parents))
             found.append(hit)
             if hit:
-                matched = not pattern.exclusion
+                matched = not group.exclusion
         return matched, found
 
     def may_show(self, directory: str) -> bool:
         """Whether something in a directory that is left out may still not be: an exception could name it."""
-        return self.excepts and any(one.exclusion and one.may_be_in(directory) for one in self._patterns)
+        return self.excepts and any(group.exclusion and group.may_be_in(directory) for group in self._groups)
 
 
 def _parents(path: str) -> list[str]:
@@ -112,34 +112,76 @@ def _parents(path: str) -> list[str]:
     return ["/".join(parts[: n + 1]) for n in range(len(parts))]
 
 
-class _Pattern:
-    def __init__(self, text: str, exclusion: bool) -> None:
-        self.text = text
+class _Group:
+    """Patterns that follow each other, all with `!` or none: which of them matches makes no difference.
+
+    Those of the usual kinds are looked for together, so that a thousand of them take no longer than a few.
+    """
+
+    def __init__(self, exclusion: bool) -> None:
         self.exclusion = exclusion
-        self._kind, self._rule = compiled(text)
+        self._texts: list[str] = []
+        self._exact: set[str] = set()
+        self._begins: tuple[str, ...] = ()
+        self._ends: tuple[str, ...] = ()
+        self._ends_name: tuple[str, ...] = ()  # of a path of one name
+        self._rules: list[str] = []
+        self._rule: re.Pattern[str] | None = None
+
+    def add(self, text: str) -> None:
+        self._texts.append(text)
+        kind, rule = translated(text)
+        if kind == "exact":
+            self._exact.add(text)
+        elif kind == "prefix":
+            self._begins += (text[:-2],)
+        elif kind == "suffix":
+            self._ends += (text[2:],)
+            if text[2:3] == "/":
+                self._exact.add(text[3:])
+        elif not (found := _END.fullmatch(text)):
+            self._rules.append(rule)
+            self._rule = None
+        elif found[1]:
+            self._ends += (found[2],)
+        else:
+            self._ends_name += (found[2],)
 
     def match(self, path: str) -> bool:
-        if self._kind == "exact":
-            return path == self.text
-        if self._kind == "prefix":
-            return path.startswith(self.text[:-2])
-        if self._kind == "suffix":
-            suffix = self.text[2:]
-            return path.endswith(suffix) or (suffix[:1] == "/" and path == suffix[1:])
-        assert self._rule is not None
+        if path in self._exact or path.startswith(self._begins) or path.endswith(self._ends):
+            return True
+        if "/" not in path and path.endswith(self._ends_name):
+            return True
+        if not self._rules:
+            return False
+        if self._rule is None:
+            self._rule = re.compile(f"(?:{'|'.join(self._rules)})\\Z")
         return self._rule.match(path) is not None
 
     def may_be_in(self, directory: str) -> bool:
-        """Whether it may match something in a directory, as far as its part before a wildcard tells."""
-        first = next((n for n, c in enumerate(self.text) if c in "*?[\\"), len(self.text))
-        fixed, inside = self.text[:first], directory + "/"
-        if first == len(self.text):
-            return self.text.startswith(inside)
-        return inside.startswith(fixed) or fixed.startswith(inside)
+        """Whether one may match something in a directory, as far as its part before a wildcard tells."""
+        return any(_may_be_in(text, directory + "/") for text in self._texts)
 
 
-def compiled(text: str) -> tuple[str, re.Pattern[str] | None]:
-    """How to match a pattern: "exact", "prefix", "suffix", or a regular expression."""
+_END = re.compile(r"(\*\*/)?\*([^*?\[\]\\/]+)")  # *TEXT, **/*TEXT
+
+
+def _may_be_in(text: str, inside: str) -> bool:
+    first = next((n for n, c in enumerate(text) if c in "*?[\\"), len(text))
+    fixed = text[:first]
+    if first == len(text):
+        return text.startswith(inside)
+    return inside.startswith(fixed) or fixed.startswith(inside)
+
+
+def compiled(text: str) -> re.Pattern[str]:
+    """A pattern as a regular expression of all of a path."""
+    kind, rule = translated(text)
+    return re.compile((rule if kind == "regexp" else re.escape(text)) + r"\Z")
+
+
+def translated(text: str) -> tuple[str, str]:
+    """How to match a pattern: "exact", "prefix", "suffix", or "regexp" with a regular expression."""
     out: list[str] = []
     kind, at, number = "exact", 0, 0
     while at < len(text):
@@ -178,9 +220,7 @@ def compiled(text: str) -> tuple[str, re.Pattern[str] | None]:
         else:
             out.append(re.escape(c))
         number += 1
-    if kind != "regexp":
-        return kind, None
-    return kind, re.compile("".join(out) + r"\Z")
+    return kind, "".join(out)
 
 
 def _class_end(text: str, at: int) -> int:

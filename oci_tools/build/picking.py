@@ -201,9 +201,8 @@ def _matching(origin: Origin, base: str, parts: list[str], deep: bool) -> Iterat
 
 
 def component(part: str) -> re.Pattern[str]:
-    """A wildcard for one name as a regular expression."""
-    kind, rule = ignore.compiled(part)
-    return rule if kind == "regexp" and rule else re.compile(re.escape(part) + r"\Z")
+    """A wildcard for one name as a regular expression; several stars are as one."""
+    return ignore.compiled(re.sub(r"(\\.)|\*+", lambda found: found[1] or "*", part))
 
 
 def _names(origin: Origin, path: str) -> list[tuple[str, bool]]:

@@ -6,6 +6,7 @@ import pytest
 
 from oci_tools.build import ignore
 from oci_tools.errors import Error
+from tests.long import rounds
 
 
 @pytest.mark.parametrize(
@@ -81,3 +82,42 @@ def test_lines() -> None:
     assert ignore.lines(data) == [
         "test1", "test2", "a/file/here", "lastfile", "!inverted/abs/path", "!", "!", "spaced", "#x", "z",
     ]  # fmt: skip
+
+
+def test_many_patterns_say_what_one_after_the_other_says() -> None:
+    """Patterns are looked for together: the answers are those of a plain reading of moby's rules."""
+    import random
+    import re
+
+    chance = random.Random(7)
+    kinds = ["{}", "{}/**", "**/{}", "*.{}", "**/*.{}", "{}*", "?{}", "[a-c]{}", "{}/*", "**/{}/*", "{}/{}", "**"]
+    names = ["a", "b", "c", "a.b", "x.c", "ab"]
+    for _ in range(rounds(300, 5000)):
+        texts = []
+        for _ in range(chance.randrange(1, 12)):
+            text = chance.choice(kinds).replace("{}", chance.choice(names))
+            texts.append(chance.choice(["", "", "!"]) + text)
+        rules = [(text.startswith("!"), ignore.compiled(text.lstrip("!")), *ignore.translated(text.lstrip("!"))) for text in texts]
+
+        def one(text: str, rule: re.Pattern[str], kind: str, path: str) -> bool:
+            if kind == "prefix":
+                return path.startswith(text[:-2])
+            if kind == "suffix":
+                return path.endswith(text[2:]) or (text[2:3] == "/" and path == text[3:])
+            return rule.match(path) is not None
+
+        patterns = ignore.Patterns(texts)
+        for _ in range(20):
+            path = "/".join(chance.choice(names) for _ in range(chance.randrange(1, 4)))
+            parts = path.split("/")
+            above: list[bool] | None = None
+            hidden = False
+            flags = [False] * len(texts)
+            for end in range(1, len(parts) + 1):
+                here, matched = "/".join(parts[:end]), False
+                for number, (negated, rule, kind, _) in enumerate(rules):
+                    hit = flags[number] or (negated == matched and one(texts[number].lstrip("!"), rule, kind, here))
+                    flags[number] = hit
+                    matched = not negated if hit else matched
+                hidden, above = patterns.below(here, above)
+                assert hidden == matched, (texts, here)
