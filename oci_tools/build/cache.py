@@ -38,12 +38,16 @@ class Cache:
     """The cache of one user, with those that were sent to it; `refuse` names stages that do not look in ("*": all)."""
 
     def __init__(self, place: Place, refuse: set[str], sent: Sequence[Sent] = ()) -> None:
+        import threading
+
         self._place = place
         self._sent = sent
         self.mounts: dict[str, dict[str, str]] = {}  # cache mounts of this build: name -> id, target
         self._refuse = refuse
         self.path = fs.make_private(f"{place.path}/steps")
         self.used: dict[str, dict[str, Any]] = {}  # of this build: key -> record
+        self.arrived: dict[str, tuple[Layer, str]] = {}  # digest -> a layer that was sent, and its step's key
+        self._lock = threading.Lock()
 
     @staticmethod
     def key(parts: Parts) -> str:
@@ -74,28 +78,56 @@ class Cache:
         return record
 
     def _arrived(self, key: str) -> dict[str, Any] | None:
-        """What a cache that was sent has; its blob is ours then."""
-        from oci_tools.build import output
+        """What a cache that was sent has; its blob is ours once somebody needs it."""
+        for sent in self._sent:
+            found = sent.step(key)
+            if found is None or found["version"] != VERSION:
+                continue
+            if found["layer"] is None:
+                return self.put(key, None, None, found["created"])
+            layer = sent.layer(found["layer"], found["diffId"])
+            if layer is None:
+                continue
+            self.arrived[found["layer"]["digest"]] = (layer, key)
+            return found
+        return None
+
+    def layer(self, record: dict[str, Any]) -> Layer:
+        """The layer of what a step gave."""
         from oci_tools.build.place import Layer
 
-        for sent in self._sent:
-            record = sent.steps.get(key)
-            try:
-                if not record or record["version"] != VERSION:
-                    continue
-                if record["layer"] is not None:
-                    output.have(self._place.layout, Layer(record["layer"], record["diffId"], sent.layout))
-                return self.put(key, record["layer"], record["diffId"], record["created"])
-            except (Error, KeyError, TypeError, AttributeError):
-                continue
-        return None
+        digest = record["layer"]["digest"]
+        if digest in self.arrived and not self._place.layout.has(record["layer"]):
+            return Layer(record["layer"], record["diffId"], self._place.layout, self._bring)
+        return Layer(record["layer"], record["diffId"], self._place.layout)
+
+    def is_in(self, layer: Layer, repository: str) -> bool:
+        """Whether a layer is still in a registry, and in this repository of it."""
+        digest = layer.descriptor["digest"]
+        sent = next((sent for sent in self._sent if sent.repository == repository and sent.has(digest)), None)
+        return layer.bring is not None and sent is not None
+
+    def _bring(self, layers: list[Layer]) -> None:
+        """Have blobs here that were sent; from now on the steps are known that gave them."""
+        from oci_tools.build import output
+        from oci_tools.build.place import have_all
+
+        with self._lock:
+            coming = [self.arrived[layer.descriptor["digest"]] for layer in layers]
+            have_all([layer for layer, _ in coming])
+            for layer, key in coming:
+                output.have(self._place.layout, layer)
+                record = self.used[key]
+                self.put(key, record["layer"], record["diffId"], record["created"])
 
     def mount(self, name: str) -> Layer | None:
         """The content that a cache mount had where it was sent from."""
-        from oci_tools.build.place import Layer
+        from oci_tools.build.place import have_all
 
-        found = next(((sent.mounts[name], sent.layout) for sent in self._sent if name in sent.mounts), None)
-        return Layer(found[0]["layer"], found[0]["diffId"], found[1]) if found else None
+        found = next((layer for sent in self._sent if (layer := sent.mount(name))), None)
+        if found is not None:
+            have_all([found])
+        return found
 
     def put(self, key: str, layer: dict[str, Any] | None, diff_id: str | None, created: str) -> dict[str, Any]:
         """Keep what a step gave."""

@@ -69,6 +69,10 @@ def build(
             contexts.open()
             dockerfile, data = _read(contexts, options)
             cache = Cache(place, options.refuse, _sent(options, place, warn))
+            if any(where.inline for where in options.cache_to):
+                from oci_tools.build import exchange
+
+                options.inline = lambda diff_ids: exchange.inline(cache, diff_ids)
             runner = Runner(options.call, progress, f"{place.work}/running", joined)
             results = []
             with dockerfile:

@@ -5,6 +5,7 @@ from __future__ import annotations
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
     from oci_tools.build.attest import Wanted
     from oci_tools.build.calling import Call
@@ -40,6 +41,7 @@ class Options:
         self.epoch: int | None = None
         self.compression = "gzip"
         self.level: int | None = None
+        self.inline: Callable[[list[str]], dict[str, Any]] | None = None  # the cache in an image, by diff ids
         self.squash = False
         self.attest: list[Wanted] = []
         self.why = False

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 def put(layout: Layout, result: Result, options: Options, created: str) -> Descriptor:
     """Have a result in a layout as an image, without a name yet."""
+    from oci_tools.build.place import have_all
+
+    have_all(result.layers)
     layers = [have(layout, layer) for layer in result.layers]
     config = configuration(result, options, created)
     annotations = configs.annotated({}, options.annotations)
@@ -46,6 +49,10 @@ def configuration(result: Result, options: Options, created: str) -> dict[str, A
         made["author"] = result.settings.author
     made["rootfs"] = {"type": "layers", "diff_ids": [layer.diff_id for layer in result.layers]}
     made["history"] = result.history
+    if options.inline:
+        from oci_tools.build import exchange
+
+        made[exchange.INLINE] = options.inline(made["rootfs"]["diff_ids"])
     return made
 
 

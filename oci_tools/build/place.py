@@ -27,7 +27,7 @@ from oci_tools.layer import store as stores
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from typing import Any
 
     from oci_tools.build.calling import Call
@@ -37,14 +37,20 @@ EMPTY = "sha256:5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef
 
 
 class Layer:
-    """One layer: its blob's descriptor, the layout that has it, its diff id."""
+    """One layer: its blob's descriptor, the layout that has it, its diff id.
 
-    __slots__ = ("descriptor", "diff_id", "layout")
+    bring  fetches the blobs of some layers into their layouts, if they are elsewhere until they are needed
+    """
 
-    def __init__(self, descriptor: Descriptor, diff_id: str, layout: Layout) -> None:
+    __slots__ = ("bring", "descriptor", "diff_id", "layout")
+
+    def __init__(
+        self, descriptor: Descriptor, diff_id: str, layout: Layout, bring: Callable[[list[Layer]], None] | None = None
+    ) -> None:
         self.descriptor = descriptor
         self.diff_id = diff_id
         self.layout = layout
+        self.bring = bring
 
     def source(self) -> Any:
         """For layer/apply.py."""
@@ -52,6 +58,18 @@ class Layer:
 
         size = self.descriptor["size"]
         return Source(lambda: self.layout.blob(self.descriptor), self.descriptor["digest"], size, self.diff_id)
+
+
+def have_all(layers: Iterable[Layer]) -> None:
+    """Fetch the blobs that are elsewhere, those of one place at once."""
+    coming: dict[Any, list[Layer]] = {}
+    for layer in layers:
+        if layer.bring is not None:
+            coming.setdefault(layer.bring, []).append(layer)
+    for bring, some in coming.items():
+        bring(some)
+        for layer in some:
+            layer.bring = None
 
 
 def sweep(work: str, call: Call) -> None:
@@ -169,6 +187,7 @@ class Place:
     def _stack(self, layers: Sequence[Layer]) -> stores.Chain:
         from oci_tools.layer.limits import Limits
 
+        have_all(layers)
         sources = [layer.source() for layer in layers]
         if not sources:
             self._have_empty()

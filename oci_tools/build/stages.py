@@ -261,7 +261,7 @@ class Building:
             self.shared.progress.end(step, "error", "canceled")
             raise
         if record["layer"] is not None:
-            self.result.layers.append(Layer(record["layer"], record["diffId"], self.shared.place.layout))
+            self.result.layers.append(self.shared.cache.layer(record))
         self.history(said, record["created"], record["layer"] is None)
 
     def _made(

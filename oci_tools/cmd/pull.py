@@ -33,6 +33,7 @@ OPTIONS: tuple[cli.Option, ...] = (
     ("--describe", "flag", False, "only print what the registry has, as JSON: descriptor and platforms"),
     ("--referrers", "flag", False, "take along what refers to the image: signatures, lists of its parts"),
     ("--verify-key FILE", "list", (), "take only an image that this public key, or another one given, has signed"),
+    ("--only BLOB", "list", (), "of an image's blobs take just these: digests, or config"),
     ("--policy FILE", "text", None, "policy.json to obey, instead of the user's or the system's"),
     ("--unpack DIR", "text", None, "unpack the image into a bundle too, and print that"),
     ("--check-base", "flag", False, "say whether the base that an image here names is still what its name means"),
@@ -59,6 +60,9 @@ def run(args: cli.Args) -> int | None:
     ):
         raise Usage("--unpack takes one image", hint="of one platform, in a layout")
     wanted: dict[str, Any] = dict(zip(("format", "compress"), changes(args), strict=True))
+    if args.only:
+        _check_only(args, wanted)
+        wanted["only"] = frozenset(args.only)
     source, words = _local(args)
     if source:
         _from_local(source, args)
@@ -69,6 +73,14 @@ def run(args: cli.Args) -> int | None:
             return _several(args, chosen, words)
         _first(args.ref, lambda ref: _one(ref, chosen, args))
     return None
+
+
+def _check_only(args: cli.Args, changed: dict[str, Any]) -> None:
+    from oci_tools.image import ref as refs
+
+    other = args.unpack or any(changed.values()) or refs.is_local(args.ref)
+    if other or args.layout == "-" or _is_archive(args.layout):
+        raise Usage("--only takes parts of an image of a registry as they are into a layout")
 
 
 def _one(ref: Ref, chosen: Options, args: cli.Args) -> None:

@@ -57,6 +57,7 @@ class Chosen:
         self.images: list[str] = []
         self.documents: list[tuple[bytes, Descriptor]] = []
         self.blobs: dict[str, Descriptor] = {}
+        self.configs: set[str] = set()  # those of them that are configurations
         self.referrers: list[Descriptor] = []
         self._seen: set[str] = set()
         self._taken: list[str] = []  # digests of all manifests, brought or not
@@ -81,6 +82,8 @@ class Chosen:
         document.check_weight(data, descriptor["digest"], memory)
         found = manifests.parse(data, descriptor)
         index, children = "manifests" in found, [_bare(child) for child in manifests.children(found)]
+        if not index and isinstance(found.get("config"), dict):
+            self.configs.add(str(found["config"].get("digest")))
         del found  # there may be many, and much in them
         for child in children:
             if not index:
@@ -127,6 +130,13 @@ class Chosen:
                     data, entry = registry.manifest(repository, tag)
                     self.referrers.append(referrers.named(entry, tag))
                     self.take(data, entry)
+
+    def keep_only(self, wanted: frozenset[str]) -> None:
+        """Of the blobs only these: digests, or "config"."""
+        digests_of = wanted | self.configs if "config" in wanted else wanted
+        for digest in sorted(wanted - {"config", *self.blobs}):
+            raise Error("no such blob in the image", digest)
+        self.blobs = {digest: blob for digest, blob in self.blobs.items() if digest in digests_of}
 
     def change(self, into: Layout | None) -> None:
         """Make it what was asked for (image/rewrite.py); layers that are compressed anew are put into a layout."""

@@ -49,11 +49,13 @@ class Options:
         compress: Compression | None = None,
         policy: Policy | None = None,
         warn: Callable[[str], None] | None = None,
+        only: frozenset[str] | None = None,
     ) -> None:
         """verify: certificates are checked, and http is for loopback only; chunk: bytes in one
         request of an upload, 0 for all; foreign: push layers marked as not to be pushed;
         referrers: take along what refers to the image; format, compress: see image/rewrite.py;
-        policy: which images may be pulled; warn: told, once, of what a registry wants people to read."""
+        policy: which images may be pulled; only: digests of the blobs to take, or "config";
+        warn: told, once, of what a registry wants people to read."""
         from oci_tools.registry.policy import Policy
 
         self.policy = policy or Policy()
@@ -63,6 +65,7 @@ class Options:
         self.jobs = max(1, jobs)
         self.chunk = chunk
         self.foreign = foreign
+        self.only = only
         self.referrers = referrers
         self.progress = progress or Progress("copy")
         self._warn = warn

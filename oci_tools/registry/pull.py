@@ -56,7 +56,7 @@ def pull(
     Of an index, the image for this host is taken (the index itself is not kept), or the one
     for the platform given; for several platforms an index of those, for `every` all of it.
     """
-    other = platforms or every or options.referrers or options.format or options.compress
+    other = platforms or every or options.referrers or options.format or options.compress or options.only is not None
     present = None if other or options.policy.asks(ref) else _present(ref, layout, name, options)
     if present:
         layout.tag(name, present)
@@ -91,6 +91,8 @@ def pull_to(
 def fetch_into(layout: Layout, name: str | None, chosen: Chosen, along: Along | None = None) -> None:
     """Bring what was chosen into a layout: blobs, then manifests, then the name."""
     layout.hold()
+    if chosen.remote.options.only is not None:
+        chosen.keep_only(chosen.remote.options.only)
     chosen.change(layout)
     if along is None:
         return _fetch(layout, name, chosen, {})

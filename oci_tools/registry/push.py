@@ -261,11 +261,11 @@ class _Send:
         registry, repository = self.remote.main
         self._stop = stop
         size, digest = self.descriptor["size"], self.descriptor["digest"]
-        if not self.layout.has(self.descriptor):
-            self.layout.blob(self.descriptor).close()  # says what is wrong with it
         if registry.has_blob(repository, self.descriptor):
-            state = "exists"
+            state = "exists"  # then it may be missing here
         else:
+            if not self.layout.has(self.descriptor):
+                self.layout.blob(self.descriptor).close()  # says what is wrong with it
             source, chunk = self.elsewhere.of(self.descriptor), self.remote.options.chunk
             state = upload(registry, repository, self.descriptor, self._content, source, chunk, self._block)
         self.progress.tell(digest, "done" if state == "sent" else state, size, size)

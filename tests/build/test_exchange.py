@@ -55,6 +55,35 @@ def test_a_cache_goes_elsewhere(
     assert misses(changed.stderr) == ["COPY f /"]
 
 
+def digests(oci: Any, image: str) -> list[str]:
+    return [layer["digest"] for layer in json.loads(oci("image", "cat", image).stdout)["layers"]]
+
+
+def test_only_what_is_hit_comes(oci: Any, built: Any, elsewhere: dict[str, str], registry: Any, tmp_path: Path) -> None:
+    """Blobs of a registry's cache are fetched when they are needed, and not sent again where they are."""
+    text = "FROM BASE AS one\nRUN head -c 3000000 /dev/urandom > /one\nRUN echo > /two\nFROM scratch\nCOPY --from=one /two /\nCOPY f /\n"
+    ref = f"{registry.host}/kept:1"
+    built(text, "--cache-to", ref, files={"f": "1"})
+    blobs = tmp_path / "elsewhere/cache/build/images/blobs/sha256"
+    there = built(text, "--cache-from", ref, "--cache-to", ref, "--progress", "plain", env=elsewhere)
+    assert misses(there.stderr) == []
+    assert sorted(f"sha256:{path.name}" for path in blobs.iterdir()) == sorted(digests(oci, "./img:x"))
+    again = built(text, "--cache-from", ref, "--progress", "plain", env={"OCI_ROOT": str(tmp_path / "third")})
+    assert misses(again.stderr) == []  # all of it is still there
+    more = built(text.replace("FROM scratch", "RUN cat /two\nFROM scratch"), "--cache-from", ref, "--progress", "plain", env=elsewhere)
+    assert misses(more.stderr) == ["RUN cat /two"]
+    assert max(path.stat().st_size for path in blobs.iterdir()) > 3_000_000
+
+
+def test_a_cache_within_the_image(oci: Any, built: Any, elsewhere: dict[str, str], registry: Any) -> None:
+    words = ["-o", f"type=registry,name={registry.host}/app:1", "--cache-to", "type=inline"]
+    text = "FROM BASE\nRUN date +%s%N > /one\nCOPY f /\n"
+    first = built(text, *words, files={"f": "1"})
+    there = built(text, *words, "--cache-from", f"{registry.host}/app:1", "--progress", "plain", env=elsewhere)
+    assert misses(there.stderr) == [] and first.stdout == there.stdout
+    assert misses(built(text, "--cache-from", "./img:x", "--progress", "plain", env={"OCI_ROOT": "third"}).stderr) == []
+
+
 def test_cache_mounts_go_along(built: Any, cat: Any, elsewhere: dict[str, str]) -> None:
     text = "FROM BASE\nRUN --mount=type=cache,target=/c,mode=0700,uid=7 echo WORD >> /c/x; stat -c %a:%u /c > /s; cat /c/x > /out\n"
     built(text.replace("WORD", "first"), "--cache-to", "./kept")
@@ -89,7 +118,7 @@ def test_no_cache_is_a_warning(oci: Any, built: Any, busybox: Path) -> None:
     built("FROM BASE\nRUN true\n", "--cache-to", "type=registry,ref=127.0.0.1:1/x,ignore-error=true")
 
 
-@pytest.mark.parametrize("word", ["type=inline", "type=local", "type=registry", "type=local,dest=x,mode=all", "a=b"])
+@pytest.mark.parametrize("word", ["type=inline,mode=max", "type=local", "type=registry", "type=local,dest=x,mode=all", "a=b"])
 def test_words_that_make_no_sense(oci: Any, word: str) -> None:
     done = oci("build", "--cache-to", word, code=2)
     assert "invalid value for --cache-to" in done.stderr and done.stderr.count("\n") == 1

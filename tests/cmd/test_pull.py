@@ -170,3 +170,17 @@ def test_what_is_pushed_goes_where_it_says(oci: Any, tmp_path: Path, registry: A
 def test_values_that_make_no_sense(oci: Any, words: tuple[str, ...], code: int) -> None:
     done = oci("pull", *words, "registry.test/a", "./img", code=code if "cert-dir" not in str(words) else None)
     assert done.stderr.count("\n") == 1 and done.stderr.startswith("oci-pull: ")
+
+
+def test_only_some_blobs(oci: Any, busybox: Path, registry: Any, tmp_path: Path) -> None:
+    oci("push", busybox, f"{registry.host}/b:1")
+    oci("pull", "--only", "config", f"{registry.host}/b:1", "./part:x")
+    manifest = json.loads(oci("image", "cat", "./part:x").stdout)
+    there = {path.name for path in (tmp_path / "part/blobs/sha256").iterdir()}
+    layer = manifest["layers"][0]["digest"]
+    assert manifest["config"]["digest"][7:] in there and layer[7:] not in there and len(there) == 2
+    oci("pull", "--only", layer, f"{registry.host}/b:1", "./part:x")
+    assert oci("image", "fsck", "./part").returncode == 0
+    assert "no such blob in the image" in oci("pull", "--only", "sha256:" + "0" * 64, f"{registry.host}/b:1", "./part:x", code=1).stderr
+    oci("pull", "--only", "config", "--unpack", "b", f"{registry.host}/b:1", code=2)
+    oci("pull", "--only", "config", str(busybox), "./other", code=2)
