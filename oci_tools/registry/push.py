@@ -83,8 +83,11 @@ def _check_free(registry: Registry, repository: str, tags: Iterable[str], digest
 def _put(
     registry: Registry, repository: str, digest: str, tags: list[str], data: bytes, media_type: str
 ) -> fetch.Answer:
-    """Store a manifest under its tags: several with one request, where the registry says that it did."""
-    if len(tags) == 1:
+    """Store a manifest under its tags: several with one request, where the registry says that it did.
+
+    So is one whose digest is no sha256: a registry that is told a tag alone calls it by that.
+    """
+    if len(tags) == 1 and digest.startswith("sha256:"):
         return registry.put_manifest(repository, tags[0], data, media_type)
     mark = "?" + "&".join(f"tag={tag}" for tag in tags) if tags else ""
     answer = registry.put_manifest(repository, digest + mark, data, media_type)

@@ -113,9 +113,10 @@ class Receiver(Fake):
             if asked.method == "PATCH":
                 return Answer(202, {"Location": f"{path}?state=z"})
             data = self.uploads.pop(name)
-            if digest(data) != query.rpartition("digest=")[2]:
+            wanted = query.rpartition("digest=")[2]
+            if digest(data, wanted.partition(":")[0]) != wanted:
                 return Answer(400, {}, b'{"errors":[{"code":"DIGEST_INVALID","message":"wrong"}]}')
-            self.blobs[digest(data)] = data
+            self.blobs[wanted] = data
             return Answer(201, {"Location": "/x"})
         if "/blobs/" in path and asked.method == "HEAD":
             return Answer(200 if path.rpartition("/")[2] in self.blobs else 404)
@@ -469,11 +470,36 @@ def test_docker_registry_and_skopeo_reads_it(oci: Any, tmp_path: Path, layout: L
         oci("pull", f"{docker.host}/c:v2", "./out")
 
 
-def test_sha512_both_ways(oci: Any, registry: Any, layout: Layout, tmp_path: Path) -> None:
-    made = layout.image("v1", LAYER_BYTES, b"x", algorithm="sha512")
-    said = oci("push", f"{layout.path}:v1", f"{registry.host}/a@{made['digest']}").stdout
-    assert said == f"{registry.host}/a@{made['digest']}\n"
-    assert oci("pull", said.strip(), "./out").stdout == f"{tmp_path}/out@{made['digest']}\n"
+def test_sha512_both_ways(oci: Any, registry: Any, tmp_path: Path) -> None:
+    """An image, an index of it and what refers to both keep their names: by digest, by tag, in the registry, and back."""
+    layout = Sound(tmp_path / "img")
+    image = layout.image("", LAYER_BYTES, b"x", algorithm="sha512")
+    layout.tag("image", image)
+    said = oci("push", f"{layout.path}@{image['digest']}", f"{registry.host}/a@{image['digest']}").stdout
+    assert said == f"{registry.host}/a@{image['digest']}\n"
+    assert oci("pull", said.strip(), "./one").stdout == f"{tmp_path}/one@{image['digest']}\n"
+    index = layout.put({"schemaVersion": 2, "mediaType": INDEX, "manifests": [image]}, INDEX, algorithm="sha512")
+    layout.tag("v1", index)
+    for at, subject in enumerate((index, image)):
+        config = layout.put(b"{}", "application/vnd.oci.empty.v1+json", algorithm="sha512")
+        own = layout.put(b"%d" % at, "a/b", algorithm="sha512")
+        found = {"schemaVersion": 2, "mediaType": MANIFEST, "artifactType": "a/b", "config": config, "layers": [own]}
+        layout.tag(f"about{at}", layout.put({**found, "subject": subject}, MANIFEST, algorithm="sha512"))
+    said = oci("push", "--referrers", f"{layout.path}:v1", f"{registry.host}/a:v1").stdout
+    assert said == f"{registry.host}/a@{index['digest']}\n"
+    back = oci("pull", "--referrers", "--all-platforms", f"{registry.host}/a:v1", "./out").stdout
+    assert back == f"{tmp_path}/out@{index['digest']}\n"
+    for place in (registry.dir / "a", "./out"):
+        assert oci("image", "fsck", place).stdout == ""
+        assert len(oci("image", "referrers", f"{place}:v1").stdout.splitlines()) == 1
+        assert len(oci("image", "referrers", f"{place}@{image['digest']}").stdout.splitlines()) == 1
+    assert not list((tmp_path / "out/blobs/sha256").iterdir())
+
+
+def test_a_tag_of_a_sha512_image_in_a_registry_without_tags_in_queries(oci: Any, peer: Receiver, layout: Layout) -> None:
+    image = layout.image("v1", b"x", algorithm="sha512")
+    oci("push", f"{layout.path}:v1", f"{peer.host}/a:v1")
+    assert peer.manifests["v1"].body == peer.manifests[image["digest"]].body
 
 
 # -- from one registry to another ------------------------------------------------------------
