@@ -139,8 +139,11 @@ class Box:
             try:
                 words = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
                 groups = Path(f"/proc/{pid}/cgroup").read_text()
+                state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
             except OSError:
                 continue  # it has just ended
+            if state == "Z":
+                continue  # it has ended too, and cgroup2 tells where it was; whose child it was may look when it likes
             if self.id in groups or (str(self.bundle.parent) in words and int(pid) != os.getpid()):
                 found.append(f"process {pid}: {words}")
         with open("/proc/self/mountinfo") as file:

@@ -1,9 +1,10 @@
 """A container's control groups: made, joined, limited, frozen, killed and removed.
 
-cgroup v1 (every hierarchy), the hybrid layout (as v1) and v2.  The runtime makes the
+cgroup v1 (every hierarchy), the hybrid layout (v1's, and `unified`) and v2.  The runtime makes the
 groups and opens the files by which the container side joins; the join itself is a write
 of "0" by the single-threaded child into v1's `tasks` (0.3 ms, where the parent writing a
-pid into `cgroup.procs` waits 15 ms for a grace period) or v2's `cgroup.procs`.
+pid into `cgroup.procs` waits 15 ms for a grace period) or v2's `cgroup.procs`.  In the hybrid's `unified`, where that
+too would wait, the process is born (CLONE_INTO_CGROUP).
 """
 
 from __future__ import annotations
@@ -24,10 +25,14 @@ if TYPE_CHECKING:
 _BFQ = {"blkio.weight": "blkio.bfq.weight", "blkio.weight_device": "blkio.bfq.weight_device"}  # without CFQ
 
 
+UNIFIED = "unified"  # what stands for controllers in the hybrid layout's v2
+HYBRID = f"{MOUNT}/{UNIFIED}"
+
+
 class Hierarchy:
     """One mounted hierarchy and our own place in it.
 
-    controllers  ["cpu", "cpuacct"], ["name=systemd"]; [] is v2
+    controllers  ["cpu", "cpuacct"], ["name=systemd"]; [] is v2, ["unified"] v2 beside v1
     """
 
     def __init__(self, controllers: list[str], mountpoint: str, own: str) -> None:
@@ -40,7 +45,10 @@ class Hierarchy:
 
 
 def hierarchies(pid: int | str = "self") -> list[Hierarchy]:
-    """What is mounted, and a process's place in it: the one v2 hierarchy where it is at /sys/fs/cgroup, else v1's."""
+    """What is mounted, and a process's place in it: the one v2 hierarchy where it is at /sys/fs/cgroup, else v1's.
+
+    The hybrid layout has v2 as well, beside them.
+    """
     own: dict[str, str] = {}
     with open(f"/proc/{pid}/cgroup", encoding="utf-8", errors="surrogateescape") as file:
         for line in file:
@@ -55,6 +63,8 @@ def hierarchies(pid: int | str = "self") -> list[Hierarchy]:
                 place = before.split(" ")
                 if place[4] == MOUNT and "" in own:
                     return [Hierarchy([], MOUNT, _below(own[""], place[3]))]
+                if place[4] == HYBRID and "" in own:
+                    found.append(Hierarchy([UNIFIED], HYBRID, _below(own.pop(""), place[3])))
             elif fstype == "cgroup":
                 place, options = before.split(" "), after.rstrip("\n").rsplit(" ", 1)[1].split(",")
                 for names, path in own.items():
@@ -74,7 +84,7 @@ def _below(path: str, root: str) -> str:
 
 
 class Cgroup:
-    """The groups of one container: directory by controller names ("" is v2)."""
+    """The groups of one container: directory by controller names ("" is v2, "unified" v2 beside v1)."""
 
     def __init__(self, paths: dict[str, str]) -> None:
         self.paths = paths
@@ -99,14 +109,16 @@ class Cgroup:
 
     def make(self, ours: int = -1) -> None:
         """Make the directories; `ours` is a process that may be in them already."""
-        for names, path in self.paths.items():
+        for names, path in [*self.paths.items()]:
             try:
                 if names:
                     directories.make_v1(path, names)
                 else:
                     directories.make_v2(path)
             except OSError as error:
-                raise Error("cannot make cgroup", path, error) from None
+                if names != UNIFIED:
+                    raise Error("cannot make cgroup", path, error) from None
+                del self.paths[names]  # nothing depends on it
         self._refuse_members(ours)
 
     def _refuse_members(self, ours: int = -1) -> None:
@@ -127,10 +139,9 @@ class Cgroup:
         if self.unified:
             self._check_usage(wanted.get("memory") or {})
             plan = resources.plan_v2(wanted, self.now)
-        elif wanted.get("unified"):
-            raise Error("config.json: linux.resources.unified: there is no cgroup v2 on this host")
         else:
             plan = resources.plan_v1(wanted)
+            plan += [(UNIFIED, file, value) for _, file, value in resources.plan_unified(wanted, self._check_unified)]
         refused = []
         for step in plan:
             try:
@@ -141,6 +152,15 @@ class Cgroup:
                 refused.append(step)
         for step in refused:
             self._limit(*step)
+
+    def _check_unified(self, file: str) -> None:
+        if UNIFIED not in self.paths:
+            cause = "there is no cgroup v2 on this host"
+        elif not os.path.exists(f"{self.paths[UNIFIED]}/{file}"):
+            cause = f"cgroup '{self.paths[UNIFIED]}' has no such file"
+        else:
+            return
+        raise Error("config.json: linux.resources.unified: invalid configuration", file, cause)
 
     def _limit(self, controller: str, file: str, value: str) -> None:
         directory = self.path(controller)
@@ -201,7 +221,7 @@ class Cgroup:
         member  of whom to be a neighbour if the v2 group was divided from inside: then no process may be in it
         inner   groups beneath these to be in instead: "PATH" or "CONTROLLER,...:PATH"
         """
-        name, paths = "cgroup.procs" if self.unified else "tasks", [*self.paths.values()]
+        name, paths = "cgroup.procs" if self.unified else "tasks", self._joined()
         try:
             if inner:
                 paths = self._inner(inner)
@@ -212,6 +232,15 @@ class Cgroup:
         except OSError as error:
             raise Error("cannot open cgroup", error.filename, error) from None
 
+    def _joined(self) -> list[str]:
+        return [path for names, path in self.paths.items() if names != UNIFIED]
+
+    def birthplace(self) -> int:
+        """A descriptor of the group in which the first process is to be born; -1: it joins by files alone."""
+        if UNIFIED not in self.paths:
+            return -1
+        return os.open(self.paths[UNIFIED], os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
     def put(self, pid: int) -> None:
         """Put a process into those of the groups in which it is not: v1's that systemd does not keep."""
         for path in self.paths.values():
@@ -219,12 +248,12 @@ class Cgroup:
                 directories.write(path, "cgroup.procs", str(pid))
 
     def _inner(self, wanted: Sequence[str]) -> list[str]:
-        paths = dict(self.paths)
+        paths = {names: path for names, path in self.paths.items() if names != UNIFIED}
         for text in wanted:
             before, colon, after = text.partition(":")
             below = after if colon else before
             if any(part == ".." for part in below.split("/")):
-                raise Error("cannot use cgroup", text, "it leads upwards")
+                raise Error("cannot use cgroup", text, f"{below} leads upwards: it is not a sub cgroup path")
             chosen = [names for names in paths if not colon or {*before.split(",")} & {*names.split(",")}]
             if not chosen or (colon and self.unified):
                 raise Error("cannot use cgroup", text, "there is no such controller")
@@ -289,6 +318,11 @@ class Cgroup:
                 return _until(f"{self.paths['']}/cgroup.events", "populated 0")
             except (Error, OSError):
                 pass  # before Linux 5.14, or gone: the loop below
+        elif UNIFIED in self.paths:
+            try:
+                directories.write(self.paths[UNIFIED], "cgroup.kill", "1")  # all at once; who is frozen is met below
+            except Error:
+                pass
         for _ in range(1000):
             running = self.processes()
             if not running:

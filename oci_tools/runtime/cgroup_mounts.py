@@ -12,6 +12,7 @@ import os
 from oci_tools.errors import Error
 from oci_tools.linux import mount, process
 from oci_tools.runtime import mounts
+from oci_tools.runtime.cgroup import UNIFIED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -69,6 +70,8 @@ def _hierarchies(tree: mounts.Tree, step: mounts.Plan, groups: Cgroup, own_names
     keep = os.dup(cover)
     tree.place(cover, step.destination)
     for names, path in groups.paths.items():
+        if names == UNIFIED:
+            continue  # v1's is what was asked for
         name = names.removeprefix("name=")
         os.mkdir(name, 0o755, dir_fd=keep)
         for alias in name.split(",") if "," in name else ():

@@ -74,6 +74,7 @@ class Setup:
         self.nodes = -1  # devices that a user namespace cannot make (devices.make_outside)
         self.seccomp: Any = None
         self.cgroup_files: list[int] = []
+        self.birthplace = -1  # the cgroup2 directory in which it is born
         self.cgroup_layout: Any = None
         self.waiting: Any = None  # where `start` will ask (starting.Waiting); None for `run`
         self.keyring = True

@@ -1,8 +1,8 @@
 """A cgroup of its own for each `exec`, in cgroup2: what is left behind of one can be killed as a tree.
 
-v2: a child of the container's group; the hybrid layout: the same place in `unified`, where the
-container itself is not.  The process is born in it (CLONE_INTO_CGROUP takes 1 ms where a
-write to cgroup.procs waits 13 for a grace period).  The state of the container says which it is:
+A child of the container's group, in the hybrid layout of that in `unified`.  The process is born in it
+(CLONE_INTO_CGROUP takes 1 ms where a write to cgroup.procs waits 13 for a grace period).  The state of
+the container says which it is:
 
     ROOT/ID/execs/PID    the group's path; PID as `exec --pid-file` writes it
 
@@ -16,24 +16,14 @@ import time
 
 from oci_tools.errors import Error
 from oci_tools.runtime import cgroup
-from oci_tools.runtime.cgroup_directories import MOUNT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from oci_tools.runtime.cgroup import Cgroup
 
-_HYBRID = f"{MOUNT}/unified"
-
-
 def place(groups: Cgroup) -> str | None:
     """Where the groups of a container's execs are; None: there is no cgroup2."""
-    if groups.unified:
-        return groups.paths[""]
-    main = groups.path("pids") or groups.path("memory") or ""
-    below = main.removeprefix(f"{MOUNT}/").partition("/")[2]
-    if not below or not main.startswith(f"{MOUNT}/") or not os.path.exists(f"{_HYBRID}/cgroup.procs"):
-        return None
-    return f"{_HYBRID}/{below}"
+    return groups.paths.get("") or groups.paths.get(cgroup.UNIFIED)
 
 
 def make(directory: str, groups: Cgroup) -> str | None:
@@ -108,11 +98,3 @@ def kill(directory: str, pid: int, signum: int, name: str) -> None:
     except ProcessLookupError:
         pass  # it has just ended
 
-
-def remove(groups: Cgroup) -> None:
-    """With the container: what the hybrid layout has outside of the container's own groups."""
-    top = place(groups)
-    if top is not None and not groups.unified and os.path.isdir(top):
-        outside = cgroup.Cgroup({"": top})
-        outside.kill()
-        outside.remove()

@@ -110,8 +110,8 @@ def change(known: dict[str, Any], wanted: dict[str, Any]) -> None:
     groups.apply(wanted)
 
 
-def remove(known: dict[str, Any], records: str) -> None:
-    """Kill who is left in a container's groups, and remove them; `records`: of its execs."""
+def remove(known: dict[str, Any]) -> None:
+    """Kill who is left in a container's groups, and remove them."""
     groups = of(known)
     if groups is None:
         return
@@ -124,7 +124,3 @@ def remove(known: dict[str, Any], records: str) -> None:
         if unit is not None:
             unit.stop()
     groups.remove()
-    if os.path.exists(records):
-        from oci_tools.runtime import exec_group
-
-        exec_group.remove(groups)

@@ -174,7 +174,8 @@ def _prepare(made: Container, bundle: str, spec: dict[str, Any], options: Option
 
         setup.seccomp = seccomp.prepare(spec)
     if made.groups is not None:
-        setup.cgroup_files = [] if made.state.get("systemd") else made.groups.join_files()
+        if not made.state.get("systemd"):
+            setup.cgroup_files, setup.birthplace = made.groups.join_files(), made.groups.birthplace()
         setup.cgroup_layout = made.groups
     setup.trees = _clone_sources(setup)
     if (spec.get("linux") or {}).get("devices") and setup.namespaces.has("user") and os.geteuid() == 0:
@@ -205,8 +206,9 @@ def _clone(made: Container, setup: child.Setup, joined: Any) -> None:
     spaces = setup.namespaces
     nested = "user" in spaces.join  # the child makes the others, in the namespace it joins
     own = spaces.enter_pid()
+    born = setup.birthplace
     try:
-        pid, made.pidfd = process.clone3(0) if nested else spaces.clone()
+        pid, made.pidfd = process.clone3(0, born) if nested else spaces.clone(born)
     except OSError as error:
         hint = "a plain user needs user namespaces, which a chroot does not have" if os.geteuid() else None
         raise Error("cannot make namespaces", None, error, hint) from None
@@ -215,7 +217,7 @@ def _clone(made: Container, setup: child.Setup, joined: Any) -> None:
         child.main(setup, theirs)
     spaces.leave_pid(own)
     theirs.close()
-    for fd in (*setup.cgroup_files, *setup.trees.values(), *(fd for fd in (setup.tree, setup.nodes) if fd >= 0)):
+    for fd in (*setup.cgroup_files, *setup.trees.values(), *(fd for fd in (setup.tree, setup.nodes, born) if fd >= 0)):
         os.close(fd)
     _know(made, pid)
     if nested:

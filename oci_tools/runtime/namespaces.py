@@ -132,12 +132,15 @@ class Namespaces:
 
     # -- on the runtime's side -----------------------------------------------------------
 
-    def clone(self) -> tuple[int, int]:
-        """The container's first process, in its new namespaces: (pid, pidfd), or (0, -1) in it."""
+    def clone(self, cgroup: int = -1) -> tuple[int, int]:
+        """The container's first process, in its new namespaces: (pid, pidfd), or (0, -1) in it.
+
+        cgroup  a descriptor of the cgroup2 directory in which it shall be
+        """
         if not self.joined_first:
-            return process.clone3(self.early)
+            return process.clone3(self.early, cgroup)
         reader, writer = os.pipe2(os.O_CLOEXEC)
-        middle, pidfd = process.clone3(0)
+        middle, pidfd = process.clone3(0, cgroup)
         if middle == 0:  # a process between, so that the runtime itself, and its hooks, stay where they are
             if not self._beside(writer):
                 return 0, -1

@@ -19,7 +19,7 @@ def destroy(root: str, known: dict[str, Any]) -> Error | None:
 
     A failure of those is returned: it is a warning, the container is gone all the same.
     """
-    groups.remove(known, f"{state.directory(root, known['id'])}/execs")
+    groups.remove(known)
     if known.get("resctrl"):
         from oci_tools.runtime import resctrl
 

@@ -128,9 +128,16 @@ def plan_v2(resources: dict[str, Any], now: Callable[[str], str] = fresh) -> Pla
         put("hugetlb", f"{entry['pageSize']}.rsvd.max", entry["limit"])  # mmap then fails, instead of a use that kills
     for device, limits in (resources.get("rdma") or {}).items():
         put("rdma", "max", _rdma(device, limits))
+    return plan + plan_unified(resources)
+
+
+def plan_unified(resources: dict[str, Any], check: Callable[[str], None] = lambda file: None) -> Plan:
+    """What `linux.resources.unified` says as it is, line by line; `check` raises for a file that cannot be written."""
+    plan: Plan = []
     for file, value in (resources.get("unified") or {}).items():
         if "/" in file or "." not in file:
             raise Error("config.json: linux.resources.unified: not a cgroup file", file)
+        check(file)
         plan += [(file.partition(".")[0], file, line) for line in str(value).splitlines()]
     return plan
 

@@ -20,6 +20,7 @@ pytestmark = [
     pytest.mark.skipif(os.path.exists("/sys/fs/cgroup/cgroup.controllers"), reason="needs cgroup v1"),
     pytest.mark.skipif(not os.path.exists("/sys/fs/cgroup/memory"), reason="needs cgroup v1"),
 ]
+HYBRID = Path("/sys/fs/cgroup/unified")
 
 
 def group(box: Any, controller: str) -> Path:
@@ -70,11 +71,49 @@ def test_what_the_kernel_refuses(box: Any) -> None:
         ({"cpu": {"cpus": "999"}}, "cannot write '999' to"),
         ({"cpu": {"quota": 1}}, "cannot write '1' to"),
         ({"hugepageLimits": [{"pageSize": "3MB", "limit": 1}]}, "3MB.limit_in_bytes"),
-        ({"unified": {"memory.high": "1"}}, "linux.resources.unified: there is no cgroup v2"),
+        ({"unified": {"memory.high": "1"}}, "linux.resources.unified: invalid configuration 'memory.high'"),
         ({"network": {"classID": 5}}, "controller 'net_cls' is not mounted on this host"),
     ):
         box.linux["resources"] = resources
         assert said in box("run", code=1).stderr
+
+
+@pytest.mark.skipif(not HYBRID.exists(), reason="needs the hybrid layout of cgroups")
+def test_the_hybrid_layout_has_it_in_cgroup2_too(box: Any) -> None:
+    """So that all of it can be killed at once, and what cgroup2 alone has can be set."""
+    box.linux["resources"]["unified"] = {"cgroup.max.descendants": "7"}
+    script = "cat /proc/self/cgroup; ls /sys/fs/cgroup; (while :; do sleep 1; done) & while :; do sleep 1; done"
+    box.process["args"] = ["sh", "-c", script]
+    box("create")
+    place = HYBRID / box.id
+    assert (place / "cgroup.max.descendants").read_text() == "7\n"
+    assert (place / "cgroup.procs").read_text() == f"{box.state['pid']}\n"
+    box("start")
+    while len((place / "cgroup.procs").read_text().splitlines()) < 3:
+        pass
+    out = Path(box.output).read_text().splitlines()
+    assert "0::/" in out and "unified" not in out  # what config.json has mounted there is v1's
+    (place / "cgroup.kill").write_text("1")
+    while box.state["status"] != "stopped":
+        pass
+    box("delete")
+    assert not place.exists()
+
+
+@pytest.mark.skipif(not HYBRID.exists(), reason="needs the hybrid layout of cgroups")
+def test_a_hybrid_layout_whose_cgroup2_is_not_ours_to_divide(box: Any) -> None:
+    own = HYBRID / f"{box.id}-full"
+    own.mkdir()
+    try:
+        (own / "cgroup.max.depth").write_text("0")
+        box.linux["cgroupsPath"] = f"/{own.name}/c"
+        limited(box)
+        assert Path(f"/proc/{box.state['pid']}/cgroup").read_text().count(own.name) >= 5
+        box("delete", "--force")
+    finally:
+        for top in Path("/sys/fs/cgroup").iterdir():
+            if (top / own.name).exists():
+                (top / own.name).rmdir()
 
 
 def test_out_of_memory_is_137(box: Any) -> None:

@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
+from tests.long import rounds
+
 pytestmark = pytest.mark.root
-LONG = bool(os.environ.get("OCI_TEST_LONG"))  # every step, where otherwise a sample is tried
 
 
 def say(box: Any, verb: str, *words: str) -> str:
@@ -338,7 +339,7 @@ def test_killed_at_any_system_call(box: Any, tmp_path: Path, verb: str, whole: b
     box("delete", "--force")
     steps, codes, left = range(first, len(lines)), [], 0
     few = 2 if whole else 5 if verb in MAKING else 3
-    for at in random.Random(f"{verb}{whole}").sample(steps, len(steps) if LONG else few):
+    for at in random.Random(f"{verb}{whole}").sample(steps, rounds(few, len(steps))):
         codes.append(traced(f"--inject={names[at]}:signal=KILL:when={names[: at + 1].count(names[at])}"))
         left += bool(box.remains())
         box("delete", "--force")

@@ -202,8 +202,9 @@ def boot(
             archive.tree(TOP, carried())
             for name in SCRIPTS:
                 archive.add(name, stat.S_IFREG | 0o644, (HERE / name).read_bytes())
+            share = 20 if "kvm" not in accelerator() else 1
             archive.add("words", stat.S_IFREG | 0o644, shlex.join(words).encode())
-            archive.add("settings", stat.S_IFREG | 0o644, f"export OCI_TEST_LONG={int(long) or ''}\n".encode())
+            archive.add("settings", stat.S_IFREG | 0o644, f"export OCI_TEST_LONG={int(long) or ''} OCI_TEST_SHARE={share}\n".encode())
             archive.end()
         sparse = Path(scratch) / "spare"  # a disk that nobody uses: /dev/vdb, for limits and refusals
         with open(sparse, "wb") as file:
