@@ -194,7 +194,7 @@ def _options(args: Args) -> Any:
         detach=getattr(args, "detach", False),
         keep=getattr(args, "keep", False),
         cgroup_manager=args.cgroup_manager or ("systemd" if args.systemd_cgroup else "cgroupfs"),
-        warn=_warn,
+        warn=_warn, plain_newlines=True,
         **({"debug": lambda text: _log(args, text, "debug")} if args.debug else {}),
     )
 

@@ -8,6 +8,7 @@ container side, where an import could load code of the image.
 
 from __future__ import annotations
 
+import _signal  # `signal` loads `enum`
 import os
 import select
 import time
@@ -74,7 +75,7 @@ def _run(hook: dict[str, Any], text: bytes, environ: dict[str, str]) -> None:
     if not ended:
         raise Error(f"timeout of {timeout} s passed")
     if code:
-        raise Error(f"exit status {code}" if code > 0 else f"killed by signal {-code}")
+        raise Error(f"exit status {code}" if code > 0 else f"killed by signal {-code} ({_signal.strsignal(-code)})".lower())
 
 
 def _feed(pidfd: int, stdin: socket, text: bytes, timeout: float | None) -> bool:

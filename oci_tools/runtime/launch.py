@@ -36,6 +36,7 @@ class Options:
     cgroup_manager = "cgroupfs"  # or "systemd", "disabled"
     detach = False
     keep = False
+    plain_newlines = False  # of a terminal of ours, whose output goes to a file or a pipe
     proxy = True  # signals that reach us in the foreground are the container's
     joined: Any = staticmethod(lambda pid: None)  # called when its namespaces are there, and nothing else
 
@@ -295,6 +296,8 @@ def shake_hands(made: Container, spec: dict[str, Any], options: Options) -> None
                 made.master = -1
             else:
                 terminal.fit(made.master)  # before the payload can ask
+                if options.plain_newlines and not os.isatty(1):
+                    terminal.keep_newlines(made.master)
         elif message["op"] == "seccomp":
             from oci_tools.runtime import seccomp
 

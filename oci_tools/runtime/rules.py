@@ -278,7 +278,7 @@ def seccomp(spec: dict[str, Any]) -> Iterable[tuple[str, str]]:
                 yield f"{path}.action", "SCMP_ACT_NOTIFY needs listenerPath"
             for name in ("write", "sendmsg"):  # the runtime itself still needs them behind the filter
                 if name in rule["names"]:
-                    yield f"{path}.action", f"SCMP_ACT_NOTIFY cannot be used for {name}"
+                    yield f"{path}.action", f"SCMP_ACT_NOTIFY cannot be used for the {name} syscall"
         for i, arg in enumerate(rule.get("args", ())):
             yield from _range(f"{path}.args[{i}].index", arg["index"], 0, 5)
 

@@ -194,6 +194,15 @@ def raw(termios: Any, saved: list[Any]) -> None:
     termios.tcsetattr(0, termios.TCSANOW, mode)
 
 
+def keep_newlines(master: int) -> None:
+    """Let the payload's newlines reach a file or a pipe as they are, with no carriage return added; as runc does."""
+    import termios
+
+    mode = termios.tcgetattr(master)
+    mode[1] &= ~termios.ONLCR
+    termios.tcsetattr(master, termios.TCSANOW, mode)
+
+
 def is_terminal() -> bool:
     """Whether all that `-t` needs is a terminal: stdin."""
     return sys.stdin is not None and os.isatty(0)

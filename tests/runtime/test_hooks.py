@@ -51,7 +51,7 @@ def test_its_name_is_its_path_unless_args_say_otherwise(tmp_path: Path) -> None:
     ("words", "said"),
     [
         (("/bin/sh", "-c", "exit 3"), "error running hooks.poststart[0] '/bin/sh': exit status 3"),
-        (("/bin/sh", "-c", "kill -9 $$"), "error running hooks.poststart[0] '/bin/sh': killed by signal 9"),
+        (("/bin/sh", "-c", "kill -9 $$"), "error running hooks.poststart[0] '/bin/sh': killed by signal 9 (killed)"),
         (("/no/such",), "cannot run hooks.poststart[0] '/no/such': no such file or directory"),
         (("/etc/passwd",), "cannot run hooks.poststart[0] '/etc/passwd': permission denied"),
     ],
@@ -161,7 +161,7 @@ def test_start_container_runs_under_the_filter(box: Any, privileges: bool) -> No
     names = ["mkdir", "mkdirat"]
     box.linux["seccomp"] = {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": names, "action": "SCMP_ACT_KILL"}]}
     box.process["args"] = ["true"]
-    said = "oci-run: error running hooks.startContainer[0] '/bin/mkdir': killed by signal 31\n"
+    said = "oci-run: error running hooks.startContainer[0] '/bin/mkdir': killed by signal 31 (bad system call)\n"
     assert box("run", code=1).stderr == said
     assert not (box.rootfs / "tmp/x").exists()
 
