@@ -170,13 +170,13 @@ def test_the_size_is_there_from_the_start(shell: Any, window: Window) -> None:
 
 def test_a_size_that_config_json_gives(shell: Any) -> None:
     shell.process.update(consoleSize={"height": 10, "width": 20}, args=["stty", "size"])
-    assert shell("run", stdin=subprocess.DEVNULL).stdout == "10 20\r\n"
+    assert shell("run", stdin=subprocess.DEVNULL).stdout == "10 20\n"
 
 
 def test_another_user_owns_the_terminal(shell: Any) -> None:
     shell.process["user"] = {"uid": 1000, "gid": 1000}
     shell.process["args"] = ["sh", "-c", "stat -c %u /dev/console; echo x > /dev/console; echo y > /dev/tty"]
-    assert shell("run").stdout == "1000\r\nx\r\ny\r\n"
+    assert shell("run").stdout == "1000\nx\ny\n"
 
 
 # -- the console socket --------------------------------------------------------------------
