@@ -178,7 +178,8 @@ def _leaf(command: Command, words: list[str]) -> tuple[Command, list[str]]:
     default = command.default
     at = _options_before(_table(command.options + SHARED + (default.options if default else ())), words)
     verb = words[at] if at < len(words) else None
-    if verb is None and words[-1:] == ["-h"] and _options_before(_table(command.options + SHARED), words[:-1]) == len(words) - 1:
+    own = _table(command.options + SHARED)
+    if verb is None and words[-1:] == ["-h"] and _options_before(own, words[:-1]) == len(words) - 1:
         words = [*words[:-1], "--help"]  # though -h takes a value where it is docker's
     if verb in command.verbs:
         inner, rest = command.verbs[verb], words[:at] + words[at + 1 :]

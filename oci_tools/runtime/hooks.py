@@ -75,7 +75,8 @@ def _run(hook: dict[str, Any], text: bytes, environ: dict[str, str]) -> None:
     if not ended:
         raise Error(f"timeout of {timeout} s passed")
     if code:
-        raise Error(f"exit status {code}" if code > 0 else f"killed by signal {-code} ({_signal.strsignal(-code)})".lower())
+        name = "" if code > 0 else str(_signal.strsignal(-code)).lower()
+        raise Error(f"exit status {code}" if code > 0 else f"killed by signal {-code} ({name})")
 
 
 def _feed(pidfd: int, stdin: socket, text: bytes, timeout: float | None) -> bool:
