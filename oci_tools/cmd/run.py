@@ -150,10 +150,10 @@ def _verb(action: Callable[[Args, str], Any]) -> Callable[[Args], int | None]:
 
 
 def _find(args: Any, root: str, action: str) -> None:
-    """Put a container's ID where people may have said its name; engines say theirs, and pay nothing."""
+    """Put a container's ID where people may have said its name; engines, if root, say theirs, and pay nothing."""
     import os
 
-    if not os.path.isdir(os.path.join(root, args.id)):
+    if os.geteuid() or not os.path.isdir(os.path.join(root, args.id)):
         from oci_tools.container import names
 
         args.id = names.known(args.id, root, action[1:])

@@ -269,29 +269,16 @@ COMMAND = cli.Command(
 )  # fmt: skip
 
 
-_LISTING = ("ls", "df", "prune")
+# Of these a volume's files are read or changed; of `df` and `prune` those of all.
+_FILES = ("inspect", "rm", "export", "import", "clone", "rename")
+_ALL = ("df", "prune")
 
 
 def main(words: list[str]) -> int:
-    """A plain user has volumes of two kinds: those of containers on his networks have the ids of these, and are
-    handled where he is root over them."""
-    if os.geteuid() == 0 or "--help" in words:
+    """Files of a plain user's containers on networks have ids of theirs: what is about these goes on where he is root
+    over them."""
+    if os.geteuid() == 0 or "--help" in words or not _has_ids(words):
         return cli.main(COMMAND, words)
-    from oci_tools.container import shared
-
-    if words[:1] != ["create"] and any(shared.has_volume(word) for word in words[1:] if "/" not in word):
-        return _inside(words)
-    code = cli.main(COMMAND, words)
-    if code == 0 and words and words[0] in _LISTING and shared.has_volumes():
-        sys.stdout.flush()
-        pid = os.fork()
-        if pid == 0:
-            os._exit(_inside(words))
-        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    return code
-
-
-def _inside(words: list[str]) -> int:
     from oci_tools.container import shared
 
     try:
@@ -299,3 +286,12 @@ def _inside(words: list[str]) -> int:
     except Error as error:
         cli.say("oci-vol", str(error))
         return error.code
+
+
+def _has_ids(words: list[str]) -> bool:
+    from oci_tools import volume as volumes
+
+    if words[:1] and words[0] in _ALL:
+        return any(volumes.is_marked(name) for name in volumes.names())
+    named = [word for word in words[1:] if "/" not in word] if words and words[0] in _FILES else []
+    return any(volumes.is_marked(name) for name in named)

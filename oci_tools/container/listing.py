@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 
-from oci_tools import fs
 from oci_tools.container import names
 from oci_tools.errors import Error, Usage, printable
 from oci_tools.runtime import lifecycle
@@ -23,25 +22,6 @@ USUAL = "id,status,pid,bundle,created,name"
 
 def documents(root: str, people: bool) -> list[dict[str, Any]]:
     """The state of every container that the runtime knows, and with `people` of those that rest."""
-    if people and os.geteuid():
-        return [*_documents(root, people), *_elsewhere()]
-    return _documents(root, people)
-
-
-def _elsewhere() -> list[dict[str, Any]]:
-    """Those of a plain user on networks of his own."""
-    from oci_tools.container import shared
-
-    own = {name: os.environ.get(name) for name in ("OCI_ROOT", "OCI_RUN")}
-    shared.use()
-    try:
-        return _documents(f"{fs.run()}/runtime", True)
-    finally:
-        for name, value in own.items():
-            os.environ.pop(name) if value is None else os.environ.update({name: value})
-
-
-def _documents(root: str, people: bool) -> list[dict[str, Any]]:
     ids = {*states.ids(root), *(names.ids() if people else ())}
     found = []
     for container in sorted(ids):

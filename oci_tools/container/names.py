@@ -49,8 +49,19 @@ def listed(path: str) -> list[str]:
 def find(word: str, runtime: str) -> str | None:
     """The ID of the container that a word means, None if there is none; an Error if there are several.
 
+    A plain user's command goes on inside his shared namespaces if it is one that was made there.
+
     runtime  where the runtime keeps the state of its containers
     """
+    found = _find(word, runtime)
+    if found is not None and os.geteuid():
+        from oci_tools.container import shared
+
+        shared.follow(policy(found))
+    return found
+
+
+def _find(word: str, runtime: str) -> str | None:
     if not _NAME.issuperset(word) or not word or word[0] == ".":
         return None  # no path gets in here
     if os.path.isdir(place(word)) or os.path.isdir(f"{runtime}/{word}"):
@@ -64,10 +75,6 @@ def find(word: str, runtime: str) -> str | None:
     known = {each for each in (*ids(), *listed(runtime)) if each.startswith(word)}
     if len(known) > 1:
         raise Error("ambiguous container", word, f"{len(known)} ids begin so")
-    if not known and os.geteuid():
-        from oci_tools.container import shared
-
-        shared.follow(word)  # one on a plain user's networks
     return known.pop() if known else None
 
 

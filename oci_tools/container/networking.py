@@ -98,8 +98,12 @@ def policy(args: Args) -> dict[str, Any]:
     """What policy.json says of it."""
     if not args.network:
         return {}
+    from oci_tools.container import shared
+
     wanted = attachments(args)
     made: dict[str, Any] = {"network": ",".join(args.network)}
+    if shared.is_inside():
+        made[shared.POLICY] = True
     if wanted:
         made["networks"] = wanted
     elif mode(args.network).partition(":")[0] in PROGRAMS and args.publish:

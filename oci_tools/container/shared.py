@@ -2,11 +2,11 @@
 
     $OCI_RUN/shared.pid     "PID STARTTIME" of the process that holds them: it sleeps until somebody ends it
     $OCI_RUN/shared.pasta   the pid of pasta, their way out, if it has whatever port is published
-    $OCI_ROOT/shared, $OCI_RUN/shared    the store and the state of what is run inside; its images are the user's
 
 A user, a mount and a network namespace, as podman has them.  Inside, everything is as it is for root, so that networks,
-names and ports need nothing of their own for plain users; containers there have subordinate ids.  Ports that are
-published there are held by sockets (net/holder.py), which pasta sees and has the host's ports for.
+names and ports need nothing of their own for plain users; containers there have subordinate ids.  The store is the
+same: whoever names a container that was made inside goes on there.  Ports that are published there are held by sockets
+(net/holder.py), which pasta sees and has the host's ports for.
 """
 
 from __future__ import annotations
@@ -22,55 +22,24 @@ if TYPE_CHECKING:
     from typing import Any, NoReturn
 
 RESOLV_CONF = "/etc/resolv.conf"
-_HINT = "oci-vol export and import bring its files over"
-
-
-def store() -> tuple[str, str]:
-    """Where what is inside is kept, and its state."""
-    return f"{fs.root()}/shared", f"{fs.run()}/shared"
-
-
-def use() -> None:
-    """Look at what is inside from outside."""
-    os.environ["OCI_ROOT"], os.environ["OCI_RUN"] = store()
+POLICY = "shared"  # in a container's policy.json: it was made inside
 
 
 def is_running() -> bool:
     return bool(_running())
 
 
-def follow(word: str) -> None:
-    """Go on inside if a word means a container there.  Does not return then."""
-    place = f"{store()[0]}/containers"
-    if not os.path.isdir(place) or not word:
-        return
-    if os.path.islink(f"{store()[0]}/names/{word}") or any(each.startswith(word) for each in os.listdir(place)):
+def is_inside() -> bool:
+    """Whether we are in such namespaces, or others of that kind."""
+    from oci_tools.linux import process
+
+    return os.geteuid() == 0 and not process.in_host_user_namespace()
+
+
+def follow(policy: dict[str, Any]) -> None:
+    """Go on inside if a container was made there.  Does not return then."""
+    if os.geteuid() and policy.get(POLICY):
         go(sys.argv[1:])
-
-
-def has_volumes() -> bool:
-    """Whether there are volumes of containers inside."""
-    try:
-        return any(name[0] != "." for name in os.listdir(f"{store()[0]}/volumes"))
-    except FileNotFoundError:
-        return False
-
-
-def has_volume(name: str) -> bool:
-    """Whether a volume is there, and not outside."""
-    inside = bool(name) and os.path.isdir(f"{store()[0]}/volumes/{name}")
-    return inside and not os.path.isdir(f"{fs.root()}/volumes/{name}")
-
-
-def refuse_other(name: str) -> None:
-    """An Error for a volume that is on the other side, where its files belong to other ids."""
-    if os.path.isdir(f"{fs.root()}/volumes/{name}"):
-        return
-    outside = os.path.dirname(fs.root()) if os.path.basename(fs.root()) == "shared" else ""
-    if outside and os.path.isdir(f"{outside}/volumes/{name}"):
-        raise Error("cannot use volume", name, "it is one of containers without a network of yours", _HINT)
-    if os.geteuid() and has_volume(name):
-        raise Error("cannot use volume", name, "it is one of containers on a network of yours", _HINT)
 
 
 def go(words: list[str]) -> NoReturn:
@@ -93,13 +62,6 @@ def enter(published: list[dict[str, Any]]) -> None:
         if pid:
             _revive(pid)
         pid = pid or _make(published)
-    made = store()
-    for path in made:
-        fs.make_private(path)
-    try:
-        os.symlink("../images", f"{made[0]}/images")
-    except FileExistsError:
-        pass
     from oci_tools.net import userland
 
     try:
@@ -107,7 +69,7 @@ def enter(published: list[dict[str, Any]]) -> None:
             os.environ[userland.SHARED] = file.read().strip()
     except FileNotFoundError:
         pass  # its ports were said
-    use()
+    os.environ["OCI_ROOT"], os.environ["OCI_RUN"] = fs.root(), fs.run()  # root's are others
     _enter(pid)
 
 

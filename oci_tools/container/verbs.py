@@ -7,6 +7,8 @@ said, and the rest goes on.
 
 from __future__ import annotations
 
+import os
+
 from oci_tools.container import names
 from oci_tools.errors import Error
 
@@ -86,11 +88,22 @@ def rename(args: Args, root: str) -> None:
 
 
 def _each(words: list[str], root: str, action: Callable[[str], object]) -> Iterator[Error]:
+    if os.geteuid():
+        _find_all(words, root)
     for word in words:
         try:
             action(names.need(word, root))
         except Error as error:
             yield error
+
+
+def _find_all(words: list[str], root: str) -> None:
+    """Go on in a plain user's shared namespaces, if one of them was made there, before anything is done."""
+    for word in words:
+        try:
+            names.find(word, root)
+        except Error:
+            continue  # it is told when its turn comes
 
 
 # -- looking ---------------------------------------------------------------------------------

@@ -52,10 +52,12 @@ def make(wants: list[Want], spec: Spec, held: Place) -> None:
     held.volumes = lock = volumes.lock(shared=all(volumes.find(want.name) for want in wants))
     lock.__enter__()
     others = os.geteuid() == 0 and any(each["type"] == "user" for each in spec["linux"].get("namespaces", ()))
+    inside = shared.is_inside()
     for want in wants:
-        shared.refuse_other(want.name)
         labels = {**want.labels, **({"com.docker.volume.anonymous": ""} if want.anonymous else {})}
         volume = volumes.have(want.name, want.options, labels, want.anonymous)
+        if inside:
+            volume.mark()
         for mount in spec["mounts"]:
             if mount["destination"] == want.destination:
                 _show(mount, want, volume)

@@ -3,6 +3,7 @@
     volumes/NAME/        mode 0700
         volume.json      {"version", "created", "labels", "options", "anonymous", "readonly", "project"}
         _data/           what is in it; of one with a file system of its own where that is mounted (mounting.py)
+        ids              there if files in it may belong to a plain user's subordinate ids: he changes it as their root
         disk             that file system, in a sparse file, where a size was asked for and there is no quota
     volumes/.NAME.new/   one that is being made, or taken away
     volumes/.lock        exclusive: volumes come, go or change their names; shared: one is being given to a container
@@ -18,6 +19,7 @@ import time
 
 from oci_tools import document, fs
 from oci_tools.errors import Error, Usage
+from oci_tools.linux import process
 from oci_tools.volume import backing
 
 TYPE_CHECKING = False
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 VERSION = 1
+MARK = "ids"
 _MAX = 240  # bytes of a name: a file's name has 255, and it gets some more while it is made
 _LETTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789")
 
@@ -59,10 +62,19 @@ class Volume:
     def save(self) -> None:
         fs.write(f"{self.path}/volume.json", document.dumps(self.record), 0o600)
 
+    def mark(self) -> None:
+        """Remember that a container whose ids are not only the user's own has it."""
+        if not is_marked(self.name):
+            fs.write(f"{self.path}/{MARK}", b"", 0o600, sync=False)
+
 
 def directory() -> str:
     """Where volumes are kept; not made here."""
     return f"{fs.root()}/volumes"
+
+
+def is_marked(name: str) -> bool:
+    return os.path.exists(f"{directory()}/{name}/{MARK}")
 
 
 def lock(shared: bool = False) -> fs.Lock:
@@ -155,6 +167,8 @@ def sweep() -> None:
     for name in os.listdir(directory()):
         if name.startswith(".") and name.endswith(".new"):
             left = f"{directory()}/{name}"
+            if is_marked(name) and os.geteuid():
+                continue  # for the next who is
             mounting.unmount_at(f"{left}/_data", name)
             fs.remove_tree(left)
 
@@ -202,6 +216,8 @@ class Making:
             raise Error("cannot make volume", self.name, error) from None
 
     def done(self) -> Volume:
+        if os.geteuid() == 0 and not process.in_host_user_namespace():
+            fs.write(f"{self.beside}/{MARK}", b"", 0o600, sync=False)
         fs.write(f"{self.beside}/volume.json", document.dumps(self.record), 0o600)
         try:
             os.rename(self.beside, f"{directory()}/{self.name}")

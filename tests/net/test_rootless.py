@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from tests.net.machines import HERE, THERE, Machine, Space, connect, greet
+from tests.net.machines import HERE, PATIENCE, THERE, Machine, Space, connect, greet
 
 pytestmark = [pytest.mark.root, pytest.mark.needs("ip", "nsenter", "setpriv")]
 USER = 12345
@@ -108,11 +108,11 @@ def shared(machine: Machine) -> Iterator[Machine]:
     machine.enter = enter
     yield machine
     state = Path(machine.oci.env["OCI_RUN"])
-    for each in [*state.glob("shared/net/on/*/resolver"), *state.glob("shared/net/holder.pid"), *state.glob("shared.pid")]:
+    for each in [*state.glob("net/on/*/resolver"), *state.glob("net/holder.pid"), *state.glob("shared.pid")]:
         if (pid := each.read_text().split()[0]) and Path(f"/proc/{pid}").exists():
             machine.run("kill", "-9", pid, code=None)
     machine.enter = machine.enter[: machine.enter.index("setpriv")]  # of other ids of his
-    machine.run("rm", "-rf", f"{machine.oci.env['OCI_ROOT']}/shared")
+    machine.run("rm", "-rf", machine.oci.env["OCI_ROOT"])
 
 
 @pytest.mark.needs("pasta", "newuidmap", "nft")
@@ -196,33 +196,79 @@ def test_networks_by_name(shared: Machine, outside: Space) -> None:
 
 
 @pytest.mark.needs("pasta", "newuidmap", "nft")
-def test_volumes_of_containers_on_networks(shared: Machine) -> None:
-    """Their files have the ids of these containers: all verbs work, from where one is."""
+def test_one_store_for_both_sides(shared: Machine) -> None:
+    """Containers on networks have subordinate ids, others one: all verbs work on both, and volumes are for both."""
     machine = shared
 
     def vol(*words: str, **options: Any) -> Any:
         return machine.command("vol", *words, **options)
 
     machine.net("create", "web")
-    script = "mkdir -m 700 /x/d; echo yes > /x/d/file; chown -R 5:6 /x/d; chmod 600 /x/d/file"
+    script = "mkdir -m 755 /x/d; echo yes > /x/d/file; chown -R 5:6 /x/d; chmod 600 /x/d/file; echo all > /x/all"
     run(machine, "--network", "web", "-v", "db:/x", "busybox", "sh", "-c", script)
     vol("create", "own")
-    assert vol("ls", "-q").stdout.split() == ["own", "db"]
-    assert vol("df", "--fields", "name").stdout.split() == ["own", "db"]
+    assert vol("ls", "-q").stdout.split() == vol("df", "--fields", "name").stdout.split() == ["db", "own"]
     stream = machine.run("sh", "-c", f"{machine.oci.bin}/oci-vol export db | tar -tv --numeric-owner").stdout
     assert "-rw------- 5/6" in stream and "d/file" in stream
     vol("clone", "db", "two")
     assert run(machine, "--network", "web", "-v", "two:/y", "busybox", "cat", "/y/d/file") == "yes\n"
-    said = machine.command("run", "-v", "db:/x", "busybox", "true", code=125).stderr
-    assert said.startswith("oci-run: cannot use volume 'db': it is one of containers on a network of yours"), said
-    said = machine.command("run", "--network", "web", "-v", "own:/x", "busybox", "true", code=125).stderr
-    assert said.startswith("oci-run: cannot use volume 'own': it is one of containers without"), said
+    # A container of one id sees what is root's, and what everybody may; it is root of what it makes.
+    seen = run(machine, "-v", "db:/x", "busybox", "sh", "-c", "cat /x/all; ls -ln /x; cat /x/d/file; echo more > /x/more")
+    assert seen.startswith("all\n") and " 65534 " in seen and "yes" not in seen
+    said = run(machine, "--network", "web", "-v", "db:/x", "busybox", "sh", "-c", "cat /x/more; stat -c %u /x/more")
+    assert said == "more\n0\n"
+    run(machine, "-v", "own:/x", "busybox", "sh", "-c", "echo mine > /x/file")
+    assert run(machine, "--network", "web", "-v", "own:/x", "busybox", "cat", "/x/file") == "mine\n"
     run(machine, "--network", "web", "-d", "--name", "user", "-v", "db:/x", "busybox", "sleep", "1000")
-    assert vol("rm", "db", code=1).stderr.startswith("oci-vol: cannot remove volume 'db': volume is in use by container ")
-    run(machine, "rm", "-f", "user")
+    run(machine, "-d", "--name", "other", "-v", "own:/x", "busybox", "sleep", "1000")
+    for name, user in (("db", "user"), ("own", "other")):
+        assert "volume is in use by container" in vol("rm", name, code=1).stderr, user
+    shown = {line.split("\t")[-1]: line.split("\t")[1] for line in run(machine, "list").splitlines()}
+    assert shown == {"user": "running", "other": "running"}
+    assert run(machine, "exec", "user", "cat", "/x/d/file") == "yes\n"
+    machine.command("run", "kill", "user", "KILL")
+    run(machine, "rm", "-f", "other", "user")
+    assert run(machine, "list") == ""
     vol("rename", "two", "three")
     assert vol("prune", "--all", "--json").stdout.count("\n") == 3
     assert vol("ls", "-q").stdout == ""
+
+
+@pytest.mark.needs("pasta", "newuidmap", "nft", "docker")
+def test_a_plain_users_ocid_has_networks_by_name(shared: Machine, outside: Space) -> None:
+    """The docker client, an ocid of the user, containers on a network of their own; and the commands beside it."""
+    machine = shared
+    words = [*machine.enter, str(machine.oci.bin / "ocid")]
+    daemon = subprocess.Popen(words, env=machine.oci.environment(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+    machine.started.append(daemon)
+    assert daemon.stdout is not None and daemon.stdout.readline()
+    socket_ = f"unix://{machine.oci.env['OCI_RUN']}/ocid.sock"
+
+    def docker(*words: str, **options: Any) -> str:
+        return str(machine.run("docker", "-H", socket_, *words, **options).stdout)
+
+    docker("network", "create", "web")
+    docker("run", "-d", "--name", "db", "--network", "web", "-p", "8080:80", "-v", "data:/d", "busybox", "sh", "-c", CGI)
+    machine.until(lambda: asks(outside, HERE, 8080) == THERE)
+    said = docker("run", "--rm", "--network", "web", "busybox", "wget", "-qO-", "http://db/cgi-bin/who")
+    assert said.startswith("[::ffff:10.")
+    (shown,) = json.loads(docker("inspect", "db"))
+    assert shown["NetworkSettings"]["Networks"]["web"]["IPAddress"].startswith("10.")
+    (network,) = json.loads(docker("network", "inspect", "web"))
+    assert [each["Name"] for each in network["Containers"].values()] == ["db"]
+    assert docker("exec", "db", "id", "-u") == "0\n" and docker("logs", "db") == ""
+    docker("run", "-d", "--name", "alone", "-v", "data:/d", "busybox", "sleep", "1000")
+    assert docker("ps", "--format", "{{.Names}}").split() == ["alone", "db"]
+    assert run(machine, "exec", "db", "hostname").strip() == shown["Config"]["Hostname"]
+    docker("restart", "-t", "0", "db")
+    machine.until(lambda: asks(outside, HERE, 8080) == THERE)
+    docker("stop", "-t", "0", "db", "alone")
+    docker("rm", "-v", "db", "alone")
+    docker("network", "rm", "web")
+    docker("volume", "rm", "data")
+    assert machine.net("ls", "--fields", "name") == "bridge" and run(machine, "list") == ""
+    daemon.terminate()
+    assert daemon.wait(PATIENCE) == 0
 
 
 def test_networks_need_subordinate_ids(machine: Machine) -> None:

@@ -124,5 +124,4 @@ def main(words: list[str]) -> int:
         except Error as error:
             cli.say("oci-net", str(error))
             return error.code
-        shared.use()
     return cli.main(COMMAND, words)

@@ -41,9 +41,7 @@ def words(host: dict[str, Any], networking: dict[str, Any], world: World) -> tup
     first = ends.pop(mode, None) or (ends.pop("default", None) if mode == BRIDGE else None) or {}
     found = [_joined(mode, first), *(_joined(name, end) for name, end in ends.items() if name not in BUILT_IN)]
     if os.geteuid() and mode == BRIDGE:
-        found = ["--network=default"]  # a plain user has none, but a way out
-    elif os.geteuid():
-        raise Refused(400, f"network {mode} needs a daemon that is root, or one under oci-net unshare")
+        found = ["--network=default"]  # a plain user's way out needs no bridge
     return [*found, *_published(host)], mode
 
 
