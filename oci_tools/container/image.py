@@ -81,6 +81,20 @@ def stacked(args: Args, directory: str) -> dict[str, list[str]]:
     return found
 
 
+def let_go(word: str) -> None:
+    """Take away the name by which a container had its image from the store, unless another container is of it."""
+    from oci_tools.container import names
+
+    place = refs.locate(word)
+    if place.kind not in ("store", "registry") or place.ref is None:
+        return
+    name = str(place.ref)
+    if any((names.policy(each) or {}).get("image") in (name, word) for each in names.ids()):
+        return
+    with layouts.store() as layout:
+        layout.untag(name)
+
+
 def _is_there(name: str) -> bool:
     try:
         layouts.at(refs.locate(name)).find(refs.locate(name).name)

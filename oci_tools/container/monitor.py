@@ -72,6 +72,7 @@ class Monitor:
         for number in _HEARD:  # no SIG_IGN: the next payload would inherit that
             _signal.signal(number, lambda *_: None)
         self.spec = None  # it is large, and rests on the disk
+        self._kill_at = time.monotonic() + self.held.policy["timeout"] if self.held.policy.get("timeout") else None
         theirs.close()
         self._streams.let_go()
         try:

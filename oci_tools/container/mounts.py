@@ -166,11 +166,12 @@ def _is_data(destination: str) -> bool:
 
 _ALIASES = {
     "src": "source", "dst": "target", "destination": "target", "ro": "readonly", "rw": "readwrite",
+    "subpath": "image-subpath",
 }  # fmt: skip
 _KEYS = {
     "bind": {"bind-propagation", "bind-nonrecursive", "bind-recursive", "bind-create-src", "source"},
     "tmpfs": {"tmpfs-size", "tmpfs-mode"},
-    "image": {"source"},
+    "image": {"source", "image-subpath"},
     "volume": {"source", "volume-nocopy", "volume-subpath", "volume-driver", "volume-opt", "volume-label"},
 }
 _REPEATED = ("volume-opt", "volume-label")
@@ -220,12 +221,17 @@ def _fields(word: str) -> list[str]:
 
 
 def _subpath(path: str, want: Want) -> str:
-    """A path in a volume: relative, and it stays in it (moby, "volume-subpath")."""
-    parts = [part for part in path.split("/") if part not in ("", ".")]
-    if path.startswith("/") or ".." in parts:
-        raise Usage("invalid volume-subpath", path, "it must be relative, without ..")
+    """A path in a volume (moby, "volume-subpath")."""
     if path and want.anonymous:
         raise Usage("invalid volume-subpath", path, "an unnamed volume is empty")
+    return _inner(path, "volume-subpath")
+
+
+def _inner(path: str, key: str) -> str:
+    """A path that stays beneath what it is in."""
+    parts = [part for part in path.split("/") if part not in ("", ".")]
+    if path.startswith("/") or ".." in parts:
+        raise Usage(f"invalid {key}", path, "it must be relative, without ..")
     return "/".join(parts)
 
 
@@ -272,6 +278,8 @@ def _image_mount(target: str, said: dict[str, str], writable: bool, word: str, h
     if source not in host.images:
         raise Error("cannot mount image", source or word, "an image is mounted where a container is made of another")
     options = ["rw" if writable else "ro", "nosuid", "nodev", *host.images[source]]
+    if said.get("image-subpath"):
+        options.append(f"X-mount.subdir={_inner(said['image-subpath'], 'image-subpath')}")
     return {"destination": target, "type": "overlay", "source": "overlay", "options": options}
 
 

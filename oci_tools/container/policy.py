@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from oci_tools.container import names, networking
 from oci_tools.container.host import Host
-from oci_tools.errors import Usage
+from oci_tools.errors import Error, Usage
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ def of(args: Args, waits: bool, interactive: bool | None, root: str) -> dict[str
     waits        it is made and not started
     interactive  whether somebody may type to it; None: it ends with this process
     """
+    _check(args)
     host = Host()
     more: dict[str, Any] = {}
     if args.label or args.label_file:
@@ -28,6 +29,8 @@ def of(args: Args, waits: bool, interactive: bool | None, root: str) -> dict[str
         more["labels"] = labels.said(args, host)
     if args.stop_timeout is not None:
         more["stopTimeout"] = args.stop_timeout
+    if args.timeout:
+        more["timeout"] = args.timeout
     if args.pidfile:
         more["pidfile"] = host.absolute(args.pidfile)
     more.update(networking.policy(args))
@@ -48,6 +51,25 @@ def of(args: Args, waits: bool, interactive: bool | None, root: str) -> dict[str
 
         more.update(interactive=interactive, log=logdriver.options(args.log_driver, args.log_opt))
     return more
+
+
+def _check(args: Args) -> None:
+    detached = getattr(args, "detach", True)  # `new` has no word for it
+    if args.rmi and (detached or args.rm is False):
+        raise Usage(f"--rmi excludes {'--detach' if detached else '--rm=false'}")
+    if args.timeout < 0:
+        raise Usage("invalid value for --timeout", str(args.timeout), hint="seconds")
+    if args.runtime and args.runtime.rpartition("/")[2] != "oci-run":
+        raise Error("no such runtime here", args.runtime, hint="a container of oci-run is run by oci-run")
+
+
+def done(args: Args, word: str, code: int) -> int:
+    """What is left to do when a container of the image `word` has ended with `code` and is gone; that code."""
+    if args.rmi:
+        from oci_tools.container import image
+
+        image.let_go(word)
+    return code
 
 
 def be_well(held: Place, args: Args, image: dict[str, Any] | None = None) -> None:

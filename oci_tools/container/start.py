@@ -42,8 +42,7 @@ def one_shot(args: Args) -> int:
     _check(args)
     word = _word(args)
     try:
-        code: int = _maker(word, args)(word, args, _run)
-        return code
+        return policy.done(args, word, _maker(word, args)(word, args, _run))
     finally:
         place.sweep(_states(args))
 
@@ -377,7 +376,8 @@ def _stay(root: str, held: Place, spec: dict[str, Any], **more: Any) -> int:
     held.looked_after()
     held.begins(spec, root)
     events.tell(held.id, "start", held.policy)
-    more.update(pid_file=held.policy.get("pidfile"), joined=joining.late(held.id, held.policy))
+    more.update(pid_file=held.policy.get("pidfile"), timeout=held.policy.get("timeout", 0))
+    more.update(joined=joining.late(held.id, held.policy))
     try:
         code = lifecycle.run(root, held.id, held.bundle, spec, launch.Options(**more))
     except BaseException:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import _signal  # `signal` loads `enum`
 import os
 import select
+import time
 
 from oci_tools.linux import process
 from oci_tools.runtime import terminal
@@ -68,20 +69,22 @@ class Signals:
 
 
 def wait(
-    pidfd: int, pid: int, master: int, signals: Signals, notify: Any = None, suspend: Suspend | None = None
-) -> int:
+    pidfd: int, pid: int, master: int, signals: Signals, notify: Any = None, suspend: Suspend | None = None,
+    timeout: int = 0,
+) -> int:  # fmt: skip
     """Until the container's process ends: its exit code, 128 + n for signal n.
 
     notify   an `activation.Notify`, where a service manager waits for the payload to be ready
     suspend  suspends what we stay with (True) and resumes it, when we are stopped; else its process group is stopped
+    timeout  seconds after which it is killed; 0: never
     """
     __import__("gc").enable()  # a launch goes without
     suspend = suspend or (lambda stopped: _stop_group(pid, stopped))
     if master < 0:
-        _watch(pidfd, signals, None, notify, suspend)
+        _watch(pidfd, signals, None, notify, suspend, timeout)
     else:
         with terminal.Relay(master) as relay:
-            _watch(pidfd, signals, relay, notify, suspend)
+            _watch(pidfd, signals, relay, notify, suspend, timeout)
     code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     os.close(pidfd)
     return code if code >= 0 else 128 - code
@@ -95,10 +98,11 @@ def stop() -> None:
 
 
 def _watch(
-    pidfd: int, signals: Signals, relay: terminal.Relay | None, notify: Any, suspend: Suspend
+    pidfd: int, signals: Signals, relay: terminal.Relay | None, notify: Any, suspend: Suspend, timeout: int
 ) -> None:
     """Until it has ended and what it wrote is out; a signal after its end gives up the rest."""
     ended = False
+    due = time.monotonic() + timeout if timeout else 0.0
     while not ended or (relay and relay.unfinished()):
         poll = select.poll()
         poll.register(signals, select.POLLIN)
@@ -108,7 +112,10 @@ def _watch(
             poll.register(notify, select.POLLIN)
         for fd, events in relay.interests(ended) if relay else ():
             poll.register(fd, events)
-        ready = dict(poll.poll())
+        ready = dict(poll.poll(max(0.0, due - time.monotonic()) * 1000 + 1 if due else None))
+        if due and time.monotonic() >= due:
+            due = 0.0
+            _forward(pidfd, 9)
         if signals.fileno() in ready:
             if ended:
                 return

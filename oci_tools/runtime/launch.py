@@ -36,6 +36,7 @@ class Options:
     cgroup_manager = "cgroupfs"  # or "systemd", "disabled"
     detach = False
     keep = False
+    timeout = 0  # seconds after which it is killed in the foreground; 0: never
     plain_newlines = False  # of a terminal of ours, whose output goes to a file or a pipe
     proxy = True  # signals that reach us in the foreground are the container's
     joined: Any = staticmethod(lambda pid: None)  # called when its namespaces are there, and nothing else

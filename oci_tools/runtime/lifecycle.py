@@ -56,7 +56,8 @@ def run(root: str, name: str, bundle: str, spec: dict[str, Any], options: Option
             sync.start(made.channel)
             _poststart(made.state, root)
             suspend = _suspend(made.groups) if made.groups is not None else None
-            code = foreground.wait(made.pidfd, made.state["pid"], made.master, signals, made.notify, suspend)
+            pid, timeout = made.state["pid"], options.timeout
+            code = foreground.wait(made.pidfd, pid, made.master, signals, made.notify, suspend, timeout)
     except BaseException:
         launch.kill(made)
         _remove(root, made.state)

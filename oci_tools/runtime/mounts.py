@@ -85,6 +85,7 @@ class Plan:
         self.maps = {"uid_map": entry.get("uidMappings") or [], "gid_map": entry.get("gidMappings") or []}
         self.propagation: list[tuple[int, int]] = []
         self.copy_up = False
+        self.subdirectory = ""  # what of a new file system is mounted, by mount(8)'s X-mount.subdir
         self.follow_source = self.follow_target = True
         self.link = ""  # what is made instead: a symbolic link like that which `source` is
         self.data: list[str] = []
@@ -115,6 +116,8 @@ class Plan:
             self.rclear, self.rset = self.rclear | clear | bits, self.rset & ~clear | bits
         elif option == "tmpcopyup":
             self.copy_up = True
+        elif option.startswith("X-mount.subdir="):
+            self.subdirectory = option.partition("=")[2]
         elif option == "src-nofollow":
             self.follow_source = False
         elif option == "dest-nofollow":
@@ -259,6 +262,10 @@ class Tree:
             os.close(existed)
         keep = os.dup(mounted)
         self.place(mounted, step.destination, follow=step.follow_target)
+        if step.subdirectory:  # over the whole, since before Linux 6.15 nothing can be cloned of what is nowhere
+            whole, keep = keep, sources.beneath(keep, step.subdirectory)
+            attach(keep, whole)
+            os.close(whole)
         for bits, recursive in step.propagation:
             mount.mount_setattr(keep, "", AT_EMPTY_PATH | recursive, 0, 0, bits)
         if late:

@@ -23,10 +23,15 @@ def clone(source: str, recursive: bool, follow: bool = True) -> int:
         return mount.open_tree(mount.AT_FDCWD, source, flags)
     top = os.open(above, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        found = openat2(top, below, os.O_PATH | os.O_CLOEXEC, 0, _BENEATH)
-        try:
-            return mount.open_tree(found, "", flags | mount.AT_EMPTY_PATH)
-        finally:
-            os.close(found)
+        return beneath(top, below, flags)
     finally:
         os.close(top)
+
+
+def beneath(top: int, path: str, flags: int = mount.OPEN_TREE_CLONE) -> int:
+    """The same of a path beneath a directory, where no link is followed."""
+    found = openat2(top, path, os.O_PATH | os.O_CLOEXEC, 0, _BENEATH)
+    try:
+        return mount.open_tree(found, "", flags | mount.AT_EMPTY_PATH)
+    finally:
+        os.close(found)

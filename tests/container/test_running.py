@@ -237,6 +237,12 @@ def test_an_image_that_is_mounted(run, oci, busybox, tmp_path):
     assert oci("run", "start", "-a", made).stdout == "/m/x\n", "kept with the container"
     assert not (tmp_path / "img/x").exists()
     oci("run", "rm", made)
+    part = [*words[:-1], f"{words[-1]},image-subpath=etc"]
+    assert run(*part, "busybox", "sh", "-c", "ls /m; touch /m/x 2>/dev/null && echo written; true").stdout.split() == ["group", "os-release", "passwd"]
+    assert run(*part[:-1], f"{words[-1]},image-subpath=none", "busybox", "true", code=125).stderr.endswith("no such file or directory\n")
+    for bad in "/etc", "../etc", "a/../../b":
+        said = run(*part[:-1], f"{words[-1]},image-subpath={bad}", "busybox", "true", code=2).stderr
+        assert "invalid image-subpath" in said
     said = run("--userns", "auto", *words, "busybox", "true", code=125).stderr
     assert said == "oci-run: cannot mount image './img:latest': not in a user namespace\n"
     assert "no such file" in run("--mount", "type=image,src=./none,dst=/m", "busybox", "true", code=125).stderr

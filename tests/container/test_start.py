@@ -206,6 +206,35 @@ def test_an_image_is_pulled_if_it_is_missing(run, oci, registry):
     assert run("--pull", "always", f"docker://{name}", "echo", "again").stdout == "again\n"
 
 
+def test_an_image_that_goes_with_its_container(run, oci, registry):
+    name = f"{registry.host}/box:2"
+    oci("push", "busybox", name)
+    kept = run("-d", name, "true").stdout.strip()
+    oci("run", "wait", kept)
+    assert run("--rmi", name, "true").stderr == ""
+    assert name in oci("image", "ls").stdout, "another container is of it"
+    oci("run", "rm", kept)
+    assert run("--rmi", name, "sh", "-c", "exit 3", code=3).stderr == ""
+    assert name not in oci("image", "ls").stdout
+    assert "--rmi excludes --detach" in run("--rmi", "-d", name, "true", code=2).stderr
+    assert "--rmi excludes --rm=false" in run("--rmi", "--rm=false", name, "true", code=2).stderr
+
+
+def test_a_time_after_which_it_is_killed(run, oci):
+    assert run("--timeout", "1", "busybox", "sleep", "1000", code=137).stderr == ""
+    assert run("--timeout", "1000", "busybox", "true").stderr == ""
+    made = run("-d", "--timeout", "1", "busybox", "sleep", "1000").stdout.strip()
+    assert oci("run", "wait", made).stdout == "137\n"
+    oci("run", "rm", made)
+    assert "invalid value for --timeout" in run("--timeout", "-1", "busybox", "true", code=2).stderr
+
+
+def test_a_runtime_that_is_asked_for(run):
+    for name in "oci-run", "/usr/bin/oci-run":
+        assert run("--runtime", name, "busybox", "true").stderr == ""
+    assert run("--runtime", "runsc", "busybox", "true", code=125).stderr.startswith("oci-run: no such runtime here 'runsc' (")
+
+
 def test_a_registry_that_is_not_there(run):
     done = run("localhost:1/none", "true", code=75)
     assert done.stdout == "" and done.stderr.count("\n") == 1
