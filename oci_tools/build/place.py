@@ -27,6 +27,7 @@ from oci_tools.layer import store as stores
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from oci_tools.bundle import whole
     from collections.abc import Callable, Iterable, Sequence
     from typing import Any
 
@@ -99,6 +100,7 @@ class Place:
         self.warn = warn
         self._chains: dict[tuple[str, ...], stores.Chain] = {}
         self._memory = ""
+        self._trees: whole.Trees | None = None  # where overlayfs cannot be
         self._attached: dict[int, str] = {}
         self._views: dict[tuple[str, ...], Root] = {}
         self._lock = threading.RLock()  # one thread at a time unpacks, or makes names
@@ -107,15 +109,22 @@ class Place:
     def __enter__(self) -> Place:
         from oci_tools.layer import owner
 
-        step.apart.private()
+        self.can_run = step.apart.private()  # whether there can be mounts
         fs.make_private(f"{self.path}/work")
         self.owner = owner.for_namespace(self.warn)
+        inside = os.geteuid() == 0 and not step.apart.is_hosts_root()
+        self._able = step.apart.abilities() if inside else None
         self.store = stores.Store(self.owner.key)
         self._held = self.store.lock()
         self._held.__enter__()
         try:
             self._claim()
             self.layout = layouts.Layout.create(f"{self.path}/images")
+            if inside or not self.can_run:
+                from oci_tools.bundle import whole
+
+                if not self.can_run or not whole.can_stack(self.root([])):
+                    self._trees = whole.Trees(self.work)
         except BaseException:
             self._held.__exit__()
             raise
@@ -187,8 +196,7 @@ class Place:
     def _stack(self, layers: Sequence[Layer]) -> stores.Chain:
         from oci_tools.layer.limits import Limits
 
-        have_all(layers)
-        sources = [layer.source() for layer in layers]
+        sources = _sources(layers)
         if not sources:
             self._have_empty()
             return stores.Chain([EMPTY], [["", 0o755, os.geteuid(), os.getegid(), None, {}]], [])
@@ -213,4 +221,19 @@ class Place:
 
     def root(self, layers: Sequence[Layer]) -> Root:
         """A root over these layers, for a `with` block."""
-        return Root(self.fresh("root"), self.store, self.chain(layers))
+        made: Root
+        if self._trees is None:
+            made = Root(self.fresh("root"), self.store, self.chain(layers))
+        else:
+            from oci_tools.bundle import whole
+
+            key = tuple(layer.diff_id for layer in layers)
+            made = whole.Whole(self.fresh("root"), self.store, key, lambda: _sources(layers), self._trees, self.owner)
+        if self._able is not None:
+            made.able = self._able
+        return made
+
+
+def _sources(layers: Sequence[Layer]) -> list[Any]:
+    have_all(layers)
+    return [layer.source() for layer in layers]

@@ -115,6 +115,7 @@ def run(stage: Building, one: Instruction) -> None:
         return {"mounted": found} if any(found) else {}
 
     def act(root: Root, step: Step) -> Packed | None:
+        _possible(stage, one)
         joined = stage.shared.runner.networks
         network = joined.meant(said)
         space = joined.take(network) if network not in ("none", "host") else None
@@ -138,6 +139,12 @@ def run(stage: Building, one: Instruction) -> None:
 
     title = f"RUN {' '.join(part for part in (*_flags(one), one.statement.rest) if part)}"
     stage.step(one, title, parts, act, said=_said(stage, words), content=content)
+
+
+def _possible(stage: Building, one: Instruction) -> None:
+    if not stage.shared.place.can_run:
+        hint = "a container's system call filter may be why; without RUN an image can be built"
+        raise one.wrong("RUN needs namespaces, which this user cannot have here", hint=hint)
 
 
 def _failed(stage: Building, one: Instruction, step: Step, words: list[str], code: int) -> Error:

@@ -28,7 +28,7 @@ from oci_tools.runtime import apart as apart
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from typing import Any
 
     from oci_tools.image.layout import Descriptor, Layout
@@ -56,6 +56,7 @@ class Root:
         self._chain = chain
         self._places: set[bytes] = set()
         self._mounted = -1
+        self.able = {"proc", "hostname"}  # what can be done here, of what `apart.abilities` tells
 
     def __enter__(self) -> Root:
         try:
@@ -111,15 +112,18 @@ class Root:
     # -- looking, and running ---------------------------------------------------------------
 
     def _annotation(self) -> dict[str, Any]:
+        """What the root is made of."""
         return {"lower": self._chain.lower, "upper": "upper", "work": "work", "store": self._store.trees}
+
+    def _annotations(self) -> dict[str, str]:
+        return {bundle.OVERLAY: document.dumps(self._annotation()).decode()}
 
     def mount(self) -> int:
         """A descriptor of the root's mount, which nobody else sees; good until `unmount`."""
         if self._mounted < 0:
             from oci_tools.runtime import overlay
 
-            text = document.dumps(self._annotation()).decode()
-            self._mounted = overlay.make({"annotations": {bundle.OVERLAY: text}}, self.path)
+            self._mounted = overlay.make({"annotations": self._annotations()}, self.path)
         return self._mounted
 
     def unmount(self) -> None:
@@ -150,7 +154,6 @@ class Root:
         maps = _identity()
         made = spec.from_image(config, self.read(), spec.default(rootless=maps is not None, maps=maps))
         made["hostname"] = hostname
-        made["annotations"] = {bundle.OVERLAY: document.dumps(self._annotation()).decode()}
         made["process"]["noNewPrivileges"] = False
         linux = made["linux"]
         if network:
@@ -160,6 +163,10 @@ class Root:
         else:
             able = made["process"].get("capabilities", {}).get("bounding", [])
             linux["seccomp"] = default_seccomp.profile(able)
+        if "proc" not in self.able:
+            _show_proc(made)
+        if "hostname" not in self.able:
+            del made["hostname"]
         if self._store.key.startswith("single"):
             self._pretend(made, mounts)
         taken = {mount["destination"] for mount in mounts}
@@ -170,6 +177,7 @@ class Root:
             parts = clean(os.fsencode(mount["destination"]))
             self._places.update(b"/".join(parts[:end]) for end in range(1, len(parts) + 1))
         self._places -= _STAY
+        made["annotations"] = self._annotations()
         if hidden:
             os.symlink(hidden, f"{self.path}/config.json")
         fs.write(hidden or f"{self.path}/config.json", document.dumps(made), 0o600, sync=False)
@@ -199,10 +207,9 @@ class Root:
     ) -> Packed | None:  # fmt: skip
         """Write what changed as a layer into a layout; None if nothing did.  What was mounted is no more."""
         self.unmount()
-        fd = os.open(f"{self.path}/upper", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        fd = os.open(self._tree(), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            changes = upper.compare(fd, self.trees(), self._chain, (), frozenset(self._places))
-            planned = Plan(changes)
+            planned = Plan(self._changes(fd))
             if not planned:
                 return None
             with layout.ingest() as ingest, Archive(ingest, compression, level) as archive:
@@ -213,6 +220,13 @@ class Root:
             return Packed(descriptor, archive.diff_id, planned)
         finally:
             os.close(fd)
+
+    def _tree(self) -> str:
+        """The directory in which changes are."""
+        return f"{self.path}/upper"
+
+    def _changes(self, fd: int) -> Iterator[tuple[bytes, bool]]:
+        return upper.compare(fd, self.trees(), self._chain, (), frozenset(self._places))
 
     def keep(self, packed: Packed) -> None:
         """Have the directory in the store as the layer that was packed from it."""
@@ -233,6 +247,17 @@ def _identity() -> dict[str, Any] | None:
     if maps is None or os.geteuid() != 0:
         return None
     return {name: [{**entry, "hostID": entry["containerID"]} for entry in entries] for name, entries in maps.items()}
+
+
+def _show_proc(made: dict[str, Any]) -> None:
+    """Have /proc and /sys as they are outside, masked there as well: where others mounted over parts of them, the
+    kernel lets nobody in a user namespace have them whole."""
+    for mount in made["mounts"]:
+        if mount.get("type") in ("proc", "sysfs"):
+            options = ["rbind", "rprivate", "nosuid", "noexec", "nodev", *(["ro"] if mount["type"] == "sysfs" else [])]
+            mount.update(type="bind", source=mount["destination"], options=options)
+    for name in ("maskedPaths", "readonlyPaths"):
+        made["linux"].pop(name, None)
 
 
 def _let_all(made: dict[str, Any]) -> None:

@@ -122,10 +122,13 @@ def _build(args: cli.Args) -> int | None:
 
 
 def _rootless(words: list[str]) -> None:
-    """A plain user builds where he is root: in a user namespace with his subordinate ids, or with one id."""
+    """A plain user builds where he is root, if he can: in a user namespace with his subordinate ids, or with one id."""
     from oci_tools import fs
     from oci_tools.build import calling
+    from oci_tools.runtime import apart
 
+    if not apart.can_be_root():
+        return
     env = {**os.environ, "OCI_ROOT": fs.root(), "OCI_RUN": fs.run()}
     calling.become(["run", "unshare", calling.program("build"), *words], env)
 

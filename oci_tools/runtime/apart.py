@@ -12,15 +12,22 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-def private() -> None:
-    """Have what is mounted from now on for this process and its children alone; for root, and before threads."""
+def private() -> bool:
+    """Have what is mounted from now on for this process and its children alone; for root, and before threads.
+
+    False where nothing can be mounted: for who is not root, and where a container's system call filter or
+    capabilities do not let its root.
+    """
     if os.geteuid() != 0:
-        return
+        return False
     try:
         process.unshare(process.CLONE_NEWNS)
         mount.mount_setattr(mount.AT_FDCWD, "/", mount.AT_RECURSIVE, 0, 0, propagation=mount.MS_PRIVATE)
+    except PermissionError:
+        return False
     except OSError as error:
         raise Error("cannot have a mount namespace", None, error) from None
+    return True
 
 
 def attach(fd: int, where: str) -> None:
@@ -52,6 +59,48 @@ def mount_memory(where: str) -> None:
 def is_hosts_root() -> bool:
     """Whether this is the host's user namespace."""
     return process.in_host_user_namespace()
+
+
+def abilities() -> set[str]:
+    """What is let be done in new namespaces: to mount a "proc", to set the "hostname"; before threads.
+
+    Within another container its system call filter may refuse the one, and what is mounted over its /proc the other.
+    """
+    return {name for name, try_it in (("proc", _mount_proc), ("hostname", _set_hostname)) if _succeeds(try_it)}
+
+
+def _succeeds(try_it: Callable[[], None]) -> bool:
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            try_it()
+            code = 0
+        except OSError:
+            pass
+        finally:
+            os._exit(code)
+    return os.waitpid(pid, 0)[1] == 0
+
+
+def can_be_root() -> bool:
+    """Whether a plain user may have a user namespace."""
+    return _succeeds(lambda: process.unshare(process.CLONE_NEWUSER))
+
+
+def _mount_proc() -> None:
+    process.unshare(process.CLONE_NEWPID | process.CLONE_NEWNS)
+
+    def mount_it() -> None:
+        mount.mount("proc", "/proc", "proc", mount.MS_NOSUID | mount.MS_NODEV | mount.MS_NOEXEC)
+
+    if not _succeeds(mount_it):
+        raise OSError
+
+
+def _set_hostname() -> None:
+    process.unshare(process.CLONE_NEWUTS)
+    process.sethostname("x")
 
 
 def network(path: str) -> tuple[str, Callable[[], None]]:

@@ -7,6 +7,7 @@ changed and removed there.  The ids are the user's own as root, then those of /e
 
 from __future__ import annotations
 
+import errno
 import os
 
 from oci_tools.errors import Error
@@ -28,12 +29,16 @@ def main(args: Any, _: str) -> int:
     if not all(os.access(f"/usr/bin/{name}", os.X_OK) for name in ("newuidmap", "newgidmap")):
         maps = {name: entries[:1] for name, entries in maps.items()}
     reader, writer = os.pipe2(os.O_CLOEXEC)
-    pid, pidfd = process.clone3(process.CLONE_NEWUSER | process.CLONE_NEWNS)
+    try:
+        pid, pidfd = process.clone3(process.CLONE_NEWUSER | process.CLONE_NEWNS)
+    except OSError as error:
+        why = "a container's system call filter may refuse it" if error.errno in (errno.ENOSYS, errno.EPERM) else None
+        raise Error("cannot make a user namespace", None, error, why) from None
     if pid == 0:
         _become(reader, writer, program, words)
     os.close(reader)
     try:
-        namespaces.map_ids(pid, maps)
+        _map(pid, maps)
         os.write(writer, b"1")
     finally:
         os.close(writer)  # without a word: the child ends
@@ -41,6 +46,18 @@ def main(args: Any, _: str) -> int:
 
     with foreground.Signals() as signals:
         return foreground.wait(pidfd, pid, -1, signals)
+
+
+def _map(pid: int, maps: dict[str, list[dict[str, int]]]) -> None:
+    """Give the namespace its ids; one id where newuidmap(1) may give no others, as with no new privileges."""
+    try:
+        namespaces.map_ids(pid, maps)
+    except Error as error:
+        with open(f"/proc/{pid}/uid_map", encoding="ascii") as file:
+            if file.read().strip() or len(maps["uid_map"]) == 1:
+                raise
+        os.write(2, f"oci-run: warning: {error}: there is one id\n".encode())
+        namespaces.map_ids(pid, {name: entries[:1] for name, entries in maps.items()})
 
 
 def _become(reader: int, writer: int, program: str, words: list[str]) -> None:
