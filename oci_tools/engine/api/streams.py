@@ -14,7 +14,7 @@ import socket
 import termios
 
 from oci_tools.engine import containers
-from oci_tools.engine.api import answers, logs
+from oci_tools.engine.api import answers, logs, websocket
 from oci_tools.engine.api.answers import Refused
 from oci_tools.engine.api.world import OPENED
 from oci_tools.http import Hijacked, Response
@@ -35,11 +35,25 @@ _PATIENCE = 60.0  # seconds for a client that takes nothing
 
 
 def attach(api: Api, asked: Asked) -> Response:
+    one = _to_attach(api, asked)
+    session = Attached(api, one, asked, framed=not one.tty)
+    return hijacked(asked, one.tty, session.run)
+
+
+def attach_by_websocket(api: Api, asked: Asked) -> Response:
+    """The same for a browser: what is written to both streams as it is, in messages."""
+    one = _to_attach(api, asked)
+    headers = websocket.accepted(asked)
+    session = Attached(api, one, asked, framed=False)
+    kind = websocket.BINARY if asked.version >= (1, 28) else websocket.TEXT
+    return Response(101, headers, upgrade=lambda sock: session.run(websocket.WebSocket(sock, kind)))
+
+
+def _to_attach(api: Api, asked: Asked) -> Container:
     one = api.world.find(asked["id"])
     if one.status == "paused":
         raise Refused(409, f"container {one.id} is paused, unpause the container before attach")
-    session = Attached(api, one, asked)
-    return hijacked(asked, one.tty, session.run)
+    return one
 
 
 def hijacked(asked: Asked, tty: bool, run: Callable[[Hijacked], None]) -> Response:
@@ -116,14 +130,14 @@ def send(sock: Hijacked, data: bytes) -> bool:
 class Attached:
     """One client at a container's streams."""
 
-    def __init__(self, api: Api, one: Container, asked: Asked) -> None:
+    def __init__(self, api: Api, one: Container, asked: Asked, framed: bool) -> None:
         self._api = api
         self._one = one
         streams = logs.wanted(asked)
         self._tty = one.tty
         self._stream = asked.flag("stream")
         self._backlog = asked.flag("logs")
-        self._form = logs.Form(not self._tty, streams)
+        self._form = logs.Form(framed, streams)
         takes = bool(one.config.get("OpenStdin") or one.policy.get("interactive"))
         self._open = takes and asked.flag("stdin") and self._stream
         self._input = Input(keys(asked.query("detachKeys")) if self._tty else b"")
@@ -200,6 +214,8 @@ class Attached:
     def _take(self, sock: Hijacked) -> bool:
         try:
             data = sock.read(_READ)
+        except BlockingIOError:
+            return True  # no message's
         except OSError:
             return False
         if not data:
@@ -239,4 +255,7 @@ class Attached:
             self._fifo = -1
 
 
-ROUTES: list[Route] = [("POST", "/containers/{id}/attach", attach)]
+ROUTES: list[Route] = [
+    ("POST", "/containers/{id}/attach", attach),
+    ("GET", "/containers/{id}/attach/ws", attach_by_websocket),
+]
