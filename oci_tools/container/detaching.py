@@ -9,7 +9,7 @@ from __future__ import annotations
 import gc
 import os
 
-from oci_tools.container import ending, names, place
+from oci_tools.container import ending, guarding, keeping, names, place
 from oci_tools.container.monitor import Monitor
 from oci_tools.errors import Busy, Error
 from oci_tools.linux import process
@@ -27,7 +27,8 @@ def start(root: str, held: Place, spec: dict[str, Any]) -> None:
     for other in held.policy.get("requires", ()):
         _require(root, other)
     held.left = True  # what happens to it is not up to this process any more
-    said = _fork(lambda told: _begin(root, held, spec, told), held.lock.fd)
+    guard = None if keeping.ocid() else lambda: guarding.stand(root, held.id)
+    said = _fork(lambda told: _begin(root, held, spec, told), guard, held.lock.fd)
     if said[:3] != b"ok\n":
         held.left = not held.fresh
         code, _, text = said.decode("utf-8", "replace").partition(" ")
@@ -77,13 +78,13 @@ def adopt(root: str, container: str, pidfd: int = -1, master: int = -1) -> bool:
         held = place.Place.again(container, timeout=0).__enter__()
     except Busy:
         return False  # it has its monitor
-    ended = names.exit_code(container) is not None or not names.was_started(container)
+    ended = _over(container) or not names.was_started(container)
     if ended and not os.path.isdir(state.directory(root, container)):
         if policy.get("rm"):
             held.remove()
         held.lock.__exit__()
         return False
-    said = _fork(lambda told: _take_over(root, held, pidfd, master, told), held.lock.fd, pidfd, master)
+    said = _fork(lambda told: _take_over(root, held, pidfd, master, told), None, held.lock.fd, pidfd, master)
     if said[:3] != b"ok\n":
         raise Error(said.decode("utf-8", "replace").partition(" ")[2] or "the monitor ended unexpectedly")
     return True
@@ -98,7 +99,13 @@ def is_orphan(root: str, container: str) -> bool:
         os.close(pidfd)
         return False
     known = os.path.isdir(state.directory(root, container))
-    return known or (names.was_started(container) and not names.end(container).get("finished"))
+    return known or (names.was_started(container) and not _over(container))
+
+
+def _over(container: str) -> bool:
+    """Whether it has ended, and is not about to be started again."""
+    record = names.end(container)
+    return bool(record.get("finished")) and not record.get("restarting")
 
 
 def _take_over(root: str, held: Place, pidfd: int, master: int, told: int) -> Monitor:
@@ -108,8 +115,11 @@ def _take_over(root: str, held: Place, pidfd: int, master: int, told: int) -> Mo
     return made
 
 
-def _fork(begin: Any, *kept: int) -> bytes:
-    """Fork the process that stays, with these descriptors; what it says once it has begun, or why not."""
+def _fork(begin: Any, guard: Any, *kept: int) -> bytes:
+    """Fork the process that stays, with these descriptors; what it says once it has begun, or why not.
+
+    guard  None, or forks once more: its parent stays behind
+    """
     reader, writer = os.pipe2(os.O_CLOEXEC)
     pid = os.fork()
     if pid:
@@ -124,6 +134,8 @@ def _fork(begin: Any, *kept: int) -> bytes:
         os.chdir("/")
         descriptors.open_streams()
         process.close_others((writer, *kept))
+        if guard:
+            guard()
         made = begin(writer)
     except BaseException as error:
         os.write(writer, f"{getattr(error, 'code', 1)} {error}".encode("utf-8", "replace"))

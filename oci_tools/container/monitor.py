@@ -12,7 +12,7 @@ import os
 import select
 import time
 
-from oci_tools.container import ending, events, joining, logdriver, names, restart, streams, usage
+from oci_tools.container import ending, events, joining, keeping, logdriver, names, restart, streams, usage
 from oci_tools.container.control import stop_signal
 from oci_tools.errors import Error
 from oci_tools.linux import process
@@ -136,7 +136,7 @@ class Monitor:
             self._look_after()
 
     def _look_after(self) -> None:
-        self._streams.keep()
+        self._keep()
         self._starved = False
         try:
             groups = groups_of(state.load(self.root, self.held.id))
@@ -200,7 +200,13 @@ class Monitor:
         if words[0] == b"again":
             self.held.policy = names.policy(self.held.id) or self.held.policy
         elif words[0] == b"keep":
-            self._streams.keep()
+            self._keep()
+
+    def _keep(self) -> None:
+        """Have others hold what is to outlive us."""
+        if self.pidfd >= 0:
+            keeping.give(self.held.id, "payload", self.pidfd)
+        self._streams.keep()
 
     def _signal(self, number: int) -> None:
         try:

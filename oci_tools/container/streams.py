@@ -191,7 +191,7 @@ class Streams:
             os.set_blocking(master, False)
 
     def keep(self) -> None:
-        """Give `ocid`, if there is one, our terminal's master and our end of stdin to hold: they outlive us then."""
+        """Give whoever keeps for us our terminal's master or our end of stdin to hold: they outlive us then."""
         if self.master >= 0:
             keeping.give(self._id, "master", self.master)
         elif self._input >= 0:

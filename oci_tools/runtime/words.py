@@ -30,7 +30,7 @@ _UPDATE = (
     ("--cpu-period USECS", "text", None, "length of the period of --cpu-quota"),
     ("--cpu-quota USECS", "text", None, "processor time in each period"),
     ("--cpu-burst USECS", "text", None, "time saved up that may be used beyond the quota"),
-    ("--cpu-share SHARES", "text", None, "relative weight, 1024 is usual"),
+    ("--cpu-share --cpu-shares SHARES", "text", None, "relative weight, 1024 is usual"),
     ("--cpu-idle N", "text", None, "1: only time that nobody else wants"),
     ("--cpu-rt-period USECS", "text", None, "length of the period of --cpu-rt-runtime"),
     ("--cpu-rt-runtime USECS", "text", None, "realtime tasks' time in each period"),

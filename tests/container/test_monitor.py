@@ -5,6 +5,7 @@ import os
 import select
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 
@@ -75,15 +76,93 @@ def test_cannot_start(run, tmp_path):
     run("rm", "web")
 
 
+def killed(tmp_path):
+    """Kill its monitor, and wait until another one looks after it."""
+    before = keeper(tmp_path)
+    os.kill(before, 9)
+    gone(before)
+    while keeper(tmp_path) == before:
+        time.sleep(0.01)  # the file is the only one that knows
+
+
+def parent(pid):
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
 def test_killed(run, oci, tmp_path):
-    """Its container lives on and loses nothing that fits a pipe; its code is the kernel's to tell, or unknown."""
+    """Another one follows at once: no byte is lost, nor how it ends."""
     run("-d", "--name", "web", "busybox", "sh", "-c", "mkfifo /gate; echo before; read x </gate; echo after; exit 7")
     oci.shell(f"until grep -q before {place(tmp_path)}/log/log; do :; done")
-    os.kill(keeper(tmp_path), 9)
-    gone(keeper(tmp_path))
+    for _ in range(3):
+        killed(tmp_path)
     assert json.loads(run("state", "web").stdout)["status"] == "running"
     assert "already running" in run("start", "web", code=1).stderr
     assert "it is running" in run("rm", "web", code=1).stderr
+    waiting = oci.start("run", "wait", "web", stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    first = pid(oci, "web")
+    run("exec", "web", "sh", "-c", "until [ -p /gate ]; do :; done; echo x >/gate", code=None)  # it may be ended with it
+    gone(first)
+    assert (*waiting.communicate(), waiting.returncode) == ("7\n", "", 0)
+    assert run("wait", "web").stdout == "7\n"
+    assert run("logs", "web").stdout == "before\nafter\n"
+    run("start", "web")  # again, with a new one
+    assert json.loads(run("state", "web").stdout)["status"] == "running"
+    run("rm", "-f", "web")
+
+
+def test_killed_of_a_terminal(run, tmp_path):
+    script = "trap 'exit 9' HUP; echo begin; until [ -e /end ]; do sleep 0.05; done; echo end; exit 5"
+    run("-d", "-t", "--name", "web", "busybox", "sh", "-c", script)
+    guard = parent(keeper(tmp_path))
+    for _ in range(3):
+        killed(tmp_path)
+    while parent(keeper(tmp_path)) != guard:
+        time.sleep(0.01)  # who has forked it is about to end
+    run("exec", "web", "touch", "/end", code=None)  # it may be ended with it
+    assert run("wait", "web").stdout == "5\n"
+    assert run("logs", "web", binary=True).stdout == b"begin\r\nend\r\n"
+    run("rm", "web")
+    gone(guard)
+
+
+def test_killed_of_an_input(run, tmp_path):
+    """It ends when it is said to, not before."""
+    run("-d", "-i", "--name", "web", "busybox", "sh", "-c", "while read x; do echo got $x; done; echo end; exit 3")
+    for _ in range(3):
+        killed(tmp_path)
+    assert run("attach", "web", input="one\ntwo\n", code=3).stdout == "got one\ngot two\nend\n"
+    run("rm", "web")
+
+
+def test_killed_before_it_starts_it_again(run, tmp_path):
+    script = "[ -e /second ] && exit 4; touch /second; exit 3"
+    run("-d", "--restart", "on-failure:1,delay=1s", "--name", "web", "busybox", "sh", "-c", script)
+    while not (place(tmp_path) / "exit.json").exists():
+        time.sleep(0.01)  # the file is the only one that knows
+    killed(tmp_path)
+    assert run("wait", "web").stdout == "4\n"
+    run("rm", "web")
+
+
+def test_its_guard_killed(run, tmp_path):
+    """Then only the monitor is left, and does what it did."""
+    run("-d", "--name", "web", "busybox", "sh", "-c", "until [ -e /end ]; do sleep 0.05; done; echo end; exit 5")
+    guard = parent(keeper(tmp_path))
+    os.kill(guard, 9)
+    gone(guard)
+    run("exec", "web", "touch", "/end", code=None)  # it may be ended with it
+    assert run("wait", "web").stdout == "5\n" and run("logs", "web").stdout == "end\n"
+    run("rm", "web")
+
+
+def test_both_killed(run, oci, tmp_path):
+    """Its container lives on and loses nothing that fits a pipe; its code is the kernel's to tell, or unknown."""
+    run("-d", "--name", "web", "busybox", "sh", "-c", "mkfifo /gate; echo before; read x </gate; echo after; exit 7")
+    oci.shell(f"until grep -q before {place(tmp_path)}/log/log; do :; done")
+    guard = parent(keeper(tmp_path))
+    for each in guard, keeper(tmp_path):
+        os.kill(each, 9)
+        gone(each)
     waiting = oci.start("run", "wait", "web", stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     first = pid(oci, "web")
     run("exec", "web", "sh", "-c", "until [ -p /gate ]; do :; done; echo x >/gate", code=None)  # it may be ended with it
@@ -92,9 +171,7 @@ def test_killed(run, oci, tmp_path):
     assert (said, waiting.returncode) in (("7\n", 0), ("", 1)) and (said or "not known" in error)
     assert "not known" in run("wait", "web", code=1).stderr
     assert run("logs", "web").stdout == "before\n"
-    run("start", "web")  # again, with a new one
-    assert json.loads(run("state", "web").stdout)["status"] == "running"
-    run("rm", "-f", "web")
+    run("rm", "web")
 
 
 def test_killed_of_one_that_is_to_go(run, oci, tmp_path):

@@ -237,6 +237,7 @@ def test_a_full_disk_loses_lines_and_stops_nobody(ocid: Any, oci: Any, tmp_path:
         oci("run", "exec", container, "sh", "-c", "until [ -p /f ]; do :; done; echo x >/f", code=None)
         assert oci("run", "wait", container).stdout == "6\n"
         assert (small / "log").stat().st_size > 1 << 20
+        gone(monitor(oci, container))  # which has the disk in use
     finally:
         subprocess.run(["umount", place(oci, container) / "log"], check=True)
         subprocess.run(["umount", small], check=True)

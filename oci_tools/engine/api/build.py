@@ -43,8 +43,8 @@ def build(api: Api, asked: Asked) -> Response:
     first = job.first()
     if not first or b'"exit"' in first:
         error = job.error()
-        job.close()
         if error is not None:
+            job.close()
             raise _wrong(error)
     return stream(_told(api, job, asked.all("t"), asked.flag("q")))
 

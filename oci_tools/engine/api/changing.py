@@ -81,7 +81,7 @@ def _pairs(text: str) -> list[str]:
 def of_config(config: dict[str, Any]) -> list[str]:
     """The options that give an image what a container's Config says."""
     words = ["--clear=env", "--clear=cmd", "--clear=entrypoint"]
-    words += [f"--env={each}" for each in config.get("Env") or ()]
+    words += [f"--env={each}" for each in config.get("Env") or () if "=" in each]
     for key, option in (("Cmd", "cmd"), ("Entrypoint", "entrypoint"), ("Shell", "shell")):
         if config.get(key):
             words.append(f"--{option}={document.dumps(config[key]).decode()}")

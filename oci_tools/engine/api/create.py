@@ -63,7 +63,7 @@ def create(api: Api, asked: Asked) -> Response:
     host = _host(said.get("HostConfig") or {})
     config = _config(said, image)
     networking = said.get("NetworkingConfig") or {}
-    words, mode = endpoints.words(host, networking, api.world)
+    words, mode = endpoints.words(host, networking, api.world, said.get("MacAddress") or "")
     host["NetworkMode"] = mode
     container = _make(api, name, image, said, host, words)
     if not config["Hostname"] and mode != "host":
@@ -154,10 +154,9 @@ def _config(said: dict[str, Any], image: Image) -> dict[str, Any]:
 def _environment(base: list[str], own: list[str]) -> list[str]:
     """The client's variables, then those of the image that it did not set; `NAME` alone takes one away."""
     names = {each.partition("=")[0] for each in own}
-    kept = [each for each in own if "=" in each]
     if not any(each.startswith("PATH=") for each in [*base, *own]):
         base = ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", *base]
-    return [*kept, *(each for each in base if each.partition("=")[0] not in names)]
+    return [*own, *(each for each in base if each.partition("=")[0] not in names)]
 
 
 ROUTES: list[Route] = [("POST", "/containers/create", create)]

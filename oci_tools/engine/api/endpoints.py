@@ -28,8 +28,11 @@ BUILT_IN = {"none": "null", "host": "host"}  # networks that are none, and what 
 # -- of a container that is to be made ----------------------------------------------------------
 
 
-def words(host: dict[str, Any], networking: dict[str, Any], world: World) -> tuple[list[str], str]:
-    """The options of `oci-run new` that give a container its networks, and the mode that inspect tells."""
+def words(host: dict[str, Any], networking: dict[str, Any], world: World, mac: str) -> tuple[list[str], str]:
+    """The options of `oci-run new` that give a container its networks, and the mode that inspect tells.
+
+    mac  what older clients say of the first network outside of its settings
+    """
     mode = host.get("NetworkMode") or "default"
     mode = BRIDGE if mode == "default" else mode
     if mode.startswith("container:"):
@@ -39,6 +42,7 @@ def words(host: dict[str, Any], networking: dict[str, Any], world: World) -> tup
         return [f"--network={mode}"], mode
     ends = {name: end or {} for name, end in (networking.get("EndpointsConfig") or {}).items()}
     first = ends.pop(mode, None) or (ends.pop("default", None) if mode == BRIDGE else None) or {}
+    first = {**first, "MacAddress": first.get("MacAddress") or mac}
     found = [_joined(mode, first), *(_joined(name, end) for name, end in ends.items() if name not in BUILT_IN)]
     if os.geteuid() and mode == BRIDGE:
         found = ["--network=default"]  # a plain user's way out needs no bridge

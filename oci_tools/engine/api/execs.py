@@ -111,12 +111,13 @@ def start(api: Api, asked: Asked) -> Response:
             raise Refused(409, f"exec {one.id} has already run" if one.code is not None else
                           f"Error: Exec command {one.id} is already running")  # fmt: skip
         one.begun = True
-    session = Session(api, one, container, said.get("ConsoleSize") or one.said.get("ConsoleSize"))
+    framed = not said.get("Tty")  # this word counts for the stream, that at its making for the process
+    session = Session(api, one, container, said.get("ConsoleSize") or one.said.get("ConsoleSize"), framed)
     api.events.tell(container, f"exec_start: {' '.join(one.said['Cmd'])}", execID=one.id)
     if said.get("Detach"):
         threading.Thread(target=session.run, args=(None,), daemon=True).start()
         return Response(200, [answers.JSON])
-    return streams.hijacked(asked, one.tty, session.run)
+    return streams.hijacked(asked, one.tty and not framed, session.run)
 
 
 def inspect(api: Api, asked: Asked) -> Response:
@@ -156,7 +157,8 @@ def resize(api: Api, asked: Asked) -> Response:
 class Session:
     """An exec and the connection of who started it."""
 
-    def __init__(self, api: Api, one: Exec, container: Container, size: list[int] | None) -> None:
+    def __init__(self, api: Api, one: Exec, container: Container, size: list[int] | None, framed: bool) -> None:
+        self._framed = framed or not one.tty
         self._api = api
         self._one = one
         self._container = container
@@ -201,7 +203,7 @@ class Session:
             from oci_tools.engine.api import logs
 
             data = message.encode()
-            streams.send(sock, data if self._one.tty else logs.frame(1, data))
+            streams.send(sock, logs.frame(1, data) if self._framed else data)
         return 126 if code == 127 else code
 
     def _words(self, more: list[str]) -> list[str]:
@@ -268,7 +270,8 @@ class Session:
             if size and any(size):
                 terminals.set_size(self._one.master, size[0] & 0xFFFF, size[1] & 0xFFFF)
             os.set_blocking(self._one.master, False)
-            Terminal(sock, self._one.master, self._input, bool(self._one.said.get("AttachStdin"))).run()
+            typing = bool(self._one.said.get("AttachStdin"))
+            Terminal(sock, self._one.master, self._input, typing, self._framed).run()
         return started
 
     @staticmethod

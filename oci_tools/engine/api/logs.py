@@ -192,7 +192,10 @@ def _read(line: bytes) -> Line:
 
 
 class Form:
-    """Lines as a client wants them: which streams and times, with stamps or not, framed or not."""
+    """Lines as a client wants them: which streams and times, with stamps or not, framed or not.
+
+    whole  a frame for each piece that the container wrote, as clients expect of a log
+    """
 
     def __init__(
         self,
@@ -201,7 +204,9 @@ class Form:
         stamps: bool = False,
         since: bytes = b"",
         until: bytes = b"\x7f",
+        whole: bool = False,
     ) -> None:
+        self._whole = whole
         self._framed = framed
         self._streams = streams
         self._stamps = stamps
@@ -210,21 +215,26 @@ class Form:
         self._middle: set[int] = set()
 
     def made(self, lines: Iterator[Line]) -> Iterator[bytes]:
-        """Bytes for the client: what follows each other on a stream is one frame."""
-        kept, at = bytearray(), 1
+        """Bytes for the client: what follows each other on a stream is one frame, many short frames one piece."""
+        out, kept, at = bytearray(), bytearray(), 1
         for stamp, number, text in lines:
             if number not in self._streams or not self._since <= stamp <= self._until:
                 continue
-            if number != at or len(kept) >= _FRAME or (self._stamps and kept):
+            if number != at or len(kept) >= _FRAME or (self._whole and kept):
                 if kept:
-                    yield self._out(at, kept)
+                    out += self._out(at, kept)
                 kept, at = bytearray(), number
+                if len(out) >= _FRAME:
+                    yield bytes(out)
+                    out.clear()
             if self._stamps and number not in self._middle:
                 kept += stamp + b" "
             kept += text
             (self._middle.discard if text.endswith(b"\n") else self._middle.add)(number)
         if kept:
-            yield self._out(at, kept)
+            out += self._out(at, kept)
+        if out:
+            yield bytes(out)
 
     def _out(self, number: int, data: bytearray) -> bytes:
         return frame(number, bytes(data)) if self._framed else bytes(data)
@@ -254,7 +264,7 @@ def logs(api: Api, asked: Asked) -> Response:
     since, before = times.asked(asked.query("since")), times.asked(asked.query("until"))
     form = Form(
         not one.tty, streams, asked.flag("timestamps"),
-        stamp(since) if since is not None else b"", stamp(before) if before is not None else b"\x7f",
+        stamp(since) if since is not None else b"", stamp(before) if before is not None else b"\x7f", whole=True,
     )  # fmt: skip
     number = int(count) if count.isdecimal() else -1
     pieces = _follow(api, one, form, number, asked.flag("follow"), asked.request.sock.fileno())

@@ -112,7 +112,10 @@ class Pump:
 class Terminal:
     """Between a client and the master of a terminal."""
 
-    def __init__(self, sock: Hijacked | None, master: int, typed: streams.Input, stdin: bool) -> None:
+    def __init__(
+        self, sock: Hijacked | None, master: int, typed: streams.Input, stdin: bool, framed: bool
+    ) -> None:
+        self._framed = framed
         self._sock = sock
         self._master = master
         self._typed = typed
@@ -149,7 +152,7 @@ class Terminal:
             return True
         except OSError:  # EIO: nobody has its other end open
             return False
-        if self._sock is not None and not streams.send(self._sock, data):
+        if self._sock is not None and not streams.send(self._sock, frame(1, data) if self._framed else data):
             self._sock, self._reading = None, False
         return bool(data)
 

@@ -251,7 +251,10 @@ def _length(api: Api, digest: str) -> int:
 
 def load(api: Api, asked: Asked) -> Response:
     before = {(image.id, name) for image in api.store.all() for name in image.names}
-    printed = api.commands.fed(["image", "load", "-"], asked.request)
+    try:
+        printed = api.commands.fed(["image", "load", "-"], asked.request)
+    except Refused as error:  # docker's answer has begun by then
+        return stream(iter([line({"errorDetail": {"message": error.message}, "error": error.message})]))
     digests = [text.rpartition("@")[2] for text in printed.split()]
     messages = []
     for image in api.store.all():
@@ -314,8 +317,8 @@ def commit(api: Api, asked: Asked) -> Response:
     base = api.store.look(str(one.asked.get("Image") or "-"))
     if base:
         words.append(f"--annotation=org.opencontainers.image.base.digest={base.tops[0]}")
-    if pauses:
-        api.commands.run(["run", "pause", one.id])
+    if pauses and api.commands.ran(["run", "pause", one.id])[0]:
+        pauses = False  # it has just ended
     try:
         made = _named(api, asked.query("repo"), asked.query("tag"), [*words, f"{one.path}/bundle"], None)
     finally:

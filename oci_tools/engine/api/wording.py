@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 SECOND = 1_000_000_000
+_LOGS = ("json-file", "k8s-file", "local", "journald", "syslog", "none")
 
 
 def of(config: dict[str, Any], host: dict[str, Any], networks: list[str]) -> list[str]:
@@ -57,8 +58,7 @@ def _process(config: dict[str, Any], host: dict[str, Any]) -> Iterator[str]:
         if config.get(key):
             yield f"--{option}={config[key]}"
     for each in strings(config, "Env") or ():
-        if "=" in each:
-            yield f"--env={each}"
+        yield f"--env={each}" if "=" in each else f"--unsetenv={each}"
     for name, value in (config.get("Labels") or {}).items():
         yield f"--label={name}={value}"
     if config.get("StopTimeout") is not None:
@@ -118,6 +118,8 @@ def _policy(config: dict[str, Any], host: dict[str, Any]) -> Iterator[str]:
         yield f"--restart={name}:{count}" if count else f"--restart={name}"
     log = host.get("LogConfig") or {}
     if log.get("Type") not in (None, "", "default"):
+        if log["Type"] not in _LOGS:
+            raise Refused(400, f"logger: no log driver named '{log['Type']}' is registered")
         yield f"--log-driver={log['Type']}"
     for key, value in (log.get("Config") or {}).items():
         yield f"--log-opt={key}={value}"
