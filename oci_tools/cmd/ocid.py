@@ -50,7 +50,8 @@ def run(args: cli.Args) -> int:
     _check(args)
 
     kept = os.environ.pop("OCID_SOCKETS", "")  # of an ocid that has executed itself again
-    with fs.Lock(f"{fs.make_private(fs.run())}/ocid.lock", timeout=0):
+    with fs.Lock(f"{fs.make_private(fs.run())}/ocid.lock", timeout=0) as lock:
+        os.pwrite(lock.fd, b"%-10d\n" % os.getpid(), 0)  # monitors compare their cgroup with ours
         _more_descriptors()
         for name in _WARM:
             __import__(f"oci_tools.{name}")

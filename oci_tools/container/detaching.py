@@ -9,7 +9,7 @@ from __future__ import annotations
 import gc
 import os
 
-from oci_tools.container import ending, guarding, keeping, names, place
+from oci_tools.container import ending, guarding, keeping, leaving, names, place
 from oci_tools.container.monitor import Monitor
 from oci_tools.errors import Busy, Error
 from oci_tools.linux import process
@@ -121,7 +121,7 @@ def _fork(begin: Any, guard: Any, *kept: int) -> bytes:
     guard  None, or forks once more: its parent stays behind
     """
     reader, writer = os.pipe2(os.O_CLOEXEC)
-    pid = os.fork()
+    pid, went = leaving.fork()
     if pid:
         os.close(writer)
         with open(reader, "rb") as pipe:
@@ -145,5 +145,6 @@ def _fork(begin: Any, guard: Any, *kept: int) -> bytes:
         gc.enable()  # the forker has none
         gc.freeze()  # what was shared by fork stays shared: nothing goes through it again
         made.live()
+        leaving.done(went)
     finally:
         os._exit(0)

@@ -16,6 +16,8 @@ from typing import Any
 import pytest
 
 from oci_tools.engine import containers
+from tests.conftest import BIN
+from tests.daemon import Connection
 from tests.long import rounds
 
 pytestmark = pytest.mark.root
@@ -269,3 +271,72 @@ def test_an_upgrade_keeps_what_runs(ocid: Any, oci: Any) -> None:
     os.kill(before, signal.SIGKILL)
     until(lambda: looked_after(oci, container, before))
     assert json.loads(oci("run", "state", stopped).stdout)["status"] == "stopped", "it is no boot"
+
+
+UNIFIED, NAMED = Path("/sys/fs/cgroup/unified"), Path("/sys/fs/cgroup/systemd")
+
+
+@pytest.fixture
+def unit(oci: Any, busybox: Path) -> Any:
+    """An ocid in groups of its own, as a service manager starts one: their directories, and the ocid."""
+    tops = [each for each in (UNIFIED, NAMED, Path("/sys/fs/cgroup")) if (each / "cgroup.procs").exists()]
+    places = [top / f"ocid-test-{os.getpid()}" for top in tops]
+    if not places:
+        pytest.skip("no cgroup hierarchy that keeps processes")
+    for place in places:
+        place.mkdir()
+    oci.preload(BUSYBOX, busybox)
+    enter = "".join(f"echo 0 >{place}/cgroup.procs; " for place in places)
+    argv = ["sh", "-c", enter + 'exec "$@"', "-", f"{BIN}/ocid"]
+    daemon = subprocess.Popen(argv, env=oci.env, stdout=subprocess.PIPE, text=True)
+    assert daemon.stdout and daemon.stdout.readline().startswith("unix://")
+    yield places, daemon
+    kill_all(places)
+    daemon.wait()
+    daemon.stdout.close()
+    for place in places:
+        until(lambda p=place: not (p / "cgroup.procs").read_text())
+        for below, _, _ in os.walk(place, topdown=False):
+            os.rmdir(below)
+
+
+def kill_all(places: list[Path]) -> None:
+    for pid in {pid for place in places for pid in (place / "cgroup.procs").read_text().split()}:
+        os.kill(int(pid), signal.SIGKILL)
+
+
+def groups(pid: int) -> list[str]:
+    """Where a process is, in the hierarchies by which service managers keep what they start."""
+    rows = [line.split(":", 2) for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines()]
+    return [path for _, names, path in rows if not names or names.startswith("name=")]
+
+
+def test_who_stops_its_unit_stops_no_container(unit: Any, oci: Any) -> None:
+    """All that is in its groups is killed, as systemd does without KillMode=process."""
+    places, daemon = unit
+    wanted = {"Image": "busybox", "Cmd": ["sleep", "1000"], "HostConfig": {"NetworkMode": "none"}}
+    container = request(oci, "POST", "/containers/create", wanted)["Id"]
+    request(oci, "POST", f"/containers/{container}/start", None)
+    pid = json.loads(oci("run", "state", container).stdout)["pid"]
+    looks = monitor(oci, container)
+    assert groups(daemon.pid) == [f"/{place.name}" for place in places]
+    assert groups(looks) == ["/oci/monitors"] * len(places)
+    assert not any(place.name in path for place in places for path in groups(pid))
+    kill_all(places)
+    daemon.communicate()
+    assert monitor(oci, container) == looks and os.path.exists(f"/proc/{looks}")
+    assert json.loads(oci("run", "state", container).stdout)["status"] == "running"
+    oci("run", "stop", "-t", "0", container)
+    assert oci("run", "wait", container).stdout == "137\n"
+    gone(looks)
+    for place in places:
+        assert not (place.parent / "oci").exists()
+    oci("run", "rm", container)
+
+
+def request(oci: Any, method: str, path: str, body: Any) -> Any:
+    connection = Connection(f"{oci.env['OCI_RUN']}/ocid.sock")
+    connection.request(method, path, json.dumps(body) if body else None, {"Content-Type": "application/json"})
+    data = connection.getresponse().read()
+    connection.close()
+    return json.loads(data) if data else None

@@ -9,6 +9,7 @@ import json
 import os
 import pwd
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from typing import Any
 import pytest
 
 from tests.box import Box
+from tests.conftest import BIN
 
 TOP = Path("/sys/fs/cgroup")
 pytestmark = [
@@ -229,3 +231,34 @@ def test_a_plain_users_unit(manager: tuple[Any, Path]) -> None:
     box("delete", "--force")
     assert not group.exists()
     assert not os.path.exists(f"/proc/{pid}")
+
+
+@pytest.mark.parametrize("mode", ["process", "control-group"])
+def test_containers_outlive_the_unit_of_their_ocid(box: Any, tmp_path: Path, mode: str) -> None:
+    """Also where the unit does not say KillMode=process: a monitor is in a group of its own."""
+    box.process["args"] = ["sleep", "1000"]
+    box.save()
+    env = {name: box.oci.env[name] for name in ("OCI_ROOT", "OCI_RUN")}
+    container = box.oci("run", "new", "--restart", "always", str(box.bundle)).stdout.strip()
+    box.oci("run", "start", container)
+    box.oci("run", "stop", "-t", "0", container)
+    unit = f"ocid-{mode}-{box.id}.service"
+    words = ["systemd-run", f"--unit={unit}", "-p", "Type=notify", "-p", "Delegate=yes", "-p", f"KillMode={mode}"]
+    words += [f"--setenv={name}={value}" for name, value in env.items()]
+    subprocess.run([*words, f"{BIN}/ocid", "--listen", f"unix://{tmp_path}/s"], check=True)
+    place = Path(env["OCI_ROOT"]) / "containers" / container
+    try:
+        deadline = time.monotonic() + 60
+        while json.loads(box.oci("run", "state", container).stdout)["status"] != "running":  # it is boot
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        monitor = int((place / "lock").read_text())
+        pid = json.loads(box.oci("run", "state", container).stdout)["pid"]
+        assert Path(f"/proc/{monitor}/cgroup").read_text() == "0::/oci/monitors\n"
+        assert Path(f"/proc/{pid}/cgroup").read_text() == f"0::/oci/{container}\n"
+    finally:
+        subprocess.run(["systemctl", "stop", unit], check=True)
+    assert shown(unit, "ActiveState")[0] in ("inactive", "failed")
+    assert json.loads(box.oci("run", "state", container).stdout)["status"] == "running"
+    assert int((place / "lock").read_text()) == monitor and Path(f"/proc/{monitor}").exists()
+    box.oci("run", "rm", "-f", container)
