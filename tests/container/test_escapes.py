@@ -3,9 +3,11 @@
 The host's Python is bound into it, read-only, so that what is asked of the kernel is the attack's own call.
 """
 
+import fcntl
 import os
 import pty
 import subprocess
+import termios
 from pathlib import Path
 
 import pytest
@@ -43,18 +45,20 @@ def test_typing_into_the_terminal_of_who_ran_it(oci, run):
     """TIOCSTI (CVE-2016-7545, CVE-2017-5226): the shell that waits outside would execute what is typed."""
     run("busybox", "true")  # it is there
     script = CALLS + "print([tried(lambda: fcntl.ioctl(fd, 0x5412, bytes([c]))) for fd in (0, 1, 2) for c in b'x'])\n"
-    script += "print(tried(lambda: os.open('/dev/tty', os.O_RDWR)), tried(lambda: fcntl.ioctl(0, 0x540e, 1)))"
-    pid, master = pty.fork()
-    if pid == 0:
-        words = [oci.bin / "oci-run", "--network", "none", *TREES, "busybox", "/usr/bin/python3", "-IS", "-c", script]
-        os.execve(words[0], list(map(str, words)), {**os.environ, **oci.env})
+    script += "print(tried(lambda: os.open('/dev/tty', os.O_RDWR)), tried(lambda: fcntl.ioctl(1, 0x540e, 1)))"
+    master, slave = pty.openpty()
+    take = lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0)  # noqa: E731
+    words = ["--network", "none", *TREES, "busybox", "/usr/bin/python3", "-IS", "-c", script]
+    running = oci.start("run", *words, stdin=slave, stdout=slave, stderr=slave, start_new_session=True, preexec_fn=take)
+    os.close(slave)
     said = b""
     try:
         while chunk := os.read(master, 4096):
             said += chunk
     except OSError:
         pass
-    assert os.waitpid(pid, 0)[1] == 0, said
+    assert running.wait() == 0, said
+    os.close(master)
     rows = said.decode().split("\r\n")
     assert rows[0] == str(["Inappropriate ioctl for device", *["Operation not permitted"] * 2])  # without -i: an empty stdin
     assert rows[1] == "No such device or address Operation not permitted"
