@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 
 from oci_tools.build.graph import Graph
-from oci_tools.build.position import Wrong
+from oci_tools.build.position import Wrong, meant
 from oci_tools.build.scope import Scope
 from oci_tools.errors import Error
 from oci_tools.image import config as configs
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from oci_tools.build.cache import Cache
     from oci_tools.build.contexts import Contexts
     from oci_tools.build.dockerfile import Dockerfile, Stage
+    from oci_tools.build.instructions import Instruction
     from oci_tools.build.listing import Listing
     from oci_tools.build.options import Options
     from oci_tools.build.picking import Origin, Tell
@@ -81,7 +83,22 @@ class Building:
         name = self.scope.expand(stage.start, stage.start.base, self.scope.globals)
         if not name:
             raise stage.start.wrong(f"base name ({stage.start.base}) should not be blank", stage.start.base)
+        if stage.start.platform:
+            self._check_platform(stage.start)
         return name
+
+    def _check_platform(self, start: Instruction) -> None:
+        written = start.platform
+        platform = self.scope.expand(start, written, self.scope.globals)
+        hint = next((hint for name in self.scope.missing(start, written)
+                     if (hint := meant(name, self.scope.globals))), None)  # fmt: skip
+        if not platform:
+            raise start.wrong(f"empty platform value from expression {written}", written, hint)
+        for part in platform.split("/"):
+            if not re.fullmatch(r"[A-Za-z0-9_.-]+", part.partition("(")[0]):
+                what = f'"{part}" is an invalid component of "{platform}"'
+                raise start.wrong(f"failed to parse platform {written}: {what}", written, hint)
+        manifests.parse_platform(platform)
 
     # -- stages ---------------------------------------------------------------------------------
 

@@ -41,6 +41,7 @@ class Contexts:
         self.word = word
         self.named = named
         self.dockerfile: bytes | None = None  # when it came instead of a context
+        self.keep_git = False  # the .git of one that comes by git
         self._unpacked = False  # from an archive, whose files keep their owners
         self.directory: str | None = None
         self.remote: str | None = None  # the commit or digest of a context that was fetched
@@ -62,7 +63,7 @@ class Contexts:
             self._take(_stdin(), "standard input")
         elif repository := remote.git(self.word):
             self.remote = remote.commit_of(repository)
-            self.directory = remote.check_out(repository, self.place.fresh("git"))
+            self.directory = remote.check_out(repository, self.place.fresh("git"), self.keep_git)
         elif remote.is_url(self.word):
             path = self.place.fresh("context")
             self.remote = remote.download(self.word, path)[0]

@@ -11,8 +11,8 @@ import re
 
 from oci_tools.build import mounts
 from oci_tools.build.position import Wrong, meant
-from oci_tools.build.scope import FREE, Scope
-from oci_tools.errors import Error
+from oci_tools.build.scope import CHECK, FREE, Scope
+from oci_tools.errors import Error, Usage
 from oci_tools.image import ref as refs
 
 TYPE_CHECKING = False
@@ -62,10 +62,16 @@ class Directive:
 
     def wants(self, rule: str) -> bool:
         known = {rule.lower(), "all"}
-        return not self.skip & known and (rule not in EXPERIMENTAL or bool(self.experimental & known))
+        return bool(self.experimental & known) if rule in EXPERIMENTAL else not self.skip & known
 
 
-def directive(dockerfile: Dockerfile) -> Directive:
+def directive(dockerfile: Dockerfile, given: Mapping[str, str]) -> Directive:
+    """What the Dockerfile says, or a build argument in its place."""
+    if CHECK in given:
+        try:
+            return Directive(given[CHECK])
+        except Error as error:
+            raise Usage("invalid build argument", f"{CHECK}={given[CHECK]}", str(error)) from None
     text, line = dockerfile.source.directives.get("check", ("", 1))
     try:
         return Directive(text)
@@ -73,25 +79,37 @@ def directive(dockerfile: Dockerfile) -> Directive:
         raise dockerfile.place(Wrong(str(error), line, text=text)) from None
 
 
-def lint(dockerfile: Dockerfile, scope: Scope, base: Base, ignored: Patterns | None = None) -> list[Warning]:
-    """All that the rules say, by line; `base` gives the variables of an image, None if they are not known."""
-    work = _Lint(dockerfile, scope, base, ignored)
+def lint(
+    dockerfile: Dockerfile, scope: Scope, base: Base, ignored: Patterns | None = None,
+    pulled: Callable[[str, str], str] = lambda name, platform: platform,
+) -> list[Warning]:  # fmt: skip
+    """All that the rules say, by line.
+
+    base    gives the variables of an image, None if they are not known
+    pulled  gives the platform that an image has which is here for the one that is asked for
+    """
+    work = _Lint(dockerfile, scope, base, ignored, pulled)
     work.whole()
     for stage in dockerfile.stages:
         work.stage(stage)
-    wanted = directive(dockerfile)
+    wanted = directive(dockerfile, scope.given)
     found = {str(one): one for one in work.found if wanted.wants(one.rule)}
     return sorted(found.values(), key=lambda one: (one.place.line, one.rule, str(one)))
 
 
 class _Lint:
-    def __init__(self, dockerfile: Dockerfile, scope: Scope, base: Base, ignored: Patterns | None) -> None:
+    def __init__(
+        self, dockerfile: Dockerfile, scope: Scope, base: Base, ignored: Patterns | None,
+        pulled: Callable[[str, str], str],
+    ) -> None:  # fmt: skip
+        self._pulled = pulled
         self._file = dockerfile
         self._scope = scope
         self._base = base
         self._ignored = ignored
         self._envs: dict[int, dict[str, str] | None] = {}
         self._absolute: dict[int, bool] = {}  # stages in which a WORKDIR was absolute
+        self._shells: dict[int, bool] = {}  # stages that said SHELL
         self.found: list[Warning] = []
         self._declared = {name for one in dockerfile.globals for name, _ in one.pairs}
         scope.unset = lambda one, name: None
@@ -115,6 +133,8 @@ class _Lint:
                 what = f'Duplicate stage name "{stage.name}", stage names should be unique'
                 self._say("DuplicateStageName", stage.start, what, stage.start.written[1])
             names.add(stage.name)
+        for one in self._file.globals:
+            self._comment(one, [name for name, _ in one.pairs])
         for one in [*self._file.globals, *self._all()]:
             if one.statement.empty:
                 self._say("NoEmptyContinuation", one, "Empty continuation line", line=one.statement.end)
@@ -141,11 +161,10 @@ class _Lint:
 
     def stage(self, stage: Stage) -> None:
         self._from(stage)
-        env, absolute = self._begin(stage)
+        env, absolute, shell = self._begin(stage)
         known = env is not None
         env = env or {}
         last = {one.name: one for one in stage.instructions if one.name in ONCE}
-        shell = False
         for one in stage.instructions:
             if one is not last.get(one.name, one):
                 what = "instructions should not be used in the same stage because only the last one will be used"
@@ -165,18 +184,20 @@ class _Lint:
             self._variables(one, env, known)
         self._envs[stage.number] = env if known else None
         self._absolute[stage.number] = absolute
+        self._shells[stage.number] = shell
 
-    def _begin(self, stage: Stage) -> tuple[dict[str, str] | None, bool]:
-        """The variables that a stage begins with, and whether its working directory is set."""
+    def _begin(self, stage: Stage) -> tuple[dict[str, str] | None, bool, bool]:
+        """The variables that a stage begins with, whether its working directory is set, and its shell."""
         name = self._expanded(stage.start, stage.start.base, self._scope.globals)
         for other in reversed(self._file.stages[: stage.number]):
             if other.name and other.name == name.lower():
                 below = self._envs[other.number]
-                return dict(below) if below is not None else None, self._absolute[other.number]
+                said = self._absolute[other.number], self._shells[other.number]
+                return dict(below) if below is not None else None, *said
         if name == "scratch":
-            return {"PATH": ""}, False
+            return {"PATH": ""}, False, False
         env = self._base(name)
-        return {"PATH": "", **env} if env is not None else None, False
+        return {"PATH": "", **env} if env is not None else None, False, False
 
     def _expanded(self, one: Instruction, text: str, env: Mapping[str, str]) -> str:
         try:
@@ -189,7 +210,8 @@ class _Lint:
         word, name = start.written
         if name != name.lower():
             self._say("StageNameCasing", start, f"Stage name '{name}' should be lowercase", name)
-        if word and word.islower() != start.statement.word.islower():
+        first = start.statement.word
+        if word and ((first.isupper() and not word.isupper()) or (first.islower() and not word.islower())):
             what = f"'{word}' and '{start.statement.word}' keywords' casing do not match"
             self._say("FromAsCasing", start, what, f" {word} ")
         if stage.name in RESERVED:
@@ -197,8 +219,9 @@ class _Lint:
             self._say("ReservedStageName", start, what, name)
         self._arguments(start)
         self._platform(stage)
+        self._base_platform(stage)
         self._default(stage)
-        self._comment(start, "stage", name)
+        self._comment(start, [name] if name else [])
 
     def _arguments(self, start: Instruction) -> None:
         for text in (start.base, start.platform):
@@ -231,6 +254,19 @@ class _Lint:
             what = f'FROM --platform flag should not use constant value "{written}"'
             self._say("FromPlatformFlagConstDisallowed", stage.start, what, written)
 
+    def _base_platform(self, stage: Stage) -> None:
+        """Whether an image that is no index is for the platform that is built."""
+        start = stage.start
+        name = self._expanded(start, start.base, self._scope.globals)
+        if name == "scratch" or any(other.name == name.lower() for other in self._file.stages[: stage.number]):
+            return
+        written = start.platform or "$TARGETPLATFORM"
+        wanted = self._expanded(start, written, self._scope.globals)
+        pulled = self._pulled(name, wanted)
+        if pulled != wanted:
+            what = f'Base image {name} was pulled with platform "{pulled}", expected "{wanted}" for current build'
+            self._say("InvalidBaseImagePlatform", start, what, start.base)
+
     def _default(self, stage: Stage) -> None:
         """Whether a base is named without any --build-arg too."""
         written = stage.start.base
@@ -258,7 +294,7 @@ class _Lint:
         elif name == "EXPOSE":
             self._ports(one)
         elif name == "ARG":
-            self._comment(one, "ARG", one.pairs[0][0])
+            self._comment(one, [name for name, _ in one.pairs])
         elif name in ("COPY", "ADD") and not one.flags.get("from"):
             self._copied(one)
         if name == "ENV":
@@ -281,13 +317,14 @@ class _Lint:
         for source in one.sources:
             path = source.strip("/")
             if path not in ("", ".") and "$" not in path and self._ignored.match(path):
-                what = f'Attempting to {one.name} file "{source}" that is excluded by .dockerignore'
+                what = f'Attempting to {one.name.capitalize()} file "{source}" that is excluded by .dockerignore'
                 self._say("CopyIgnoredFile", one, what, source)
 
-    def _comment(self, one: Instruction, kind: str, name: str) -> None:
-        said = one.statement.comments[-1:] if name else []
-        if said and said[0].split()[:1] != [name]:
-            what = f"Comment for {kind} should follow the format: `# {name} <description>`"
+    def _comment(self, one: Instruction, names: list[str]) -> None:
+        said = one.statement.comments[-1:] if names else []
+        if said and said[0].split()[:1] not in [[name] for name in names]:
+            example = names[0] if len(names) == 1 else "<arg_key>"
+            what = f"Comment for {one.name} should follow the format: `# {example} <description>`"
             self._say("InvalidDefinitionDescription", one, what)
 
     # -- variables -------------------------------------------------------------------------------------

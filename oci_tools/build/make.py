@@ -13,8 +13,9 @@ from oci_tools.build.contexts import Contexts
 from oci_tools.build.dockerfile import Dockerfile
 from oci_tools.build.networks import Networks
 from oci_tools.build.place import Place
+from oci_tools.build.position import Wrong
 from oci_tools.build.running import Runner
-from oci_tools.build.scope import Scope
+from oci_tools.build.scope import CHECK, Scope
 from oci_tools.image import layout as layouts
 from oci_tools.image import manifest as manifests
 from oci_tools.image import ref as refs
@@ -64,20 +65,21 @@ def build(
         output.checked(word)
     with Place(warn, options.call) as place:
         contexts = Contexts(place, options.context, options.named, options.call, options.pull)
+        contexts.keep_git = options.says("BUILDKIT_CONTEXT_KEEP_GIT_DIR")
         joined = Networks(f"{place.work}/networks", options.call, warn)
         try:
             contexts.open()
             dockerfile, data = _read(contexts, options)
             cache = Cache(place, options.refuse, _sent(options, place, warn))
-            if any(where.inline for where in options.cache_to):
+            if any(where.inline for where in options.cache_to) or options.says("BUILDKIT_INLINE_CACHE"):
                 from oci_tools.build import exchange
 
                 options.inline = lambda diff_ids: exchange.inline(cache, diff_ids)
             runner = Runner(options.call, progress, f"{place.work}/running", joined)
             results = []
             with dockerfile:
-                if progress.mode != "none" or "check" in dockerfile.source.directives:
-                    _complain(dockerfile, lints(dockerfile, options, contexts), progress)
+                if progress.mode != "none" or "check" in dockerfile.source.directives or CHECK in options.arguments:
+                    _complain(dockerfile, lints(dockerfile, options, contexts), progress, options)
                 platforms: list[str | None] = [*options.platforms]
                 for platform in platforms or [None]:
                     one = Building(dockerfile, options, platform, place, contexts, cache, progress, runner)
@@ -153,17 +155,31 @@ def _attest(
     ]
 
 
-def check(options: Options, warn: Callable[[str], None]) -> list[lint.Warning]:
-    """What should be written otherwise in the Dockerfile; nothing is built, and no registry asked."""
+def check(options: Options, warn: Callable[[str], None]) -> tuple[list[lint.Warning], Wrong | None]:
+    """What should be written otherwise in the Dockerfile, up to an error; nothing is built, and no registry asked."""
     with Place(warn, options.call) as place:
         contexts = Contexts(place, options.context, options.named, options.call, False)
         try:
             contexts.open()
-            dockerfile, _ = _read(contexts, options)
+            dockerfile, error = _read_part(contexts, options)
             with dockerfile:
-                return lints(dockerfile, options, contexts)
+                return lints(dockerfile, options, contexts), error
         finally:
             contexts.close()
+
+
+def _read_part(contexts: Contexts, options: Options) -> tuple[Dockerfile, Wrong | None]:
+    """The Dockerfile as far as there is no error in it, if that is something."""
+    if options.script is not None:
+        return _read(contexts, options)[0], None
+    data, name = contexts.read(options.file)
+    try:
+        return Dockerfile(data, name), None
+    except Wrong as error:
+        try:
+            return Dockerfile(b"\n".join(data.split(b"\n")[: error.start - 1]), name), error
+        except Wrong:
+            raise error from None
 
 
 def lints(dockerfile: Dockerfile, options: Options, contexts: Contexts) -> list[lint.Warning]:
@@ -178,17 +194,21 @@ def lints(dockerfile: Dockerfile, options: Options, contexts: Contexts) -> list[
         found = contexts.known(name, word)
         return found and dict(entry.partition("=")[::2] for entry in (found.get("config") or {}).get("Env") or ())
 
-    return lint.lint(dockerfile, scope, base, ignore.Patterns(contexts.patterns))
+    def pulled(name: str, platform: str) -> str:
+        found = contexts.known(name, platform)
+        return manifests.platform_name(found) if found and found.get("os") and found.get("architecture") else platform
+
+    return lint.lint(dockerfile, scope, base, ignore.Patterns(contexts.patterns), pulled)
 
 
-def _complain(dockerfile: Dockerfile, found: list[lint.Warning], progress: Progress) -> None:
+def _complain(dockerfile: Dockerfile, found: list[lint.Warning], progress: Progress, options: Options) -> None:
     """Tell of warnings before a build; where the Dockerfile wants it they are its end."""
     from oci_tools.build import lint
 
     for one in found:
         if progress.mode in ("plain", "tty", "json"):
             progress.say(f"warning: {one}")
-    if found and lint.directive(dockerfile).error:
+    if found and lint.directive(dockerfile, options.arguments).error:
         rules = ", ".join(sorted({one.rule for one in found}))
         raise found[0].place.again(f"lint violation found for rules: {rules}")
 
@@ -211,7 +231,7 @@ def _put(
     def into(layout: Layout, name: str | None) -> None:
         images = [output.put(layout, each, options, created) for each in finished]
         told = _attest(layout, images, results, options, tags, place, written) if options.attest else []
-        several = len(images) > 1 or told
+        several = len(images) > 1 or told or options.says("BUILDKIT_MULTI_PLATFORM")
         top = output.index(layout, [*images, *told], options.annotations) if several else images[0]
         if layout is not place.layout:
             layout.tag(name, top)

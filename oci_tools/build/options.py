@@ -47,3 +47,7 @@ class Options:
         self.why = False
         self.depfile = False  # whether somebody wants to know which files were used
         self.workers = 0  # stages at once, 0: as there are processors
+
+    def says(self, name: str) -> bool:
+        """Whether a build argument that steers BuildKit is true."""
+        return self.arguments.get(name, "") in ("1", "t", "T", "true", "TRUE", "True")

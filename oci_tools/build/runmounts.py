@@ -138,6 +138,8 @@ class Mounting:
     def _cache(self, mount: Mount, root: Root) -> str:
         place = self._stage.shared.place
         about = (mount.id or self._target(mount), mount.origin, mount.source if mount.origin else "")
+        if space := self._stage.options.arguments.get("BUILDKIT_CACHE_MOUNT_NS"):
+            about = (f"{space}/{about[0]}", *about[1:])
         name = hashes.digest_of(about)[:32]
         directory = fs.make_private(f"{place.path}/mounts")
         path = f"{directory}/{name}"

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 HOSTNAME = "buildkitsandbox"  # what builds have come to know
 HOSTS = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"
 PIPES = "/dev/pipes"
+_OF_HOST = "BUILDKIT_SANDBOX_HOSTNAME"  # a build argument
 
 
 class Runner:
@@ -107,8 +108,7 @@ def run(stage: Building, one: Instruction) -> None:
         "hosts": tuple(options.hosts), "mounts": tuple(map(mounting.said, wanted)),
         "limits": repr((options.shm_size, options.limits)),
     }  # fmt: skip
-    if one.devices:
-        parts["devices"] = tuple(one.devices)
+    parts.update(_seldom(one, options))
 
     def content(files: Listing) -> dict[str, Any]:
         found = tuple(mounting.content(mount, files) for mount in wanted)
@@ -139,6 +139,12 @@ def run(stage: Building, one: Instruction) -> None:
 
     title = f"RUN {' '.join(part for part in (*_flags(one), one.statement.rest) if part)}"
     stage.step(one, title, parts, act, said=_said(stage, words), content=content)
+
+
+def _seldom(one: Instruction, options: Options) -> dict[str, Any]:
+    """What a key has only where it is said."""
+    said = {"hostname": options.arguments.get(_OF_HOST), "devices": tuple(one.devices)}
+    return {name: value for name, value in said.items() if value}
 
 
 def _possible(stage: Building, one: Instruction) -> None:
@@ -229,12 +235,17 @@ def _specify(
     known = stage.result.document
     document: dict[str, Any] = {key: known[key] for key in ("os", "architecture") if key in known}
     document["config"] = config
-    root.specify(document, HOSTNAME, placed, network == "host", insecure, more, mounting.hidden("config.json"))
+    hidden = mounting.hidden("config.json")
+    root.specify(document, _hostname(options), placed, network == "host", insecure, more, hidden)
+
+
+def _hostname(options: Options) -> str:
+    return options.arguments.get(_OF_HOST) or HOSTNAME
 
 
 def _files(stage: Building, root: Root, network: str, space: Space | None) -> list[dict[str, Any]]:
     """/etc/hosts and /etc/resolv.conf, bound over the image's."""
-    hosts = HOSTS + f"127.0.0.1\t{HOSTNAME}\n"
+    hosts = HOSTS + f"127.0.0.1\t{_hostname(stage.options)}\n"
     if network == "host":
         try:
             with open("/etc/hosts", encoding="utf-8", errors="surrogateescape") as file:

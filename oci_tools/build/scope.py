@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY")
 # Given with --build-arg they steer a build, or are in every RUN, without being asked for by ARG.
 FREE = frozenset([*PROXIES, *(name.lower() for name in PROXIES), "SOURCE_DATE_EPOCH"])
+CHECK = "BUILDKIT_DOCKERFILE_CHECK"
+STEERING = frozenset(f"BUILDKIT_{name}" for name in (
+    "BUILD_NAME", "CACHE_MOUNT_NS", "CONTEXT_KEEP_GIT_DIR", "DOCKERFILE_CHECK", "INLINE_CACHE", "MULTI_PLATFORM",
+    "SANDBOX_HOSTNAME", "SYNTAX",
+))  # fmt: skip
 
 
 class Scope:
@@ -76,6 +81,10 @@ class Scope:
             self.unset(instruction, name)
         return found
 
+    def missing(self, instruction: Instruction, text: str) -> list[str]:
+        """The variables of a FROM that are not declared."""
+        return sorted(words.process(text, self.globals, self.escape).unmatched)
+
     def argument(self, instruction: Instruction, name: str, default: str | None, env: Mapping[str, str]) -> str | None:
         """The value of an ARG of a stage, None if it has none."""
         if name in self.given:
@@ -91,7 +100,7 @@ class Scope:
 
     def unused(self) -> list[str]:
         """The --build-arg that nobody asked for."""
-        return sorted(set(self.given) - self.used - FREE)
+        return sorted(set(self.given) - self.used - FREE - STEERING)
 
 
 def _platform(prefix: str, platform: Mapping[str, str]) -> dict[str, str]:

@@ -213,8 +213,10 @@ def _prune(args: cli.Args) -> None:
 def _check_file(args: cli.Args) -> int:
     from oci_tools.build import make
 
-    found = make.check(_options(args), lambda text: cli.say("oci-build", f"warning: {text}"))
+    found, error = make.check(_options(args), lambda text: cli.say("oci-build", f"warning: {text}"))
     sys.stdout.writelines(f"{one}\n" for one in found)
+    if error is not None:
+        raise error
     return 1 if found else 0
 
 

@@ -53,8 +53,8 @@ def said(text: str, base: dict[str, str] | None = None, ignored: tuple[str, ...]
         "ARG TAG\nFROM a:$TAG": "2:6: InvalidDefaultArgInFrom: Default value for ARG a:$TAG results in empty or invalid base image name",
         "FROM a\nEXPOSE 80/TcP": "2:8: ExposeProtoCasing: Defined protocol '80/TcP' in EXPOSE instruction should be lowercase",
         "FROM a\nEXPOSE 127.0.0.1:80:80": "2:8: ExposeInvalidFormat: EXPOSE instruction should not define an IP address or host-port mapping, found '127.0.0.1:80:80'",
-        ALL + "FROM a\nCOPY secret.txt /": '3:6: CopyIgnoredFile: Attempting to COPY file "secret.txt" that is excluded by .dockerignore',
-        ALL + "# else\nFROM a AS b": "3:1: InvalidDefinitionDescription: Comment for stage should follow the format: `# b <description>`",
+        ALL + "FROM a\nCOPY secret.txt /": '3:6: CopyIgnoredFile: Attempting to Copy file "secret.txt" that is excluded by .dockerignore',
+        ALL + "# else\nFROM a AS b": "3:1: InvalidDefinitionDescription: Comment for FROM should follow the format: `# b <description>`",
     }.items(),
     ids=lambda value: value.partition(": ")[2].partition(":")[0] if ": " in value else "",
 )  # fmt: skip
@@ -122,3 +122,102 @@ def test_a_build_tells_and_may_end_of_it(built: Any) -> None:
     assert "warning: Dockerfile:2:1: JSONArgsRecommended" in built(text, "--progress", "plain").stderr
     failed = built("# check=error=true\n" + text, code=1).stderr.splitlines()
     assert failed[-1] == "oci-build: Dockerfile:3:1: lint violation found for rules: JSONArgsRecommended"
+
+
+# As BuildKit's own tests have them: a Dockerfile, what is said of it by line, and a build argument.
+OF_BUILDKIT: list[tuple[str, dict[int, str | list[str]], dict[str, str]]] = [
+    ("# check=experimental=InvalidDefinitionDescription\n# foo this is the foo\nARG foo=bar\n\n# base this is the base image\nFROM scratch AS base\n\n"
+     "# version this is the version number\nARG version=latest\n\n# baz this is the baz\nARG foo=baz bar=qux baz=quux\n#\nARG bit=bat\n\n"
+     "# comment for something other than ARG or FROM\nCOPY Dockerfile .\n", {}, {}),
+    ("# check=experimental=InvalidDefinitionDescription\n# bar this is the bar\nARG foo=bar\n# BasE this is the BasE image\nFROM scratch AS base\n"
+     "# definitely a bad comment\nARG version=latest\n# definitely a bad comment\nARG foo=baz bar=qux baz=quux\n",
+     {3: "Comment for ARG should follow the format: `# foo <description>`", 5: "Comment for FROM should follow the format: `# base <description>`",
+      7: "Comment for ARG should follow the format: `# version <description>`", 9: "Comment for ARG should follow the format: `# <arg_key> <description>`"}, {}),
+    ("\nFROM scratch\nCOPY ignored .\nADD ignored /windy\n", {}, {}),
+    ("# check=experimental=CopyIgnoredFile\nFROM scratch\nCOPY ignored .\nADD ignored /windy\n",
+     {3: 'Attempting to Copy file "ignored" that is excluded by .dockerignore', 4: 'Attempting to Add file "ignored" that is excluded by .dockerignore'}, {}),
+    ("# check=skip=all;experimental=CopyIgnoredFile\nFROM scratch\nCOPY ignored .\n",
+     {3: 'Attempting to Copy file "ignored" that is excluded by .dockerignore'}, {}),
+    ("# check=experimental=CopyIgnoredFile\nFROM scratch AS base\nCOPY Dockerfile /ignored\nADD Dockerfile /windy\n\nFROM base\nCOPY --from=base /ignored /Dockerfile\n", {}, {}),
+    ("\nFROM scratch\nARG SECRET_PASSPHRASE\nENV SUPER_Secret=foo\nENV password=bar secret=baz\nARG super_duper_secret_token=foo auth=bar\n"
+     "ENV apikey=bar sunflower=foo\nENV git_key=\nENV PUBLIC_KEY=\nARG public_token\n",
+     {3: '(ARG "SECRET_PASSPHRASE")', 4: '(ENV "SUPER_Secret")', 5: ['(ENV "password")', '(ENV "secret")'],
+      6: ['(ARG "auth")', '(ARG "super_duper_secret_token")'], 7: '(ENV "apikey")', 8: '(ENV "git_key")'}, {}),
+    ("\nFROM scratch AS first\nCOPY $foo .\n\nFROM scratch AS second\nCOPY $bar .\n",
+     {3: "Usage of undefined variable '$foo'", 6: "Usage of undefined variable '$bar'"}, {}),
+    ("#check=skip=all\nFROM scratch as base\ncopy Dockerfile .\n", {}, {}),
+    ("#check=skip=ConsistentInstructionCasing,FromAsCasing;error=true\nFROM scratch as base\ncopy Dockerfile .\n", {}, {}),
+    ("#check=skip=ConsistentInstructionCasing\nFROM scratch as base\ncopy Dockerfile .\n", {2: "'as' and 'FROM' keywords' casing do not match"}, {}),
+    ("#check=skip=all\nFROM scratch as base\ncopy Dockerfile .\n", {2: "'as' and 'FROM' keywords' casing do not match"},
+     {"BUILDKIT_DOCKERFILE_CHECK": "skip=ConsistentInstructionCasing;error=true"}),
+    ("#check=error=true\nFROM scratch as base\ncopy Dockerfile .\n", {}, {"BUILDKIT_DOCKERFILE_CHECK": "skip=all"}),
+    ("\n# x\n#\nFROM scratch AS BadStageName\n\n#\nFROM scratch as base2\n\nFROM scratch AS base3\n",
+     {4: "Stage name 'BadStageName' should be lowercase", 7: "'as' and 'FROM' keywords' casing do not match"}, {}),
+    ("\nFROM scratch\n# warning: empty continuation line\nCOPY Dockerfile \\\n\n.\nCOPY Dockerfile \\\n.\n", {6: "Empty continuation line"}, {}),
+    ("\n#\nFrom scratch as base\nFROM scratch AS base2\n", {3: "Command 'From' should match the case of the command majority (uppercase)"}, {}),
+    ("\n#\nfrOM scratch as base\nfrom scratch as base2\n", {3: "Command 'frOM' should match the case of the command majority (lowercase)"}, {}),
+    ("\nfrom scratch\nCOPY Dockerfile /foo\ncopy Dockerfile /bar\n", {3: "Command 'COPY' should match the case of the command majority (lowercase)"}, {}),
+    ("\nFROM scratch\nRUN <<'EOT'\nenv\nEOT\n", {}, {}),
+    ("\nFROM scratch AS scratch\nFROM scratch AS context\n",
+     {2: 'Stage name should not use the same name as reserved stage "scratch"', 3: 'Stage name should not use the same name as reserved stage "context"'}, {}),
+    ('\nFROM scratch AS base\nSHELL ["/usr/bin/customshell"]\n\nFROM base\nCMD mycommand\n', {}, {}),
+    ('\nFROM scratch AS base\nSHELL ["/usr/bin/customshell"]\n\nFROM base\nENTRYPOINT mycommand\n', {}, {}),
+    ("\nARG DEBUG\nFROM scratch${DEBUG}\nCOPY Dockerfile .\n", {}, {}),
+    ("\nARG DEBUG\nFROM scra${DEBUG:-tch}\nCOPY Dockerfile .\n", {}, {}),
+    ('\nARG DEBUG=""\nFROM scratch${DEBUG-@bogus}\nCOPY Dockerfile .\n', {}, {}),
+    ("\nARG BUILDPLATFORM=linux/amd64\nFROM --platform=$BUILDPLATFORM scratch\nCOPY Dockerfile .\n", {}, {}),
+    ("\nFROM --platform=$BULIDPLATFORM scratch\n", {2: "FROM argument 'BULIDPLATFORM' is not declared (did you mean BUILDPLATFORM?)"}, {}),
+    ("\nARG MY_OS=linux\nARG MY_ARCH=amd64\nFROM --platform=linux/${MYARCH} busybox\n", {4: "FROM argument 'MYARCH' is not declared (did you mean MY_ARCH?)"}, {}),
+    ("\nARG tag=latest\nFROM busybox:${tag}${version} AS b\n", {3: "FROM argument 'version' is not declared"}, {}),
+    ("\nFROM scratch\nWORKDIR app/\n", {3: 'Relative workdir "app/" can have unexpected results if the base image changes'}, {}),
+    ("\nFROM scratch AS a\nWORKDIR /app\n\nFROM a AS b\nWORKDIR subdir/\n", {}, {}),
+    ("\nFROM scratch\nARG foo\nCOPY Dockerfile${foo} .\n", {}, {}),
+    ("\nFROM alpine AS base\nARG foo=Dockerfile\n\nFROM base\nCOPY $foo .\n", {}, {}),
+    ("\nFROM alpine\nRUN echo $PATH\n", {}, {}),
+    ("\nFROM alpine\nCOPY $foo .\nARG foo=bar\nRUN echo $foo\n", {3: "Usage of undefined variable '$foo'"}, {}),
+    ("\nFROM alpine\nARG DIR_BINARIES=binaries/\nARG DIR_ASSETS=assets/\nARG DIR_CONFIG=config/\nCOPY $DIR_ASSET .\n",
+     {6: "Usage of undefined variable '$DIR_ASSET' (did you mean $DIR_ASSETS?)"}, {}),
+    ("\nFROM alpine\nENV PATH=$PAHT:/tmp/bin\n", {3: "Usage of undefined variable '$PAHT' (did you mean $PATH?)"}, {}),
+    ('\nFROM scratch\nENTRYPOINT ["/a"]\nENTRYPOINT ["/b"]\nCMD ["/a"]\nCMD ["/b"]\nHEALTHCHECK CMD ["/a"]\nHEALTHCHECK CMD ["/b"]\n',
+     {at: f"Multiple {name} instructions should not be used in the same stage because only the last one will be used"
+      for at, name in ((3, "ENTRYPOINT"), (5, "CMD"), (7, "HEALTHCHECK"))}, {}),
+    ("\nFROM scratch AS a\n\nFROM a AS b\nENV testkey value\nLABEL key value\n\nFROM a AS c\n",
+     {5: '"ENV key=value" should be used instead of legacy "ENV key value" format', 6: '"LABEL key=value" should be used instead of legacy "LABEL key value" format'}, {}),
+    ("\nFROM --platform=${TARGETPLATFORM} scratch\n", {2: "Setting platform to predefined ${TARGETPLATFORM} in FROM is redundant as this is the default behavior"}, {}),
+    ("\nARG VERSION\nFROM busybox:$VERSION\n", {3: "Default value for ARG busybox:$VERSION results in empty or invalid base image name"}, {"VERSION": "latest"}),
+    ("\nARG IMAGE\nFROM $IMAGE\n", {3: "Default value for ARG $IMAGE results in empty or invalid base image name"}, {"IMAGE": "busybox:latest"}),
+    ('\nARG SFX="box:"\nFROM busy${SFX}\n', {3: "Default value for ARG busy${SFX} results in empty or invalid base image name"}, {"SFX": "box:latest"}),
+    ('\nARG VERSION="latest"\nFROM busybox:${VERSION}\n', {}, {"VERSION": "latest"}),
+    ("\nARG BUSYBOX_VARIANT\nFROM busybox:stable${BUSYBOX_VARIANT}\n", {}, {"BUSYBOX_VARIANT": "-musl"}),
+    ("\nFROM --platform=linux/amd64 scratch AS my_amd64_stage\n", {}, {}),
+    ("\nFROM --platform=linux/amd64 scratch AS linux\n", {}, {}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text, wanted, given", OF_BUILDKIT)
+def test_as_buildkit_says_it(text: str, wanted: dict[int, str | list[str]], given: dict[str, str]) -> None:
+    dockerfile = Dockerfile(text.encode(), "Dockerfile")
+    found: dict[int, list[str]] = {}
+    for one in lint.lint(dockerfile, Scope(dockerfile, given, HOST), lambda name: {}, Patterns(["ignored"])):
+        found.setdefault(one.place.line, []).append(one.place.what)
+    assert [*found] == [*wanted]
+    for line, lines in wanted.items():
+        texts = [lines] if isinstance(lines, str) else lines
+        assert all(said.endswith(text) for said, text in zip(sorted(found[line]), texts, strict=True)), found[line]
+
+
+def test_an_image_for_another_platform() -> None:
+    dockerfile = Dockerfile(b"FROM busybox\nFROM --platform=$BUILDPLATFORM busybox AS b\nFROM scratch\nFROM b", "Dockerfile")
+    scope = Scope(dockerfile, {}, HOST, build={**HOST, "architecture": "arm64"})
+    found = lint.lint(dockerfile, scope, lambda name: {}, None, lambda name, platform: "linux/arm64")
+    what = 'Base image busybox was pulled with platform "linux/arm64", expected "linux/amd64" for current build'
+    assert [str(one) for one in found] == [f"Dockerfile:1:6: InvalidBaseImagePlatform: {what}"]
+
+
+@pytest.mark.root
+def test_what_comes_before_an_error_is_said(built: Any) -> None:
+    done = built("FROM BASE AS BadStageName\nMAINTAINER me\nBADCMD\n", "--check", code=1)
+    assert [line.split(": ")[1] for line in done.stdout.splitlines()] == ["StageNameCasing", "MaintainerDeprecated"]
+    assert done.stderr.endswith("oci-build: Dockerfile:3:1: unknown instruction: BADCMD\n")
+    failed = built("FROM --platform=$BULIDPLATFORM BASE\n", code=1).stderr
+    assert "empty platform value from expression $BULIDPLATFORM (did you mean BUILDPLATFORM?)" in failed
