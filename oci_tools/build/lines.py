@@ -108,7 +108,7 @@ class Source:
         numbers = iter(range(len(self.lines)))
         for number in numbers:
             line = self._line(number)
-            if head:
+            if head and not (number == 0 and line.startswith("#!")):
                 head = self._directive(line, number + 1)
             if line.startswith("#"):
                 said = line[1:].strip()
@@ -150,9 +150,11 @@ class Source:
         found = _DIRECTIVE.match(line)
         if not found or (name := found[1].lower()) not in _DIRECTIVES:
             return False
+        if name == "escape" and self.lines[0].startswith("#!"):
+            return False  # BuildKit passes over a script's first line for the others only
         if name in self.directives:
             raise Wrong(f"only one {name} parser directive can be used", number)
-        self.directives[name] = (found[2], number)
+        self.directives[name] = (found[2] if name == "escape" else found[2].partition(" ")[0], number)
         if name == "escape":
             if found[2] not in ("\\", "`"):
                 raise Wrong(f"invalid escape token '{found[2]}' does not match ` or \\", number, text=found[2])

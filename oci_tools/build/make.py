@@ -23,6 +23,7 @@ from oci_tools.image import ref as refs
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
     from oci_tools.build import lint
     from oci_tools.build.exchange import Sent
@@ -168,6 +169,33 @@ def check(options: Options, warn: Callable[[str], None]) -> tuple[list[lint.Warn
             contexts.close()
 
 
+def offered(options: Options, what: str, warn: Callable[[str], None]) -> dict[str, Any]:
+    """The "targets" of the Dockerfile, or the "outline" of one, as outline.py gives them."""
+    from oci_tools.build import outline
+    from oci_tools.build.graph import Graph
+
+    with Place(warn, options.call) as place:
+        contexts = Contexts(place, options.context, options.named, options.call, False)
+        try:
+            contexts.open()
+            dockerfile, _ = _read(contexts, options)
+            with dockerfile:
+                if what == "targets":
+                    return outline.targets(dockerfile)
+                scope = _scope(dockerfile, options)
+                known = lambda name: name.lower() in contexts.named  # noqa: E731
+                base = lambda stage: scope.expand(stage.start, stage.start.base, scope.globals)  # noqa: E731
+                return outline.outline(dockerfile, scope, Graph(dockerfile, options.target, base, known))
+        finally:
+            contexts.close()
+
+
+def _scope(dockerfile: Dockerfile, options: Options) -> Scope:
+    host = manifests.host_platform()
+    platform = manifests.parse_platform(options.platforms[0]) if options.platforms else host
+    return Scope(dockerfile, options.arguments, platform, options.target or "default", host)
+
+
 def _read_part(contexts: Contexts, options: Options) -> tuple[Dockerfile, Wrong | None]:
     """The Dockerfile as far as there is no error in it, if that is something."""
     if options.script is not None:
@@ -185,10 +213,7 @@ def _read_part(contexts: Contexts, options: Options) -> tuple[Dockerfile, Wrong 
 def lints(dockerfile: Dockerfile, options: Options, contexts: Contexts) -> list[lint.Warning]:
     from oci_tools.build import lint
 
-    host = manifests.host_platform()
     word = options.platforms[0] if options.platforms else None
-    platform = manifests.parse_platform(word) if word else host
-    scope = Scope(dockerfile, options.arguments, platform, options.target or "default", host)
 
     def base(name: str) -> dict[str, str] | None:
         found = contexts.known(name, word)
@@ -198,7 +223,7 @@ def lints(dockerfile: Dockerfile, options: Options, contexts: Contexts) -> list[
         found = contexts.known(name, platform)
         return manifests.platform_name(found) if found and found.get("os") and found.get("architecture") else platform
 
-    return lint.lint(dockerfile, scope, base, ignore.Patterns(contexts.patterns), pulled)
+    return lint.lint(dockerfile, _scope(dockerfile, options), base, ignore.Patterns(contexts.patterns), pulled)
 
 
 def _complain(dockerfile: Dockerfile, found: list[lint.Warning], progress: Progress, options: Options) -> None:

@@ -174,7 +174,8 @@ def ports(text: str, said: Instruction) -> list[str]:
     """PORT[-PORT][/PROTOCOL] as members of ExposedPorts; docker's [[IP:]HOST:] before it means nothing."""
     numbers, slash, protocol = text.partition("/")
     protocol = protocol.lower() if slash else "tcp"
-    numbers = numbers.rpartition(":")[2]
+    published, _, numbers = numbers.rpartition(":")
+    _check_published(published, numbers, said, text)
     first, dash, last = numbers.partition("-")
     last = last if dash else first
     if not numbers:
@@ -187,6 +188,28 @@ def ports(text: str, said: Instruction) -> list[str]:
     if protocol not in ("tcp", "udp", "sctp"):
         raise said.wrong(f"invalid proto: {protocol}", text)
     return [f"{number}/{protocol}" for number in range(int(first), int(last) + 1)]
+
+
+def _check_published(published: str, numbers: str, said: Instruction, text: str) -> None:
+    """What docker lets stand before a port: [IP:]PORT, which means nothing here."""
+    address, _, host = published.rpartition(":")
+    if address:
+        from _socket import AF_INET, AF_INET6, inet_pton
+
+        try:
+            inet_pton(AF_INET6 if ":" in address else AF_INET, address.removeprefix("[").removesuffix("]"))
+        except OSError:
+            raise said.wrong(f"invalid IP address: {address}", text) from None
+    if host and not re.fullmatch(r"\d{1,5}(-\d{1,5})?", host):
+        raise said.wrong(f"invalid hostPort: {host}", text)
+    if "-" in host and "-" in numbers and _count(host) != _count(numbers):
+        what = f"invalid ranges specified for container and host Ports: {numbers} and {host}"
+        raise said.wrong(what, text)
+
+
+def _count(numbers: str) -> int:
+    first, _, last = numbers.partition("-")
+    return int(last) - int(first) if first.isdigit() and last.isdigit() else -1
 
 
 def _map(known: dict[str, Any]) -> str:

@@ -54,6 +54,7 @@ OPTIONS: tuple[cli.Option, ...] = (
     ("--compression KIND", ("gzip", "zstd", "none"), "gzip", "of new layers"),
     ("--level N", "int", None, "of the compression: gzip 1 to 9 (2), zstd 1 to 19 (3)"),
     ("--check", "flag", False, "do not build: say what should be written otherwise"),
+    ("--call METHOD", "text", "build", "check, outline or targets: do not build, but tell; with ,format=json as JSON"),
     ("--why", "flag", False, "say of each step whether the cache had it, and if not what changed"),
     ("--depfile FILE", "text", None, "write what the image depends on to FILE, for make"),
     ("--iidfile FILE", "text", None, "write the image's Id to FILE"),
@@ -71,8 +72,14 @@ def run(args: cli.Args) -> int | None:
     if args.prune:
         _prune(args)
         return None
+    method, _, form = args.call.partition(",format=")
+    if method not in ("build", "check", "outline", "targets") or form not in ("", "json"):
+        raise Usage("invalid value for --call", args.call, hint="build, check, outline, targets[,format=json]")
     try:
-        return _check_file(args) if args.check else _build(args)
+        if method in ("outline", "targets"):
+            _offer(args, method, form)
+            return None
+        return _check_file(args, form) if args.check or method == "check" else _build(args)
     except Wrong as error:
         if sys.stderr is not None:
             sys.stderr.write(error.excerpt())
@@ -210,11 +217,24 @@ def _prune(args: cli.Args) -> None:
         sys.stdout.write(f"{kept.kind}\t{kept.name}\t{kept.size}\n")
 
 
-def _check_file(args: cli.Args) -> int:
+def _offer(args: cli.Args, method: str, form: str) -> None:
+    from oci_tools.build import make, outline
+
+    said = make.offered(_options(args), method, lambda text: cli.say("oci-build", f"warning: {text}"))
+    sys.stdout.write(outline.text(said) if form else "".join(outline.lines(said)))
+
+
+def _check_file(args: cli.Args, form: str) -> int:
     from oci_tools.build import make
 
     found, error = make.check(_options(args), lambda text: cli.say("oci-build", f"warning: {text}"))
-    sys.stdout.writelines(f"{one}\n" for one in found)
+    if form:
+        from oci_tools import document
+
+        said = [{"ruleName": one.rule, "detail": one.place.what, "line": one.place.line} for one in found]
+        sys.stdout.write(document.dumps({"warnings": said}, indent=2).decode() + "\n")
+    else:
+        sys.stdout.writelines(f"{one}\n" for one in found)
     if error is not None:
         raise error
     return 1 if found else 0
@@ -329,9 +349,15 @@ COMMAND = cli.Command(
 )
 
 
+def _only_tells(words: list[str]) -> bool:
+    """Whether these words ask for nothing to be built: for who is to be root only where that is needed."""
+    said = " ".join(words).replace("--call ", "--call=")
+    return any(f"--call={method}" in said for method in ("check", "outline", "targets"))
+
+
 def main(words: list[str]) -> int:
     if _FORKER in os.environ:
         return _fork(os.environ[_FORKER])
-    if os.geteuid() and not {"--help", "--version", "--check"} & set(words):
+    if os.geteuid() and not {"--help", "--version", "--check"} & set(words) and not _only_tells(words):
         _rootless(words)
     return cli.main(COMMAND, words)
