@@ -111,6 +111,11 @@ class Writer:
         except OSError:
             self._cut()
 
+    def end(self) -> None:
+        """Nothing more comes from who has written."""
+        if self.also:
+            self.also.end()
+
     def repeat(self, stream: bytes, piece: bytes, now: int, inode: int, size: int) -> None:
         """Write what is missing of a piece that `tell` heard of from another writer."""
         if inode != self._inode:

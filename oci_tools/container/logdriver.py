@@ -142,6 +142,12 @@ class _Told:
         for line in lines:
             self._send(self._message(stream, line))
 
+    def end(self) -> None:
+        """Whoever wrote has ended: what was no whole line yet is one."""
+        for stream, rest in self._begun.items():
+            self._send(self._message(stream, rest))
+        self._begun.clear()
+
     def _message(self, stream: bytes, line: bytes) -> bytes:
         raise NotImplementedError
 

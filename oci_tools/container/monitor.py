@@ -190,6 +190,7 @@ class Monitor:
             self._memory.__exit__()
         self._health = self._memory = None
         self._streams.drain(self._log)
+        self._log.end()
 
     def _patience(self) -> float | None:
         """Milliseconds until something is due."""

@@ -100,7 +100,7 @@ COMMAND = cli.Command(
         "fsck": _verb("keep.fsck", "check every digest, size and diff id", "[LAYOUT]", (FAST, JSON), "./img"),
         "save": _verb("move.save", "write images as an archive", "IMAGE...", (OUTPUT, PLATFORMS, FORMAT, REFERRERS),
                       "alpine > a.tar"),
-        "load": _verb("move.load", "read images from an archive", "[ARCHIVE [LAYOUT]]", (LOCK,), "app.tar ./img"),
+        "load": _verb("move.load", "read images from an archive", "[ARCHIVE [LAYOUT]]", (JSON, LOCK), "app.tar ./img"),
         "copy": _verb("move.copy", "copy an image to another layout or archive", "IMAGE TARGET",
                       (PLATFORMS, FORMAT, ALGORITHM, REFERRERS, LOCK), "./img:app app:1"),
     },

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from oci_tools import cli
+from oci_tools import cli, document
 from oci_tools.cmd.image.find import Anywhere, find, wait, whole
 from oci_tools.rows import say
 from oci_tools.errors import Usage
@@ -71,9 +71,12 @@ def load(args: cli.Args) -> None:
     layout = whole(args.layout, make=True)
     assert layout is not None
     with layout:
-        images = archive.read_file(args.archive or "-", layout)
+        images = [(layout.name_for(name), one) for name, one in archive.read_file(args.archive or "-", layout)]
         for name, descriptor in images:
-            layout.tag(layout.name_for(name), descriptor)
+            layout.tag(name, descriptor)
+        if args.json:
+            rows = ({"name": name, "digest": one["digest"]} for name, one in images)
+            return say("\n".join(document.dumps(row).decode() for row in rows))
         say("\n".join(dict.fromkeys(layouts.handle(layout, descriptor) for _, descriptor in images)))
 
 

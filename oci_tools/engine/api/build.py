@@ -15,8 +15,9 @@ import threading
 from binascii import a2b_base64
 
 from oci_tools import document, fs
-from oci_tools.engine.api import store, transfer
+from oci_tools.engine.api import networks, store, transfer
 from oci_tools.engine.api.answers import Refused, line, stream
+from oci_tools.engine.api.endpoints import BRIDGE
 from oci_tools.errors import Error
 
 TYPE_CHECKING = False
@@ -32,7 +33,7 @@ _RED, _PLAIN = "\x1b[91m", "\x1b[0m"  # what RUN writes to stderr is between the
 
 
 def build(api: Api, asked: Asked) -> Response:
-    words = ["build", "--progress=none", "--status-fd=3", *_options(asked)]
+    words = ["build", "--progress=none", "--status-fd=3", *_options(asked), *_network(api, asked.query("networkmode"))]
     job = Job(api, asked.request, words)
     if asked.query("remote"):
         words.append(asked.query("remote"))
@@ -67,16 +68,18 @@ def _options(asked: Asked) -> Iterator[str]:
         yield "--pull"
     if asked.flag("squash"):
         yield "--squash"
-    mode = asked.query("networkmode")
-    if mode in ("none", "host"):
-        yield f"--network={mode}"
-        if mode == "host":
-            yield "--allow=network.host"
-    for each in asked.query("extrahosts").split(","):
-        if each:
-            yield f"--add-host={each}"
+    for said in asked.all("extrahosts"):
+        yield from (f"--add-host={each}" for each in said.split(",") if each)
     for limit in _json(asked, "ulimits", list) or ():
         yield f"--ulimit={limit['Name']}={limit.get('Soft', 0)}:{limit.get('Hard', 0)}"
+
+
+def _network(api: Api, mode: str) -> list[str]:
+    if mode in ("", "default", BRIDGE):
+        return []
+    if mode == "host":
+        return ["--network=host", "--allow=network.host"]
+    return [f"--network={networks.find(api, mode)['name']}"]
 
 
 def _json(asked: Asked, key: str, kind: type) -> Any:

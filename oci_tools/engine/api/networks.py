@@ -28,7 +28,8 @@ def _all(api: Api) -> list[dict[str, Any]]:
     return [*found, *({"name": name, "id": identity(name), "driver": driver} for name, driver in BUILT_IN.items())]
 
 
-def _find(api: Api, word: str) -> dict[str, Any]:
+def find(api: Api, word: str) -> dict[str, Any]:
+    """A network by its name, Id, or a prefix of that."""
     known = _all(api)
     for each in known:
         if word in (each["name"], each["id"]):
@@ -116,7 +117,7 @@ def _used(api: Api, name: str) -> list[str]:
 def inspect(api: Api, asked: Asked) -> Response:
     if asked.query("scope") not in ("", "local"):
         raise Refused(404, f"network {asked['id']} not found")
-    return answer(told(api, _find(api, asked["id"])))
+    return answer(told(api, find(api, asked["id"])))
 
 
 def create(api: Api, asked: Asked) -> Response:
@@ -158,7 +159,7 @@ def _made(said: dict[str, Any]) -> Iterator[str]:
 
 
 def remove(api: Api, asked: Asked) -> Response:
-    said = _find(api, asked["id"])
+    said = find(api, asked["id"])
     name = said["name"]
     if name in (*BUILT_IN, BRIDGE):
         raise Refused(403, f"{name} is a pre-defined network and cannot be removed")
@@ -170,7 +171,7 @@ def remove(api: Api, asked: Asked) -> Response:
 
 
 def connect(api: Api, asked: Asked) -> Response:
-    said, body = _find(api, asked["id"]), asked.json()
+    said, body = find(api, asked["id"]), asked.json()
     members.check(body.get("EndpointConfig") or {})
     one, name = api.world.find(str(body.get("Container") or "")), said["name"]
     if name == "host" or one.host.get("NetworkMode") == "host":
@@ -184,7 +185,7 @@ def connect(api: Api, asked: Asked) -> Response:
 
 
 def disconnect(api: Api, asked: Asked) -> Response:
-    said, body = _find(api, asked["id"]), asked.json()
+    said, body = find(api, asked["id"]), asked.json()
     force = bool(body.get("Force"))
     try:
         one = api.world.find(str(body.get("Container") or ""))

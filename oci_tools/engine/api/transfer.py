@@ -250,20 +250,17 @@ def _length(api: Api, digest: str) -> int:
 
 
 def load(api: Api, asked: Asked) -> Response:
-    before = {(image.id, name) for image in api.store.all() for name in image.names}
     try:
-        printed = api.commands.fed(["image", "load", "-"], asked.request)
+        printed = api.commands.fed(["image", "load", "--json", "-"], asked.request)
     except Refused as error:  # docker's answer has begun by then
         return stream(iter([line({"errorDetail": {"message": error.message}, "error": error.message})]))
-    digests = [text.rpartition("@")[2] for text in printed.split()]
     messages = []
-    for image in api.store.all():
-        fresh = [name for name in image.names if (image.id, name) not in before]
-        if not fresh and not set(image.tops) & set(digests):
-            continue
-        named = fresh or image.names
-        messages += [f"Loaded image: {store.familiar(name)}\n" for name in named] or [f"Loaded image ID: {image.id}\n"]
-        api.events.append("image", "load", image.id, {"name": image.id})
+    for said in [document.loads(text) for text in printed.splitlines()]:
+        image = api.store.look(said["digest"])
+        if image is not None:
+            known = store.familiar(said["name"]) if said["name"] else ""
+            messages.append(f"Loaded image: {known}\n" if known else f"Loaded image ID: {image.id}\n")
+            api.events.append("image", "load", image.id, {"name": image.id})
     return stream(iter([line({"stream": text}) for text in messages]))
 
 

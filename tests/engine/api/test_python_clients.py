@@ -174,3 +174,65 @@ def test_testcontainers(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None
             time.sleep(0.02)
         assert container.exec("echo in it").output == b"in it\n"
     assert os.environ["TESTCONTAINERS_RYUK_DISABLED"] == "true"
+
+
+# -- what docker-py's own suite asks for ---------------------------------------------------------------
+
+
+def test_a_line_of_a_log_is_a_chunk(client: Any) -> None:
+    told = client.containers.run("bb", ["sh", "-c", "echo hello; echo world"], stream=True, **NONE)
+    assert list(told) == [b"hello\n", b"world\n"]
+
+
+def test_how_an_exec_is_started_says_how_its_stream_is(client: Any) -> None:
+    """Its terminal is made with it; Tty of the start asks for a stream without frames."""
+    made = client.containers.run("bb", "sleep 1000", detach=True, **NONE)
+    exec_id = client.api.exec_create(made.id, ["sh", "-c", "test -t 1 && echo tty"], tty=True)
+    assert client.api.exec_start(exec_id, demux=True) == (b"tty\r\n", None)
+    exec_id = client.api.exec_create(made.id, ["sh", "-c", "test -t 1 && echo tty"], tty=True)
+    assert client.api.exec_start(exec_id, tty=True) == b"tty\r\n"
+
+
+def test_what_an_archive_holds_is_loaded_and_nothing_else_told(client: Any) -> None:
+    image = client.images.get("bb")
+    image.tag("other")
+    try:
+        (loaded,) = client.images.load(b"".join(client.images.get("other").save(named="other:latest")))
+        assert loaded.id == image.id
+        with pytest.raises(docker.errors.ImageLoadError):
+            client.images.load(b"abc")
+    finally:
+        client.images.remove("other")
+
+
+def test_a_build_without_a_step_and_one_with_hosts_and_a_network(client: Any) -> None:
+    made, _ = client.images.build(fileobj=io.BytesIO(b"FROM bb\n"), labels={"test": "ok"})
+    assert made.attrs["Config"]["Labels"] == {"test": "ok"}
+    script = io.BytesIO(b"FROM bb\nRUN grep -q 192.0.2.1.*one.test /etc/hosts && grep -q 192.0.2.2.*two.test /etc/hosts\n")
+    hosts = {"one.test": "192.0.2.1", "two.test": "192.0.2.2"}
+    client.images.build(fileobj=script, extra_hosts=hosts, network_mode="none", nocache=True)
+    network = client.networks.create("builds", internal=True, ipam=docker.types.IPAMConfig(
+        pool_configs=[docker.types.IPAMPool(subnet="10.213.7.0/24")]))  # fmt: skip
+    try:
+        script = io.BytesIO(b"FROM bb\nRUN ip -4 addr | grep -q 10.213.7.\n")
+        client.images.build(fileobj=script, network_mode=network.id, nocache=True)
+        with pytest.raises(docker.errors.APIError, match="network nowhere not found"):
+            client.images.build(fileobj=io.BytesIO(b"FROM bb\n"), network_mode="nowhere")
+    finally:
+        network.remove()
+
+
+def test_settings_that_are_told_as_they_were_asked_for(client: Any) -> None:
+    made = client.containers.create("bb", "true", environment={"Foo": None, "Other": "one"}, **NONE)
+    assert {"Foo", "Other=one"} < set(made.attrs["Config"]["Env"])
+    made.update(cpu_shares=3)
+    made.reload()
+    assert made.attrs["HostConfig"]["CpuShares"] == 3
+    placed = client.containers.run("bb", "sleep 1000", detach=True, mac_address="02:42:ac:11:00:0a")
+    placed.reload()
+    assert placed.attrs["NetworkSettings"]["MacAddress"] == "02:42:ac:11:00:0a"
+    refused = "logger: no log driver named 'asdf' is registered"
+    with pytest.raises(docker.errors.APIError, match=refused):
+        client.containers.create("bb", "true", log_config=docker.types.LogConfig(type="asdf"), **NONE)
+    for _ in range(5):  # whether it has ended by then or not
+        client.containers.run("bb", "true", detach=True, **NONE).commit()
