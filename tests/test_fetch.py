@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from oci_tools import fetch
+from oci_tools.errors import Error
 from tests.peers import Answer, Asked, Fake
 
 
@@ -68,3 +69,22 @@ def test_a_body_that_is_cut_is_lost(tmp_path: Any) -> None:
             while answer.read(2):
                 pass
         assert raised.value.code == 75
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"HTTP/1.1 100 Continue\r\n\r\n" * 2000,
+        b"HTTP/1.1 100 Continue\r\nX: y\r\n\r\n" * 2000,
+        b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 2000,
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n" + b"X: y\r\n" * 2000,
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2;" + b"x" * 100_000,
+    ],
+)
+def test_what_has_no_end(raw: bytes) -> None:
+    """A server that never comes to the end of a head or of what follows the last chunk holds nobody."""
+    with Fake() as fake, fetch.Client() as client:
+        fake.on("GET", "/x", Answer(raw=raw))
+        with pytest.raises(Error, match=r"has no end|got more than \d+") as raised:
+            client.request("GET", f"{fake.url}/x").read_all(100)
+        assert raised.value.code == 1

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 BUNDLES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt")  # the system's
+LINES, LINE = 1000, 1 << 16  # of a head, with those that come before it, and bytes of each
 ABSENT = ("chardet", "simplejson", "brotlicffi", "brotli", "backports", "zstandard")
 
 _lock = threading.Lock()
@@ -63,15 +64,16 @@ def _import() -> ModuleType:
         import requests
     finally:
         _forget(ours)
-    _whole_heads()
+    _bounded()
     module: ModuleType = requests
     return module
 
 
-def _whole_heads() -> None:
-    """Let an answer whose head is cut be a cut: http.client takes the end of what comes for the end of the head.
+def _bounded() -> None:
+    """Let an answer's head, and what follows its last chunk, have an end, and be a cut where that does not come.
 
-    What it would lack then is the length, or the half of a number: of a HEAD a status is left that says "it is here".
+    http.client takes the end of what comes for the end of the head.  What it would lack then is the length, or the half
+    of a number: of a HEAD a status is left that says "it is here".  And it reads `100 Continue` and trailers for ever.
     """
     import http.client
 
@@ -81,9 +83,13 @@ def _whole_heads() -> None:
         def __init__(self, file: Any) -> None:
             self._file = file
             self._begun = False
+            self._left = LINES
 
         def readline(self, limit: int = -1) -> bytes:
             line: bytes = self._file.readline(limit)
+            self._left -= 1
+            if not self._left:
+                raise http.client.HTTPException("the head of its answer has no end")
             if not line.endswith(b"\n") and len(line) != limit and (line or self._begun):
                 raise ConnectionResetError
             self._begun = True
@@ -99,6 +105,13 @@ def _whole_heads() -> None:
                 super().begin()
             finally:
                 self.fp = file if isinstance(self.fp, Head) else self.fp
+
+        def _read_and_discard_trailer(self) -> None:
+            file: Any = self.fp
+            for _ in range(LINES):
+                if file.readline(LINE) in (b"\r\n", b"\n", b""):
+                    return
+            raise http.client.HTTPException("the end of its answer has no end")
 
     HTTPConnection.response_class = Whole
 
