@@ -93,3 +93,40 @@ def test_an_index_of_much(peak: Any, oci: Any) -> None:
     assert peak(index, INDEX, inner, "--all-platforms") == ""
     assert oci("image", "fsck", "./out").stdout == ""
     assert len(json.loads(oci("image", "cat", "./out:v1").stdout)["manifests"]) == 80
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_an_index_of_much_that_fails_half_way(oci: Any, tmp_path: Path, there: bool) -> None:
+    """What had come into a new layout goes with it; in one that was there nothing leads to it, and gc takes it."""
+    inner = tuple(written(MIB, f',"annotations":{{"a":"{at}', "x", '"}}') for at in range(6))
+    described = [{"mediaType": MANIFEST, "digest": digest(one), "size": len(one)} for one in inner]
+    index = json.dumps({"schemaVersion": 2, "mediaType": INDEX, "manifests": described}).encode()
+    with Fake() as fake:
+        kept = fake.image("app", "kept", [b"layer"])
+        fake.blob("app", CONFIG)
+        fake.manifest("app", "v1", index, INDEX)
+        for one in inner[:5]:
+            fake.manifest("app", "", one, MANIFEST)
+        if there:
+            oci("pull", f"{fake.host}/app:kept", "./out")
+        said = oci("pull", "--all-platforms", f"{fake.host}/app:v1", "./out", code=1).stderr
+        assert said.count("\n") == 1 and "there is no such thing" in said
+        if not there:
+            assert not (tmp_path / "out").exists()
+            return
+        assert oci("image", "fsck", "./out").stdout == ""
+        assert json.loads((tmp_path / "out/index.json").read_text())["manifests"][0]["digest"] == kept["digest"]
+        oci("image", "gc", "--grace", "0", "./out")
+        assert len(list((tmp_path / "out/blobs/sha256").iterdir())) == 3
+        fake.manifest("app", "", inner[5], MANIFEST)
+        oci("pull", "--all-platforms", f"{fake.host}/app:v1", "./out")
+        assert oci("image", "fsck", "./out").stdout == ""
+
+
+def test_nothing_of_an_index_comes_that_may_not(oci: Any, tmp_path: Path) -> None:
+    with Fake() as fake:
+        fake.index("app", "v1", [fake.image("app", "", [b"%d" % at]) for at in range(3)])
+        (tmp_path / "policy.json").write_text('{"default": [{"type": "reject"}]}')
+        said = oci("pull", "--policy", "policy.json", "--all-platforms", f"{fake.host}/app:v1", "./out", code=1).stderr
+        assert "image is rejected" in said and not fake.seen("GET", "/blobs/")
+        assert len(fake.seen("GET", "/manifests/")) == 1 and not (tmp_path / "out").exists()
