@@ -15,7 +15,7 @@ Writing gives the same bytes for the same input on every machine, whatever its p
 What these bytes are has a name, the compatibility level (COMPATIBILITY): it changes when they do.  Another
 version of a library may make others; `is_compatible` tries it.
 
-Only this module imports isal and zstandard, and libdeflate.py deflate.
+Only this module imports isal and zstandard; gzip is written by libdeflate.py.
 """
 
 from __future__ import annotations
@@ -29,10 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from typing import Any
 
-    from oci_tools.libdeflate import Compressor
-
 PIECE = 256 << 10  # bytes: of one read, and at most of one piece of plain output
-MEMBER = 1 << 20  # plain bytes in one gzip member that we write
 BLOCK_MAX = 128 << 10  # bytes of output of one zstd block
 ZSTD_WINDOW = 128 << 20  # bytes: what the zstd tool takes without being asked to
 
@@ -243,18 +240,34 @@ def writer(stream: Any, name: str, level: int | None = None, threads: int | None
         raise Error("unknown compression level", level, f"{name} has {lowest} to {highest}")
     threads = threads or len(os.sched_getaffinity(0))
     if name == "gzip":
-        return _Gzip(stream, level, threads)
+        from oci_tools.libdeflate import Members
+
+        return Members(stream, level, threads)
     return _Zstd(stream, level, threads) if name == "zstd" else _Plain(stream)
 
 
 class _Plain:
-    """Leaving its `with` block frees what it holds; only `close` ends what is written."""
+    """Leaving its `with` block frees what it holds; only `close` ends what is written.
+
+    Who can put bytes in a place asks for `room`, and says then how many it has `filled`.
+    """
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
+        self._room: memoryview | None = None
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | memoryview) -> None:
         self._stream.write(data)
+
+    def room(self) -> memoryview:
+        """A place for the next bytes, good until anything else is called."""
+        if self._room is None:
+            self._room = memoryview(bytearray(PIECE))
+        return self._room
+
+    def filled(self, count: int) -> None:
+        """So many bytes were put into the `room`."""
+        self.write(self.room()[:count])
 
     def close(self) -> None:
         pass
@@ -276,89 +289,11 @@ class _Zstd(_Plain):
         context = zstandard.ZstdCompressor(level=level, write_checksum=True, threads=max(1, threads))
         self._engine = context.compressobj()
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | memoryview) -> None:
         self._stream.write(self._engine.compress(data))
 
     def close(self) -> None:
         self._stream.write(self._engine.flush())
-
-
-class _Gzip(_Plain):
-    """Members are made in turn by `threads` threads and written in their order."""
-
-    def __init__(self, stream: Any, level: int, threads: int) -> None:
-        import queue
-        import threading
-
-        from oci_tools.libdeflate import Compressor
-
-        super().__init__(stream)
-        self._parts: list[memoryview] = []
-        self._size = 0
-        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
-        self._waiting: list[_Job] = []
-        compressors = [Compressor(level) for _ in range(threads)]
-        self._workers = [threading.Thread(target=self._work, args=[each], daemon=True) for each in compressors]
-        for worker in self._workers:
-            worker.start()
-
-    def write(self, data: bytes) -> None:
-        view = memoryview(data)
-        while self._size + len(view) > MEMBER:
-            cut = MEMBER - self._size
-            self._parts.append(view[:cut])
-            self._give()
-            view = view[cut:]
-        self._parts.append(view)
-        self._size += len(view)
-
-    def close(self) -> None:
-        self._give()  # of nothing there is one empty member
-        while self._waiting:
-            self._take()
-
-    def __exit__(self, *_: object) -> None:
-        for _worker in self._workers:
-            self._jobs.put(None)
-        for worker in self._workers:
-            worker.join()
-
-    def _give(self) -> None:
-        job = _Job(b"".join(self._parts))
-        self._parts, self._size = [], 0
-        self._waiting.append(job)
-        self._jobs.put(job)
-        while len(self._waiting) > 4 * len(self._workers) + 1:
-            self._take()
-
-    def _take(self) -> None:
-        job = self._waiting.pop(0)
-        job.done.acquire()
-        if job.error:
-            raise job.error
-        self._stream.write(job.result)
-
-    def _work(self, compressor: Compressor) -> None:
-        with compressor:
-            while (job := self._jobs.get()) is not None:
-                try:
-                    job.result = compressor.gzip(job.data)
-                except BaseException as error:
-                    job.error = error
-                job.data = b""
-                job.done.release()
-
-
-class _Job:
-    """Bytes that become a member."""
-
-    def __init__(self, data: bytes) -> None:
-        import threading
-
-        self.data = data
-        self.result: bytes | bytearray = b""
-        self.error: BaseException | None = None
-        self.done = threading.Semaphore(0)
 
 
 # CRC-32 of what becomes of `_sample`, for every level from the lowest: compatibility level 1.

@@ -350,7 +350,6 @@ def test_a_page_is_well_formed(path: Path) -> None:
 
 # Files over 400 lines and functions over 50, and what they may not grow beyond: this list may only shrink.
 LONG: dict[str, int] = {
-    "compress.py": 420,
     "image/files.py": 500,
     "runtime/child.py": 520,
     "runtime/launch.py": 420,

@@ -7,6 +7,8 @@ What the fields are is drawn in `tar.py`.
 
 from __future__ import annotations
 
+import os
+
 from oci_tools import compress
 
 TYPE_CHECKING = False
@@ -25,8 +27,10 @@ _LONG_MAX = 0o77777777777
 class Writer:
     """Writes entries into a stream, in large pieces; `close` writes the archive's end.
 
-    A stream that can `move(fd, count)` lets the kernel copy what nobody has to see on the way.
+    A stream that can `move(fd, count)` takes what is in files, of at least `DIRECT` bytes, without a copy of ours.
     """
+
+    DIRECT = BUFFER
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
@@ -101,7 +105,7 @@ class Writer:
 
     def file(self, fd: int, count: int) -> int:
         """The same out of an open file, at most so many bytes: how many there were; the others have to be read."""
-        if self._move is None or count < BUFFER:
+        if self._move is None or count < self.DIRECT:
             return 0
         self._flush()
         left = count
@@ -157,6 +161,8 @@ class Archive(Writer):
     Leaving the `with` block frees what compressing holds.
     """
 
+    DIRECT = 32 << 10
+
     def __init__(self, stream: Any, compression: str, level: int | None = None) -> None:
         import hashlib
 
@@ -168,6 +174,14 @@ class Archive(Writer):
         """A piece of the plain archive, on its way."""
         self._hash.update(data)
         self._packed.write(data)
+
+    def move(self, fd: int, count: int) -> int:
+        """The same out of a file, in one go at most so many bytes: how many there were."""
+        room = self._packed.room()[:count]
+        found = os.readv(fd, [room])
+        self._hash.update(room[:found])
+        self._packed.filled(found)
+        return found
 
     def close(self) -> None:
         super().close()

@@ -31,13 +31,13 @@ def sides(work: Path) -> Iterator[dict[str, Side]]:
     quiet(OURS["unpack"], big, f"{work}/big")
     quiet(OURS["unpack"], base, f"{work}/ours")
     quiet(umoci, "unpack", "--image", base, f"{work}/theirs")
-    quiet("cp", "-r", images.image("debian").as_posix(), f"{work}/img")
     for name in ("ours", "theirs"):
+        quiet("cp", "-r", images.image("debian").as_posix(), f"{work}/{name}-img")
         quiet("cp", "-a", f"{work}/big/rootfs/usr/lib", f"{work}/{name}/rootfs/new")
     tree = f"{work}/ours/rootfs/new"
     yield {
-        "oci-pack": Side(lambda i: [OURS["pack"], f"{work}/ours", f"{work}/ours{i}:x"], env),
-        "umoci repack": Side(lambda i: [umoci, "repack", "--image", f"{work}/img:x{i}", f"{work}/theirs"], env),
+        "oci-pack": Side(lambda i: [OURS["pack"], f"{work}/ours", f"{work}/ours-img:x{i}"], env),
+        "umoci repack": Side(lambda i: [umoci, "repack", "--image", f"{work}/theirs-img:x{i}", f"{work}/theirs"], env),
         "tar | gzip -6": Side(lambda i: ["/bin/sh", "-c", f"tar -C {tree} -c . | gzip -6 > {work}/tar{i}.gz"]),
         "tar | pigz": Side(lambda i: ["/bin/sh", "-c", f"tar -C {tree} -c . | {pigz} > {work}/pigz{i}.gz"]),
     }
