@@ -9,11 +9,11 @@ found by their content, never by a name or media type.
 Writing gives the same bytes for the same input on every machine, whatever its processors:
 
     gzip   a member without name or time for every MiB; libdeflate's levels (ISA-L's bytes depend on
-           what the processor can do, zlib's on which zlib the system has)
+           what the processor can do, zlib's on which zlib the system has), by default 1 to 3 by content
     zstd   one frame with checksum, in jobs of the library's own size
 
-What these bytes are has a name, the compatibility level (COMPATIBILITY): it changes when they do.  Another
-version of a library may make others; `is_compatible` tries it.
+What these bytes are has a name, the compatibility level (COMPATIBILITY): it changes when they do, and what an
+earlier one says can still be made.  Another version of a library may make others; `is_compatible` tries it.
 
 Only this module imports isal and zstandard; gzip is written by libdeflate.py.
 """
@@ -33,8 +33,10 @@ PIECE = 256 << 10  # bytes: of one read, and at most of one piece of plain outpu
 BLOCK_MAX = 128 << 10  # bytes of output of one zstd block
 ZSTD_WINDOW = 128 << 20  # bytes: what the zstd tool takes without being asked to
 
-LEVELS = {"none": (0, 0, 0), "gzip": (1, 9, 2), "zstd": (1, 19, 3)}  # lowest, highest, default
-COMPATIBILITY = 1  # SUMS below are what it says
+# Lowest, highest, default; gzip's is by content.
+LEVELS: dict[str, tuple[int, int, int | None]] = {"none": (0, 0, 0), "gzip": (1, 9, None), "zstd": (1, 19, 3)}
+COMPATIBILITY = 2  # SUMS below are what it says
+EARLIER: dict[int, dict[str, int]] = {1: {"gzip": 2}, COMPATIBILITY: {}}  # what was another default then
 
 _MAGIC = (
     (b"\x1f\x8b", "gzip"),
@@ -236,14 +238,14 @@ def writer(stream: Any, name: str, level: int | None = None, threads: int | None
         raise Error("unknown compression", name, hint=f"one of {', '.join(LEVELS)}")
     lowest, highest, default = LEVELS[name]
     level = default if level is None else level
-    if not lowest <= level <= highest:
+    if level is not None and not lowest <= level <= highest:
         raise Error("unknown compression level", level, f"{name} has {lowest} to {highest}")
     threads = threads or len(os.sched_getaffinity(0))
     if name == "gzip":
         from oci_tools.libdeflate import Members
 
         return Members(stream, level, threads)
-    return _Zstd(stream, level, threads) if name == "zstd" else _Plain(stream)
+    return _Zstd(stream, level or 0, threads) if name == "zstd" else _Plain(stream)
 
 
 class _Plain:
@@ -296,7 +298,7 @@ class _Zstd(_Plain):
         self._stream.write(self._engine.flush())
 
 
-# CRC-32 of what becomes of `_sample`, for every level from the lowest: compatibility level 1.
+# CRC-32 of what becomes of `_sample`, for every level from the lowest: compatibility levels 1 and 2.
 SUMS = {
     "gzip": (
         0x96e5fa26, 0x755cf0d2, 0x0a4505c5, 0x0d960c90, 0xb6d5b483, 0x9db1fa41, 0x24965f11, 0xa989af5c, 0xa989af5c,
@@ -311,9 +313,12 @@ SUMS = {
 
 def is_compatible(name: str, level: int | None = None) -> bool:
     """Whether the libraries here make what COMPATIBILITY says; tells it by an example."""
+    from oci_tools.libdeflate import BY_CONTENT
+
     lowest, _, default = LEVELS[name]
     level = default if level is None else level
-    return name == "none" or _sum(name, level) == SUMS[name][level - lowest]
+    levels = BY_CONTENT if level is None else (level,)
+    return name == "none" or all(_sum(name, each) == SUMS[name][each - lowest] for each in levels)
 
 
 def _sum(name: str, level: int) -> int:

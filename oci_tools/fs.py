@@ -159,6 +159,16 @@ def write_all(fd: int, data: bytes | bytearray | memoryview) -> None:
         view = view[os.write(fd, view[:PIECE]) :]
 
 
+def write_back(fd: int, offset: int, count: int) -> None:
+    """Begin to write a part of a file to the disk, so that fsync(2) has little to wait for."""
+    from oci_tools.linux import files
+
+    try:
+        files.write_back(fd, offset, count)
+    except OSError:
+        pass  # fsync says what is wrong
+
+
 def sync_directory(path: str) -> None:
     """Make the names in a directory last through a power cut."""
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

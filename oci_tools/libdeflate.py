@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 LIBRARY = "libdeflate.so.0"
 MEMBER = 1 << 20  # plain bytes in one member of a stream
+SAMPLE = 8 << 10  # bytes of it that are tried, twice
+BY_CONTENT = (1, 2, 3)  # the levels of what gets well smaller, much, and very much
 
 
 class Members:
@@ -21,7 +23,7 @@ class Members:
     Members are made in turn by `threads` threads and written in their order.
     """
 
-    def __init__(self, stream: Any, level: int, threads: int) -> None:
+    def __init__(self, stream: Any, level: int | None, threads: int) -> None:
         import queue
         import threading
 
@@ -30,7 +32,7 @@ class Members:
         self._free: list[_Member] = []
         self._waiting: list[_Member] = []
         self._jobs: queue.SimpleQueue[_Member | None] = queue.SimpleQueue()
-        compressors = [Compressor(level) for _ in range(threads)]
+        compressors = [ByContent() if level is None else Compressor(level) for _ in range(threads)]
         self._workers = [threading.Thread(target=_work, args=[self._jobs, each], daemon=True) for each in compressors]
         for worker in self._workers:
             worker.start()
@@ -97,7 +99,7 @@ class _Member:
         self.done = threading.Semaphore(0)
 
 
-def _work(jobs: queue.SimpleQueue[_Member | None], compressor: Compressor) -> None:
+def _work(jobs: queue.SimpleQueue[_Member | None], compressor: Compressor | ByContent) -> None:
     with compressor:
         while (member := jobs.get()) is not None:
             try:
@@ -146,6 +148,35 @@ class Compressor:
         if not count:
             raise BufferError("a member is larger than it can be")
         return count
+
+
+class ByContent:
+    """The same, of the level that suits what is compressed, so that it is never much larger than gzip -6 makes it.
+
+    What gets very much smaller, text above all, loses most by a low level, and costs least.  Two pieces of each
+    member tell; a small one has no need of it.
+    """
+
+    def __init__(self) -> None:
+        self._levels = [Compressor(level) for level in BY_CONTENT]
+        self._room = bytearray(bound(2 * SAMPLE))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for each in self._levels:
+            each.__exit__()
+
+    def gzip(self, data: bytearray, size: int, room: bytearray) -> int:
+        fast, middle, small = self._levels
+        if size < 8 * SAMPLE:
+            return middle.gzip(data, size, room)
+        one, two = size // 4, size // 4 * 3
+        found = fast.gzip(data[one : one + SAMPLE] + data[two : two + SAMPLE], 2 * SAMPLE, self._room)
+        if found > 2 * SAMPLE // 3:
+            return fast.gzip(data, size, room)
+        return (middle if found > 2 * SAMPLE // 5 else small).gzip(data, size, room)
 
 
 def bound(size: int) -> int:

@@ -174,6 +174,15 @@ def test_bytes_do_not_depend_on_the_processor(processor: str) -> None:
     assert done.stdout == "True\n", done.stderr
 
 
+def test_each_member_of_gzip_has_the_level_that_suits_it() -> None:
+    made = random.Random(5)
+    text = b"".join(b"%d a line of text that is the same but for a number\n" % n for n in range(MEMBER // 50))[:MEMBER]
+    words = bytes(made.choices(b"abcdefghijklmnop", k=MEMBER))
+    noise = made.randbytes(MEMBER)
+    expected = pack(words, "gzip", 1) + pack(text, "gzip", 3) + pack(noise, "gzip", 1) + pack(b"few", "gzip", 2)
+    assert pack(words + text + noise + b"few", "gzip") == expected
+
+
 @pytest.mark.parametrize("size", [0, 1, MEMBER - 1, MEMBER, MEMBER + 1, MEMBER * 5 // 2])
 def test_gzip_members_end_anywhere(size: int) -> None:
     data = DATA[:size]

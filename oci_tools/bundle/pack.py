@@ -39,7 +39,8 @@ class Options:
 
     compression  "gzip", "zstd", "none"; None: as the layer below, else gzip
     level        of the compression, None for its default
-    strict       whether bytes that are not those of the compatibility level are an Error, not a warning
+    compatible   the compatibility level whose bytes it must be, or it is an Error; None: those of the newest, else a
+                 warning
     epoch        SOURCE_DATE_EPOCH: no time is later
     edit         changes a configuration
     annotate     changes a manifest's annotations
@@ -54,7 +55,7 @@ class Options:
     def __init__(self) -> None:
         self.compression: str | None = None
         self.level: int | None = None
-        self.strict = False
+        self.compatible: int | None = None
         self.epoch: int | None = None
         self.edit: Callable[[dict[str, Any]], dict[str, Any]] = lambda config: config
         self.annotate: Callable[[dict[str, str]], dict[str, str]] = dict
@@ -73,10 +74,12 @@ class Options:
 
     def archive(self, stream: Any, kind: str) -> Archive:
         """A layer's archive, of this compression, into a stream."""
-        made = Archive(stream, kind, self.level)
-        if not compress.is_compatible(kind, self.level):
-            what = f"the {kind} library here makes other bytes than compatibility level {compress.COMPATIBILITY}"
-            if self.strict:
+        wanted = self.compatible or compress.COMPATIBILITY
+        level = compress.EARLIER[wanted].get(kind) if self.level is None else self.level
+        made = Archive(stream, kind, level)
+        if not compress.is_compatible(kind, level):
+            what = f"the {kind} library here makes other bytes than compatibility level {wanted}"
+            if self.compatible:
                 made.__exit__()
                 raise Error("cannot pack", None, what)
             if self.warn:

@@ -52,7 +52,7 @@ OPTIONS: tuple[cli.Option, ...] = (
     ("--squash", "flag", False, "make one layer of all that is built"),
     ("--attest type=KIND,...", "list", (), "sbom, provenance[,mode=min|max][,version=v0.2|v1], beside the image"),
     ("--compression KIND", ("gzip", "zstd", "none"), "gzip", "of new layers"),
-    ("--level N", "int", None, "of the compression: gzip 1 to 9 (2), zstd 1 to 19 (3)"),
+    ("--level N", "int", None, "of the compression: gzip 1 to 9 (1 to 3 by content), zstd 1 to 19 (3)"),
     ("--check", "flag", False, "do not build: say what should be written otherwise"),
     ("--call METHOD", "text", "build", "check, outline or targets: do not build, but tell; with ,format=json as JSON"),
     ("--why", "flag", False, "say of each step whether the cache had it, and if not what changed"),

@@ -22,8 +22,8 @@ OPTIONS: tuple[cli.Option, ...] = (
     ("--base IMAGE", "text", None, "the image to put the layer on; a bundle has its own"),
     ("--platform OS/ARCH[/VARIANT]", "text", None, "what the image is for, or which of the base's to take"),
     ("--compression KIND", ("gzip", "zstd", "none"), None, "of the layer: as the one below, else gzip"),
-    ("--level N", "int", None, "of the compression: gzip 1 to 9 (2), zstd 1 to 19 (3)"),
-    ("--compatibility N", "int", None, "make the compressed bytes of this level (1), or nothing"),
+    ("--level N", "int", None, "of the compression: gzip 1 to 9 (1 to 3 by content), zstd 1 to 19 (3)"),
+    ("--compatibility N", "int", None, "make the compressed bytes of this level (1, 2), or nothing"),
     ("--mask PATH", "list", (), "leave this path out, with all that is in it"),
     ("--volumes", "flag", False, "pack what is in the image's volumes too"),
     ("--limit NAME=N", "list", (), "change a limit of what an archive may ask for, as for oci-unpack"),
@@ -194,9 +194,9 @@ def _options(args: cli.Args) -> pack.Options:
 
     options = pack.Options()
     options.compression, options.level = args.compression, args.level
-    options.strict = args.compatibility is not None
-    if args.compatibility not in (None, compress.COMPATIBILITY):
-        raise Usage("no such compatibility level", args.compatibility, f"there is {compress.COMPATIBILITY}")
+    options.compatible = args.compatibility
+    if args.compatibility not in (None, *compress.EARLIER):
+        raise Usage("no such compatibility level", args.compatibility, "there are 1 and 2")
     options.epoch = _epoch()
     options.edit = lambda config: words.edited(config, args)
     options.annotate = lambda annotations: words.annotated(annotations, args)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from oci_tools.image.layout import Descriptor, Layout
 
+BACK = 8 << 20  # bytes that are written before the disk gets them
 PARTIAL_AGE = 7 * 86400  # seconds for which a cut download may be resumed
 
 
@@ -43,6 +44,7 @@ class Ingest:
         self._fd = -1
         self._path = ""
         self.offset = 0  # bytes that are there
+        self._back = 0  # of them, those that are on their way to the disk
         self.watch: Callable[[int], None] | None = None  # hears of each new `offset`; of -1 before it begins anew
 
     def __enter__(self) -> Ingest:
@@ -107,6 +109,9 @@ class Ingest:
         except OSError as error:
             raise Error("cannot write blob in", self._layout.path, error) from None
         self._hash.update(data)
+        if not self._again and self.offset - self._back >= BACK:
+            fs.write_back(self._fd, self._back, self.offset - self._back)
+            self._back = self.offset
         if self.watch:
             self.watch(self.offset)
 

@@ -1,4 +1,4 @@
-"""Names and attributes of files: renameat2(2), ioctl_iflags(2)."""
+"""Names, attributes and writing back of files: renameat2(2), ioctl_iflags(2), sync_file_range(2)."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ RENAME_EXCHANGE = 2
 FS_IOC_GETFLAGS = 0x80086601
 FS_IOC_SETFLAGS = 0x40086602
 FS_TOPDIR_FL = 0x20000
+SYNC_FILE_RANGE_WRITE = 2
 
 
 def exchange(one: str, other: str) -> None:
@@ -32,3 +33,8 @@ def spread(path: str) -> None:
         fcntl.ioctl(fd, FS_IOC_SETFLAGS, asked.to_bytes(8, "little"))
     finally:
         os.close(fd)
+
+
+def write_back(fd: int, offset: int, count: int) -> None:
+    """Let the kernel begin to write a part of a file to the disk; not waited for."""
+    libc.call("sync_file_range", fd, offset, count, SYNC_FILE_RANGE_WRITE)

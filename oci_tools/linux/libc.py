@@ -44,6 +44,7 @@ _X86_64 = {
     "ioprio_set": 251, "keyctl": 250, "unshare": 272, "fstatfs": 138, "prlimit64": 302, "setns": 308,
     "sched_setattr": 314,
     "seccomp": 317, "bpf": 321, "execveat": 322, "set_mempolicy": 238, "syncfs": 306, "copy_file_range": 326,
+    "sync_file_range": 277,
     "name_to_handle_at": 303, "add_key": 248, "memfd_create": 319, "renameat2": 316, "inotify_init1": 294,
     "inotify_add_watch": 254, "inotify_rm_watch": 255,
 }  # fmt: skip
@@ -52,6 +53,7 @@ _GENERIC = {
     "umount2": 39, "sethostname": 161, "setdomainname": 162, "capget": 90, "capset": 91,
     "ioprio_set": 30, "keyctl": 219, "unshare": 97, "fstatfs": 44, "prlimit64": 261, "setns": 268, "sched_setattr": 274,
     "seccomp": 277, "bpf": 280, "execveat": 281, "set_mempolicy": 237, "syncfs": 267, "copy_file_range": 285,
+    "sync_file_range": 84,
     "name_to_handle_at": 264, "add_key": 217, "memfd_create": 279, "renameat2": 276, "inotify_init1": 26,
     "inotify_add_watch": 27, "inotify_rm_watch": 28,
 }  # fmt: skip

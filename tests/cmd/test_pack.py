@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -62,7 +63,15 @@ def test_the_same_every_time_and_everywhere(oci: Any, tree: Path, tmp_path: Path
     if done.returncode == 0:
         subprocess.run(["rm", "-r", "/two"], check=True)
     assert done.stdout.decode().partition("@")[2] == one
-    assert oci("pack", "tree", "./three:x", "--compatibility", "1").stdout.partition("@")[2] == one
+    assert oci("pack", "tree", "./three:x", "--compatibility", "2").stdout.partition("@")[2] == one
+
+
+def test_what_an_earlier_compatibility_level_says(oci: Any, tree: Path) -> None:
+    (tree / "large").write_bytes(random.Random(1).randbytes(1 << 19) + bytes(1 << 19))
+    by_level = [oci("pack", "tree", f"./{n}:x", *words).stdout.partition("@")[2] for n, words in enumerate([
+        (), ("--compatibility", "1"), ("--level", "2"), ("--level", "2", "--compatibility", "2"), ("--compatibility", "2"),
+    ])]  # fmt: skip
+    assert by_level[0] == by_level[4] != by_level[1] == by_level[2] == by_level[3]
 
 
 def test_source_date_epoch(oci: Any, tree: Path, tmp_path: Path) -> None:
@@ -223,7 +232,7 @@ def test_levels_and_compressions(oci: Any, tree: Path) -> None:
         (["nothing", "./img:x"], "cannot open 'nothing': no such file or directory", 1),
         (["tree", "docker://x"], "not a place in a layout", 2),
         (["tree", "./img:x", "--level", "10"], "unknown compression level '10'", 1),
-        (["tree", "./img:x", "--compatibility", "2"], "no such compatibility level '2'", 2),
+        (["tree", "./img:x", "--compatibility", "3"], "no such compatibility level '3'", 2),
         (["tree", "./img:x", "--base", "./none:x"], "cannot open image layout", 1),
         (["tree", "./img:x", "--base", "-"], "cannot come from standard input", 2),
         (["tree", "./img:x", "--cmd", "[1]"], "not a list of words", 2),
