@@ -14,6 +14,7 @@ Not here: what a registry says (registry/client.py), whose credentials (registry
 from __future__ import annotations
 
 import os
+import threading
 import time
 
 from oci_tools import __version__
@@ -145,6 +146,7 @@ class Client:
         self._connections = connections
         self._session: Any = None
         self._mounted: set[str] = set()
+        self._preparing = threading.Lock()  # of two threads with a session each, one would lack the certificates
         self._known: set[str] = set()  # hosts that have answered
 
     def __enter__(self) -> Client:
@@ -231,13 +233,14 @@ class Client:
 
     def _prepared(self, url: str) -> Any:
         """The session, ready for this URL's host."""
-        if self._session is None:
-            self._session = lean.session(self._connections)
-        place = origin(url)
-        if url.startswith("https:") and place not in self._mounted:
-            self._session.mount(f"{place}/", lean.adapter(self._context(host_of(url)), self._connections))
-            self._mounted.add(place)
-        return self._session
+        with self._preparing:
+            if self._session is None:
+                self._session = lean.session(self._connections)
+            place = origin(url)
+            if url.startswith("https:") and place not in self._mounted:
+                self._session.mount(f"{place}/", lean.adapter(self._context(host_of(url)), self._connections))
+                self._mounted.add(place)
+            return self._session
 
     def _context(self, host: str) -> ssl.SSLContext:
         """How TLS is spoken with a host: the system's trust, and what its certs.d adds."""

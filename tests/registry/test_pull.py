@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 
+from oci_tools import fetch
 from tests.peers import (
     DOCKER_MANIFEST,
     INDEX,
@@ -749,6 +751,27 @@ def test_tls(oci: Any, tmp_path: Path) -> None:
         place.mkdir(parents=True)
         (place / "ca.crt").write_bytes(cert.read_bytes())
         oci("pull", word, "./img")
+
+
+def test_threads_share_one_session(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each with a session of its own, one of them would not have had the certificates of the host."""
+    made: list[int] = []
+    again = threading.Event()
+
+    def session(connections: int) -> Any:
+        made.append(connections)
+        again.wait(0.1)  # the others come now
+        return requests.Session()
+
+    monkeypatch.setattr(fetch.lean, "session", session)
+    with fetch.Client() as client:
+        threads = [threading.Thread(target=client._prepared, args=("https://r.example/v2/",)) for _ in range(5)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(made) == 1
+        assert f"{fetch.origin('https://r.example/')}/" in client._session.adapters
 
 
 def test_mirrors(oci: Any, fake: Fake, image: Any, tmp_path: Path) -> None:
