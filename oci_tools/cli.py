@@ -179,15 +179,13 @@ def _leaf(command: Command, words: list[str]) -> tuple[Command, list[str]]:
     at = _options_before(_table(command.options + SHARED + (default.options if default else ())), words)
     verb = words[at] if at < len(words) else None
     own = _table(command.options + SHARED)
-    if verb is None and words[-1:] == ["-h"] and _options_before(own, words[:-1]) == len(words) - 1:
-        words = [*words[:-1], "--help"]  # though -h takes a value where it is docker's
+    if verb is None and words[-1:] in (["-h"], ["-v"]) and _options_before(own, words[:-1]) == len(words) - 1:
+        words = [*words[:-1], "--help" if words[-1] == "-h" else "--version"]  # though they take a value as docker's
     if verb in command.verbs:
         inner, rest = command.verbs[verb], words[:at] + words[at + 1 :]
         if inner.verbs is not None:
             return _leaf(_with(inner, command.options), rest)
         return _with(inner, command.options + SHARED), rest
-    if verb is None and words == ["-v"]:
-        words = ["--version"]
     if verb is None and any(word in ("--help", "--version") for word in words):
         return _with(command, SHARED), words
     if default is not None and words:

@@ -253,7 +253,7 @@ class Cgroup:
             before, colon, after = text.partition(":")
             below = after if colon else before
             if any(part == ".." for part in below.split("/")):
-                raise Error("cannot use cgroup", text, f"{below} leads upwards: it is not a sub cgroup path")
+                raise Error("cannot use cgroup", text, f"{below} is not a sub cgroup path", "it leads upwards")
             chosen = [names for names in paths if not colon or {*before.split(",")} & {*names.split(",")}]
             if not chosen or (colon and self.unified):
                 raise Error("cannot use cgroup", text, "there is no such controller")
