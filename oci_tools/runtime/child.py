@@ -246,6 +246,8 @@ def _payload(
         environ["LISTEN_PID"] = str(os.getpid())  # who listens, as the payload sees itself
     scheduling.set_rlimits(wanted.get("rlimits") or [])
     entered = _change_directory(wanted["cwd"], first=True)
+    if entered:
+        _check_directory(wanted["cwd"])  # now, while no filter denies getcwd(2); nobody can move us
     _own_streams(wanted["user"]["uid"])
     reset_signals()
     # Close-on-exec and not a close: the channel's end of file is how the exec is known.
@@ -261,7 +263,7 @@ def _payload(
     process.prctl(process.PR_SET_DUMPABLE, 0)  # setuid(2) may have raised it
     if not entered:
         _change_directory(wanted["cwd"], first=False)
-    _check_directory(wanted["cwd"])
+        _check_directory(wanted["cwd"])
     program = find_program(wanted["args"][0], environ)
     last = setup.seccomp if no_new_privs else None
     if last and last.notify:
@@ -476,7 +478,8 @@ def _check_program(path: str, name: str) -> None:
         found = os.stat(path)
         if stat.S_ISDIR(found.st_mode):
             raise IsADirectoryError(21, os.strerror(21))
-        if not os.access(path, os.X_OK, effective_ids=os.access in os.supports_effective_ids):
+        # faccessat2(2), and what older profiles of seccomp know: our ids are all the same by now.
+        if not os.access(path, os.X_OK, effective_ids=True) and not os.access(path, os.X_OK):
             raise PermissionError(13, os.strerror(13))
     except OSError as error:
         raise exec_error(name, error) from None
