@@ -30,6 +30,10 @@ def plan(held: Place, spec: dict[str, Any], everything: bool, joins: dict[str, s
     """
     if joins:
         held.note(joins=joins)
+    if held.policy.get("links"):
+        from oci_tools.container import linking
+
+        linking.remember(held.id, held.policy)
     if not held.policy.get("networks"):
         return
     if bind(spec, held.id):
@@ -112,6 +116,12 @@ def _attach(container: str, policy: dict[str, Any], path: str) -> list[dict[str,
         detach.release(container)
         raise
     _name_it(container, policy, made)
+    if os.path.exists(f"{names.place(container)}/linked"):
+        from oci_tools.container import linking
+        from oci_tools.net import record
+
+        for other in linking.those(container):
+            _name_it(other, names.policy(other), record.of_container(other))
     return made
 
 
@@ -128,6 +138,10 @@ def _name_it(
     except FileNotFoundError:
         return  # the image's own
     words = " ".join(dict.fromkeys(word for word in (called, policy.get("name")) if word))
+    if policy.get("links"):
+        from oci_tools.container import linking
+
+        more = [*more, *linking.lines(policy)]
     own = [f"{line}\t{MARK}\n" for line in more]
     own += [f"{each.partition('/')[0]}\t{words}\t{MARK}\n" for one in made for each in one["addresses"]]
     with open(path, "w", encoding="utf-8", errors="surrogateescape") as file:  # in place: it is bound as it is

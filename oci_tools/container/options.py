@@ -45,6 +45,7 @@ RUNNING: tuple[Option, ...] = (
     ("--ip6 ADDRESS", "text", None, "its IPv6 address there"),
     ("--mac-address ADDRESS", "text", None, "the MAC address of its link there"),
     ("--network-alias --net-alias NAME", "list", (), "one more name by which others on its networks find it"),
+    ("--link CONTAINER[:NAME]", "list", (), "know another container by a name of its own"),
     ("--dns ADDRESS", "list", (), "name server"),
     ("--dns-search DOMAIN", "list", (), "search domain"),
     ("--dns-option OPTION", "list", (), "option of the resolver"),

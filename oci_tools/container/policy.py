@@ -46,6 +46,10 @@ def of(args: Args, waits: bool, interactive: bool | None, root: str) -> dict[str
         more["restart"] = restart.parse(args.restart)
     if args.requires:
         more["requires"] = [names.need(word, root) for word in args.requires]
+    if args.link:
+        from oci_tools.container import linking
+
+        more["links"] = linking.of(args.link, root)
     if interactive is not None:
         from oci_tools.container import logdriver
 

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from oci_tools import document, fs
-from oci_tools.engine.api import endpoints, members, naming, store, wording
+from oci_tools.engine.api import endpoints, links, members, naming, store, wording
 from oci_tools.engine.api.answers import Refused, answer
 from oci_tools.engine.api.world import OURS
 
@@ -88,10 +88,12 @@ def _make(
             "You have to remove (or rename) that container to be able to reuse that name.",
         )  # fmt: skip
     entry, operands = wording.command(said)
+    name = name or naming.made(taken)
     options = [
         "--pull=never",
-        f"--name={name or naming.made(taken)}",
+        f"--name={name}",
         *wording.of(_asked(said), host, network),
+        *links.words(name, host, said.get("NetworkingConfig") or {}, api.world),
         *entry,
     ]
     if not (operands or entry or image.config.get("Entrypoint") or image.config.get("Cmd")):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from oci_tools import document
-from oci_tools.engine.api import create, endpoints, filters, mounts, store, times
+from oci_tools.engine.api import create, endpoints, filters, links, mounts, store, times
 from oci_tools.engine.api.answers import JSON, Refused, answer
 from oci_tools.http import Response
 
@@ -58,7 +58,7 @@ def whole(api: Api, one: Container) -> dict[str, Any]:
         "ProcessLabel": "",
         "AppArmorProfile": "",
         "ExecIDs": api.execs.of(one.id) or None,
-        "HostConfig": _host(one),
+        "HostConfig": {**_host(one), "Links": links.shown(one, api.world)},
         "GraphDriver": {"Data": None, "Name": "overlay2"},
         "Mounts": mounts.shown(one),
         "Config": config,

@@ -129,3 +129,38 @@ def test_compose_from_up_to_down(engine: Engine, tmp_path: Path) -> None:
     assert engine.out("ps", "-aq") == "" and engine.out("volume", "ls", "-q") == ""
     assert "proj_back" not in engine.out("network", "ls", "--format", "{{.Name}}")
     engine.docker("rmi", "-f", "proj-web")
+
+
+def test_links(engine: Engine) -> None:
+    """Of docker's old kind on the bridge: names, variables, and a name that follows the other over a new start."""
+    words = ("-e", "KEY=value", "--expose", "80", "bb", "sleep", "1000")
+    engine.docker("run", "-d", "--name", "db", *words)
+    engine.docker("run", "-d", "--name", "web", "--link", "db:my-data", "bb", "sleep", "1000")
+    address = engine.out("inspect", "-f", "{{.NetworkSettings.IPAddress}}", "db")
+    assert engine.out("inspect", "-f", "{{.HostConfig.Links}}", "web") == "[/db:/web/my-data]"
+    seen = engine.out("exec", "web", "sh", "-c", "env; cat /etc/hosts").splitlines()
+    short = engine.out("ps", "-q", "--filter", "name=db")
+    assert {
+        "MY_DATA_NAME=/web/my-data", "MY_DATA_ENV_KEY=value", f"MY_DATA_PORT=tcp://{address}:80",
+        f"MY_DATA_PORT_80_TCP_ADDR={address}", "MY_DATA_PORT_80_TCP_PORT=80", "MY_DATA_PORT_80_TCP_PROTO=tcp",
+        f"{address}\tmy-data db {short}\t# by oci-net",
+    } <= {*seen}  # fmt: skip
+    engine.docker("stop", "-t", "0", "db")
+    engine.docker("run", "-d", "bb", "sleep", "1000")  # has its address now
+    engine.docker("start", "db")
+    now = engine.out("inspect", "-f", "{{.NetworkSettings.IPAddress}}", "db")
+    assert f"{now}\tmy-data" in engine.out("exec", "web", "cat", "/etc/hosts")
+    assert "No such container" in engine.docker("run", "--link", "nobody", "bb", "true", code=125).stderr
+
+
+def test_links_of_a_network(engine: Engine) -> None:
+    """As compose asks for: made before the other runs."""
+    engine.docker("network", "create", "linked")
+    try:
+        engine.docker("create", "--name", "db", "--network", "linked", "bb", "sleep", "1000")
+        engine.docker("create", "--name", "web", "--network", "linked", "--link", "db:data", "bb", "grep", "data", "/etc/hosts")
+        engine.docker("start", "db")
+        assert "\tdata db " in engine.out("start", "-a", "web")
+        engine.clean()
+    finally:
+        engine.docker("network", "rm", "linked")
