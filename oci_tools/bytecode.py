@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     Entry = tuple[str, int, int, bool, int, int]
 
+_HEAD, _LONGEST = 1 << 15, 1 << 24  # bytes that are read first; and at most, of a table
 _TOP = os.path.dirname(os.path.abspath(__file__))
 
 
@@ -35,25 +36,39 @@ class Archive:
     def __init__(self, command: str) -> None:
         self.path = f"{_TOP}/__pycache__/{command}.{sys.implementation.cache_tag}.archive"
         self.entries: dict[str, Entry] = {}
-        self.data = b""
-        self.codes = memoryview(b"")
+        self._file = (0, 0)  # its inode and size: another file has other offsets
+        self._start = 0  # what they count from
 
     def use(self) -> None:
         """Find modules here first, if there is such a file."""
         try:
-            fd = posix.open(self.path, posix.O_RDONLY | posix.O_CLOEXEC)
-            try:
-                self.data = posix.read(fd, posix.fstat(fd).st_size)
-            finally:
-                posix.close(fd)
-            if self.data[:4] != MAGIC_NUMBER:
+            head = self._read(0, _HEAD)
+            self._start = 8 + int.from_bytes(head[4:8], "little")
+            if head[:4] != MAGIC_NUMBER or self._start > _LONGEST:
                 return
-            start = 8 + int.from_bytes(self.data[4:8], "little")
-            self.entries = marshal.loads(memoryview(self.data)[8:start])
-            self.codes = memoryview(self.data)[start:]
+            if self._start > len(head):
+                head += self._read(len(head), self._start - len(head))
+            self.entries = marshal.loads(memoryview(head)[8 : self._start])
         except (OSError, ValueError, EOFError, TypeError):
             return  # there is none, or it is no archive: Python finds the modules
         sys.meta_path.insert(0, self)
+
+    def _read(self, at: int, length: int) -> bytes:
+        """A part of the file, which is opened each time: to hold a descriptor would take a number that is the payload's."""
+        fd = posix.open(self.path, posix.O_RDONLY | posix.O_CLOEXEC)
+        try:
+            found = posix.fstat(fd)
+            self._file = self._file if at else (found.st_ino, found.st_size)
+            if self._file != (found.st_ino, found.st_size):
+                raise ValueError("another process has written it anew")
+            return posix.pread(fd, length, at)
+        finally:
+            posix.close(fd)
+
+    def code(self, name: str) -> bytes:
+        """A module's code as marshal wrote it."""
+        _, _, _, _, at, length = self.entries[name]
+        return self._read(self._start + at, length)
 
     def find_spec(self, name: str, _path: object = None, _target: object = None) -> ModuleSpec | None:
         entry = self.entries.get(name)
@@ -62,11 +77,12 @@ class Archive:
         source, size, mtime, package, _, _ = entry
         try:
             found = posix.stat(source)
-        except OSError:
+            if found.st_size != size or found.st_mtime_ns != mtime:
+                return None
+            loader = _Kept(name, source, marshal.loads(self.code(name)))
+        except (OSError, ValueError, EOFError, TypeError):
             return None
-        if found.st_size != size or found.st_mtime_ns != mtime:
-            return None
-        spec = ModuleSpec(name, _Kept(name, source, self), origin=source, is_package=package)
+        spec = ModuleSpec(name, loader, origin=source, is_package=package)
         spec.has_location = True
         if package:
             spec.submodule_search_locations = [os.path.dirname(source)]
@@ -94,9 +110,9 @@ class Archive:
 
     def _together(self, missed: list[str]) -> bytes:
         codes: dict[str, tuple[tuple[str, int, int, bool], bytes]] = {}
-        for name, (source, size, mtime, package, at, length) in self.entries.items():
+        for name, (source, size, mtime, package, _, _) in self.entries.items():
             if name not in missed:
-                codes[name] = (source, size, mtime, package), bytes(self.codes[at : at + length])
+                codes[name] = (source, size, mtime, package), self.code(name)
         for name in missed:
             module: Any = sys.modules[name]
             source = os.path.abspath(module.__spec__.origin)
@@ -119,16 +135,15 @@ _ALWAYS = frozenset(("oci_tools", "oci_tools.cli", "oci_tools.errors", "oci_tool
 class _Kept(SourceFileLoader):
     """A module's loader as Python's own is, but for where its code comes from."""
 
-    def __init__(self, name: str, source: str, archive: Archive) -> None:
+    def __init__(self, name: str, source: str, code: Any) -> None:
         super().__init__(name, source)
-        self._archive = archive
+        self._code = code
 
     def get_code(self, fullname: str) -> Any:
-        _, _, _, _, at, length = self._archive.entries[fullname]
-        return marshal.loads(self._archive.codes[at : at + length])
+        return self._code
 
     def exec_module(self, module: Any) -> None:
-        exec(self.get_code(module.__name__), module.__dict__)
+        exec(self._code, module.__dict__)
 
 
 def _is_source(name: str, module: Any) -> bool:
