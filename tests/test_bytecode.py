@@ -58,7 +58,7 @@ def test_another_verb_adds_what_it_needs(copy: Path) -> None:
 
 def test_a_changed_source_is_read(copy: Path) -> None:
     run(copy, "new")
-    source = copy / "oci_tools/cmd/spec.py"
+    source = copy / "oci_tools/runtime/spec.py"
     text = source.read_text()
     source.write_text(text + "\nprint('changed')\n")
     assert "changed" in run(copy, "new")
