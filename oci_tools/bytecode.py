@@ -54,7 +54,7 @@ class Archive:
         sys.meta_path.insert(0, self)
 
     def _read(self, at: int, length: int) -> bytes:
-        """A part of the file, which is opened each time: to hold a descriptor would take a number that is the payload's."""
+        """A part of the file; opened each time, since a descriptor that is held takes a number of the payload's."""
         fd = posix.open(self.path, posix.O_RDONLY | posix.O_CLOEXEC)
         try:
             found = posix.fstat(fd)
