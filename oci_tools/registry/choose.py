@@ -188,15 +188,16 @@ def choose(
 
     bring: see Chosen; it is not called where all of an image is looked at to change it.
     """
+    wanted = [manifests.parse_platform(text) for text in platforms] or [manifests.host_platform()]
     chosen = Chosen(Remote(ref, options), None if options.format or options.compress else bring)
     chosen.plain = not (platforms or every or ref.digest or options.referrers or options.format or options.compress)
-    _choose(chosen, platforms, every)
+    _choose(chosen, wanted, every)
     if options.referrers:
         chosen.take_referrers()
     return chosen
 
 
-def _choose(chosen: Chosen, platforms: Sequence[str], every: bool) -> None:
+def _choose(chosen: Chosen, wanted: list[manifests.Platform], every: bool) -> None:
     remote, policy = chosen.remote, chosen.remote.options.policy
     ref = remote.ref
     data, descriptor = remote.manifest(ref.digest or ref.tag)
@@ -211,7 +212,6 @@ def _choose(chosen: Chosen, platforms: Sequence[str], every: bool) -> None:
         chosen.take(data, descriptor)
         chosen.descriptor = descriptor
         return None
-    wanted = [manifests.parse_platform(text) for text in platforms] or [manifests.host_platform()]
     memory = [MAX_WEIGHT - document.weight(data)]
     entries = _entries(remote, found, manifests.MAX_DEPTH, memory, set())
     best: dict[str, Descriptor] = {}
