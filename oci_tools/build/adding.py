@@ -59,11 +59,6 @@ class Adding:
         if self.chmod and self.modes is None:
             raise one.wrong(f'invalid chmod parameter: "{self.chmod}"', self.chmod, "it is octal, or like u=rwX,go=rX")
         self.path = self._path()
-        several = len(self.sources) + len(self.contents) > 1 or any(map(picking.is_wild, self.sources))
-        self.one_file = not several
-        if len(self.sources) + len(self.contents) > 1 and not self.path.endswith("/"):
-            what = "with more than one source file, the destination must be a directory and end with a /"
-            raise one.wrong(f"When using {one.name} {what}", one.dest)
 
     def _raw(self, text: str) -> str:
         return self.stage.scope.expand(self.one, text, self.stage.result.settings.env, raw=True)
@@ -115,9 +110,6 @@ class Adding:
 
     def _local(self, origin: Origin, word: str, tell: Tell) -> list[Source]:
         picks = picking.pick(origin, word, self.parents, self.exclude)
-        if len(picks) > 1 and not self.path.endswith("/") and not self.parents:
-            what = "with more than one source file, the destination must be a directory and end with a /"
-            raise self.one.wrong(f"When using {self.one.name} {what}", self.one.dest)
         unpacking = self.one.name == "ADD" and self.one.flags["unpack"] is not False
         found: list[Source] = []
         for pick in picks:

@@ -74,7 +74,8 @@ class Target:
             os.mkdir(name, 0o755, dir_fd=fd)
         except FileExistsError:  # a link that leads nowhere yet: what it leads to is made
             target = os.readlink(name, dir_fd=fd)
-            return self.directory(os.path.normpath(os.path.join(os.path.dirname(path), os.fsdecode(target))))
+            beside = os.path.dirname(path.rstrip("/"))
+            return self.directory(os.path.normpath(os.path.join(beside, os.fsdecode(target))))
         made = os.open(name, _DIRECTORY | os.O_NOFOLLOW, dir_fd=fd)
         os.fchmod(made, 0o755)
         self.chown(made, self.owner or (0, 0))

@@ -170,34 +170,36 @@ def _glob(origin: Origin, path: str, deep: bool) -> list[str]:
     parts = path.split("/")
     for part in parts:
         ignore.check(part)
-    return sorted(set(_matching(origin, "", parts, deep)))
+    return sorted(set(_matching(origin, "", parts, deep, False)))
 
 
-def _matching(origin: Origin, base: str, parts: list[str], deep: bool) -> Iterator[str]:
+def _matching(origin: Origin, base: str, parts: list[str], deep: bool, walked: bool) -> Iterator[str]:
+    """Paths below `base` that match; behind a wildcard no link is followed (`walked`)."""
     if not parts:
         yield base
         return
     part, rest = parts[0], parts[1:]
     if part == "**" and deep:
-        yield from _matching(origin, base, rest, deep)
+        yield from _matching(origin, base, rest, deep, True)
         for name, is_directory in _names(origin, base):
             below = f"{base}/{name}".lstrip("/")
             if is_directory:
-                yield from _matching(origin, below, parts, deep)
+                yield from _matching(origin, below, parts, deep, True)
             elif not rest:
                 yield below
         return
     if not is_wild(part):
         below = f"{base}/{part}".lstrip("/")
-        if _is_there(origin, below) and (not origin.hides(below) or _shows(origin, below)):
-            yield from _matching(origin, below, rest, deep)
+        there = _is_directory(origin, below) if walked and rest else _is_there(origin, below)
+        if there and (not origin.hides(below) or _shows(origin, below)):
+            yield from _matching(origin, below, rest, deep, walked)
         return
     rule = component(part)
     for name, is_directory in _names(origin, base):
         below = f"{base}/{name}".lstrip("/")
-        if rule.match(name) and (not rest or is_directory or _is_directory(origin, below)):
+        if rule.match(name) and (not rest or is_directory):
             if not origin.hides(below) or (is_directory and _shows(origin, below)):
-                yield from _matching(origin, below, rest, deep)
+                yield from _matching(origin, below, rest, deep, True)
 
 
 def component(part: str) -> re.Pattern[str]:
@@ -226,8 +228,9 @@ def _is_there(origin: Origin, path: str) -> bool:
 
 
 def _is_directory(origin: Origin, path: str) -> bool:
+    """Whether a name is a directory, and no link to one."""
     try:
-        os.close(fs.open_beneath(origin.fd, path, _PATH | os.O_DIRECTORY))
+        os.close(fs.open_beneath(origin.fd, path, _PATH | os.O_DIRECTORY | os.O_NOFOLLOW))
         return True
     except OSError:
         return False

@@ -134,7 +134,6 @@ class Place:
         with fs.Lock(f"{self.path}/work.lock"):  # so that nobody takes ours, made and not yet locked, for a dead one
             sweep(f"{self.path}/work", self._call)
             self.work = f"{self.path}/work/{os.urandom(8).hex()}"
-            os.mkdir(self.work, 0o700)
             fs.make_roomy(self.work)
             os.mkdir(f"{self.work}/running", 0o700)
             fs.write(f"{self.work}/began", b"", 0o600, sync=False)  # for prune.py
