@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         path: int  # bytes of a path or of a link's target
         header: int  # bytes of one extended header
         xattrs: int  # extended attributes of one file
+        attributes: int  # bytes of those that are kept to its end
 
 BLOCK = 512
 ZEROS = bytes(BLOCK)
@@ -78,6 +79,29 @@ class Entry:
     sparse: list[tuple[int, int]] | None
 
 
+class Attributes:
+    """Extended attributes that are kept, the same ones once; `size` is how many bytes they have."""
+
+    def __init__(self, limits: Limits, subject: object) -> None:
+        self._known: dict[tuple[tuple[bytes, bytes], ...], dict[bytes, bytes]] = {}
+        self.size = 0
+        self._limits, self._subject = limits, subject
+
+    def keep(self, xattrs: dict[bytes, bytes]) -> tuple[tuple[tuple[bytes, bytes], ...], dict[bytes, bytes]]:
+        """As a sorted tuple, and as they are."""
+        key = tuple(sorted(xattrs.items()))
+        if key not in self._known:
+            self.size += sum(len(name) + len(value) for name, value in key)
+            self.check(self.size)
+            self._known[key] = xattrs
+        return key, self._known[key]
+
+    def check(self, size: int) -> None:
+        if size > self._limits.attributes:
+            why = f"more than {self._limits.attributes} bytes of extended attributes have to be kept"
+            raise Error("layer is too large", self._subject, why, "--limit attributes=N")
+
+
 class Reader:
     """The entries of a tar stream that comes in pieces, one after the other.
 
@@ -92,7 +116,7 @@ class Reader:
         self._old_sparse = old_sparse
         self._pieces = iter(pieces)
         self._limits = limits
-        self._subject = subject
+        self.subject = subject
         self._buffer = b""
         self._at = 0
         self._left = 0  # bytes of the current entry's data that were not taken
@@ -142,7 +166,7 @@ class Reader:
     def _came(self, piece: bytes) -> None:
         self.total += len(piece)
         if self.total > self._limits.size:
-            raise Error("layer is too large", self._subject, f"more than {self._limits.size} bytes", "--limit size=N")
+            raise Error("layer is too large", self.subject, f"more than {self._limits.size} bytes", "--limit size=N")
 
     def _more(self) -> None:
         """Replace the used-up buffer by the next piece."""
@@ -232,7 +256,7 @@ class Reader:
         self.count += 1
         if self.count > self._limits.entries:
             why = f"more than {self._limits.entries} entries"
-            raise Error("layer is too large", self._subject, why, "--limit entries=N")
+            raise Error("layer is too large", self.subject, why, "--limit entries=N")
         entry = Entry()
         entry.name = fields[0].partition(b"\0")[0]
         entry.link = fields[8].partition(b"\0")[0]
@@ -358,4 +382,4 @@ class Reader:
     def bad(self, why: str, name: bytes | None = None) -> NoReturn:
         if name is not None:
             raise Error("cannot unpack", name, why)
-        raise Error("cannot read tar", self._subject, why)
+        raise Error("cannot read tar", self.subject, why)

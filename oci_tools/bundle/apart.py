@@ -12,9 +12,10 @@ import os
 import stat
 
 from oci_tools.bundle.fresh import Fresh
-from oci_tools.errors import Error
+from oci_tools.errors import Error, quote
 from oci_tools.layer import lookup, merge, store
 from oci_tools.layer.apply import link_at
+from oci_tools.layer.tree import words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -47,21 +48,21 @@ def unpack(image: Image, path: str, owner: Owner, limits: Limits) -> str:
 
 def _copy_links(layer: Layer, below: list[str], owner: Owner) -> None:
     """What hard links into lower layers link to."""
-    made: dict[tuple[bytes, ...], list[bytes]] = {}
-    for parts, target in layer.links:
+    made: dict[bytes, list[bytes]] = {}
+    for name, target in layer.links:
+        parts = words(name)
         node = layer.tree.find(parts[:-1])
         assert node is not None
-        name = b"/".join(parts)
-        first = made.setdefault(tuple(target), parts)
+        first = made.setdefault(target, parts)
         if first is not parts:
             holder = layer.tree.find(first[:-1])
             assert holder is not None
             link_at(layer.tree, holder, first[-1], node, parts[-1])
             continue
         with lookup.Stack(below) as stack:
-            fd = stack.open(b"/".join(target))
+            fd = stack.open(target)
         if fd is None:
-            raise Error("cannot unpack", name, f"no such file to link to: '{os.fsdecode(b'/'.join(target))}'")
+            raise Error("cannot unpack", name, f"no such file to link to: {quote(target)}")
         try:
             _copy(fd, layer.tree.fd(node), parts[-1], owner)
         except OSError as error:

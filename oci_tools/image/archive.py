@@ -44,6 +44,7 @@ class Limits:
     path = 4096
     header = 1 << 20
     xattrs = 256
+    attributes = 16 << 20
     documents = 64 << 20  # bytes of all members that are kept in memory
 
 

@@ -9,7 +9,7 @@ from oci_tools import compress
 from oci_tools.errors import Error
 from oci_tools.image import digest as digests
 from oci_tools.image.tree import NODES_MAX, Dir, Layer, bad, clean
-from oci_tools.tar import Entry, Reader
+from oci_tools.tar import Attributes, Entry, Reader
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,10 +31,17 @@ class Limits:
     path = 4096
     header = 1 << 20
     xattrs = 256
+    attributes = 16 << 20
 
 
 def read(
-    layout: Layout, layer: Descriptor, diff_id: str, holes: list[int], number: int | None = None, limits: Any = Limits
+    layout: Layout,
+    layer: Descriptor,
+    diff_id: str,
+    holes: list[int],
+    number: int | None = None,
+    limits: Any = Limits,
+    attributes: Attributes | None = None,
 ) -> Layer:
     """A layer as a tree; its blob and its plain archive are what they should be, or it is an Error.
 
@@ -44,7 +51,7 @@ def read(
     with digests.Verifier(layout.blob(layer), layer) as stream:
         pieces = _checked(compress.expand(compress.read_pieces(stream), layer["digest"]), layer, diff_id)
         reader = Reader(pieces, limits, layer["digest"])
-        reading = _Reading(reader, holes, number)
+        reading = _Reading(reader, holes, number, attributes or Attributes(limits, layer["digest"]))
         for entry in reader:
             reading.entry(entry)
         reader.drain()
@@ -65,12 +72,13 @@ def _checked(pieces: Iterator[bytes], layer: Descriptor, diff_id: str) -> Iterat
 class _Reading:
     """The entries of one layer on their way into its tree."""
 
-    def __init__(self, reader: Reader, holes: list[int], number: int | None) -> None:
+    def __init__(self, reader: Reader, holes: list[int], number: int | None, attributes: Attributes) -> None:
         self._layer = Layer()
         self._tree = self._layer.tree
         self._reader = reader
         self._holes = holes
         self._number = number
+        self._attributes = attributes
         self._last: tuple[Path, Dir] = [], self._tree.root  # a directory, and the name that led to it
         # Hard links into lower layers: where they stand -> (their own name, their target's)
         self._later: dict[tuple[Dir, bytes], tuple[Path, Path]] = {}
@@ -80,7 +88,7 @@ class _Reading:
         if not parts:
             if entry.type != "d":
                 bad(parts, "only a directory can be the root")
-            self._tree.root.meta = _meta(entry)
+            self._tree.root.meta = self._meta(entry)
             return
         if WHITEOUT in entry.name and self._is_mark(parts):
             return
@@ -91,13 +99,17 @@ class _Reading:
         if entry.type == "d":
             kid = node.kids.get(name)
             if isinstance(kid, Dir):
-                kid.meta = _meta(entry)
+                kid.meta = self._meta(entry)
             else:
-                self._put(node, name, Dir(name, node, _meta(entry)))
+                self._put(node, name, Dir(name, node, self._meta(entry)))
         elif entry.type == "h":
             self._hard(parts, clean(entry.link), node)
         else:
             self._put(node, name, self._file(entry))
+
+    def _meta(self, entry: Entry) -> Meta:
+        xattrs = self._attributes.keep(entry.xattrs)[0] if entry.xattrs else ()
+        return entry.mode, entry.uid, entry.gid, entry.mtime, xattrs
 
     def _parent(self, parts: Path) -> Dir:
         if parts != self._last[0]:
@@ -190,7 +202,7 @@ class _Reading:
         elif entry.type in "cb":
             what = b"%d:%d" % entry.device
         mode = 0o777 if entry.type == "l" else entry.mode
-        xattrs = tuple(sorted(entry.xattrs.items()))
+        xattrs = self._attributes.keep(entry.xattrs)[0] if entry.xattrs else ()
         return (entry.type, mode, entry.uid, entry.gid, size, mtime, what, xattrs)
 
     def _digest(self, entry: Entry) -> bytes:
@@ -224,7 +236,3 @@ def _within(node: Dir | None, top: Dir | File | None) -> bool:
     while node is not None and node is not top:
         node = node.parent
     return node is not None
-
-
-def _meta(entry: Entry) -> Meta:
-    return entry.mode, entry.uid, entry.gid, entry.mtime, tuple(sorted(entry.xattrs.items()))

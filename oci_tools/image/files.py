@@ -15,6 +15,7 @@ from __future__ import annotations
 from oci_tools.image import config as configs
 from oci_tools.image import entries
 from oci_tools.image.tree import HOLES_MAX, Dir, Layer, Loop, Tree, bad
+from oci_tools.tar import Attributes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -61,11 +62,12 @@ def _read(
 ) -> Tree:
     """`limits` are given where files are to say their places; `first` is the number of the first layer."""
     holes = whole.holes if whole else [HOLES_MAX]
+    attributes = Attributes(limits or entries.Limits, None)
     for number, (blob, diff_id) in enumerate(layers, first):
         if limits is None:
-            layer = entries.read(layout, blob, diff_id, holes)
+            layer = entries.read(layout, blob, diff_id, holes, attributes=attributes)
         else:
-            layer = entries.read(layout, blob, diff_id, holes, number, limits)
+            layer = entries.read(layout, blob, diff_id, holes, number, limits, attributes)
         if whole is None:  # of the lowest layer links may stand before what they link to
             whole = layer.tree
             whole.holes = holes

@@ -6,7 +6,9 @@ lower layers is put down here as data, and done there:
 
     whiteouts  paths that the layer removes from those below, wherever in the archive they stood
     opaques    directories whose content below is hidden
-    links      hard links whose target is not in this layer
+    links      hard links whose target is not in this layer, with that
+
+All are paths as bytes, which take a fifth of what lists of their components would.
 
 A directory that only appears in the names of others is there with no meta: below it may
 be one whose attributes count, or a link to where the names really go.
@@ -25,8 +27,8 @@ from oci_tools import compress, fs
 from oci_tools.errors import Error, quote
 from oci_tools.layer.ahead import Ahead
 from oci_tools.layer.limits import expand
-from oci_tools.layer.tree import Dir, Tree, clean
-from oci_tools.tar import Entry, Reader
+from oci_tools.layer.tree import Dir, Tree, clean, words
+from oci_tools.tar import Attributes, Entry, Reader
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,11 +37,13 @@ if TYPE_CHECKING:
 
     from oci_tools.layer.limits import Limits
     from oci_tools.layer.owner import Owner
+    from oci_tools.layer.tree import Meta
 
 WHITEOUT = b".wh."
 OPAQUE = b".wh..wh..opq"
 AUFS = b".wh..wh."
 AUFS_LINKS = b".wh..wh.plnk"
+KNOWN_MAX = 4096  # directories that are found by their names at once
 
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _GONE = (errno.ENOENT, errno.ENOTDIR)
@@ -87,17 +91,18 @@ class Layer:
 
     def __init__(self, tree: Tree) -> None:
         self.tree = tree
-        self.whiteouts: list[list[bytes]] = []
-        self.opaques: list[list[bytes]] = []
-        self.links: list[tuple[list[bytes], list[bytes]]] = []
+        self.whiteouts: list[bytes] = []
+        self.opaques: list[bytes] = []
+        self.links: list[tuple[bytes, bytes]] = []
+        self.attributes = 0  # bytes of those of its directories
 
     def dump(self) -> list[Any]:
         """As plain values, for the way from one process to another."""
-        return [self.tree.dump(), self.whiteouts, self.opaques, self.links]
+        return [self.tree.dump(), self.whiteouts, self.opaques, self.links, self.attributes]
 
     def load(self, values: list[Any]) -> None:
         self.tree.load(values[0])
-        self.whiteouts, self.opaques, self.links = values[1:]
+        self.whiteouts, self.opaques, self.links, self.attributes = values[1:]
 
 
 def unpack(
@@ -115,7 +120,7 @@ def unpack(
     try:
         with source.open() as stream, layer.tree, _pipe(source, stream, limits, threads) as pieces:
             reader = Reader(pieces, limits, source)
-            _Unpacking(layer, reader, owner, limits.keep_links, literal).run()
+            _Unpacking(layer, reader, owner, limits, literal).run()
             reader.drain()
     finally:
         os.umask(umask)
@@ -173,14 +178,15 @@ def verified(
 class _Unpacking:
     """The work on one layer."""
 
-    def __init__(self, layer: Layer, reader: Reader, owner: Owner, keep_links: bool, literal: bool) -> None:
-        self._keep_links = keep_links
+    def __init__(self, layer: Layer, reader: Reader, owner: Owner, limits: Limits, literal: bool) -> None:
+        self._keep_links = limits.keep_links
+        self._attributes = Attributes(limits, reader.subject)
         self._literal = literal
         self._layer = layer
         self._tree = layer.tree
         self._reader = reader
         self._owner = owner
-        self._later: dict[tuple[Dir, bytes], list[bytes]] = {}  # hard links into lower layers
+        self._later: dict[tuple[Dir, bytes], bytes] = {}  # hard links into lower layers
         self._known: dict[bytes, Dir] = {}  # directories by the names under which they were found
         self._make = {"f": self._file, "l": self._link, "h": self._hard, "c": self._node, "b": self._node,
                       "p": self._node}  # fmt: skip
@@ -195,23 +201,23 @@ class _Unpacking:
             self._check_whole()
             return
         self._tree.remove(self._tree.root, AUFS_LINKS)  # a file too, if somebody made it one
+        self._layer.attributes = self._attributes.size
         for (node, name), target in self._later.items():
             if name not in node.kids and self._tree.has(node):
-                self._layer.links.append(([*clean(node.path()), name], target))
+                self._layer.links.append((_inside(node, name), target))
 
     def _check_whole(self) -> None:
         if not self._reader.marked:
             self._reader.bad("the archive has no end")
         for (node, name), target in self._later.items():
-            why = f"there is no {quote(b'/'.join(target))} to link to"
-            raise Error("cannot unpack", b"/".join((*clean(node.path()), name)), why)
+            raise Error("cannot unpack", _inside(node, name), f"there is no {quote(target)} to link to")
 
     def _entry(self, entry: Entry) -> None:
         parts = clean(entry.name)
         if not parts:
             if entry.type != "d":
                 raise Error("cannot unpack", entry.name or b".", "only a directory can be the root")
-            self._tree.root.meta = _meta(entry)
+            self._tree.root.meta = self._meta(entry)
             return
         if WHITEOUT in entry.name and not self._literal and self._is_mark(entry, parts):
             return
@@ -224,9 +230,9 @@ class _Unpacking:
             if kid is None and self._keep_links:
                 kid = self._tree.leads_to(node, name)
             if kid is None:
-                self._tree.make(node, name, _meta(entry))
+                self._tree.make(node, name, self._meta(entry))
             else:
-                kid.meta = _meta(entry)
+                kid.meta = self._meta(entry)
             return
         make = self._make[entry.type]
         try:
@@ -235,6 +241,11 @@ class _Unpacking:
             self._clear(node, name)
             make(entry, node, name)
 
+    def _meta(self, entry: Entry) -> Meta:
+        """What a directory gets at the end; it is kept until then."""
+        xattrs = self._attributes.keep(entry.xattrs)[1] if entry.xattrs else {}
+        return entry.mode, entry.uid, entry.gid, entry.mtime, xattrs
+
     def _parent(self, parts: list[bytes]) -> Dir:
         key = b"/".join(parts)
         node = self._known.get(key)
@@ -242,6 +253,8 @@ class _Unpacking:
             node = self._tree.find(parts, make=True)
             assert node is not None
             if node.path() == key:  # not through a link, which can be replaced
+                if len(self._known) == KNOWN_MAX:
+                    self._known.clear()
                 self._known[key] = node
         return node
 
@@ -264,13 +277,13 @@ class _Unpacking:
         if not name.startswith(WHITEOUT):
             return False
         if name == OPAQUE:
-            self._layer.opaques.append(parts[:-1])
+            self._layer.opaques.append(b"/".join(parts[:-1]))
         elif name.startswith(AUFS):
             return name != AUFS_LINKS or len(parts) > 1
         elif name[4:] in (b"", b".", b".."):
             raise Error("cannot unpack", entry.name, "a whiteout of nothing")
         else:
-            self._layer.whiteouts.append([*parts[:-1], name[4:]])
+            self._layer.whiteouts.append(b"/".join((*parts[:-1], name[4:])))
         return True
 
     # -- what is no directory ----------------------------------------------------------------
@@ -318,7 +331,11 @@ class _Unpacking:
             raise Error("cannot unpack", entry.name, "a hard link to a directory")
         target = parts.pop()
         holder = self._tree.find(parts)
-        if holder is node and target == name and ((node, name) in self._later or self._tree.has_name(node, name)):
+        if (
+            holder is node
+            and target == name
+            and ((node, name) in self._later or self._tree.has_name(node, name))
+        ):
             return
         self._later.pop((node, name), None)
         if holder is not None:
@@ -327,9 +344,8 @@ class _Unpacking:
             if link_at(self._tree, holder, target, node, name):
                 return
         self._clear(node, name)
-        self._later[node, name] = (
-            self._later.get((holder, target), [*parts, target]) if holder else [*parts, target]
-        )
+        path = b"/".join((*parts, target))
+        self._later[node, name] = self._later.get((holder, target), path) if holder else path
 
     def _node(self, entry: Entry, node: Dir, name: bytes) -> None:
         kind = {"c": stat.S_IFCHR, "b": stat.S_IFBLK, "p": stat.S_IFIFO}[entry.type]
@@ -337,7 +353,7 @@ class _Unpacking:
         if self._owner.stacked and entry.type == "c" and entry.device == (0, 0):
             self._owner.warn("whiteouts", "a device 0:0 only hides what is below: it is overlayfs's whiteout")
             self._clear(node, name)
-            self._layer.whiteouts.append([*clean(node.path()), name])
+            self._layer.whiteouts.append(_inside(node, name))
             return
         device = 0 if entry.type == "p" else os.makedev(*entry.device)
         try:
@@ -350,8 +366,8 @@ class _Unpacking:
         os.utime(name, ns=(entry.mtime, entry.mtime), dir_fd=at, follow_symlinks=False)
 
 
-def _meta(entry: Entry) -> tuple[int, int, int, int, dict[bytes, bytes]]:
-    return entry.mode, entry.uid, entry.gid, entry.mtime, entry.xattrs
+def _inside(node: Dir, name: bytes) -> bytes:
+    return b"/".join((*words(node.path()), name))
 
 
 def link_at(

@@ -79,7 +79,7 @@ class Packing:
         self._epoch = None if epoch is None else epoch * 1_000_000_000
         self._single = single
         self._warn = warn
-        self._links: dict[tuple[int, int], bytes] = {}
+        self._links: dict[tuple[int, int], tuple[bytes, int]] = {}  # the first name, and how many are to come
 
     def tree(
         self,
@@ -209,7 +209,9 @@ class Packing:
                 kind, uid, gid, device = was[0], was[2], was[3], was[4]
                 mode = was[1] if kind in "cb" else mode
         if kind != "d" and seen.st_nlink > 1:
-            leader = self._links.setdefault((seen.st_dev, seen.st_ino), path)
+            leader, left = self._links.pop((seen.st_dev, seen.st_ino), (path, seen.st_nlink))
+            if left > 1:
+                self._links[seen.st_dev, seen.st_ino] = leader, left - 1
             if leader != path:
                 self.writer.entry("h", path, mode, uid, gid, mtime, link=leader)
                 return
@@ -323,7 +325,8 @@ def compare(
         elif then is None and path in places and (now.is_directory() or now.fields[::4] == (b"f", b"0")):
             continue
         elif then is None or not _is_same(now, then, same):
-            fresh.add(now.ino)
+            if now.nlink != b"1":
+                fresh.add(now.ino)
             yield path, False
         elif same and not now.is_directory() and now.ctime != then.ctime:
             # Only the number of its names is another, as far as can be told: it is unchanged,

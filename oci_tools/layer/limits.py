@@ -22,11 +22,12 @@ class Limits:
     path       bytes of a path or of a link's target
     header     bytes of one extended header, in which attributes and long names are
     xattrs     extended attributes of one file
+    attributes bytes of the extended attributes that are kept to the end of a layer: of its directories, the same once
 
     And what is no limit: with `keep_links` an entry for a directory where there is a link to one is about that.
     """
 
-    __slots__ = ("entries", "expansion", "header", "keep_links", "path", "size", "xattrs")
+    __slots__ = ("attributes", "entries", "expansion", "header", "keep_links", "path", "size", "xattrs")
 
     def __init__(self) -> None:
         self.keep_links = False
@@ -36,6 +37,7 @@ class Limits:
         self.path = 4096
         self.header = 1 << 20
         self.xattrs = 256
+        self.attributes = 16 << 20
 
     @classmethod
     def parse(cls, words: Iterable[str]) -> Limits:

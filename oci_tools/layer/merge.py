@@ -19,10 +19,11 @@ import errno
 import os
 
 from oci_tools import fs
-from oci_tools.errors import Error, reason
+from oci_tools.errors import Error, quote, reason
 from oci_tools.layer.apply import Layer, Source, link_at, unpack
-from oci_tools.layer.tree import Dir, Tree, clean, new_root
+from oci_tools.layer.tree import Dir, Tree, clean, new_root, words
 from oci_tools.linux import libc
+from oci_tools.tar import Attributes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,11 +38,11 @@ def merge(lower: Tree, layer: Layer, keep_links: bool = False) -> None:
     """Put a layer over a tree, in the same file system; the layer's own tree is used up."""
     upper = layer.tree
     _link(lower, layer)
-    for parts in layer.whiteouts:
+    for parts in map(words, layer.whiteouts):
         node = _below(lower, upper, parts[:-1], keep_links)
         if node is not None:
             lower.remove(node, parts[-1])
-    for parts in layer.opaques:
+    for parts in map(words, layer.opaques):
         node = _below(lower, upper, parts, keep_links)
         if node is not None:
             for name in os.listdir(b"/proc/self/fd/%d" % lower.fd(node)):
@@ -113,15 +114,15 @@ def _below(lower: Tree, upper: Tree, parts: list[bytes], keep_links: bool) -> Di
 def _link(lower: Tree, layer: Layer) -> None:
     """Make the hard links whose targets are in lower layers."""
     upper = layer.tree
-    for parts, target in layer.links:
+    for path, to in layer.links:
+        parts, target = words(path), words(to)
         node = upper.find(parts[:-1])
         holder = lower.find(target[:-1])
         assert node is not None
         if holder is not None and target[-1] in holder.kids:
-            raise Error("cannot unpack", b"/".join(parts), "a hard link to a directory")
+            raise Error("cannot unpack", path, "a hard link to a directory")
         if holder is None or not link_at(upper, holder, target[-1], node, parts[-1], lower):
-            why = f"no such file to link to: '{os.fsdecode(b'/'.join(target))}'"
-            raise Error("cannot unpack", b"/".join(parts), why)
+            raise Error("cannot unpack", path, f"no such file to link to: {quote(to)}")
 
 
 def _merge_directory(
@@ -183,8 +184,11 @@ def flatten(sources: Sequence[Source], path: str, owner: Owner, limits: Limits) 
         return
     with Unpackers(sources, places, owner, limits) as layers:
         whole: Tree | None = None
+        attributes = 0
         try:
             for at, layer in enumerate(layers):
+                attributes += layer.attributes
+                Attributes(limits, sources[at]).check(attributes)
                 if whole is None:
                     whole = layer.tree
                     whole.root.fd = os.dup(whole.root.fd)

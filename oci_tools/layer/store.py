@@ -24,7 +24,7 @@ import stat
 
 from oci_tools import document, fs
 from oci_tools.errors import Busy, Error
-from oci_tools.layer.tree import new_root
+from oci_tools.layer.tree import new_root, words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -237,26 +237,27 @@ def finish(layer: Layer, owner: Owner) -> dict[str, Any]:
     tree = layer.tree
     hollow: list[Dir] = []  # made for marks alone
     opaque = OPAQUE[owner.trusted]
-    removed = {tuple(parts) for parts in layer.whiteouts}
-    gone = {path for path in removed if tree.literal(list(path)) is None}
+    removed = set(layer.whiteouts)
+    gone = {path for path in removed if tree.literal(words(path)) is None}
     # What is removed and made again is opaque: only what the layer has is there.
     hiding = removed - gone
-    hiding.update(tuple(parts) for parts in layer.opaques if not _within(parts, gone))
-    hiding = {path for path in hiding if not path or not _within(path[:-1], hiding)}
+    hiding.update(path for path in layer.opaques if not _within(path, gone))
+    hiding = {path for path in hiding if not path or not _within(path.rpartition(b"/")[0], hiding)}
     whiteouts = []
-    for parts in sorted(layer.whiteouts, key=len):
-        if _within(parts, hiding):
+    for path in sorted(layer.whiteouts, key=lambda path: path.count(b"/")):
+        if _within(path, hiding):
             continue
+        parts = words(path)
         node = _literal(tree, parts[:-1], hollow)
         if node is None:
             continue
         try:
             os.mknod(parts[-1], stat.S_IFCHR, 0, dir_fd=tree.fd(node))
-            whiteouts.append(parts)
+            whiteouts.append(path)
         except FileExistsError:
             pass
     for path in hiding:
-        node = _literal(tree, list(path), hollow)
+        node = _literal(tree, words(path), hollow)
         if path and node is not None:
             os.setxattr(b"/proc/self/fd/%d" % tree.fd(node), opaque, b"y")
     tree.settle(owner)
@@ -265,20 +266,21 @@ def finish(layer: Layer, owner: Owner) -> dict[str, Any]:
             os.fsdecode(node.path()) for node in tree.root.below() if node.meta is None and node.parent
         ],
         "hollow": [os.fsdecode(node.path()) for node in hollow],
-        "whiteouts": _texts(whiteouts),
-        "opaques": _texts([parts for parts in layer.opaques if not _within(parts, removed)]),
+        "whiteouts": [os.fsdecode(path) for path in whiteouts],
+        "opaques": [os.fsdecode(path) for path in layer.opaques if not _within(path, removed)],
         "root": tree.root.meta is not None,
         "links": bool(layer.links),
     }
 
 
-def _within(parts: Sequence[bytes], paths: set[tuple[bytes, ...]]) -> bool:
+def _within(path: bytes, paths: set[bytes]) -> bool:
     """Whether a path is one of these, or in one."""
-    return any(tuple(parts[:end]) in paths for end in range(len(parts) + 1))
-
-
-def _texts(paths: list[list[bytes]]) -> list[str]:
-    return [os.fsdecode(b"/".join(parts)) for parts in paths]
+    if not paths or path in paths or b"" in paths:
+        return bool(paths)
+    end = path.find(b"/")
+    while end >= 0 and path[:end] not in paths:
+        end = path.find(b"/", end + 1)
+    return end >= 0
 
 
 def _literal(tree: Tree, parts: list[bytes], made: list[Dir]) -> Dir | None:

@@ -14,6 +14,7 @@ name put in, set-group-id directories would pass on their group, and read-only o
 from __future__ import annotations
 
 import os
+import struct
 
 from oci_tools import fs
 from oci_tools.errors import Error
@@ -23,27 +24,48 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
+    Meta = tuple[int, int, int, int, dict[bytes, bytes]]
+
 OPEN_MAX = 240  # descriptors of one tree; a process has 1024
 LINKS_MAX = 40  # links on the way to one name, as in the kernel: path_resolution(7)
 DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_META = struct.Struct("<HIIq")
+_NO_KIDS: dict[bytes, Dir] = {}  # of all directories that have none; never changed
+_NO_XATTRS: dict[bytes, bytes] = {}
+_TIME_MAX = 1 << 63
 
 
 class Dir:
-    """One directory.
+    """One directory, in some 200 bytes: an image may have hundreds of thousands.
 
-    kids   name -> Dir, all directories in it
+    kids   name -> Dir, all directories in it; `put` adds one
     fd     its O_PATH descriptor, or -1
     meta   (mode, uid, gid, mtime in ns, xattrs) as the layer says, or None: only implied by a name
     """
 
-    __slots__ = ("fd", "kids", "meta", "name", "parent")
+    __slots__ = ("fd", "kids", "name", "packed", "parent")
 
-    def __init__(self, name: bytes, parent: Dir | None, meta: Any = None) -> None:
+    def __init__(self, name: bytes, parent: Dir | None, meta: Meta | None = None) -> None:
         self.name = name
         self.parent = parent
-        self.kids: dict[bytes, Dir] = {}
+        self.kids = _NO_KIDS
         self.fd = -1
-        self.meta: tuple[int, int, int, int, dict[bytes, bytes]] | None = meta
+        self.meta = meta
+
+    def put(self, kid: Dir) -> None:
+        if not self.kids:
+            self.kids = {}
+        self.kids[kid.name] = kid
+
+    @property
+    def meta(self) -> Meta | None:
+        return (*_META.unpack(self.packed), _NO_XATTRS) if isinstance(self.packed, bytes) else self.packed
+
+    @meta.setter
+    def meta(self, meta: Meta | None) -> None:
+        self.packed: Meta | bytes | None = meta
+        if meta is not None and not meta[4] and -_TIME_MAX <= meta[3] < _TIME_MAX:
+            self.packed = _META.pack(*meta[:4])
 
     def path(self) -> bytes:
         """Its path from the root, for messages and records."""
@@ -187,7 +209,8 @@ class Tree:
         except FileExistsError:
             os.unlink(name, dir_fd=fd)
             os.mkdir(name, mode, dir_fd=fd)
-        kid = node.kids[name] = Dir(name, node, meta)
+        kid = Dir(name, node, meta)
+        node.put(kid)
         return kid
 
     def remove(self, node: Dir, name: bytes) -> None:
@@ -215,7 +238,7 @@ class Tree:
         """Take over a directory of another tree, which has been renamed to its place here."""
         donor.forget(kid)
         kid.parent = node
-        node.kids[kid.name] = kid
+        node.put(kid)
 
     # -- attributes ------------------------------------------------------------------------
 
@@ -238,21 +261,22 @@ class Tree:
 
     def dump(self) -> list[Any]:
         """The directories as plain values: for each its name, meta, and how many kids follow it."""
-        return [(node.name, node.meta, len(node.kids)) for node in self.root.below()]
+        return [(node.name, node.packed, len(node.kids)) for node in self.root.below()]
 
     def load(self, rows: list[Any]) -> None:
         """Take in what `dump` gave."""
         waiting: list[list[Any]] = []
-        for name, meta, count in rows:
+        for name, packed, count in rows:
             if not waiting and not name:
                 node = self.root
-                node.meta = meta
             else:
                 while not waiting[-1][1]:
                     waiting.pop()
                 waiting[-1][1] -= 1
                 parent = waiting[-1][0]
-                node = parent.kids[name] = Dir(name, parent, meta)
+                node = Dir(name, parent)
+                parent.put(node)
+            node.packed = packed
             waiting.append([node, count])
 
 
@@ -279,6 +303,11 @@ def new_root(path: str, roomy: bool = True) -> int:
         os.close(fd)
         raise
     return fd
+
+
+def words(path: bytes) -> list[bytes]:
+    """The components of a path that is clean; of the root none."""
+    return path.split(b"/") if path else []
 
 
 def clean(name: bytes) -> list[bytes]:

@@ -254,6 +254,22 @@ def test_nothing_outside_is_touched(tmp_path: Path) -> None:
     assert os.stat(tmp_path / "out/victim").st_nlink == 1
 
 
+def test_attributes_that_are_kept_are_limited_and_the_same_ones_kept_once(tmp_path: Path) -> None:
+    value, limits = b"v" * 500, Limits.parse(["attributes=1200"])
+
+    def directory(name: str, value: bytes) -> Any:
+        return {"kind": "d", "name": name, "xattrs": {b"user.a": value}}
+
+    same = [directory(f"d{n}", value) for n in range(50)]
+    make.unpack(tmp_path / "t", same, limits=limits)
+    assert os.getxattr(tmp_path / "t/d49", "user.a") == value
+    other = [directory(f"d{n}", b"%d" % n + value) for n in range(3)]
+    with pytest.raises(Error, match="layer is too large .*: more than 1200 bytes of extended attributes have to be kept"):
+        make.unpack(tmp_path / "u", other, limits=limits)
+    with pytest.raises(Error, match="more than 1200 bytes"):
+        make.unpack(tmp_path / "v", other[:1], other[1:2], other[2:], limits=limits)
+
+
 def test_limits_reach_the_reader(tmp_path: Path) -> None:
     with pytest.raises(Error, match="more than 2 entries"):
         make.unpack(tmp_path / "t", ["a", "b", "c"], limits=Limits.parse(["entries=2"]))
