@@ -97,16 +97,12 @@ def launch(name: str) -> None:
     stdout is flushed and checked, so that a full disk is never success; `os._exit`
     skips the interpreter's tidying up, which costs milliseconds.
     """
-    import gc
-
     from oci_tools import bytecode
 
-    gc.disable()  # what is imported stays: to go through it again and again takes a millisecond
     archive = bytecode.Archive(name)
     archive.use()
     try:
         module = __import__(f"oci_tools.cmd.{name}", fromlist=["main"])
-        gc.enable()
         if "_OCI_COMPLETE" in os.environ:  # a shell asks what could be said
             from oci_tools import cli_complete
 

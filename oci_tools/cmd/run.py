@@ -73,11 +73,10 @@ def main(words: list[str]) -> int:
 
 
 def _seal() -> None:
-    """Go on from an interpreter that no container can write to, and look for no garbage before there is time."""
+    """Go on from an interpreter that no container can write to."""
     from oci_tools.runtime import seal
 
     seal.ensure()
-    __import__("gc").disable()  # foreground.wait takes it up
 
 
 def _first_operand(words: list[str]) -> str | None:

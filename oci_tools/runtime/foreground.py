@@ -78,7 +78,6 @@ def wait(
     suspend  suspends what we stay with (True) and resumes it, when we are stopped; else its process group is stopped
     timeout  seconds after which it is killed; 0: never
     """
-    __import__("gc").enable()  # a launch goes without
     suspend = suspend or (lambda stopped: _stop_group(pid, stopped))
     if master < 0:
         _watch(pidfd, signals, None, notify, suspend, timeout)
