@@ -186,10 +186,11 @@ def choose(
 ) -> Chosen:
     """Look at an image in its registry and decide what of it is wanted, once it may be pulled at all.
 
-    bring: see Chosen; it is not called where all of an image is looked at to change it.
+    bring: see Chosen; it is not called where all of an image is looked at to change it, or not all of it is wanted.
     """
     wanted = [manifests.parse_platform(text) for text in platforms] or [manifests.host_platform()]
-    chosen = Chosen(Remote(ref, options), None if options.format or options.compress else bring)
+    whole = not options.format and not options.compress and options.only is None
+    chosen = Chosen(Remote(ref, options), bring if whole else None)
     chosen.plain = not (platforms or every or ref.digest or options.referrers or options.format or options.compress)
     _choose(chosen, wanted, every)
     if options.referrers:

@@ -107,6 +107,8 @@ def test_what_skopeo_wrote(oci: Any, busybox: Path, tmp_path: Path) -> None:
         words = ["skopeo", "copy", "-q", "--format", "v2s1", "--dest-tls-verify=false"]
         subprocess.run([*words, f"oci:{busybox}:latest", f"docker://{peer.host}/old:1"], check=True)
         oci("pull", f"{peer.host}/old:1", "./img")
+        oci("pull", "--unpack", "./bundle", f"{peer.host}/old:1", "./other")
+    assert (tmp_path / "bundle/rootfs/bin/busybox").exists()
     assert oci("image", "fsck", "./img").stdout == ""
     done = oci("image", "diff", "--ignore", "manifest,config,layer", "./img:1", f"{busybox}:latest")
     assert done.stdout == ""
