@@ -18,7 +18,7 @@ import os
 import stat
 
 from oci_tools import fs
-from oci_tools.container import rootfs
+from oci_tools.container import names, rootfs
 from oci_tools.errors import Error, Usage
 from oci_tools.layer import diff
 from oci_tools.layer.walk import Found
@@ -50,6 +50,9 @@ def copy(root: str, args: Args, warn: Warn) -> None:
     source, target = Side.of(root, args.source), Side.of(root, args.destination)
     if source.word is None and target.word is None:
         raise Usage("nothing to copy between", hint="one of SOURCE and DESTINATION is ID:PATH")
+    for side in source, target:  # now: a plain user's may have us go on elsewhere, which no fork could
+        if side.word is not None and not rootfs.is_path(side.word):
+            names.need(side.word, root)
     owner = None if args.archive else (0, 0)
     if target.word is None and owner:
         owner = os.geteuid(), os.getegid()

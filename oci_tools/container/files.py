@@ -51,7 +51,7 @@ def _text(host: Host, path: str) -> str:
 
 
 def _resolver_of(host: Host, own: bool) -> str:
-    text = _text(host, "/etc/resolv.conf")
+    text = _text(host, host.resolv_conf())
     if own and servers(text) == ["127.0.0.53"]:
         return _text(host, STUB) or text
     return text

@@ -69,6 +69,14 @@ class Host:
     def absolute(self, path: str) -> str:
         return os.path.abspath(os.path.expanduser(path))
 
+    def resolv_conf(self) -> str:
+        """Where the host's is."""
+        if "OCI_SHARED_BY" not in os.environ:
+            return "/etc/resolv.conf"
+        from oci_tools.net import within
+
+        return within.resolv_conf()
+
     def exists(self, path: str) -> bool:
         return os.path.exists(path)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 
+from oci_tools import document, fs
 from oci_tools.container import names, networking
 from oci_tools.errors import Error
 
@@ -90,10 +91,12 @@ def _serve(container: str, policy: dict[str, Any], pid: int) -> None:
     from oci_tools.net import ports, userland
 
     name, options = networking.program_of(policy)
-    path = networking.program(name)
+    path = userland.program(name)
     if path is None:
         raise Error(f'cannot set up the network: exec: "{name}": executable file not found in $PATH')
     mappings = ports.choose(policy.get("ports", []))
+    if mappings:
+        fs.write(f"{names.place(container)}/published.json", document.dumps({"ports": mappings}), 0o600, sync=False)
     kept[:] = userland.start(name, path, options, pid, mappings, names.place(container))
     _name_it(container, policy, [], [f"{userland.AROUND[name][1]}\thost.docker.internal host.containers.internal"])
 
@@ -150,8 +153,9 @@ def _name_it(
 
 def leave(container: str) -> None:
     """A container has ended, or there is nothing of it any more."""
-    from oci_tools.net import detach, place, record
+    from oci_tools.net import detach, place, record, userland
 
+    userland.stop(names.place(container))
     if os.path.lexists(place.namespace(container)) or record.of_container(container):
         with place.Change():
             detach.release(container)

@@ -33,6 +33,20 @@ def apply(spec: dict[str, Any], args: Args, host: Host) -> None:
     _take(spec, "cgroup", args.cgroupns, "--cgroupns", host)
     _take(spec, "uts", args.uts, "--uts", host)
     _ipc(spec, args.ipc, host)
+    if host.rootless or not host.initial:
+        _show(spec, args, alone)
+
+
+def _show(spec: dict[str, Any], args: Args, network: str) -> None:
+    """File systems of a namespace that is not one's own can be mounted only by the host's root: show the host's."""
+    from oci_tools.container import userns
+
+    if network == "host":
+        userns.show(spec, "sysfs", "/sys", "ro", "rro")
+    if args.pid == "host":
+        userns.show(spec, "proc", "/proc")
+    if args.cgroupns == "host":
+        userns.show(spec, "cgroup", "/sys/fs/cgroup", "ro", "rro")
 
 
 def _names(spec: dict[str, Any], args: Args) -> None:
@@ -91,6 +105,8 @@ def _ipc(spec: dict[str, Any], mode: str, host: Host) -> None:
         return
     _take(spec, "ipc", mode, "--ipc", host)
     if mode == "host":
+        if not host.exists(QUEUES):
+            spec["mounts"] = [each for each in spec["mounts"] if mounts.normal(each["destination"]) != QUEUES]
         mounts.place(spec, [mounts.bind(path, path, False) for path in (SHM, QUEUES) if host.exists(path)])
     elif mode.startswith("container:"):
         # Memory that is shared by name is a file system, which the other mounts in its own mount namespace.

@@ -16,7 +16,6 @@ What comes of it is in policy.json, so that a container that is started again jo
 from __future__ import annotations
 
 import os
-import sys
 
 from oci_tools.errors import Usage
 
@@ -44,7 +43,11 @@ def default() -> str:
     said = os.environ.get(VARIABLE)
     if said:
         return said
-    if os.geteuid():
+    from oci_tools.net import place
+
+    if os.geteuid() or place.HOLDER in os.environ:
+        from oci_tools.net.userland import program
+
         found, needed = next((name for name in PROGRAMS if program(name)), ""), "pasta"
     else:
         from oci_tools.net import nft
@@ -57,13 +60,6 @@ def default() -> str:
     return found or "none"
 
 
-def program(name: str) -> str | None:
-    """Where a program is."""
-    places = [*os.environ.get("PATH", "").split(":"), "/usr/bin", "/usr/sbin", "/usr/local/bin"]
-    found = (f"{each}/{name}" for each in places if each.startswith("/"))
-    return next((path for path in found if os.access(path, os.X_OK)), None)
-
-
 def mode(words: list[str]) -> str:
     """The one word that names no network: none, host, container:ID, ns:PATH, a program; else empty."""
     alone = [word for word in words if word.partition(":")[0] in _ALONE]
@@ -73,7 +69,10 @@ def mode(words: list[str]) -> str:
 
 
 def settle(args: Args) -> None:
-    """Put the default in place where no network was said, and check what was."""
+    """Put the default in place where no network was said, and check what was.
+
+    A plain user goes on where he is root over all of his ids, if he has more than one.
+    """
     said: list[str] = args.network or ["default"]
     args.network[:] = [default() if word in ("default", "private") else word for word in said]
     wanted = attachments(args)
@@ -81,11 +80,13 @@ def settle(args: Args) -> None:
         from oci_tools import cli
 
         cli.say("oci-run", "warning: --network host has all ports of the host: none is published")
-    if wanted and os.geteuid():
+    if os.geteuid():
         from oci_tools.container import shared
 
-        shared.need_ids(args.network[0])
-        shared.go(sys.argv[1:])
+        if wanted:
+            shared.need_ids(args.network[0])
+        if wanted or (args.userns in ("", "host") and not args.uidmap and shared.has_ids()):
+            shared.enter()
     if wanted:
         from oci_tools.net import conflist, store
 

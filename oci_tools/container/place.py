@@ -193,7 +193,7 @@ class Place:
             from oci_tools.container import volumes
 
             volumes.end(self)
-        if self.policy.get("networks"):
+        if self.policy.get("networks") or self.policy.get("ports"):
             joining.leave_quietly(self.id)
         whole = fs.Lock(self.path, timeout=0)
         if not self.keep:

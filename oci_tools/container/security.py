@@ -59,7 +59,7 @@ def _privileged(spec: dict[str, Any], host: Host) -> None:
     for mount in spec["mounts"]:
         if mount.get("type") in ("sysfs", "cgroup", "proc"):
             mount["options"] = ["rw" if option == "ro" else option for option in mount.get("options", ())]
-    if not host.rootless:
+    if host.initial and not host.rootless:
         linux.setdefault("resources", {})["devices"] = [{"allow": True, "access": "rwm"}]
         linux["devices"] = [node(device, device.path) for device in host.devices("/dev")]
 

@@ -1,12 +1,12 @@
-"""Networks of plain users: namespaces in which each is root over bridges, shared by all of his containers on them.
+"""Where a plain user is root over subordinate ids: namespaces that all of his containers share, as podman has them.
 
     $OCI_RUN/shared.pid     "PID STARTTIME" of the process that holds them: it sleeps until somebody ends it
-    $OCI_RUN/shared.pasta   the pid of pasta, their way out, if it has whatever port is published
+    $OCI_RUN/shared.host    the host's directory of resolv.conf, which is another file in there
 
-A user, a mount and a network namespace, as podman has them.  Inside, everything is as it is for root, so that networks,
-names and ports need nothing of their own for plain users; containers there have subordinate ids.  The store is the
-same: whoever names a container that was made inside goes on there.  Ports that are published there are held by sockets
-(net/holder.py), which pasta sees and has the host's ports for.
+A user, a mount and a network namespace.  Inside, everything is as it is for root, so that images of many users, and
+networks, names and ports, need nothing of their own for plain users.  The store is the same: whoever names a container
+that was made inside goes on there, and stays on the host's network until he changes something of networks
+(net/within.py).  A user without subordinate ids has containers of one id, outside.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def follow(policy: dict[str, Any]) -> None:
 
 def go(words: list[str]) -> NoReturn:
     """Be this command again, inside."""
-    enter([])
+    enter()
     path = os.path.realpath(sys.argv[0])
     try:
         os.execve(path, [path, *words], os.environ)
@@ -52,24 +52,15 @@ def go(words: list[str]) -> NoReturn:
         raise Error("cannot execute", path, error) from None
 
 
-def enter(published: list[dict[str, Any]]) -> None:
-    """Enter the namespaces, made if they are not there, with these ports of the host; else any that is published."""
-    fs.make_private(fs.run())
-    with fs.Lock(f"{fs.run()}/shared.lock"):
-        pid = _running()
-        if pid and published:
-            raise Error("cannot publish ports", None, "the namespaces are there already")
-        if pid:
-            _revive(pid)
-        pid = pid or _make(published)
-    from oci_tools.net import userland
+def enter() -> None:
+    """Enter the user and the mount namespace, made if they are not there; the network is left to `within.join`."""
+    from oci_tools.net import place
 
-    try:
-        with open(f"{fs.run()}/shared.pasta", encoding="ascii") as file:
-            os.environ[userland.SHARED] = file.read().strip()
-    except FileNotFoundError:
-        pass  # its ports were said
-    os.environ["OCI_ROOT"], os.environ["OCI_RUN"] = fs.root(), fs.run()  # root's are others
+    state = fs.make_private(fs.run())
+    with fs.Lock(f"{state}/shared.lock"):
+        pid = _running() or _make()
+    os.environ["OCI_ROOT"], os.environ["OCI_RUN"] = fs.root(), state  # root's are others
+    os.environ[place.HOLDER] = str(pid)
     _enter(pid)
 
 
@@ -89,59 +80,38 @@ def _running() -> int:
     return pid if process.start_time(pid) == started != 0 else 0
 
 
+def has_ids() -> bool:
+    """Whether this user has subordinate ids, and somebody to grant them."""
+    return all(len(entries) > 1 for entries in _maps().values())
+
+
 def need_ids(network: str) -> None:
     """An Error where containers on networks could not be: they have more ids than one."""
-    if any(len(entries) < 2 for entries in _maps().values()):
+    if not has_ids():
         raise Error("cannot join network", network, "this user has no subordinate ids", "subuid(5) and newuidmap(1)")
 
 
 def _maps() -> dict[str, list[dict[str, int]]]:
-    from oci_tools.container import networking
+    from oci_tools.net.userland import program
     from oci_tools.runtime import unshare as users
 
     own = (("uid_map", "/etc/subuid", os.geteuid()), ("gid_map", "/etc/subgid", os.getegid()))
     maps = {name: users.mapping(path, number) for name, path, number in own}
-    if not all(networking.program(name) for name in ("newuidmap", "newgidmap")):
+    if not all(program(name) for name in ("newuidmap", "newgidmap")):
         maps = {name: entries[:1] for name, entries in maps.items()}
     return maps
 
 
-def _pasta() -> str:
-    from oci_tools.container import networking
-
-    found = networking.program("pasta")
-    if found is None:
-        raise Error('cannot set up the network: exec: "pasta": executable file not found in $PATH', hint="passt")
-    return found
-
-
-def _revive(pid: int) -> None:
-    """Somebody may have ended pasta, whose device goes with it."""
-    from oci_tools.net import userland
-
-    record = f"{fs.run()}/shared.pasta"
-    try:
-        with open(record, encoding="ascii") as file:
-            pasta = file.read().strip()
-        with open(f"/proc/{pasta}/stat", encoding="ascii") as file:
-            name, _, rest = file.read().partition("(")[2].rpartition(")")
-        if name.startswith("pasta") and rest.split()[0] not in "ZX":
-            return
-    except OSError:
-        if not os.path.exists(record):
-            return  # its ports were said
-    userland.share(_pasta(), record, pid, [])
-
-
-def _make(published: list[dict[str, Any]]) -> int:
+def _make() -> int:
     from oci_tools.linux import process
-    from oci_tools.net import userland
+    from oci_tools.net import userland, within
     from oci_tools.runtime import namespaces
 
-    pasta = _pasta()
     maps = _maps()
     servers = f"{fs.run()}/shared.resolv.conf"
     fs.write(servers, f"nameserver {userland.AROUND['pasta'][0]}\n".encode(), sync=False)
+    within.forget()
+    host = fs.make_private(f"{fs.run()}/shared.host")
     theirs, ours = os.pipe2(os.O_CLOEXEC)
     heard, said = os.pipe2(os.O_CLOEXEC)
     middle = os.fork()
@@ -149,7 +119,7 @@ def _make(published: list[dict[str, Any]]) -> int:
         pid, _ = process.clone3(process.CLONE_NEWUSER | process.CLONE_NEWNS | process.CLONE_NEWNET)
         if pid == 0:
             os.close(ours)
-            _stay(theirs, said, servers)
+            _stay(theirs, said, servers, host)
         os.write(said, b"%d\n" % pid)
         os._exit(0)
     os.close(said)
@@ -162,12 +132,11 @@ def _make(published: list[dict[str, Any]]) -> int:
     os.close(ours)
     if ready != b"1":
         raise Error("cannot make namespaces", None, "a mount or a link was refused there")
-    userland.share(pasta, f"{fs.run()}/shared.pasta", pid, published)
     fs.write(_record(), b"%d %d\n" % (pid, process.start_time(pid)), 0o600, sync=False)
     return pid
 
 
-def _stay(reader: int, said: int, servers: str) -> None:
+def _stay(reader: int, said: int, servers: str, host: str) -> None:
     """The process that holds the namespaces.  Does not return."""
     from oci_tools.linux import mount
     from oci_tools.linux.netlink import Rtnetlink
@@ -179,8 +148,10 @@ def _stay(reader: int, said: int, servers: str) -> None:
             os._exit(0)
         os.setresgid(0, 0, 0)
         os.setresuid(0, 0, 0)
-        mount.mount(None, "/", None, mount.MS_REC | mount.MS_PRIVATE)
-        mount.mount(servers, os.path.realpath(RESOLV_CONF), None, mount.MS_BIND)
+        mount.mount(None, "/", None, mount.MS_REC | mount.MS_SLAVE)  # what the host mounts later is seen, too
+        path = os.path.realpath(RESOLV_CONF)
+        mount.mount(os.path.dirname(path), host, None, mount.MS_BIND | mount.MS_REC)
+        mount.mount(servers, path, None, mount.MS_BIND)
         with Rtnetlink() as kernel:
             kernel.set_up(kernel.links()["lo"], True)
         os.write(said, b"1")
@@ -198,7 +169,7 @@ def _enter(pid: int) -> None:
     from oci_tools.linux import process
 
     here = os.getcwd()
-    spaces = [os.open(f"/proc/{pid}/ns/{kind}", os.O_RDONLY | os.O_CLOEXEC) for kind in ("user", "mnt", "net")]
+    spaces = [os.open(f"/proc/{pid}/ns/{kind}", os.O_RDONLY | os.O_CLOEXEC) for kind in ("user", "mnt")]
     try:
         for fd in spaces:
             process.setns(fd)

@@ -100,11 +100,14 @@ def _own(spec: dict[str, Any], space: dict[str, str], maps: tuple[Maps, Maps] | 
                 if mount.get("type") == "devpts":
                     mount["options"] = [option for option in mount["options"] if option != "gid=5"]
     if not any(each["type"] == "network" for each in linux["namespaces"]):
-        # A new /sys shows the devices of a network, and needs one of one's own.
-        options = ["rbind", "nosuid", "noexec", "nodev", "ro", "rro"]
-        for mount in spec["mounts"]:
-            if mount.get("type") == "sysfs":
-                mount.update(type="none", source="/sys", options=options)
+        show(spec, "sysfs", "/sys", "ro", "rro")  # a new one shows the devices of a network, and needs one of one's own
+
+
+def show(spec: dict[str, Any], kind: str, source: str, *options: str) -> None:
+    """What the host has, in place of a new file system of a kind."""
+    for mount in spec["mounts"]:
+        if mount.get("type") == kind:
+            mount.update(type="none", source=source, options=["rbind", "nosuid", "noexec", "nodev", *options])
 
 
 def _last(maps: Maps) -> int:

@@ -1,7 +1,7 @@
 """A plain user's way out: pasta (passt) or slirp4netns, a program that speaks for a container with sockets of the host.
 
-Started when the container's namespaces are there and its payload is not.  pasta goes by itself when the process that it
-serves has ended; slirp4netns ends with the pipe that whoever looks after the container holds open.
+Started when the container's namespaces are there and its payload is not.  pasta goes by itself within a second of the
+process that it serves; slirp4netns ends with the pipe that whoever looks after the container holds open.
 """
 
 from __future__ import annotations
@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_STREAM, socket
 
-from oci_tools import document
+from oci_tools import document, fs
 from oci_tools.errors import Error
+from oci_tools.linux import process
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ AROUND = {"pasta": ("169.254.1.1", "169.254.1.2"), "slirp4netns": ("10.0.2.3", "
 _GUEST = "10.0.2.100"
 SHARED = "OCI_SHARED"  # in the environment of a plain user's shared namespaces: the pid of pasta, outside
 _PATIENCE = 3.0  # seconds: pasta looks every second what somebody listens on
+_RECORD = "pasta.pid"  # of a container's, in its directory
 _OPEN = {"tcp": "0A", "udp": "07"}  # TCP_LISTEN; TCP_CLOSE, which is no connection
 
 
@@ -29,9 +31,39 @@ def start(
 ) -> list[int]:
     """Run it for the process `pid`; `state` is a directory for its socket.  Descriptors with which it ends."""
     if program == "pasta":
-        _pasta(path, options, pid, mappings)
+        _pasta(path, ["--pid", f"{state}/{_RECORD}", *options], pid, mappings)
         return []
     return [_slirp(path, options, pid, mappings, state)]
+
+
+def stop(state: str) -> None:
+    """Give the ports of a container that has ended back at once; pasta by itself finds out within a second."""
+    try:
+        with open(f"{state}/{_RECORD}", encoding="ascii") as file:
+            pid = int(file.read())
+        os.unlink(f"{state}/{_RECORD}")
+        pidfd = os.pidfd_open(pid)
+    except (OSError, ValueError):
+        return
+    if is_pasta(str(pid)):
+        import select
+        import signal
+
+        process.pidfd_send_signal(pidfd, signal.SIGTERM)
+        poll = select.poll()
+        poll.register(pidfd, select.POLLIN)
+        poll.poll(1000)
+    os.close(pidfd)
+
+
+def is_pasta(pid: str) -> bool:
+    """Whether that is a process of pasta, and no zombie."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
+            name, _, rest = file.read().partition("(")[2].rpartition(")")
+    except OSError:
+        return False
+    return name.startswith("pasta") and rest.split()[0] not in "ZX"
 
 
 def serve(path: str, namespace: str) -> None:
@@ -39,18 +71,31 @@ def serve(path: str, namespace: str) -> None:
     _pasta(path, ["--netns", namespace], None, [])
 
 
-def share(path: str, record: str, pid: int, mappings: list[dict[str, Any]]) -> None:
-    """Run pasta for namespaces that many share, with these ports of the host.
+def share(record: str, pid: int, mappings: list[dict[str, Any]]) -> str:
+    """Run pasta for the network of `pid`, which many share, with these ports of the host: what is in `record` then.
 
-    Without, it has those that somebody inside listens on, within a second (passt(1), auto), and its pid is in `record`.
+    Without, it has those that somebody inside listens on, within a second (passt(1), auto), and that is its pid.
     """
-    if os.path.exists(record):
-        os.unlink(record)
+    path = program("pasta")
+    if path is None:
+        raise Error('cannot set up the network: exec: "pasta": executable file not found in $PATH', hint="passt")
     loopback = ["--host-lo-to-ns-lo"]  # a port may be published on 127.0.0.1 alone
     if mappings:
         _pasta(path, loopback, pid, mappings)
+        fs.write(record, b"0\n", 0o600, sync=False)
     else:
+        if os.path.exists(record):
+            os.unlink(record)
         _pasta(path, [*loopback, "--pid", record], pid, [], "auto")
+    with open(record, encoding="ascii") as file:
+        return file.read().strip()
+
+
+def program(name: str) -> str | None:
+    """Where a program is."""
+    places = [*os.environ.get("PATH", "").split(":"), "/usr/bin", "/usr/sbin", "/usr/local/bin"]
+    found = (f"{each}/{name}" for each in places if each.startswith("/"))
+    return next((path for path in found if os.access(path, os.X_OK)), None)
 
 
 def wait(mappings: list[dict[str, Any]]) -> None:
@@ -104,6 +149,8 @@ def _pasta(
     if any(each["protocol"] == "sctp" for each in mappings):
         raise Error("cannot publish ports of sctp", None, "pasta knows tcp and udp")
     target = [] if pid is None else [str(pid)]
+    if pid is not None and os.geteuid() == 0:  # we are in its user namespace, which cannot be entered again
+        target = ["--netns", f"/proc/{pid}/ns/net"]
     _run([*words, *options, *target])  # it answers when all is set up, and stays as a process of its own
 
 

@@ -31,6 +31,7 @@ _ST_RDONLY = 1
 _F_ADD_SEALS, _F_GET_SEALS = 1033, 1034
 _SEALS = 0x1 | 0x2 | 0x4 | 0x8  # SEAL, SHRINK, GROW, WRITE
 _MFD_CLOEXEC, _MFD_ALLOW_SEALING, _MFD_EXEC = 0x1, 0x2, 0x10
+_NOBODY = 65534  # overflowuid of proc_sys_fs(5)
 _MARK = "_OCI_SEALED"  # stops a loop if a sealed interpreter is not recognised as one
 
 
@@ -72,7 +73,8 @@ def ensure() -> None:
     path = os.path.realpath("/proc/self/exe")
     if again:
         raise Error("cannot seal the interpreter", path, "it is still writable after executing again")
-    if os.geteuid() != 0 and os.stat(path).st_uid == 0 and not os.access(path, os.W_OK):
+    others = _NOBODY if os.geteuid() == 0 else 0  # root's, as whoever is only called root sees it
+    if os.stat(path).st_uid == others and not os.access(path, os.W_OK):
         return  # a plain user's container has no rights over root's file that its user has not
     try:
         fd = _seal(path)

@@ -213,11 +213,13 @@ def test_one_store_for_both_sides(shared: Machine) -> None:
     vol("clone", "db", "two")
     assert run(machine, "--network", "web", "-v", "two:/y", "busybox", "cat", "/y/d/file") == "yes\n"
     # A container of one id sees what is root's, and what everybody may; it is root of what it makes.
-    seen = run(machine, "-v", "db:/x", "busybox", "sh", "-c", "cat /x/all; ls -ln /x; cat /x/d/file; echo more > /x/more")
+    one = ("--userns", "keep-id:uid=0,gid=0")
+    script = "cat /x/all; ls -ln /x; cat /x/d/file; echo more > /x/more"
+    seen = run(machine, *one, "-v", "db:/x", "busybox", "sh", "-c", script)
     assert seen.startswith("all\n") and " 65534 " in seen and "yes" not in seen
-    said = run(machine, "--network", "web", "-v", "db:/x", "busybox", "sh", "-c", "cat /x/more; stat -c %u /x/more")
-    assert said == "more\n0\n"
-    run(machine, "-v", "own:/x", "busybox", "sh", "-c", "echo mine > /x/file")
+    said = run(machine, "-v", "db:/x", "busybox", "sh", "-c", "cat /x/more; stat -c %u /x/more; cat /x/d/file")
+    assert said == "more\n0\nyes\n"
+    run(machine, *one, "-v", "own:/x", "busybox", "sh", "-c", "echo mine > /x/file")
     assert run(machine, "--network", "web", "-v", "own:/x", "busybox", "cat", "/x/file") == "mine\n"
     run(machine, "--network", "web", "-d", "--name", "user", "-v", "db:/x", "busybox", "sleep", "1000")
     run(machine, "-d", "--name", "other", "-v", "own:/x", "busybox", "sleep", "1000")
@@ -247,6 +249,10 @@ def test_a_plain_users_ocid_has_networks_by_name(shared: Machine, outside: Space
     def docker(*words: str, **options: Any) -> str:
         return str(machine.run("docker", "-H", socket_, *words, **options).stdout)
 
+    assert docker("run", "--rm", "-u", "1000", "busybox", "id", "-u") == "1000\n"
+    docker("run", "-d", "--name", "plain", "-p", "127.0.0.1:8086:80", "busybox", "sleep", "1000")
+    machine.until(lambda: docker("port", "plain") == "80/tcp -> 127.0.0.1:8086\n")
+    docker("rm", "-f", "plain")
     docker("network", "create", "web")
     docker("run", "-d", "--name", "db", "--network", "web", "-p", "8080:80", "-v", "data:/d", "busybox", "sh", "-c", CGI)
     machine.until(lambda: asks(outside, HERE, 8080) == THERE)
@@ -269,6 +275,53 @@ def test_a_plain_users_ocid_has_networks_by_name(shared: Machine, outside: Space
     assert machine.net("ls", "--fields", "name") == "bridge" and run(machine, "list") == ""
     daemon.terminate()
     assert daemon.wait(PATIENCE) == 0
+
+
+@pytest.mark.needs("pasta", "newuidmap")
+def test_images_of_many_users(shared: Machine, outside: Space) -> None:
+    """With subordinate ids a container has them, whatever its network; cp, diff, export, commit and volumes too."""
+    machine = shared
+    own = "chown 5:6 /tmp && touch /tmp/mine && id -u && stat -c %u:%g /tmp"
+    assert run(machine, "--network", "none", "busybox", "sh", "-c", own).split() == ["0", "5:6"]
+    assert run(machine, "-u", "1000:1000", "busybox", "id", "-u").strip() == "1000"
+    assert run(machine, "--userns", "keep-id", "busybox", "id", "-u").strip() == str(USER)
+    words = ("-d", "--name", "kept", "-p", "80", "-v", "data:/data", "busybox", "sh", "-c")
+    run(machine, *words, f"{own}; echo 1 > /data/f; chown 7:8 /data/f; exec sleep 1000")
+    machine.until(lambda: "/tmp/mine" in run(machine, "diff", "kept"))
+    host, port = machine.net("publish", "ls", "--fields", "host,port", "kept").split()
+    assert host.startswith("0.0.0.0:") and port == "80/tcp"
+    (machine.directory / "file").write_text("new\n")
+    run(machine, "cp", str(machine.directory / "file"), "kept:/tmp/new")
+    machine.run("sh", "-c", f"{machine.oci.bin}/oci-run cp kept:/tmp/new - | tar -xO | grep new")
+    machine.command("pack", "kept", "two:1")
+    assert run(machine, "--network", "none", "two:1", "stat", "-c", "%u:%g", "/tmp").strip() == "5:6"
+    assert run(machine, "-v", "data:/d", "busybox", "stat", "-c", "%u:%g", "/d/f").strip() == "7:8"
+    run(machine, "rm", "-f", "kept")
+    machine.until(lambda: not run(machine, "list"))
+
+
+@pytest.mark.needs("pasta", "newuidmap")
+def test_what_of_the_host_can_be_shared(shared: Machine) -> None:
+    """--network, --pid, --ipc and --cgroupns host, and --privileged, where only the host's root could mount anew."""
+    machine = shared
+    there = machine.run("cat", "/etc/resolv.conf").stdout
+    assert run(machine, "--network", "host", "busybox", "cat", "/etc/resolv.conf") == there
+    links = machine.run("sh", "-c", "ip -o link | wc -l").stdout
+    assert run(machine, "--network", "host", "busybox", "sh", "-c", "ip -o link | wc -l").strip() == links.strip()
+    assert int(run(machine, "--pid", "host", "busybox", "sh", "-c", "echo $PPID")) > 1
+    run(machine, "--ipc", "host", "--uts", "host", "--cgroupns", "host", "busybox", "true")
+    assert run(machine, "--privileged", "busybox", "sh", "-c", "mount -t tmpfs x /tmp && echo yes") == "yes\n"
+
+
+@pytest.mark.needs("pasta", "newuidmap")
+def test_ports_are_free_at_once(shared: Machine) -> None:
+    """A container that is stopped and started again finds its own."""
+    machine = shared
+    run(machine, "-d", "--name", "again", "-p", "127.0.0.1:8085:80", "busybox", "sleep", "1000")
+    run(machine, "restart", "-t", "0", "again")
+    run(machine, "stop", "-t", "0", "again")
+    run(machine, "start", "again")
+    run(machine, "rm", "-f", "again")
 
 
 def test_networks_need_subordinate_ids(machine: Machine) -> None:

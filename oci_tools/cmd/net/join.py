@@ -57,9 +57,7 @@ def attach(args: cli.Args) -> None:
 
 def _way_out(args: cli.Args, target: _Target) -> None:
     """Have pasta serve a namespace until its path is gone: what a plain user has in place of a bridge."""
-    from oci_tools.container import networking
-
-    program = networking.program(WAY_OUT)
+    program = userland.program(WAY_OUT)
     if program is None:
         raise Error(f'cannot set up the network: exec: "{WAY_OUT}": executable file not found in $PATH')
     userland.serve(program, target.namespace)

@@ -7,7 +7,7 @@ import os
 from oci_tools import cli
 from oci_tools.container import shared
 from oci_tools.errors import Error, Usage
-from oci_tools.net import ports
+from oci_tools.net import ports, within
 from oci_tools.runtime import child
 
 
@@ -19,7 +19,8 @@ def unshare(args: cli.Args) -> int:
     published = [mapping for word in args.publish for mapping in ports.parse(word)]
     if any(not mapping["hostPort"] for mapping in published):
         raise Usage("port of the host is missing", args.publish[0])
-    shared.enter(published)
+    shared.enter()
+    within.join(published)
     program = child.find_program(words[0], dict(os.environ))
     try:
         os.execve(program, words, os.environ)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import time
 
-from oci_tools import cli, document, rows
+from oci_tools import cli, document, fs, rows
 from oci_tools.errors import Error, Usage
 from oci_tools.net import hosts, place, ports, record, store
 from oci_tools.rows import say
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Any
 
     from oci_tools.net.conflist import Network
@@ -142,14 +143,29 @@ def published(args: cli.Args) -> None:
         from oci_tools.cmd.net import join
 
         container = join.known(args.container)
+    everything = [one for network in record.networks() for one in record.of_network(network)]
     found = [
         {
             "id": one["container"], "name": one["name"] or one["container"][:12], "network": one["network"],
             "host": ports.host(mapping), "port": f"{mapping['containerPort']}/{mapping['protocol']}",
         }
-        for network in record.networks()
-        for one in record.of_network(network)
+        for one in [*everything, *_by_themselves()]
         for mapping in one["ports"]
         if container in (None, one["container"])
     ]  # fmt: skip
     rows.show(found, chosen)
+
+
+def _by_themselves() -> Iterator[dict[str, Any]]:
+    """Running containers whose ports a program of their own has: a plain user's way out."""
+    from oci_tools.container import ending, names
+
+    for container in names.ids():
+        path = f"{names.place(container)}/published.json"
+        if not os.path.exists(path):
+            continue
+        pidfd = ending.payload(f"{fs.run()}/runtime", container)
+        if pidfd >= 0:
+            os.close(pidfd)
+            known = names.policy(container)
+            yield {**document.load(path), "container": container, "name": known["name"], "network": known["network"]}

@@ -225,7 +225,7 @@ def _ports(
     if not running:
         return {}
     found: dict[str, list[dict[str, str]] | None] = dict.fromkeys(one.config.get("ExposedPorts") or ())
-    for place in places.values():
+    for place in (*places.values(), one.published or {}):
         for port in place.get("ports") or ():
             inner = f"{port.get('containerPort')}/{port.get('protocol') or 'tcp'}"
             outer, address = port.get("hostPort"), port.get("hostIP") or ""

@@ -30,7 +30,7 @@ _CHANGES = inotify.IN_CLOSE_WRITE | _NAMES
 WRITTEN = inotify.IN_MODIFY | inotify.IN_CREATE | inotify.IN_MOVED_TO
 _REMEMBERED = 4096
 OPENED = inotify.IN_CREATE | inotify.IN_OPEN
-_FILES = ("start.json", "exit.json", "health.json", "monitor.json", OURS)
+_FILES = ("start.json", "exit.json", "health.json", "monitor.json", "published.json", OURS)
 
 
 class Container:
@@ -45,6 +45,7 @@ class Container:
         self.started: dict[str, Any] | None = None  # start.json
         self.ended: dict[str, Any] | None = None  # exit.json
         self.health: dict[str, Any] | None = None
+        self.published: dict[str, Any] | None = None  # by a plain user's way out
         self.asked: dict[str, Any] = {}  # docker.json
         self._state: tuple[int, dict[str, Any], Payload | None] = (0, {}, None)
         self.shown: tuple[Any, bytes] = ((), b"")  # by `ps`, and what it was made of
@@ -57,8 +58,8 @@ class Container:
             return False
         self.serial += 1
         self.policy = policy
-        self.started, self.ended, self.health = (
-            _read(f"{self.path}/{name}") for name in ("start.json", "exit.json", "health.json")
+        self.started, self.ended, self.health, self.published = (
+            _read(f"{self.path}/{name}") for name in ("start.json", "exit.json", "health.json", "published.json")
         )
         self.asked = _read(f"{self.path}/{OURS}") or self.asked
         return True
