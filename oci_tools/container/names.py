@@ -158,6 +158,8 @@ def take(name: str, container: str) -> None:
         try:
             return os.symlink(f"../containers/{container}", _link(name))
         except FileExistsError:
+            if _is_of(name, container):
+                return None  # a rename that was killed had come so far
             if not last:
                 from oci_tools.container import place as places
 
@@ -167,10 +169,17 @@ def take(name: str, container: str) -> None:
     raise Error("container name is in use", name, f"by {os.path.basename(os.readlink(_link(name)))[:12]}")
 
 
+def _is_of(name: str, container: str) -> bool:
+    try:
+        return os.readlink(_link(name)) == f"../containers/{container}"
+    except OSError:
+        return False
+
+
 def give_back(name: str, container: str) -> None:
     """Take a container's name from it, if it is its own."""
     try:
-        if os.readlink(_link(name)) == f"../containers/{container}":
+        if _is_of(name, container):
             os.unlink(_link(name))
     except OSError:
         pass

@@ -300,6 +300,14 @@ def _runs(root: str, container: str) -> bool:
     return bool(lifecycle.query(root, container)["status"] != "stopped")
 
 
+def _half_made(path: str, old: bool) -> bool:
+    """Whether somebody was killed as he made a container, whose lock is free: its bundle is not whole, or not there."""
+    bundle = f"{path}/bundle"
+    return os.path.exists(f"{path}/policy.json") and (
+        (old and not os.path.lexists(bundle)) or (not os.path.islink(bundle) and os.path.isdir(f"{bundle}/.oci-unpack.new"))
+    )
+
+
 def sweep(runtime: str | None = None) -> None:
     """Remove what killed one-shots left behind."""
     from oci_tools.runtime import lifecycle, state
@@ -317,6 +325,9 @@ def sweep(runtime: str | None = None) -> None:
             with fs.Lock(f"{path}/lock", timeout=0, make=False):
                 if container[0] == ".":
                     fs.remove_tree(path)
+                    continue
+                if _half_made(path, old):
+                    remove(container)
                     continue
                 policy = names.policy(container) or {"rm": old}
                 if policy.get("networks") and not _runs(root, container):
