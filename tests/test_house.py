@@ -58,6 +58,7 @@ MAY_IMPORT = {
     "cli": "errors fs bytecode cli_click cli_complete",
     "rows": "errors cli document",
     "tail": "",
+    "drawing": "errors",
     "environment": "errors fs",
     "image": "errors fs document compress schema tar",
     "layer": "errors fs document linux compress tar",

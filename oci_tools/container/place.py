@@ -301,11 +301,11 @@ def _runs(root: str, container: str) -> bool:
 
 
 def _half_made(path: str, old: bool) -> bool:
-    """Whether somebody was killed as he made a container, whose lock is free: its bundle is not whole, or not there."""
+    """Whether somebody was killed as he made a container whose lock is free: its bundle is not whole, or missing."""
     bundle = f"{path}/bundle"
-    return os.path.exists(f"{path}/policy.json") and (
-        (old and not os.path.lexists(bundle)) or (not os.path.islink(bundle) and os.path.isdir(f"{bundle}/.oci-unpack.new"))
-    )
+    if not os.path.exists(f"{path}/policy.json") or os.path.islink(bundle):
+        return False
+    return os.path.isdir(f"{bundle}/.oci-unpack.new") or (old and not os.path.exists(bundle))
 
 
 def sweep(runtime: str | None = None) -> None:

@@ -64,10 +64,10 @@ def test_what_is_not_there_is_not_made():
 def test_an_end_is_forgotten_with_the_next_begin():
     held = made()
     with place.Place.again(held.id) as again:
-        again.begins()
+        again.begins({}, "")
         again.ended(7)
         assert names.exit_code(held.id) == 7 and names.was_started(held.id)
-        again.begins()
+        again.begins({}, "")
         assert names.exit_code(held.id) is None
 
 

@@ -39,6 +39,18 @@ def nothing_left(machine: Machine) -> None:
     machine.until(lambda: "veth" not in machine.ip("link"))  # the kernel ends a namespace when it has time
 
 
+def test_a_graph_shows_who_is_where(machine: Machine) -> None:
+    machine.net("create", "--subnet", "10.77.0.0/24", "web")
+    run(machine, "-d", "--network", "web", "-p", "8080:80", "--name", "app", "busybox", "sleep", "1000")
+    lines = str(machine.net("graph", "web")).splitlines()
+    assert lines == ["web  bridge  10.77.0.0/24 by 10.77.0.1", "└─ app  10.77.0.2  0.0.0.0:8080 to 80/tcp"]
+    assert str(machine.net("graph")).count("bridge") >= 2
+    dot = str(machine.net("graph", "--dot"))
+    assert dot.startswith("graph networks {\n") and '[label="app"]' in dot and '[label="10.77.0.2"]' in dot
+    assert machine.fails("graph", "nope", code=1)
+    run(machine, "rm", "-f", "app")
+
+
 def test_the_default_is_the_bridge(machine: Machine, outside: Space) -> None:
     peers = greet(outside.listen(80))
     said = run(machine, "busybox", "sh", "-c", f"ip -o -4 addr show eth0; cat /etc/resolv.conf; nc -w 2 {THERE} 80 </dev/null")

@@ -173,7 +173,11 @@ VERBS: dict[str, Command] = {
         "stats",
         "print what containers use: id, name, cpu %, memory, limit, processes, bytes in, out, read, written",
         "[CONTAINER...]",
-        (("--no-stream", "flag", False, "only once"), *LIST),
+        (
+            ("--no-stream", "flag", False, "only once"),
+            ("--plot", "flag", False, "draw curves of processors, and bars of memory"),
+            *LIST,
+        ),
         "containers.stats",
     ),
     "cp": verb(

@@ -6,7 +6,7 @@ import os
 import sys
 
 from oci_tools import cli, document, fs
-from oci_tools.cmd.ctl import output, wording
+from oci_tools.cmd.ctl import output, plotting, wording
 from oci_tools.cmd.ctl.engine import Engine, Refused, part
 from oci_tools.cmd.ctl.running import where
 from oci_tools.errors import Error, Usage
@@ -201,8 +201,13 @@ def stats(args: Args, engines: Engines) -> None:
     names = args.container or [
         record["Id"] for record in all_of(engines, lambda engine: engine.get("/containers/json"))
     ]
+    plot = plotting.Plot() if args.plot else None
     while names:
         found = [_measured(*where(engines, name)) for name in names]
+        if plot:
+            plot.show(found)
+            names = [] if args.no_stream else _alive(names, found)
+            continue
         columns: list[output.Column] = [
             (name, lambda record, name=name: record[name])  # type: ignore[misc]
             for name in (
@@ -222,7 +227,11 @@ def stats(args: Args, engines: Engines) -> None:
         sys.stdout.flush()
         if args.no_stream:
             return
-        names = [name for name, record in zip(names, found, strict=True) if record["running"]]
+        names = _alive(names, found)
+
+
+def _alive(names: list[str], found: list[dict[str, Any]]) -> list[str]:
+    return [name for name, record in zip(names, found, strict=True) if record["running"]]
 
 
 def _measured(engine: Engine, said: dict[str, Any]) -> dict[str, Any]:

@@ -84,6 +84,8 @@ COMMAND = cli.Command(
                         "--subnet 10.9.0.0/24 web"),
         "ls": _verb("show.ls", "ls", "list networks", "", (FIELDS, JSON, FILTER), "--fields name,subnets"),
         "inspect": _verb("show.inspect", "inspect", "show all that is known of networks", "NETWORK...", (JSON,), "web"),
+        "graph": _verb("graph.graph", "graph", "draw networks and who is on them", "[NETWORK...]",
+                       (("--dot", "flag", False, "for graphviz"),), "--dot | dot -Tsvg > networks.svg"),
         "rm": _verb("change.rm", "rm", "remove networks that nothing is attached to", "NETWORK...", (FORCE, LOCK),
                     "web"),
         "prune": _verb("change.prune", "prune", "remove all networks that nothing is attached to", "", (FILTER, LOCK),

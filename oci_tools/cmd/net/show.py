@@ -100,6 +100,11 @@ def _document(network: Network) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def described(name: str) -> dict[str, Any]:
+    """What `inspect` shows of the network of this name."""
+    return _document(_load(name))
+
+
 def _subnet(pool: Any) -> dict[str, Any]:
     from oci_tools.net import address
 
