@@ -28,7 +28,7 @@ def test_parts_of_it(run):
 
 
 def test_following(run, oci):
-    run("-d", "--name", "web", "busybox", "sh", "-c", "mkfifo /gate; echo ready; while read x </gate; do echo got $x; done")
+    run("-d", "--name", "web", "busybox", "sh", "-c", "mkfifo /gate; echo ready; while read x; do echo got $x; done <>/gate")
     following = oci.start("run", "logs", "-f", "web", stdout=subprocess.PIPE, text=True)
     assert following.stdout.readline() == "ready\n"
     late = oci.start("run", "logs", "-f", "-n", "0", "web", stdout=subprocess.PIPE, text=True)
