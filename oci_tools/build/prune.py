@@ -88,16 +88,17 @@ def _remove(kept: Kept) -> None:
 def _all(path: str) -> Iterator[Kept]:
     yield from _steps(path)
     yield from _mounts(path)
-    for name in _names(f"{path}/hashes"):
-        seen = os.lstat(f"{path}/hashes/{name}")
+    for name, seen in _names(f"{path}/hashes"):
         yield Kept("hashes", name, [f"{path}/hashes/{name}"], seen.st_size, seen.st_mtime)
 
 
-def _names(path: str) -> list[str]:
-    try:
-        return os.listdir(path)
-    except FileNotFoundError:
-        return []
+def _names(path: str) -> Iterator[tuple[str, os.stat_result]]:
+    """What is in a directory; others write there meanwhile."""
+    for name in os.listdir(path) if os.path.isdir(path) else ():
+        try:
+            yield name, os.lstat(f"{path}/{name}")
+        except FileNotFoundError:
+            continue
 
 
 def _steps(path: str) -> Iterator[Kept]:
@@ -105,9 +106,8 @@ def _steps(path: str) -> Iterator[Kept]:
     records: dict[str, Kept] = {}
     store = stores.directory()
     trees = {collect.diff_id(tree): tree for tree in collect.trees(store)} if os.path.isdir(store) else {}
-    for name in _names(f"{path}/steps"):
+    for name, seen in _names(f"{path}/steps"):
         file = f"{path}/steps/{name}"
-        seen = os.lstat(file)
         digest, diff_id = ("", "") if name.startswith("why-") else _layer(file)
         key = digest or name
         if key not in records:
@@ -119,8 +119,7 @@ def _steps(path: str) -> Iterator[Kept]:
         kept.size += seen.st_size
         kept.used = max(kept.used, seen.st_mtime)
     blobs = f"{path}/images/blobs/sha256"
-    for name in _names(blobs):
-        seen = os.lstat(f"{blobs}/{name}")
+    for name, seen in _names(blobs):
         kept = records.setdefault(f"sha256:{name}", Kept("blob", f"sha256:{name}", [], 0, seen.st_mtime))
         kept.paths.append(f"{blobs}/{name}")
         kept.size += seen.st_size
@@ -138,12 +137,15 @@ def _layer(file: str) -> tuple[str, str]:
 
 
 def _mounts(path: str) -> Iterator[Kept]:
-    for name in _names(f"{path}/mounts"):
+    for name, seen in _names(f"{path}/mounts"):
         if name.endswith((".json", ".lock", ".new")):
             continue
         place = f"{path}/mounts/{name}"
         said = f"{place}.json"
-        used = os.stat(said if os.path.exists(said) else place).st_mtime
+        try:
+            used = os.stat(said).st_mtime
+        except FileNotFoundError:
+            used = seen.st_mtime
         yield Kept("mount", name, [place, said], _size(place), used)
 
 
