@@ -273,7 +273,7 @@ def _put(
         into(layouts.store() if kept else place.layout, None)
     for each in outputs:
         if each.push:
-            _push(made.handles[0], each.names or tags, options)
+            _push(made.handles[0], each.targets, options)
         if not (each.is_image or each.kind == "cacheonly"):
             where = output.write(each, made.layout, made.images, made.top, tags)
             if where is not None and not tags:

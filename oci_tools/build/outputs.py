@@ -50,6 +50,7 @@ class Output:
         self.kind = kind
         self.dest = dest
         self.names: list[str] = []
+        self.targets: list[str] = []  # of a push: what it is called, else those tags that a registry can have
         self.tar = True
         self.push = kind == "registry"
         self.delete = False
@@ -120,7 +121,8 @@ def _set(made: Output, key: str, value: str, word: str) -> None:
 def settle(outputs: Iterable[Output], tags: list[str], options: Options) -> None:
     """What outputs say of the image is what is built; and they are asked what they need."""
     for each in outputs:
-        for name in (each.names or tags or [""]) if each.push else ():
+        each.targets = [*each.names] or [tag for tag in tags if refs.locate(tag).kind == "store"]
+        for name in (each.targets or tags or [""]) if each.push else ():
             if not name or refs.locate(name).kind != "store":
                 raise Usage("cannot push to", name, "it is no reference of a registry", f"type={each.kind},name=REF")
         options.annotations = [*options.annotations, *each.annotations]

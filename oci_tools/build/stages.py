@@ -199,7 +199,7 @@ class Building:
             with lookup.Stack(root.trees()) as below:
                 seen = below.look(os.fsencode(path))
             if seen is None or not stat.S_ISDIR(seen.st_mode):
-                into = Target(root.mount(), root.owner(user) if user else (0, 0), time=self.now(), single=self.single())
+                into = Target(root.mount(), _owner(root, user), time=self.now(), single=self.single())
                 os.close(into.directory(path))
             return None
 
@@ -325,6 +325,14 @@ class Building:
         if empty:
             entry["empty_layer"] = True
         self.result.history.append(entry)
+
+
+def _owner(root: Root, user: str) -> tuple[int, int]:
+    """Whose a working directory is; root's if nobody knows the user yet, as in an image of a program alone."""
+    try:
+        return root.owner(user) if user else (0, 0)
+    except Error:
+        return 0, 0
 
 
 def _makes_files(one: Instruction) -> int:

@@ -49,8 +49,11 @@ OPTIONS: tuple[cli.Option, ...] = (
     ("--ulimit NAME=SOFT[:HARD]", "list", (), "resource limit of processes in RUN"),
     ("--cgroup-parent PATH", "text", None, "cgroup to put RUN under"),
     ("-o --output type=KIND,dest=PATH", "list", (), "oci, docker: an archive; local: files; tar; image; registry"),
+    ("--push", "flag", False, "as -o type=registry: to the registries that the tags are of"),
     ("--squash", "flag", False, "make one layer of all that is built"),
     ("--attest type=KIND,...", "list", (), "sbom, provenance[,mode=min|max][,version=v0.2|v1], beside the image"),
+    ("--sbom WHAT", "text", None, "true or false: as --attest type=sbom"),
+    ("--provenance WHAT", "text", None, "true, false or mode=max,...: as --attest type=provenance"),
     ("--compression KIND", ("gzip", "zstd", "none"), "gzip", "of new layers"),
     ("--level N", "int", None, "of the compression: gzip 1 to 9 (1 to 3 by content), zstd 1 to 19 (3)"),
     ("--check", "flag", False, "do not build: say what should be written otherwise"),
@@ -99,10 +102,10 @@ def _build(args: cli.Args) -> int | None:
 
     options = _options(args)
     outputs: list[Output] = []
-    if args.output or args.level is not None:
+    if args.output or args.push or args.level is not None:
         from oci_tools.build import outputs as words
 
-        outputs = [words.parse(word) for word in args.output]
+        outputs = [words.parse(word) for word in (*args.output, *(["type=registry"] if args.push else []))]
         words.settle(outputs, args.tag, options)
     progress = Progress("none" if args.quiet else args.progress, args.status_fd)
     with _Signals():
@@ -332,11 +335,19 @@ def _options(args: cli.Args) -> Options:
     options.epoch = asked.epoch(options.arguments)
     options.compression, options.level = args.compression, args.level
     options.squash, options.why, options.depfile = args.squash, args.why, args.depfile is not None
-    if args.attest:
+    told = [*args.attest, *_told("sbom", args.sbom), *_told("provenance", args.provenance)]
+    if told:
         from oci_tools.build import attest
 
-        options.attest = [attest.Wanted(word) for word in args.attest]
+        options.attest = [attest.Wanted(word) for word in told]
     return options
+
+
+def _told(kind: str, said: str | None) -> list[str]:
+    """--sbom and --provenance in the words of --attest."""
+    if said is None or said.lower() in ("false", "0"):
+        return []
+    return [f"type={kind}" if said.lower() in ("true", "1") else f"type={kind},{said}"]
 
 
 COMMAND = cli.Command(

@@ -99,6 +99,15 @@ def test_buildx_reads_it(oci: Any, built: Any, registry: Any, tmp_path: Path) ->
     assert inspect("{{json .Provenance.SLSA}}")["buildType"] == "urn:oci-tools:oci-build:v1"
 
 
+def test_buildx_words(built: Any, registry: Any, tmp_path: Path) -> None:
+    """--push, --sbom and --provenance are docker's."""
+    words = ("-t", f"{registry.host}/pushed:1", "--push", "--sbom", "true", "--provenance", "mode=max")
+    built(TEXT, *words, files=DPKG)
+    _, _, said = attested(tmp_path / "img")
+    assert set(said) == {"https://spdx.dev/Document", "https://slsa.dev/provenance/v1"}
+    assert "buildConfig" in said["https://slsa.dev/provenance/v1"]["predicate"]["buildDefinition"]["internalParameters"]
+
+
 @pytest.mark.parametrize("word", ["type=x", "sbom", "type=provenance,mode=all", "type=sbom,generator=x"])
 def test_words_that_make_no_sense(oci: Any, word: str) -> None:
     assert "invalid value for --attest" in oci("build", "--attest", word, code=2).stderr
