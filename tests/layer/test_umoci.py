@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from oci_tools.image.layout import Layout
 from tests.bundle.test_flat import image
 from tests.layer import invented, listing
+from tests.long import rounds
 
 
 @pytest.mark.root
@@ -22,6 +24,40 @@ def test_umoci_makes_the_same_of(case: str, oci: Any, tmp_path: Path) -> None:
     done = oci("unpack", "./img:x", "b", code=min(theirs.returncode, 1))
     if not done.returncode:
         assert times(tmp_path / "b/rootfs") == times(tmp_path / "u/rootfs")
+
+
+def layers(number: int) -> list[list[str]]:
+    """Up to three layers of files, directories, links and marks that get into each other's way."""
+    made = random.Random(number)
+    names = ["a", "b", "d", "d/a", "d/b", "d/e", "d/e/f", "l", "l/a", "l/e", "l/e/f", "c", "c/a"]
+    targets = ["a", "d", "d/a", "l", "l/a", "d/e", "missing", "/d", "/d/a", "../a", "d/e/f", "c", "c/a", "./a", "l/../a"]
+
+    def entry() -> str:
+        name = made.choice(names)
+        parent, slash, last = name.rpartition("/")
+        forms = (name, f"{name}/", f"{name}>{made.choice(targets)}", f"{name}={made.choice(targets)}",
+                 f"{parent}{slash}.wh.{last}", f"{parent}{slash}.wh..wh..opq")  # fmt: skip
+        return str(made.choices(forms, (22, 16, 20, 24, 12, 6))[0])
+
+    return [[entry() for _ in range(made.randint(1, 5))] for _ in range(made.randint(1, 3))]
+
+
+@pytest.mark.root
+@pytest.mark.needs("umoci")
+def test_what_umoci_takes_of_any_layers_is_the_same(oci: Any, tmp_path: Path) -> None:
+    """It refuses more: a name in a file, a hard link to nothing that something else takes the place of."""
+    taken = 0
+    for number in range(rounds(15, 2500)):
+        place = tmp_path / str(number)
+        with Layout.create(f"{place}/img") as layout:
+            layout.tag("x", image(layout, *layers(number)).descriptor)
+        theirs = oci.run(["umoci", "unpack", "--image", "img:x", "u"], code=None, cwd=place)
+        done = oci("unpack", "./img:x", "b", code=None, cwd=place)
+        if not theirs.returncode:
+            assert done.returncode == 0, (number, layers(number), done.stderr)
+            assert times(place / "b/rootfs") == times(place / "u/rootfs"), (number, layers(number))
+            taken += 1
+    assert taken
 
 
 def times(root: Path) -> list[str]:
