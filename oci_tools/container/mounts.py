@@ -89,6 +89,10 @@ def _destination(path: str, word: str) -> str:
     return normal(path)
 
 
+# Options of -v that are the runtime's own.
+_AS_THEY_ARE = ("idmap", "ridmap", "exec", "noexec", "suid", "nosuid", "dev", "nodev")
+
+
 def bind(
     source: str, destination: str, readonly: bool, propagation: str = "rprivate", flat: bool = False
 ) -> Mount:
@@ -107,14 +111,15 @@ def volume(word: str, host: Host, asked: Asked) -> Mount:
     if len(parts) > 3 or not parts[0]:
         raise Usage("invalid volume", word, hint="[HOST-DIR|NAME:]DIR[:OPTIONS]")
     source, destination = parts[0], _destination(parts[1], word)
-    readonly, propagation, nocopy, idmap = False, "rprivate", False, []
+    readonly, propagation, nocopy = False, "rprivate", False
+    more: list[str] = []
     for option in parts[2].split(",") if len(parts) == 3 else ():
         if option in ("ro", "rw"):
             readonly = option == "ro"
         elif option in PROPAGATION:
             propagation = option
-        elif option in ("idmap", "ridmap"):
-            idmap = [option]
+        elif option in _AS_THEY_ARE:
+            more.append(option)
         elif option not in ("z", "Z", "nocopy", "cached", "delegated", "consistent"):
             raise Usage("invalid option", option, f"in volume '{word}'")
         nocopy = nocopy or option == "nocopy"
@@ -126,7 +131,7 @@ def volume(word: str, host: Host, asked: Asked) -> Mount:
     else:
         made = _volume_mount(asked, source, destination, readonly, propagation)
         asked.volumes[-1].nocopy = nocopy
-    made["options"] += idmap
+    made["options"] += more
     return made
 
 

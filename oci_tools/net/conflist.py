@@ -24,7 +24,7 @@ RESERVED = ("none", "host", "container", "default", "private", "pasta", "slirp4n
 _NAME = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-")
 # The members of our plugin that are not lists or objects, and their types.
 PLAIN = {
-    "driver": str, "bridge": str, "master": str, "mode": str, "hostIP": str, "mtu": int, "metric": int, "vlan": int,
+    "driver": str, "bridge": str, "master": str, "mode": str, "hostIP": str, "mtu": int, "metric": int,
     "internal": bool, "isolate": bool, "ipMasq": bool, "icc": bool, "defaultRoute": bool, "resolver": bool,
 }  # fmt: skip
 # Of the list itself; "true" and "false" are said as strings, too.
@@ -36,7 +36,7 @@ OPTIONS = {
     "com.docker.network.bridge.enable_ip_masquerade": "ipMasq",
     "com.docker.network.bridge.host_binding_ipv4": "hostIP",
     "com.docker.network.driver.mtu": "mtu",
-    "mtu": "mtu", "isolate": "isolate", "metric": "metric", "vlan": "vlan", "parent": "master", "mode": "mode",
+    "mtu": "mtu", "isolate": "isolate", "metric": "metric", "parent": "master", "mode": "mode",
     "macvlan_mode": "mode", "ipvlan_mode": "mode", "bridge_name": "bridge",
 }  # fmt: skip
 _NEGATED = {"no_default_route": "defaultRoute"}
@@ -236,6 +236,8 @@ def _place_range(word: str, found: list[Subnet], made: list[dict[str, Any]]) -> 
 
 def option(members: dict[str, Any], name: str, value: str) -> None:
     """What --opt NAME=VALUE means; one that we do not know is kept as it is for those who do."""
+    if name == "vlan":  # it would keep others out: not to be passed over
+        raise Usage("option is not there", name, "bridges have no VLANs", "--driver macvlan --opt parent=eth0.NUMBER")
     if name in _NEGATED:
         members[_NEGATED[name]] = not _boolean(name, value)
     elif name in OPTIONS:

@@ -77,6 +77,8 @@ def test_a_list_of_plugins_of_others(oci: Any, home: dict[str, str]) -> None:
         (["a\nb"], "invalid network name 'a\\nb' (letters, digits, '_', '.' and '-')"),
         ([".x"], "invalid network name '.x' (letters, digits, '_', '.' and '-')"),
         (["host"], "network name is reserved 'host'"),
+        (["--opt", "vlan=9", "a"],
+         "option is not there 'vlan': bridges have no VLANs (--driver macvlan --opt parent=eth0.NUMBER)"),
         (["bridge"], "network name is reserved 'bridge'"),
         (["--subnet", "10.1.2.3/24", "x"], "invalid subnet '10.1.2.3/24' (10.1.2.0/24 is meant?)"),
         (["--subnet", "10.1.2.0", "x"], "invalid subnet '10.1.2.0' (ADDRESS/BITS)"),

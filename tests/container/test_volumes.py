@@ -36,6 +36,14 @@ def test_two_containers_share_one(run: Any, vol: Any) -> None:
     assert names(vol) == ["db"]
 
 
+def test_flags_of_a_mount(run: Any, vol: Any) -> None:
+    run("-v", "db:/x", BUSYBOX, "sh", "-c", "printf '#!/bin/sh\\necho ran\\n' > /x/script; chmod 755 /x/script")
+    assert run("-v", "db:/x:exec", BUSYBOX, "/x/script").stdout == "ran\n"
+    assert "permission denied" in run("-v", "db:/x:noexec,nosuid,nodev", BUSYBOX, "/x/script", code=126).stderr
+    options = run("-v", "db:/x:noexec,nosuid,nodev", BUSYBOX, "grep", " /x ", "/proc/mounts").stdout.split()[3]
+    assert {"noexec", "nosuid", "nodev", "rw"} <= {*options.split(",")}
+
+
 def test_an_empty_one_gets_what_the_image_has(run: Any, vol: Any, oci: Any) -> None:
     passwd = run(BUSYBOX, "cat", "/etc/passwd").stdout
     run("-v", "etc:/etc", BUSYBOX, "sh", "-c", "echo new > /etc/passwd")
