@@ -12,7 +12,7 @@ import time
 from oci_tools.errors import Error, Usage
 from oci_tools.linux.netlink import Rtnetlink, inside
 from oci_tools.net import address, bridge, detach, events, firewall, forwarding, hosts, lease, namespace, nft, place
-from oci_tools.net import ports, rules
+from oci_tools.net import ports, rules, store
 from oci_tools.net import record as records
 from oci_tools.net.conflist import Network, check_interface
 
@@ -89,6 +89,7 @@ def _attach(network: Network, wanted: Wanted, fd: int) -> dict[str, Any]:
     if wanted.ports and network.internal:
         raise Error("cannot publish ports", wanted.container[:12], f"network {network.name} is internal")
     records.make_directories(network.name)
+    store.keep(network)
     others = _others(wanted.container)
     addresses = _addresses(network, wanted)
     made: dict[str, Any] = {
@@ -203,7 +204,7 @@ def _admit(network: Network, made: dict[str, Any]) -> None:
     for version in off:
         forwarding.mark(version)
     if not rules.is_whole():
-        nft.apply(rules.everything())
+        nft.apply(rules.everything())  # with this one's, since its record is written
     else:
         if off or not nft.has_chain(f"to-{network.bridge}"):
             script = [*rules.skeleton(), *firewall.network(place.table(), network)]

@@ -43,7 +43,7 @@ def reload() -> None:
 
     Bridges that lost their addresses get them back, and resolvers, and who holds ports, that ended are started.
     """
-    for network in store.readable():
+    for network in store.everywhere():
         attached = [one for one in record.of_network(network.name) if record.is_alive(one)]
         if not attached or not network.ours or network.driver != "bridge":
             continue

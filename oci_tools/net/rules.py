@@ -38,7 +38,7 @@ def everything() -> list[dict[str, Any]]:
     made = [*skeleton(), *firewall.emptied(table)]
     with Rtnetlink() as kernel:
         links = kernel.links()
-    for network in store.readable():
+    for network in store.everywhere():
         if not network.ours or network.driver != "bridge":
             continue
         attached = [one for one in record.of_network(network.name) if record.is_alive(one)]

@@ -7,7 +7,7 @@ import time
 
 from oci_tools import document, fs
 from oci_tools.errors import Error, Usage
-from oci_tools.net import address, check, conflist, events, place, subnets
+from oci_tools.net import address, check, conflist, events, place, record, subnets
 from oci_tools.net.conflist import DEFAULT, Network
 
 TYPE_CHECKING = False
@@ -103,6 +103,29 @@ def readable() -> list[Network]:
         except (Error, FileNotFoundError):
             continue
     return found
+
+
+def keep(network: Network) -> None:
+    """Have a network that somebody told us of, and that is none of the store, known as long as the host runs."""
+    if not os.path.exists(path(network.name)):
+        fs.write(_told(network.name), document.dumps(network.document), 0o600, sync=False)
+
+
+def everywhere() -> list[Network]:
+    """Those of `readable`, and those that were told."""
+    found = readable()
+    known = {network.name for network in found}
+    for name in record.networks():
+        if name not in known and os.path.exists(_told(name)) and not os.path.exists(path(name)):
+            try:
+                found.append(Network(document.load(_told(name)), _told(name)))
+            except Error:
+                continue
+    return found
+
+
+def _told(name: str) -> str:
+    return f"{place.on(name)}/conflist"
 
 
 def create(made: dict[str, Any]) -> Network:

@@ -215,6 +215,9 @@ def test_what_a_configuration_may_say(machine: Machine, runtime: Runtime) -> Non
                        env={"CNI_IFNAME": "net1", "CNI_ARGS": "IgnoreUnknown=1;K8S_POD_NAME=pod"})  # fmt: skip
     assert [each["address"] for each in made["ips"]] == ["10.7.0.9/24", "fd00:7::2/64"]
     assert [each["version"] for each in made["ips"]] == ["4", "6"] and made["cniVersion"] == "0.4.0"
+    machine.run("nft", "flush", "ruleset")
+    machine.net("reload")  # of a network that only its runtime's configuration knows, too
+    assert "from-mybr0" in machine.rules()
     shown = a.ip("addr", "show", "net1")
     assert "mtu 1300" in shown and "02:00:00:00:00:09" in shown and "mybr0" in machine.ip("link")
     assert machine.net("resolve", "pod") == "10.7.0.9\nfd00:7::2"
