@@ -36,7 +36,7 @@ class Archive:
     def __init__(self, command: str) -> None:
         self.path = f"{_TOP}/__pycache__/{command}.{sys.implementation.cache_tag}.archive"
         self.entries: dict[str, Entry] = {}
-        self._file = (0, 0)  # its inode and size: another file has other offsets
+        self._file = (0, 0, 0)  # its inode, size and time: another file has other offsets
         self._start = 0  # what they count from
 
     def use(self) -> None:
@@ -58,8 +58,9 @@ class Archive:
         fd = posix.open(self.path, posix.O_RDONLY | posix.O_CLOEXEC)
         try:
             found = posix.fstat(fd)
-            self._file = self._file if at else (found.st_ino, found.st_size)
-            if self._file != (found.st_ino, found.st_size):
+            seen = found.st_ino, found.st_size, found.st_mtime_ns  # an inode is soon another file's
+            self._file = self._file if at else seen
+            if self._file != seen:
                 raise ValueError("another process has written it anew")
             return posix.pread(fd, length, at)
         finally:
@@ -79,7 +80,10 @@ class Archive:
             found = posix.stat(source)
             if found.st_size != size or found.st_mtime_ns != mtime:
                 return None
-            loader = _Kept(name, source, marshal.loads(self.code(name)))
+            code = marshal.loads(self.code(name))
+            if not hasattr(code, "co_code"):
+                return None  # of another archive, which has just taken this one's place
+            loader = _Kept(name, source, code)
         except (OSError, ValueError, EOFError, TypeError):
             return None
         spec = ModuleSpec(name, loader, origin=source, is_package=package)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.bench import report
+from tests.bench import growth, report
 
 
 def row(ours: float, peer: float, **more: Any) -> dict[str, Any]:
@@ -28,3 +28,12 @@ def test_rows_are_kept_and_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     drawn = ET.parse(tmp_path / "report.svg").getroot()
     widths = [float(each.get("width", "")) for each in drawn if each.get("height") == "12"]
     assert widths[1] > widths[2] > widths[0]
+
+
+def test_growth_is_drawn() -> None:
+    assert growth.sizes(500) == [1, 10, 100, 500] and growth.sizes(1) == [1] and growth.sizes(100) == [1, 10, 100]
+    drawn = ET.fromstring(growth.drawing({"files": [(1, 50.0), (100, 60.0)], "tags": [(1, 40.0), (1000, 400.0)]}))
+    lines = [each.get("points", "") for each in drawn if each.tag.endswith("polyline")]
+    assert len(lines) == 2
+    (x1, y1), (x2, y2) = (map(float, point.split(",")) for point in lines[1].split())
+    assert x2 > x1 and y2 < y1, "more takes longer: up, and to the right"

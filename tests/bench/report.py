@@ -55,6 +55,8 @@ def table(rows: dict[str, Any]) -> str:
         if row["missed"]:
             lines.append("| | **missed** | | | |\n")
     places = sorted({f"{row['date']}: {row['machine']}" for row in rows.values()})
+    if (PLACE / "growth.svg").exists():
+        lines.append("\nAs there is more to do (`tests/bench/run --growth --report`):\n\n![growth](growth.svg)\n")
     return "".join(lines) + "\nMeasured on:\n\n" + "".join(f"- {place}\n" for place in places)
 
 
