@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from oci_tools import __version__, cli
+from oci_tools import __version__, cli, examples
 from oci_tools.errors import Error, Usage
 
 
@@ -74,7 +74,7 @@ class _Verbs(_Page, click.Group):
 
 def example(command: cli.Command) -> str:
     """The line that shows a command at work, if it has one."""
-    return command.example or (command.default.example if command.default else "")
+    return command.example or (command.default.example if command.default else examples.of(command.name))
 
 
 def _option(option: cli.Option) -> click.Option:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import importlib
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from typing import Any
 import pytest
 
 import oci_tools
-from oci_tools import cli
+from oci_tools import cli, cli_click
 
 TOP = Path(__file__).resolve().parent.parent
 PACKAGE = Path(oci_tools.__file__).parent
@@ -52,7 +53,8 @@ MAY_IMPORT = {
     "yaml": "errors",
     "fetch": "errors fs document",
     "http": "errors fs",
-    "cli_click": "errors cli",
+    "examples": "",
+    "cli_click": "errors cli examples",
     "cli_complete": "cli",
     "bytecode": "",
     "cli": "errors fs bytecode cli_click cli_complete",
@@ -324,6 +326,27 @@ def test_a_page_names_every_verb(name: str) -> None:
     text = plain(page(page_name(name)))
     missing = [verb for verb in command(name).verbs or {} if not re.search(rf"{full(name)} {verb}\b", text)]
     assert not missing
+
+
+def leaves(one: cli.Command) -> Iterator[cli.Command]:
+    for inner in (one.verbs or {}).values():
+        yield from leaves(inner)
+    if not one.verbs:
+        yield one
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_help_of_every_verb_begins_with_an_example_of_it(name: str) -> None:
+    if name == "run":
+        module = importlib.import_module("oci_tools.cmd.run")
+        module.VERBS.update(module._rare())
+    for leaf in leaves(command(name)):
+        shown = cli_click.example(leaf)
+        words = shlex.split(re.split(r" [|<>] |;|&&", f" {shown} ")[0] if f" {shown}".startswith(f" {leaf.name}") else shown)
+        assert leaf.name in shown, f"{leaf.name} has no example: {shown}"
+        if words[: len(leaf.name.split())] == leaf.name.split():
+            said = [word for word in words[len(leaf.name.split()) :] if word != "$(...)"]
+            assert cli.read(cli._with(leaf, cli.SHARED), said) is not None, f"what its example says is not understood: {shown}"
 
 
 def test_the_overview_lists_the_commands() -> None:
