@@ -59,7 +59,8 @@ def push(
 
     ordered = sorted(blobs.values(), key=lambda blob: -int(blob["size"]))
     parallel(options.jobs, [send(blob) for blob in ordered])
-    for data, child in documents:
+    for child in documents:
+        data = layout.read(child)  # again: of very many not all are kept
         media_type = child.get("mediaType") or manifests.kind(document.loads(data), child)
         names = tags if child["digest"] == descriptor["digest"] else own.get(child["digest"], [])
         answer = _put(registry, repository, child["digest"], names, data, media_type)
@@ -100,9 +101,9 @@ def _put(
 
 def _collect(
     layout: Layout, descriptor: Descriptor, options: Options
-) -> tuple[list[tuple[bytes, Descriptor]], dict[str, Descriptor], dict[str, list[str]]]:
+) -> tuple[list[Descriptor], dict[str, Descriptor], dict[str, list[str]]]:
     """All manifests under a descriptor, children first, those that refer to one of them, all blobs, tags of some."""
-    documents: list[tuple[bytes, Descriptor]] = []
+    documents: list[Descriptor] = []
     blobs: dict[str, Descriptor] = {}
     seen: set[str] = set()
 
@@ -122,7 +123,7 @@ def _collect(
                     take(child, depth - 1)
                 elif options.foreign or not is_foreign(child):
                     blobs.setdefault(child["digest"], child)
-        documents.append((data, at))
+        documents.append(at)
 
     take(descriptor, manifests.MAX_DEPTH)
     todo = _subjects(layout) if options.referrers else []
