@@ -230,6 +230,8 @@ def _zstd(given: _Input, subject: object) -> Iterator[bytes]:
 def writer(stream: Any, name: str, level: int | None = None, threads: int | None = None) -> Any:
     """A stream that compresses what is written into `stream`; `close` ends it, not `stream`.
 
+    What `stream` is given is good until its `write` returns.
+
     name    "gzip", "zstd" or "none"
     level   of LEVELS; None for the default
     threads how many processors work; the bytes do not depend on it
