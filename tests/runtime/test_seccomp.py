@@ -702,6 +702,26 @@ def test_int_0x80_is_no_way_around(tmp_path: Path) -> None:
     assert child(usual, INT80 + code, tmp_path).stdout == "-38 -1 -1 True\n"
 
 
+def test_an_agent_that_closes_as_soon_as_it_has_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As runc's does: what is sent after that, and be it nothing, would be an error."""
+    import _socket
+
+    class Closing(_socket.socket):
+        def sendmsg(self, *what: Any) -> int:
+            sent = super().sendmsg(*what)
+            accepted = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM, 0, listening._accept()[0])
+            accepted.recv(1 << 16)
+            accepted.close()
+            return sent
+
+    listening = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
+    listening.bind(str(tmp_path / "agent"))
+    listening.listen()
+    monkeypatch.setattr(_socket, "socket", Closing)
+    told = {"linux": {"seccomp": {"listenerPath": str(tmp_path / "agent")}}}
+    seccomp.hand_over(told, 0, {"ociVersion": "1.3.0", "id": "c1", "pid": 1, "bundle": "/b"})
+
+
 def test_an_agent_decides(tmp_path: Path) -> None:
     """The descriptor reaches the socket with one state document, and the answer the process."""
     from _socket import AF_UNIX, SCM_RIGHTS, SOCK_STREAM, SOL_SOCKET, socket  # as hand_over does
