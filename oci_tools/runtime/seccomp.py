@@ -149,7 +149,7 @@ def hand_over(
     try:
         sock.connect(profile["listenerPath"])
         sent = sock.sendmsg([data], [(SOL_SOCKET, SCM_RIGHTS, pack("i", fd))])
-        if sent < len(data):  # an agent that has all may have closed it already, which even a send of nothing would hear
+        if sent < len(data):  # an agent that has all may have closed it: even a send of nothing would hear of that
             sock.sendall(data[sent:])
     except OSError as error:
         raise Error("cannot reach the seccomp agent", profile["listenerPath"], error) from None
