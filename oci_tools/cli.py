@@ -91,16 +91,19 @@ class Command:
 # -- running a command -----------------------------------------------------------
 
 
-def launch(name: str) -> None:
+def launch(name: str, warm: bool = False) -> None:
     """The end of every file in `bin/`: run `oci_tools.cmd.NAME` and end the process.
+
+    `warm`: it is a fork in which all that it needs is imported.
 
     stdout is flushed and checked, so that a full disk is never success; `os._exit`
     skips the interpreter's tidying up, which costs milliseconds.
     """
     from oci_tools import bytecode
 
-    archive = bytecode.Archive(name)
-    archive.use()
+    archive = None if warm else bytecode.Archive(name)
+    if archive:
+        archive.use()
     try:
         module = __import__(f"oci_tools.cmd.{name}", fromlist=["main"])
         if "_OCI_COMPLETE" in os.environ:  # a shell asks what could be said
@@ -116,7 +119,8 @@ def launch(name: str) -> None:
     except OSError as error:
         say(os.path.basename(sys.argv[0]), str(Error("cannot write standard output", None, error)))
         code = 1
-    archive.keep()
+    if archive:
+        archive.keep()
     os._exit(code)
 
 

@@ -44,7 +44,7 @@ def _opened(api: Api, asked: Asked) -> tuple[Reading, bytes, dict[str, Any]]:
     """The archive of a path: the command that writes it, its first bytes, and what its first entry is."""
     one, path = api.world.find(asked["id"]), asked.query("path")
     if not path:
-        raise Refused(400, "missing path")
+        raise Refused(400, "bad parameter: path cannot be empty")
     reading = api.commands.reading(["run", "cp", "--archive", f"{one.id}:{_absolute(path)}", "-"])
     start = _Recorded(reading.out)
     try:

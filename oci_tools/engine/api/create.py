@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from oci_tools import document, fs
-from oci_tools.engine.api import endpoints, links, members, naming, store, wording
+from oci_tools.engine.api import endpoints, links, members, naming, store, validity, wording
 from oci_tools.engine.api.answers import Refused, answer
 from oci_tools.engine.api.world import OURS
 
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from oci_tools.http import Response
 
 VERSION = 1
-_NAME = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-")
 # What inspect says of a container that asked for nothing: moby's ContainerJSON, in its order.
 HOST: dict[str, Any] = {
     "Binds": None, "ContainerIDFile": "", "LogConfig": {"Type": "json-file", "Config": {}}, "NetworkMode": "bridge",
@@ -49,16 +48,15 @@ CONFIG: dict[str, Any] = {
 def create(api: Api, asked: Asked) -> Response:
     said = asked.json()
     members.check(said)
+    validity.check(said)
     name = asked.query("name").removeprefix("/")
-    if name and not (len(name) > 1 and name[0] not in "_.-" and _NAME.issuperset(name)):
-        raise Refused(
-            400, f"Invalid container name ({name}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed"
-        )
+    if name:
+        naming.check(name, "Invalid container name ({})")
     if not said.get("Image"):
         empty = "config cannot be empty in order to create a container"
         raise Refused(400, "no image specified" if said.get("Cmd") else empty)
     for word in (said.get("HostConfig") or {}).get("VolumesFrom") or ():
-        api.world.find(word.partition(":")[0])
+        _need(api, word.partition(":")[0])
     image = api.store.find(said["Image"], asked.query("platform"))
     host = _host(said.get("HostConfig") or {})
     config = _config(said, image)
@@ -75,6 +73,14 @@ def create(api: Api, asked: Asked) -> Response:
     }  # fmt: skip
     fs.write(f"{api.world.place}/{container}/{OURS}", document.dumps(kept), 0o600, sync=False)
     return answer({"Id": container, "Warnings": []}, 201)
+
+
+def _need(api: Api, word: str) -> None:
+    """Another container that is named: without it, a client has no image to pull."""
+    try:
+        api.world.find(word)
+    except Refused as error:
+        raise Refused(400, error.message) from None
 
 
 def _make(
@@ -105,7 +111,8 @@ def _make(
 
 def _asked(said: dict[str, Any]) -> dict[str, Any]:
     """What the client itself asks for: the image's own is known to `oci-run`."""
-    return {key: value for key, value in said.items() if key not in ("HostConfig", "NetworkingConfig")}
+    own = {key: value for key, value in said.items() if key not in ("HostConfig", "NetworkingConfig")}
+    return {**own, **{key: [own[key]] for key in ("Cmd", "Entrypoint") if isinstance(own.get(key), str)}}
 
 
 def _host(said: dict[str, Any]) -> dict[str, Any]:
@@ -120,7 +127,7 @@ def _host(said: dict[str, Any]) -> dict[str, Any]:
         host[key] = host[key] or HOST[key]
     if host["MemorySwappiness"] == -1:
         host["MemorySwappiness"] = None
-    host["PidsLimit"] = host["PidsLimit"] or None
+    host["PidsLimit"] = max(host["PidsLimit"] or 0, 0) or None
     if host["Memory"] and not host["MemorySwap"]:
         host["MemorySwap"] = 2 * host["Memory"]
     return host
@@ -138,7 +145,7 @@ def _config(said: dict[str, Any], image: Image) -> dict[str, Any]:
         config["Entrypoint"] = base.get("Entrypoint")
         if not own.get("Cmd"):
             config["Cmd"] = base.get("Cmd")
-    elif own["Entrypoint"] in ([""], ""):
+    elif own["Entrypoint"] == [""]:
         config["Entrypoint"] = None
     config["Env"] = _environment(base.get("Env") or [], own.get("Env") or [])
     config["Labels"] = {**(base.get("Labels") or {}), **(own.get("Labels") or {})}

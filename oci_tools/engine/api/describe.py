@@ -145,6 +145,7 @@ def ps(api: Api, asked: Asked) -> Response:
     for status in wanted.get("status", ()):
         if status not in _STATUSES:
             raise Refused(400, f"invalid filter 'status={status}'")
+    _check_filters(api, wanted)
     found, now = [], time.time_ns()
     for one in _between(api, wanted):
         status = one.status
@@ -157,6 +158,17 @@ def ps(api: Api, asked: Asked) -> Response:
         if len(found) == limit > 0:
             break
     return Response(200, [JSON], b"[" + b",".join(found) + b"]\n")
+
+
+def _check_filters(api: Api, wanted: filters.Filters) -> None:
+    for word in (*wanted.get("before", ()), *wanted.get("since", ())):
+        api.world.find(word)
+    for value in wanted.get("health", ()):
+        if value not in ("none", "starting", "healthy", "unhealthy"):
+            raise Refused(400, f"unrecognized filter value for health: {value}")
+    for value in wanted.get("exited", ()):
+        if not value.removeprefix("-").isdecimal():
+            raise Refused(400, f"invalid filter 'exited={value}': strconv.Atoi: parsing \"{value}\": invalid syntax")
 
 
 def _between(api: Api, wanted: filters.Filters) -> list[Container]:

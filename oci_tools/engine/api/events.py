@@ -13,7 +13,7 @@ import time
 
 from oci_tools import document
 from oci_tools.engine.api import filters, store, times
-from oci_tools.engine.api.answers import stream
+from oci_tools.engine.api.answers import Refused, stream
 from oci_tools.engine.api.world import until
 from oci_tools.errors import Error
 
@@ -114,6 +114,9 @@ class History:
 def events(api: Api, asked: Asked) -> Response:
     wanted = filters.read(asked.query("filters"), _FILTERS)
     since, end = times.asked(asked.query("since")), times.asked(asked.query("until"))
+    if since is not None and end is not None and since > end:
+        said = f"`since` time ({asked.query('since')}) cannot be after `until` time ({asked.query('until')})"
+        raise Refused(400, said)
     pieces = _told(api, wanted, since, end, asked.request.sock.fileno())
     return stream(pieces)
 

@@ -81,6 +81,8 @@ def create(api: Api, asked: Asked) -> Response:
     said = asked.json()
     members.check(said)
     one = _runs(api, asked["id"])
+    if isinstance(said.get("Cmd"), str):
+        raise Refused(400, "invalid JSON: Cmd: expected an array of strings")
     if not wording.strings(said, "Cmd"):
         raise Refused(400, "No exec command specified")
     made = Exec(one.id, said)

@@ -127,6 +127,7 @@ def tag(api: Api, asked: Asked) -> Response:
     repository, name = asked.query("repo"), asked.query("tag") or "latest"
     if not repository:
         raise Refused(400, "invalid reference format")
+    store.check(f"{repository}:{name}")
     api.commands.run(["image", "tag", image.word, store.full(f"{repository}:{name}")])
     return answer({}, 201)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from oci_tools import document, fs
 from oci_tools.engine import containers
-from oci_tools.engine.api import create, describe, filters, members, times, wording, world
+from oci_tools.engine.api import create, describe, filters, members, naming, times, wording, world
 from oci_tools.engine.api.answers import Refused, answer, nothing, stream
 from oci_tools.http import Response
 
@@ -77,23 +77,27 @@ def _asking(one: Container, asked: Asked) -> list[str]:
         except ValueError:
             raise Refused(400, f'strconv.Atoi: parsing "{timeout}": invalid syntax') from None
     if asked.query("signal"):
-        words.append(f"--signal={_signal(asked.query('signal'))}")
+        words.append(f"--signal={_signal(asked.query('signal'), '')}")
     return words
 
 
-def _signal(text: str) -> str:
+def _signal(text: str, before: str) -> str:
+    """A signal as `oci-run kill` takes it; `before`: what its refusal begins with."""
     from signal import Signals
 
     name = text.upper().removeprefix("SIG")
     known = {each.name.removeprefix("SIG") for each in Signals}
     if name in known or name.startswith(("RTMIN", "RTMAX")) or (name.isdecimal() and 0 < int(name) < 65):
         return name
-    raise Refused(400, f"Invalid signal: {text}")
+    number = name.lstrip("-")
+    known_not = number.isdecimal() and name != "0"
+    said = f"the linux daemon does not support signal {text}" if known_not else f"invalid signal: {text}"
+    raise Refused(400, f"{before}{said}")
 
 
 def kill(api: Api, asked: Asked) -> Response:
     one = api.world.find(asked["id"])
-    signal = _signal(asked.query("signal", "KILL") or "KILL")
+    signal = _signal(asked.query("signal", "KILL") or "KILL", f"cannot kill container: {asked['id']}: ")
     if not one.running:
         raise Refused(409, f"cannot kill container: {asked['id']}: container {one.id} is not running")
     api.commands.run(["run", "kill", one.id, signal])
@@ -128,6 +132,7 @@ def rename(api: Api, asked: Asked) -> Response:
     one, name = api.world.find(asked["id"]), asked.query("name").removeprefix("/")
     if not name:
         raise Refused(400, "Neither old nor new names may be empty")
+    naming.check(name, "Error when allocating new name: Invalid container name (/{})")
     if name == one.policy.get("name"):
         raise Refused(400, "Renaming a container with the same name as its current name")
     other = next((each for each in api.world.all() if each.policy.get("name") == name), None)
@@ -216,7 +221,7 @@ def resize(api: Api, asked: Asked) -> Response:
     one = api.world.find(asked["id"])
     rows, columns = asked.number("h"), asked.number("w")
     if not one.running:
-        raise Refused(409, "cannot resize a stopped container: unknown")
+        raise Refused(409, f"container {one.id} is not running")
     containers.tell(one.id, b"resize %d %d\n" % (rows, columns))
     return Response(200)
 

@@ -1,9 +1,12 @@
-"""Names for containers that got none: two words, as people expect from docker."""
+"""Names of containers: which may be, and two words, as people expect from docker, for those that got none."""
 
 from __future__ import annotations
 
 import random
 
+from oci_tools.engine.api.answers import Refused
+
+_NAME = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-")
 _HOW = (
     "able amber bold brave brisk calm clear clever cosy crisp deft eager early fair fleet fond frank "
     "fresh gentle glad golden grand happy hardy honest jolly keen kind lively loyal lucky mellow merry "
@@ -28,3 +31,9 @@ def made(taken: set[str]) -> str:
             return name
         if f"{name}{random.randrange(10)}" not in taken:
             return f"{name}{random.randrange(1000)}"
+
+
+def check(name: str, wrong: str) -> None:
+    """Refuse what is no name; `wrong`: how that begins, with {} for it."""
+    if not (len(name) > 1 and name[0] not in "_.-" and _NAME.issuperset(name)):
+        raise Refused(400, f"{wrong.format(name)}, only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed")

@@ -125,7 +125,7 @@ def create(api: Api, asked: Asked) -> Response:
     members.check(said)
     name = said.get("Name") or ""
     if not name or not _NAME.issuperset(name) or name[0] in "_.-":
-        raise Refused(400, f"invalid network name: {name!r}")
+        raise Refused(400, f"invalid name: {name}" if not name else f"invalid network name: {name}")
     if name in (*BUILT_IN, BRIDGE, "default"):
         raise Refused(403, f"operation is not permitted on predefined {name} network ")
     if any(each["name"] == name for each in _all(api)):

@@ -32,6 +32,8 @@ _NOTHING: dict[str, Any] = {
 def stats(api: Api, asked: Asked) -> Response:
     one = api.world.find(asked["id"])
     if asked.flag("stream", True):
+        if asked.flag("one-shot"):
+            raise Refused(400, "cannot have stream=true and one-shot=true")
         return stream(_measured(api, one, asked.request.sock.fileno()))
     if not one.running:
         return answer(_stopped(one))

@@ -9,6 +9,7 @@ An image's Id is its configuration's digest, as the API has it.  Changes are `oc
 from __future__ import annotations
 
 import os
+import re
 import threading
 
 from oci_tools import document, fs
@@ -28,6 +29,10 @@ _INDEXES = (
     "application/vnd.oci.image.index.v1+json",
     "application/vnd.docker.distribution.manifest.list.v2+json",
 )
+
+_REPOSITORY = re.compile(r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*")
+_TAG = re.compile(r"\w[\w.-]{0,127}", re.ASCII)
+_DIGEST = re.compile(r"[a-z0-9]+(?:[.+_-][a-z0-9]+)*:[0-9a-fA-F]{32,}")
 
 
 def familiar(name: str) -> str:
@@ -50,6 +55,24 @@ def full(text: str, tag: str = "latest") -> str:
     if at:
         return f"{name}@{digest}"
     return name if ":" in name.rpartition("/")[2] or not tag else f"{name}:{tag}"
+
+
+def check(text: str) -> None:
+    """Refuse what can be no name of an image, in dockerd's words."""
+    name, at, digest = text.partition("@")
+    head, slash, last = name.rpartition("/")
+    last, colon, tag = last.partition(":")
+    path = f"{head}{slash}{last}"
+    first, slash, rest = path.partition("/")
+    if slash and ("." in first or ":" in first or first == "localhost"):
+        path = rest
+    shown = path if "/" in path else f"library/{path}"
+    if path != path.lower():
+        raise Refused(400, f"invalid reference format: repository name ({shown}) must be lowercase")
+    if (at and not _DIGEST.fullmatch(digest)) or not _REPOSITORY.fullmatch(path):
+        raise Refused(400, "invalid reference format")
+    if colon and not _TAG.fullmatch(tag):
+        raise Refused(400, "invalid tag format")
 
 
 class Image:
@@ -183,6 +206,7 @@ class Store:
         """The image that a name, an Id or the beginning of one means; refused in dockerd's words."""
         image = self.look(word)
         if image is None:
+            check(word)
             shown = word if ":" in word.rpartition("/")[2] or "@" in word else f"{word}:latest"
             raise Refused(404, f"No such image: {shown}")
         if platform and not _fits(image.document, platform):

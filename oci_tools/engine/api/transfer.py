@@ -301,6 +301,8 @@ def _named(api: Api, repository: str, tag: str, words: list[str], asked: Asked |
 
 
 def commit(api: Api, asked: Asked) -> Response:
+    if not asked.query("container"):
+        raise Refused(400, 'invalid name or ID supplied: ""')
     one = api.world.find(asked.query("container"))
     said = asked.json(needed=False)
     pauses = asked.flag("pause", True) and one.status == "running"

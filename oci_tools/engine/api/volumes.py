@@ -91,8 +91,15 @@ def create(api: Api, asked: Asked) -> Response:
     members.check(said)
     if (said.get("Driver") or "local") not in ("local", "default"):
         driver = said["Driver"]
-        raise Refused(404, f'error looking up volume plugin {driver}: plugin "{driver}" not found')
+        lost = f'error looking up volume plugin {driver}: plugin "{driver}" not found'
+        raise Refused(404, f"create {said.get('Name') or ''}: {lost}")
     name = said.get("Name") or ""
+    if len(name) == 1:
+        short = "volume name is too short, names should be at least two alphanumeric characters"
+        raise Refused(400, f"create {name}: {short}")
+    for key in said.get("DriverOpts") or ():
+        if key not in ("type", "device", "o", "size"):
+            raise Refused(400, f'create {name}: invalid option: "{key}"')
     there = record(api, name)
     if there is None:
         words = [f"--label={key}={value}" for key, value in (said.get("Labels") or {}).items()]

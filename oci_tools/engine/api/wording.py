@@ -215,7 +215,7 @@ def limits(host: dict[str, Any]) -> Iterator[str]:
         if host.get(key):
             yield f"--{option}={host[key]}"
     if host.get("NanoCpus"):
-        yield f"--cpus={host['NanoCpus'] / SECOND:g}"
+        yield f"--cpus={max(host['NanoCpus'] / SECOND, 0.01):g}"  # less the kernel does not know
 
 
 def _spaces(host: dict[str, Any]) -> Iterator[str]:
@@ -224,6 +224,12 @@ def _spaces(host: dict[str, Any]) -> Iterator[str]:
                         ("DnsOptions", "dns-option"), ("ExtraHosts", "add-host")):  # fmt: skip
         for value in host.get(key) or ():
             yield f"--{option}={value}"
+    for request in host.get("DeviceRequests") or ():
+        if request.get("Driver") != "cdi":
+            kinds = str(request.get("Capabilities") or []).replace("'", "").replace(",", "")
+            driver = request.get("Driver") or ""
+            raise Refused(400, f'could not select device driver "{driver}" with capabilities: {kinds}')
+        yield from (f"--device={each}" for each in request.get("DeviceIDs") or ())
     if host.get("Privileged"):
         yield "--privileged"
     for key, option in (("PidMode", "pid"), ("IpcMode", "ipc"), ("UTSMode", "uts"), ("UsernsMode", "userns"),

@@ -356,3 +356,76 @@ def test_clients_that_read_nothing_hold_nobody_up(engine: Engine) -> None:
         sock.close()
     engine.request("DELETE", f"{place}?force=1", code=204)
     assert quiet(engine, before) <= before
+
+
+@pytest.mark.parametrize(
+    ("more", "text"),
+    [
+        ({"Env": ["=x"]}, "invalid environment variable: =x"),
+        ({"Env": [""]}, "invalid environment variable: "),
+        ({"WorkingDir": "rel"}, "the working directory 'rel' is invalid, it needs to be an absolute path"),
+        ({"StopSignal": "BOGUS"}, "invalid signal: BOGUS"),
+        ({"Healthcheck": {"Test": ["CMD", "x"], "Interval": 1000}}, "Interval in Healthcheck cannot be less than 1ms"),
+        ({"Healthcheck": {"Test": ["CMD", "x"], "Retries": -1}}, "Retries in Healthcheck cannot be negative"),
+        ({"Memory": 1 << 29, "MemorySwap": 1 << 28}, "Minimum memoryswap limit should be larger than memory limit"),
+        ({"NanoCpus": 10**15}, "Range of CPUs is from 0.01 to "),
+        ({"CpusetCpus": "4095"}, "Requested CPUs are not available - requested 4095, available: "),
+        ({"ShmSize": -1}, "SHM size can not be less than 0"),
+        ({"OomScoreAdj": 2000}, "Invalid value 2000, range for oom score adj is [-1000, 1000]"),
+        ({"CpuPeriod": 10}, "CPU cfs period can not be less than 1ms"),
+        ({"MemorySwappiness": 101}, "Invalid value: 101, valid memory swappiness range is 0-100"),
+        ({"IpcMode": "bogus"}, "invalid IPC mode: bogus"),
+        ({"PidMode": "bogus"}, "invalid PID mode: bogus"),
+        ({"UTSMode": "bogus"}, "invalid UTS mode: bogus"),
+        ({"CgroupnsMode": "bogus"}, "invalid cgroup namespace mode: bogus"),
+        ({"Tmpfs": {"rel": ""}}, "invalid mount path: 'rel' mount path must be absolute"),
+        ({"Mounts": [{"Type": "bogus", "Target": "/x"}]}, 'invalid mount config for type "bogus": mount type unknown'),
+        ({"Mounts": [{"Type": "bind", "Target": "/x"}]}, 'type "bind": field Source must not be empty'),
+        ({"Mounts": [{"Type": "tmpfs", "Source": "/s", "Target": "/x"}]}, "field Source must not be specified"),
+        ({"VolumesFrom": ["nope"]}, "No such container: nope"),
+        ({"DeviceRequests": [{"Driver": "", "Count": -1, "Capabilities": [["gpu"]]}]},
+         'could not select device driver "" with capabilities: [[gpu]]'),
+        ({"Image": "UPPER"}, "invalid reference format: repository name (library/UPPER) must be lowercase"),
+        ({"Image": "bb@sha256:zz"}, "invalid reference format"),
+    ],
+)  # fmt: skip
+def test_what_a_container_may_not_be(engine: Engine, more: dict[str, Any], text: str) -> None:
+    """In dockerd's words, each of which it said itself to the same request."""
+    own = {key: value for key, value in more.items() if key in ("Env", "WorkingDir", "StopSignal", "Healthcheck", "Image")}
+    host = {"NetworkMode": "none", **{key: value for key, value in more.items() if key not in own}}
+    _, said = engine.request("POST", "/containers/create", {"Image": "bb", "HostConfig": host, **own}, code=400)
+    assert text in said["message"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "text"),
+    [
+        ("POST", "/containers/ONE/rename?name=-bad", 400, "Invalid container name (/-bad), only [a-zA-Z0-9]"),
+        ("POST", "/containers/ONE/kill?signal=BOGUS", 400, "cannot kill container: ONE: invalid signal: BOGUS"),
+        ("POST", "/containers/ONE/kill?signal=99", 400, "the linux daemon does not support signal 99"),
+        ("POST", "/containers/ONE/resize?h=1&w=1", 409, "is not running"),
+        ("GET", "/containers/ONE/stats?stream=1&one-shot=1", 400, "cannot have stream=true and one-shot=true"),
+        ("GET", "/containers/json?filters={%22exited%22:[%22x%22]}", 400, "invalid filter 'exited=x'"),
+        ("GET", "/containers/json?filters={%22before%22:[%22nope%22]}", 404, "No such container: nope"),
+        ("GET", "/containers/json?filters={%22health%22:[%22bogus%22]}", 400, "unrecognized filter value for health: bogus"),
+        ("GET", "/events?since=5&until=1", 400, "`since` time (5) cannot be after `until` time (1)"),
+        ("GET", "/images/UPPER/json", 400, "repository name (library/UPPER) must be lowercase"),
+        ("POST", "/images/bb/tag?repo=x&tag=bad%20tag", 400, "invalid tag format"),
+        ("POST", "/commit", 400, "invalid name or ID supplied"),
+    ],
+)
+def test_what_may_not_be_asked(engine: Engine, method: str, path: str, status: int, text: str) -> None:
+    engine.request("POST", "/containers/create?name=ONE", {**CREATE, "Cmd": ["true"]}, code=201)
+    _, said = engine.request(method, path, code=status)
+    assert text in said["message"]
+
+
+def test_words_that_old_clients_give_as_one(engine: Engine) -> None:
+    container = create(engine)
+    _, made = engine.request("POST", "/containers/create", {**CREATE, "Cmd": "echo hi", "Entrypoint": "top"}, code=201)
+    _, said = engine.request("GET", f"/containers/{made['Id']}/json", code=200)
+    assert (said["Path"], said["Args"]) == ("top", ["echo hi"]) and container != made["Id"]
+    assert (said["Config"]["Entrypoint"], said["Config"]["Cmd"]) == (["top"], ["echo hi"])
+    _, made = engine.request("POST", "/containers/create", {**CREATE, "HostConfig": {"NanoCpus": 500000, "PidsLimit": -1}}, code=201)
+    _, said = engine.request("GET", f"/containers/{made['Id']}/json", code=200)
+    assert (said["HostConfig"]["NanoCpus"], said["HostConfig"]["PidsLimit"]) == (500000, None)

@@ -1,0 +1,121 @@
+"""What a create request may not say, told as dockerd does: clients show its words, and their tests look for them.
+
+Pure.  What is not refused here may still be by `oci-run`, whose words are told then.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+
+from oci_tools.engine.api.answers import Refused
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
+_MILLISECOND = 1_000_000
+_MODES = (  # of which namespaces there may be which words beside container:ID
+    ("IpcMode", "IPC", ("none", "private", "shareable", "host")),
+    ("PidMode", "PID", ("host", "private")),
+    ("UTSMode", "UTS", ("host", "private")),
+    ("UsernsMode", "user namespace", None),
+    ("CgroupnsMode", "cgroup namespace", ("private", "host")),
+)
+
+
+def check(said: dict[str, Any]) -> None:
+    """Refuse with a 400 what dockerd refuses at once."""
+    host = said.get("HostConfig") or {}
+    for part in (_process(said), _health(said.get("Healthcheck") or {}), _limits(host), _modes(host), _mounts(host)):
+        for message in part:
+            raise Refused(400, message)
+
+
+def _process(said: dict[str, Any]) -> Iterator[str]:
+    for each in said.get("Env") or ():
+        if not each or each.startswith("="):
+            yield f"invalid environment variable: {each}"
+    place = said.get("WorkingDir") or "/"
+    if not place.startswith("/"):
+        yield f"the working directory '{place}' is invalid, it needs to be an absolute path"
+    word = str(said.get("StopSignal") or "TERM").upper()
+    names = {each.name for each in signal.Signals} | {"SIGRTMIN", "SIGRTMAX"}
+    number = int(word) if word.isdecimal() else 0
+    if not 0 < number < 65 and f"SIG{word.removeprefix('SIG').partition('+')[0].partition('-')[0]}" not in names:
+        yield f"invalid signal: {said['StopSignal']}"
+
+
+def _health(check: dict[str, Any]) -> Iterator[str]:
+    for key in ("Interval", "Timeout", "StartPeriod", "StartInterval"):
+        if check.get(key) and check[key] < _MILLISECOND:
+            yield f"{key} in Healthcheck cannot be less than 1ms"
+    if (check.get("Retries") or 0) < 0:
+        yield "Retries in Healthcheck cannot be negative"
+
+
+def _limits(host: dict[str, Any]) -> Iterator[str]:
+    memory, swap = host.get("Memory") or 0, host.get("MemorySwap") or 0
+    if memory > 0 and 0 < swap < memory:
+        yield "Minimum memoryswap limit should be larger than memory limit, see usage"
+    if swap > 0 and not memory:
+        yield "You should always set the Memory limit when using Memoryswap limit, see usage"
+    count = os.cpu_count() or 1
+    if not 0 <= (host.get("NanoCpus") or 0) <= count * 1_000_000_000:
+        yield f"Range of CPUs is from 0.01 to {count:.2f}, as there are only {count} CPUs available"
+    if (host.get("ShmSize") or 0) < 0:
+        yield "SHM size can not be less than 0"
+    if not -1000 <= (host.get("OomScoreAdj") or 0) <= 1000:
+        yield f"Invalid value {host['OomScoreAdj']}, range for oom score adj is [-1000, 1000]"
+    if host.get("CpuPeriod") and not 1000 <= host["CpuPeriod"] <= 1_000_000:
+        yield "CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)"
+    if 0 < (host.get("CpuQuota") or 0) < 1000:
+        yield "CPU cfs quota can not be less than 1ms (i.e. 1000)"
+    if not -1 <= (0 if host.get("MemorySwappiness") is None else host["MemorySwappiness"]) <= 100:
+        yield f"Invalid value: {host['MemorySwappiness']}, valid memory swappiness range is 0-100"
+    asked = host.get("CpusetCpus") or ""
+    if asked and not _numbers(asked) <= _numbers(_online()):
+        yield f"Requested CPUs are not available - requested {asked}, available: {_online()}"
+
+
+def _online() -> str:
+    with open("/sys/devices/system/cpu/online", encoding="ascii") as file:
+        return file.read().strip()
+
+
+def _numbers(text: str) -> set[int]:
+    """0-3,7"""
+    found: set[int] = set()
+    for part in text.split(","):
+        first, _, last = part.partition("-")
+        if not first.isdecimal() or not (last or first).isdecimal() or int(last or first) > 1 << 16:
+            raise Refused(400, f"Invalid value {text} for cpuset cpus")
+        found.update(range(int(first), int(last or first) + 1))
+    return found
+
+
+def _modes(host: dict[str, Any]) -> Iterator[str]:
+    for key, called, words in _MODES:
+        mode = host.get(key) or ""
+        if mode and words and mode not in words and not mode.startswith(("container:", "ns:")):
+            yield f"invalid {called} mode: {mode}"
+
+
+def _mounts(host: dict[str, Any]) -> Iterator[str]:
+    for place in host.get("Tmpfs") or ():
+        if not place.startswith("/"):
+            yield f"invalid mount path: '{place}' mount path must be absolute"
+    for each in host.get("Mounts") or ():
+        kind, source = each.get("Type") or "", each.get("Source") or ""
+        problem = ""
+        if kind not in ("bind", "volume", "tmpfs", "npipe", "cluster", "image"):
+            problem = "mount type unknown"
+        elif not each.get("Target"):
+            problem = "field Target must not be empty"
+        elif kind == "bind" and not source:
+            problem = "field Source must not be empty"
+        elif kind == "tmpfs" and source:
+            problem = "field Source must not be specified"
+        if problem:
+            yield f'invalid mount config for type "{kind}": {problem}'
