@@ -90,6 +90,7 @@ def test_nothing_grows(engine: Engine) -> None:
     while time.monotonic() < deadline or not waves:
         made.update(wave(engine, COUNT))
         waves += 1
+        print(f"wave {waves}: {counted(engine)}", flush=True)
     last = settled(engine, first)
     print(f"{waves} waves of {COUNT}: {first} -> {last}")
     for name in "processes", "descriptors", "mounts", "files":
