@@ -1,13 +1,15 @@
 """More that is fuzzed: texts and messages of others, each read by what reads it first; refusing with an Error is no bug.
 
     reference, manifest, config, conflist, dockerfile, kube    documents and words
-    dns                                                        messages to the resolver of a network
+    dns, http                          messages to the resolver of a network, requests to our servers
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import socket
+import sys
 import tempfile
 from collections.abc import Callable
 from functools import cache
@@ -17,6 +19,8 @@ from typing import Any
 from oci_tools import document
 from oci_tools.build.dockerfile import Dockerfile
 from oci_tools.errors import Error
+from oci_tools.http import Request, Response, Server
+from oci_tools.http.connection import Connection
 from oci_tools.image import manifest as manifests
 from oci_tools.image.ref import Ref
 from oci_tools.kube.objects import Objects
@@ -93,8 +97,43 @@ def _dns(data: bytes) -> None:
     answers.question(data)
 
 
+@cache
+def _server() -> tuple[Server, list[BaseException | None]]:
+    """A server whose handler reads each body and has no fault of its own, and the faults that there were."""
+    faults: list[BaseException | None] = []
+
+    def handler(request: Request) -> Response:
+        read = 0
+        while piece := request.read():
+            read += len(piece)
+        return Response(200, [("Content-Type", "text/plain")], b"%d" % read)
+
+    return Server(handler, body_timeout=1.0, broken=lambda _: faults.append(sys.exc_info()[1])), faults
+
+
+def _http(data: bytes) -> None:
+    """Requests on a connection, one behind the other."""
+    server, faults = _server()
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        theirs.sendall(data[:60_000])
+        theirs.shutdown(socket.SHUT_WR)
+        connection = Connection(server, ours, "peer")
+        whole = None
+        while whole is None:
+            whole = connection.receive_head()
+        if whole:
+            connection.answer()
+        connection.abort()
+        said = b""
+        while piece := theirs.recv(65536):
+            said += piece
+    assert not faults, faults
+    assert not said or said.startswith(b"HTTP/1.1 "), said
+
+
 TARGETS: dict[str, Callable[[bytes], None]] = {
     name: _refusing(read)
     for name, read in (("reference", _reference), ("manifest", _manifest), ("config", _config), ("conflist", _conflist),
-                       ("dockerfile", _dockerfile), ("kube", _kube), ("dns", _dns))
+                       ("dockerfile", _dockerfile), ("kube", _kube), ("dns", _dns), ("http", _http))
 }  # fmt: skip
