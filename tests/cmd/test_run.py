@@ -35,8 +35,8 @@ def test_short_words_for_help_and_version(oci: Any) -> None:
 def test_an_option_that_there_is_not(oci: Any) -> None:
     for words in (["state", "--nosuch", "x"], ["create", "-Z", "x"], ["kill", "x", "TERM", "more"], ["list", "x"]):
         assert oci("run", *words, code=2).stderr
-    said = oci("run", "--rmi", "busybox", code=2).stderr
-    assert said == "oci-run: no such option '--rmi'. (Did you mean one of: '--ip', '--rm'?) (see --help)\n"
+    said = oci("run", "--rmx", "busybox", code=2).stderr
+    assert said == "oci-run: no such option '--rmx'. (Did you mean one of: '--rm', '--rmi'?) (see --help)\n"
 
 
 @pytest.mark.parametrize("verb", VERBS)

@@ -49,7 +49,7 @@ def test_exit_codes_streams_and_signals(plain_box: Any) -> None:
 
 def test_a_terminal(plain_box: Any) -> None:
     plain_box.process.update(terminal=True, args=["sh", "-c", "tty; test -t 0 && echo yes"])
-    assert plain_box("run").stdout == "/dev/pts/0\r\nyes\r\n"
+    assert plain_box("run").stdout == "/dev/pts/0\nyes\n"
 
 
 def test_binds_and_masks(plain_box: Any, public: Path) -> None:
