@@ -38,7 +38,8 @@ _WARM = (
     "runtime.seccomp runtime.overlay runtime.usage runtime.update runtime.events runtime.exec_group runtime.words "
     "layer.store layer.stack cmd.net cmd.vol net.attach net.detach net.firewall net.ports container.top "
     "container.joining container.networking container.detaching container.health container.changing container.waiting "
-    "container.restart"
+    "container.restart container.shared image.shortnames runtime.default_seccomp runtime.resources "
+    "runtime.seccomp_program runtime.seccomp_rules runtime.syscalls"
 ).split()
 
 
