@@ -186,13 +186,14 @@ def give_back(name: str, container: str) -> None:
 
 
 def rename(container: str, name: str) -> None:
-    """Call a container otherwise, whatever state it is in; killed in between it has both names."""
+    """Call a container otherwise, whatever its state; killed in between it has both names, until that is said again."""
     check(name)
     with fs.Lock(fs.make_private(f"{fs.root()}/names")):
         known = policy(container)
         if not known:
             raise Error("cannot rename container", container, "it was made by the runtime's own verbs")
         if known["name"] == name:
+            _give_back_others(name, container)
             return
         take(name, container)
         try:
@@ -200,8 +201,14 @@ def rename(container: str, name: str) -> None:
         except Error:
             give_back(name, container)
             raise
-        if known["name"]:
-            give_back(known["name"], container)
+        _give_back_others(name, container)
+
+
+def _give_back_others(name: str, container: str) -> None:
+    """What a container was called before, which a rename that was killed has left to it."""
+    for each in listed(f"{fs.root()}/names"):
+        if each != name:
+            give_back(each, container)
 
 
 def _link(name: str) -> str:
