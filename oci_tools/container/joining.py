@@ -59,7 +59,7 @@ def bind(spec: dict[str, Any], container: str) -> bool:
 
 def join(container: str, policy: dict[str, Any]) -> None:
     """Make and attach the namespace of a container that is about to start."""
-    if not policy.get("networks") or policy.get("joinsLate"):
+    if "networks" not in policy or policy.get("joinsLate"):
         return
     from oci_tools.net import detach, namespace, place, userland
 

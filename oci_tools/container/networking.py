@@ -195,7 +195,7 @@ def remember(container: str, change: Callable[[list[dict[str, Any]]], list[dict[
     from oci_tools import document, fs
     from oci_tools.container import names
 
-    if not names.policy(container).get("networks"):
+    if "networks" not in names.policy(container):
         return False
     with fs.Lock(fs.make_private(f"{fs.root()}/names")):
         known = names.policy(container)

@@ -173,7 +173,7 @@ class Place:
             from oci_tools.container import volumes
 
             volumes.begin(self)
-        if self.policy.get("networks"):
+        if "networks" in self.policy:
             joining.join(self.id, self.policy)
         if not self.keep and not self.policy.get("waits"):
             return
@@ -193,7 +193,7 @@ class Place:
             from oci_tools.container import volumes
 
             volumes.end(self)
-        if self.policy.get("networks") or self.policy.get("ports"):
+        if "networks" in self.policy or self.policy.get("ports"):
             joining.leave_quietly(self.id)
         whole = fs.Lock(self.path, timeout=0)
         if not self.keep:
@@ -278,7 +278,7 @@ def remove(container: str, volumes: bool = False) -> None:
     policy = names.policy(f".{container}")
     if policy.get("name"):
         names.give_back(policy["name"], container)
-    if policy.get("networks"):
+    if "networks" in policy:
         joining.leave_quietly(container)
     images = names.listed(f"{away}/images")
     fs.remove_tree(away)
@@ -330,7 +330,7 @@ def sweep(runtime: str | None = None) -> None:
                     remove(container)
                     continue
                 policy = names.policy(container) or {"rm": old}
-                if policy.get("networks") and not _runs(root, container):
+                if "networks" in policy and not _runs(root, container):
                     joining.leave(container)
                 if not policy.get("rm") or (policy.get("waits") and not names.was_started(container)):
                     continue

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import json
 import subprocess
 from pathlib import Path
@@ -164,3 +165,27 @@ def test_links_of_a_network(engine: Engine) -> None:
         engine.clean()
     finally:
         engine.docker("network", "rm", "linked")
+
+
+def test_who_left_the_last_network_leaves_nothing(engine: Engine) -> None:
+    """Its namespace goes with it; and where it is connected again it is after a new start."""
+    pins = f"{engine.oci_env['OCI_RUN']}/netns"
+    before = set(os.listdir(pins)) if os.path.isdir(pins) else set()
+    engine.docker("network", "create", "left")
+    try:
+        one = engine.out("run", "-d", "--network", "left", "bb", "sleep", "1000")
+        engine.docker("network", "disconnect", "left", one)
+        engine.docker("restart", "-t", "0", one)
+        assert "eth0" not in engine.out("exec", one, "ip", "addr")
+        engine.docker("rm", "-f", one)
+        assert set(os.listdir(pins)) == before
+        two = engine.out("run", "-d", "--network", "left", "bb", "sleep", "1000")
+        engine.docker("network", "disconnect", "left", two)
+        engine.docker("network", "connect", "left", two)
+        engine.docker("restart", "-t", "0", two)
+        assert "eth0" in engine.out("exec", two, "ip", "addr")
+        engine.docker("rm", "-f", two)
+        assert set(os.listdir(pins)) == before
+    finally:
+        engine.clean()
+        engine.docker("network", "rm", "left")
