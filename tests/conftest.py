@@ -35,10 +35,13 @@ hypothesis.settings.register_profile("judge", derandomize=True)
 if os.environ.get("CI"):
     hypothesis.settings.load_profile("judge")
 
-# A shell starts what is in its background with these ignored, and a test's own processes would inherit that.
-for number in signal.SIGINT, signal.SIGQUIT:
+# A shell starts what is in its background with the first two ignored, nohup(1) with the last, and a test's own processes
+# would inherit that.
+for number, usual in (
+    (signal.SIGINT, signal.default_int_handler), (signal.SIGQUIT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL),
+):  # fmt: skip
     if signal.getsignal(number) == signal.SIG_IGN:
-        signal.signal(number, signal.default_int_handler)
+        signal.signal(number, usual)
 
 TOP = Path(__file__).resolve().parent.parent
 if str(TOP) not in sys.path:

@@ -44,10 +44,18 @@ class NoCookies:
     add_cookie_header = set_cookie = set_policy = extract_cookies
 
 
+_loaded: ModuleType | None = None
+
+
 def load() -> ModuleType:
     """The module; several threads may ask for it."""
+    global _loaded
     with _lock:
-        return sys.modules.get("requests") or _import()
+        found = sys.modules.get("requests") or _import()
+        if found is not _loaded:  # somebody else may have imported it
+            _bounded()
+            _loaded = found
+        return found
 
 
 def _import() -> ModuleType:
@@ -64,7 +72,6 @@ def _import() -> ModuleType:
         import requests
     finally:
         _forget(ours)
-    _bounded()
     module: ModuleType = requests
     return module
 

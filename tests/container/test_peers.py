@@ -65,7 +65,7 @@ SAME: list[tuple[list[str], list[str]]] = [
     (["--tz", "Asia/Tokyo"], ["date", "+%Z"]),
     (["--device", "/dev/fuse"], ["sh", "-c", "stat -c %t:%T /dev/fuse"]),
     (["--device", "/dev/fuse:/dev/other:r"], ["sh", "-c", "stat -c %t:%T /dev/other; echo x 2>/dev/null >/dev/other || echo no"]),
-    (["--add-host", "db:10.1.2.3"], ["sh", "-c", "grep db /etc/hosts | tr -s ' \\t' ' '"]),
+    (["--add-host", "db:10.1.2.3"], ["sh", "-c", "grep -w db /etc/hosts | tr -s ' \\t' ' '"]),
     (["--annotation", "a=b"], ["true"]),
     (["--stop-signal", "INT"], ["true"]),
     (["-i"], ["cat"]),

@@ -53,7 +53,7 @@ def counted(engine: Engine) -> dict[str, int]:
             continue
         found["kilobytes"] += sum(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
     root = engine.oci_env["OCI_ROOT"].rpartition("/")[0]
-    mounts = Path(f"/proc/{pids[-1]}/mountinfo").read_text()
+    mounts = Path(f"/proc/{engine.process.pid}/mountinfo").read_text()
     found["mounts"] = sum(1 for line in mounts.splitlines() if root in line and "/python" not in line)
     found["files"] = sum(len(files) for path in ("root/containers", "run") for _, _, files in os.walk(f"{root}/{path}") if "python" not in _)
     return found

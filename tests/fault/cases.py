@@ -74,7 +74,7 @@ CASES = {
 # Commands that change nothing but what they print.
 READING = (
     "image ls|image inspect|image cat|image history|image tree|image referrers|image diff|image fsck|image artifact extract|net ls|net inspect|"
-    "net resolve|net check|net unshare|net publish ls|registry ls|registry key ls|registry serve|run state|run features|run ps|run list|"
+    "net resolve|net check|net graph|net unshare|net publish ls|registry ls|registry key ls|registry serve|run state|run features|run ps|run list|"
     "run events|run spec|run wait|run logs|run attach|run stats|run top|run diff|run export|run unshare|run exec|vol ls|vol inspect|vol path|"
     "vol export|vol df|demo|spec new|spec from-kube|spec set|spec check|spec diff|spec explain"
 ).split("|")
