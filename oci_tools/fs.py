@@ -86,7 +86,10 @@ def make_roomy(path: str) -> None:
         return
     first = f"{parent}/{name}.{os.urandom(4).hex()}"
     os.mkdir(first, 0o700)
-    os.rename(first, path)
+    try:
+        os.rename(first, path)
+    except FileNotFoundError:  # somebody took it for what a killed process had left
+        os.mkdir(path, 0o700)
 
 
 # -- files ---------------------------------------------------------------------------

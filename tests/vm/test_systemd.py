@@ -262,3 +262,10 @@ def test_containers_outlive_the_unit_of_their_ocid(box: Any, tmp_path: Path, mod
     assert json.loads(box.oci("run", "state", container).stdout)["status"] == "running"
     assert int((place / "lock").read_text()) == monitor and Path(f"/proc/{monitor}").exists()
     box.oci("run", "rm", "-f", container)
+    group = Path(f"/sys/fs/cgroup/system.slice/{unit}")
+    deadline = time.monotonic() + 60
+    while group.exists() and subprocess.run(["grep", "-q", ".", group / "cgroup.procs"], check=False).returncode == 0:
+        assert time.monotonic() < deadline  # what ocid started for itself ends with it, a moment later
+        time.sleep(0.1)
+    if group.exists():  # with KillMode=process systemd may leave it, empty
+        group.rmdir()
