@@ -31,6 +31,10 @@ PIECE = 32 << 10
 # -- places ------------------------------------------------------------------------
 
 
+# In the environment of a plain user's root who is on the host's network: who holds his namespaces (net/within.py).
+HOLDER = "OCI_SHARED_BY"
+
+
 def root() -> str:
     """Where images, layers, containers, volumes and networks are kept; not made here."""
     place = os.environ.get("OCI_ROOT")

@@ -71,7 +71,7 @@ class Host:
 
     def resolv_conf(self) -> str:
         """Where the host's is."""
-        if "OCI_SHARED_BY" not in os.environ:
+        if fs.HOLDER not in os.environ:
             return "/etc/resolv.conf"
         from oci_tools.net import within
 

@@ -21,7 +21,6 @@ from oci_tools.runtime import cgroup_directories as directories
 from oci_tools.runtime.cgroup import Hierarchy
 
 _GROUP = "oci/monitors"
-_HYBRID = f"{directories.MOUNT}/unified"
 _TRIES = 3  # the last monitor removes the directory, perhaps just now
 
 
@@ -59,8 +58,8 @@ def _shared() -> list[Hierarchy]:
     except (OSError, ValueError):
         return []
     found = [each for each in cgroup.hierarchies() if _keeps(each.controllers)]
-    if os.path.exists(f"{_HYBRID}/cgroup.procs") and "" in ours:
-        found.append(Hierarchy([], _HYBRID, ours[""]))
+    if os.path.exists(f"{cgroup.HYBRID}/cgroup.procs") and "" in ours:
+        found.append(Hierarchy([], cgroup.HYBRID, ours[""]))
     return [
         each for each in found
         if each.own != "/" and ours.get(name := ",".join(each.controllers)) == theirs.get(name, "")

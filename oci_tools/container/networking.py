@@ -43,9 +43,9 @@ def default() -> str:
     said = os.environ.get(VARIABLE)
     if said:
         return said
-    from oci_tools.net import place
+    from oci_tools import fs
 
-    if os.geteuid() or place.HOLDER in os.environ:
+    if os.geteuid() or fs.HOLDER in os.environ:
         from oci_tools.net.userland import program
 
         found, needed = next((name for name in PROGRAMS if program(name)), ""), "pasta"

@@ -54,13 +54,11 @@ def go(words: list[str]) -> NoReturn:
 
 def enter() -> None:
     """Enter the user and the mount namespace, made if they are not there; the network is left to `within.join`."""
-    from oci_tools.net import place
-
     state = fs.make_private(fs.run())
     with fs.Lock(f"{state}/shared.lock"):
         pid = _running() or _make()
     os.environ["OCI_ROOT"], os.environ["OCI_RUN"] = fs.root(), state  # root's are others
-    os.environ[place.HOLDER] = str(pid)
+    os.environ[fs.HOLDER] = str(pid)
     _enter(pid)
 
 

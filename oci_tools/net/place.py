@@ -58,9 +58,6 @@ def bridge(network: str) -> str:
     return f"br-{store()[:6]}{crc32(network.encode()) & 0xFFFFFF:06x}"
 
 
-HOLDER = "OCI_SHARED_BY"  # in the environment of a plain user's root who is on the host's network: within.py
-
-
 class Change:
     """The right to change anything of the networks, for a `with` block; what a killed one left is repaired first."""
 
@@ -68,7 +65,7 @@ class Change:
         self._lock = fs.Lock(f"{state()}/lock")
 
     def __enter__(self) -> Self:
-        if HOLDER in os.environ:
+        if fs.HOLDER in os.environ:
             from oci_tools.net import within
 
             within.join()

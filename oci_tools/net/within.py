@@ -15,7 +15,6 @@ from oci_tools import fs
 from oci_tools.errors import Error
 from oci_tools.linux import process
 from oci_tools.net import userland
-from oci_tools.net.place import HOLDER
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
 def resolv_conf() -> str:
     """Where the host's is."""
     path = os.path.realpath("/etc/resolv.conf")
-    return f"{fs.run()}/shared.host/{os.path.basename(path)}" if HOLDER in os.environ else path
+    return f"{fs.run()}/shared.host/{os.path.basename(path)}" if fs.HOLDER in os.environ else path
 
 
 def forget() -> None:
@@ -40,7 +39,7 @@ def join(published: list[dict[str, Any]] | None = None) -> None:
 
     published  the ports of the host that it has, if nobody was there before; else whatever is published
     """
-    pid = os.environ.get(HOLDER)
+    pid = os.environ.get(fs.HOLDER)
     if not pid:
         return  # root, or there already
     record = f"{fs.run()}/shared.pasta"
@@ -57,7 +56,7 @@ def join(published: list[dict[str, Any]] | None = None) -> None:
         raise Error("cannot enter the network of process", pid, error) from None
     finally:
         os.close(fd)
-    del os.environ[HOLDER]
+    del os.environ[fs.HOLDER]
     if served != "0":
         os.environ[userland.SHARED] = served
 

@@ -304,6 +304,16 @@ def test_clients_that_leave_in_the_middle_leave_nothing(engine: Engine) -> None:
     assert quiet(engine, before) <= before
 
 
+def stays_quick(engine: Engine) -> None:
+    """The issue's own bar: ps under 100 ms."""
+    times = []
+    for _ in range(20):
+        begun = time.monotonic()
+        engine.request("GET", "/containers/json", code=200)
+        times.append(time.monotonic() - begun)
+    assert sorted(times)[10] < 0.1, times
+
+
 def test_many_clients_at_once_hold_nobody_up(engine: Engine) -> None:
     container = create(engine, "sleep", "1000")
     engine.request("POST", f"/containers/{container}/start", code=204)
@@ -318,12 +328,7 @@ def test_many_clients_at_once_hold_nobody_up(engine: Engine) -> None:
         clients.append(sock)
     for sock in clients:
         assert sock.recv(12).startswith(b"HTTP/1.1 200")
-    times = []
-    for _ in range(20):
-        begun = time.monotonic()
-        engine.request("GET", "/containers/json", code=200)
-        times.append(time.monotonic() - begun)
-    assert sorted(times)[10] < 0.1, times  # the issue's own bar: ps under 100 ms
+    stays_quick(engine)
     for sock in clients:
         sock.close()
     assert quiet(engine, before) <= before
@@ -345,12 +350,7 @@ def test_clients_that_read_nothing_hold_nobody_up(engine: Engine) -> None:
         sock.connect(engine.path)
         sock.sendall(f"{line} HTTP/1.1\r\nHost: x\r\n{upgrade if 'attach' in line else ''}\r\n".encode())
         clients.append(sock)
-    times = []
-    for _ in range(20):
-        begun = time.monotonic()
-        engine.request("GET", "/containers/json", code=200)
-        times.append(time.monotonic() - begun)
-    assert sorted(times)[10] < 0.1, times  # the issue's own bar: ps under 100 ms
+    stays_quick(engine)
     assert engine.out("exec", container, "echo", "there") == "there"
     for sock in clients:
         sock.close()
