@@ -81,6 +81,7 @@ class Part:
 
     def start(self) -> None:
         self._begun = time.monotonic()
+        signal.pthread_sigmask(signal.SIG_BLOCK, _HEARD)  # what is sent to it from now on is for it
         self.pid = os.fork()
         if self.pid == 0:
             try:
@@ -90,6 +91,7 @@ class Part:
                 self._say(f"{self.name}: {error}")
                 os._exit(1)
             os._exit(0)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _HEARD)
 
     def ended(self, status: int) -> None:
         """Start it again: at once if it has lived for a while."""
@@ -120,6 +122,7 @@ def _forget() -> None:
     signal.set_wakeup_fd(-1)
     for number in _HEARD:
         signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _HEARD)
 
 
 class Supervisor:
