@@ -12,7 +12,7 @@ from tests.bench import growth, report
 
 
 def row(ours: float, peer: float, **more: Any) -> dict[str, Any]:
-    sides = [{"name": name, "median": median, "least": median, "peak": 9.0} for name, median in (("oci-x", ours), ("y <z>", peer))]
+    sides = [{"name": name, "median": median, "least": median, "peak": 9.0} for name, median in (("oci-x", ours), ("y <z> | w", peer))]
     asked = {"bar": 1.0, "limit": None, "memory": None}
     return {"title": "a thing", "unit": "ms", "sides": sides, "missed": False, "machine": "m", "date": "d", **asked, **more}
 
@@ -24,7 +24,7 @@ def test_rows_are_kept_and_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     text = (tmp_path / "report.md").read_text()
     assert [line.partition("**: ")[0] for line in text.splitlines() if line.startswith("| **")] == ["| **quick", "| **slow", "| **small"]
     assert "| 0.25 | 50 ms |" in text and "| 1.50 | 1 |" in text and "| 0.50 | 1, 60 MB |" in text
-    assert text.count("**missed**") == 1
+    assert text.count("**missed**") == 1 and text.count("y <z> \\| w ") == 3, "a pipe is no end of a cell"
     drawn = ET.parse(tmp_path / "report.svg").getroot()
     widths = [float(each.get("width", "")) for each in drawn if each.get("height") == "12"]
     assert widths[1] > widths[2] > widths[0]

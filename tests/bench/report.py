@@ -45,10 +45,10 @@ def table(rows: dict[str, Any]) -> str:
         ours, *peers = row["sides"]
         asked = [f"{row['limit']:g} {row['unit']}"] if row["limit"] else []
         asked += [f"{row['memory']:g} MB"] if row["memory"] else []
-        mine = f"{ours['name']} {_shown(ours, row['unit'])}" + (f", {ours['peak']:.0f} MB" if row["memory"] else "")
+        mine = f"{_cell(ours['name'])} {_shown(ours, row['unit'])}" + (f", {ours['peak']:.0f} MB" if row["memory"] else "")
         for at, peer in enumerate(peers or [None]):
             bars = ", ".join(([f"{row['bar']:g}"] if peer and row["bar"] else []) + (asked if not at else []))
-            theirs = f"{peer['name']} {_shown(peer, row['unit'])}" if peer else ""
+            theirs = f"{_cell(peer['name'])} {_shown(peer, row['unit'])}" if peer else ""
             ratio = f"{ours['median'] / peer['median']:.2f}" if peer else ""
             head = f"**{name}**: {row['title']}" if not at else ""
             lines.append(f"| {head} | {mine if not at else ''} | {theirs} | {ratio} | {bars} |\n")
@@ -58,6 +58,10 @@ def table(rows: dict[str, Any]) -> str:
     if (PLACE / "growth.svg").exists():
         lines.append("\nAs there is more to do (`tests/bench/run --growth --report`):\n\n![growth](growth.svg)\n")
     return "".join(lines) + "\nMeasured on:\n\n" + "".join(f"- {place}\n" for place in places)
+
+
+def _cell(name: str) -> str:
+    return name.replace("|", "\\|")
 
 
 def _shown(side: dict[str, Any], unit: str) -> str:
