@@ -186,11 +186,26 @@ def _leaf(command: Command, words: list[str]) -> tuple[Command, list[str]]:
         if inner.verbs is not None:
             return _leaf(_with(inner, command.options), rest)
         return _with(inner, command.options + SHARED), rest
-    if verb is None and any(word in ("--help", "--version") for word in words):
+    if verb is None and any(word in ("--help", "--help-all", "--version") for word in words):
         return _with(command, SHARED), words
     if default is not None and words:
         return _with(default, command.options + SHARED), words
-    raise Usage("unknown verb" if verb else "missing verb", verb, hint=f"one of {', '.join(command.verbs)}")
+    meant = near(verb, command.verbs) if verb else None
+    hint = f"{command.name} {meant}?" if meant else f"one of {', '.join(command.verbs)}"
+    raise Usage("unknown verb" if verb else "missing verb", verb, hint=hint)
+
+
+def near(word: str, known: Iterable[str]) -> str | None:
+    """What a slip of the fingers made this of: one letter more, less or wrong, or two that are exchanged."""
+    for each in sorted(known):
+        said, meant = word, each
+        while said and meant and said[0] == meant[0]:
+            said, meant = said[1:], meant[1:]
+        while said and meant and said[-1] == meant[-1]:
+            said, meant = said[:-1], meant[:-1]
+        if len(said) < 2 and len(meant) < 2 or len(said) == 2 and said == meant[::-1]:
+            return each
+    return None
 
 
 def _with(command: Command, options: tuple[Option, ...]) -> Command:

@@ -8,11 +8,12 @@ works only on the slow way.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import click
 
-from oci_tools import __version__, cli, examples
+from oci_tools import __version__, cli, examples, usual
 from oci_tools.errors import Error, Usage
 
 
@@ -49,27 +50,68 @@ def build(command: cli.Command) -> click.Command:
         words = command.default.usage + " | VERB [ARG]..." if command.default else "VERB [ARG]..."
         made: _Page = _Verbs(commands=verbs, params=params, subcommand_metavar=words, **shared)
         if command.default:
-            made.epilog = f"What may be said before {command.default.usage.split()[0]}: see {command.name}(1)."
+            made.default, made.operand = build(command.default).params, command.default.usage.split()[0]
     else:
         params += [_argument(*operand) for operand in cli.operands(command.usage)]
         made = _Page(params=params, **shared)
     made.example = example(command)
+    made.sections = usual.sections(command.name)
+    if made.sections:
+        params.append(click.Option(["--help-all"], is_flag=True, expose_value=False, is_eager=True, callback=_all,
+                                   help="show all options and verbs"))
     return made
 
 
 class _Page(click.Command):
-    """A page of help that begins with an example."""
+    """A page of help that begins with an example, and has of very many options those of its sections."""
 
     example = ""
+    sections: Sequence[tuple[str, list[str]]] = ()
+    default: Sequence[click.Parameter] = ()  # what a command with verbs takes before an operand that is no verb
+    operand = ""
 
     def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         if self.example:
             formatter.write(f"{self.example}\n\n")
         super().format_help(ctx, formatter)
 
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        own = self.get_params(ctx)
+        known = {name: param for param in [*self.default, *own] for name in param.opts}
+        chosen = [(title, [known[name] for name in names]) for title, names in self.sections]
+        for title, params in chosen or (("Before " + self.operand, self.default), ("Options", own)):
+            records = [record for param in params if (record := param.get_help_record(ctx))]
+            if records:
+                with formatter.section(title):
+                    formatter.write_dl(records)
+        if isinstance(self, click.Group):
+            self.format_commands(ctx, formatter)
+        if self.sections:
+            formatter.write_paragraph()
+            formatter.write_text(f"All that can be said: {self.name} --help-all, {str(self.name).split()[0]}(1).")
+
 
 class _Verbs(_Page, click.Group):
-    """The same of a command that has verbs."""
+    """The same of a command that has verbs, of which the usual ones are told."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        told = usual.VERBS.get(str(self.name), "").split() if self.sections else []
+        told = told or sorted(self.commands)
+        room = formatter.width - 6 - max(map(len, told))
+        with formatter.section("Verbs"):
+            formatter.write_dl([(name, self.commands[name].get_short_help_str(room)) for name in told])
+        others = sorted(self.commands.keys() - set(told))
+        if others:
+            formatter.write_paragraph()
+            formatter.write_text(f"And {', '.join(others)}.")
+
+
+def _all(context: click.Context, parameter: click.Parameter, value: bool) -> None:
+    if value:
+        assert isinstance(context.command, _Page)
+        context.command.sections = ()
+        click.echo(context.get_help())
+        context.exit()
 
 
 def example(command: cli.Command) -> str:

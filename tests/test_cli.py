@@ -8,12 +8,13 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+import click
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import oci_tools.cmd
-from oci_tools import cli, cli_click
+from oci_tools import cli, cli_click, usual
 from oci_tools.errors import Busy, Error, Usage
 from tests.conftest import TOP
 
@@ -255,6 +256,13 @@ def test_no_such_verb_is_2(words: list[str], capsys: pytest.CaptureFixture[str])
     assert capsys.readouterr().err.count("\n") == 1
 
 
+@pytest.mark.parametrize(("said", "meant"), [("lsit", "list"), ("lst", "list"), ("liist", "list"), ("kist", "list"), ("lust", "list"), ("l", None), ("tsil", None)])
+def test_a_slip_of_the_fingers(said: str, meant: str | None, capsys: pytest.CaptureFixture[str]) -> None:
+    command = cli.Command("oci-x", "", verbs={"list": WORDS, "kill": MANY})
+    assert cli.main(command, [said]) == 2
+    assert capsys.readouterr().err == f"oci-x: unknown verb '{said}' ({f'oci-x {meant}?' if meant else 'one of list, kill'})\n"
+
+
 @pytest.mark.parametrize("words", [["--help"], ["--version"], ["list", "--help"]])
 def test_help_is_0_and_on_stdout(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(verbs(), words) == 0
@@ -288,10 +296,49 @@ def test_commands_need_no_path_and_ignore_pythons_environment(oci: object, tmp_p
     assert re.fullmatch(r"\S+ version \S+\n", done.stdout)
 
 
+COMMANDS = sorted(path.name for path in (TOP / "bin").iterdir())
+SCREEN = 50
 
 
-@pytest.mark.parametrize("name", sorted(path.name for path in (TOP / "bin").iterdir()))
-def test_help_leads_with_an_example_and_fits_a_screen(name: str, oci: Any) -> None:
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_leads_with_an_example(name: str, oci: Any) -> None:
     shown = oci(name.removeprefix("oci-"), "--help", env={"COLUMNS": "120"}).stdout.splitlines()
     assert name in re.findall(r"[\w-]+", shown[0]) and shown[1] == "" and shown[2].startswith(f"Usage: {name}")
-    assert len(shown) < 70 and max(map(len, shown)) <= 120
+    assert max(map(len, shown)) <= 120
+
+
+def told(command: cli.Command, columns: int) -> list[str]:
+    """The help of a command or verb as a terminal of so many columns has it."""
+    made = cli_click.build(command)
+    return made.get_help(click.Context(made, info_name=command.name, terminal_width=columns)).splitlines()
+
+
+def options(text: str) -> set[str]:
+    return set(re.findall(r"(?<![\w-])--?[A-Za-z][\w-]*", text))
+
+
+def everyone(command: cli.Command, above: tuple[cli.Option, ...] = cli.SHARED) -> Iterator[cli.Command]:
+    """A command with all of its verbs, and theirs."""
+    yield cli._with(command, above)
+    for verb in (command.verbs or {}).values():
+        yield from everyone(verb, above if verb.verbs is None else above + command.options)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_help_of_every_verb_fits_a_screen_and_says_where_the_rest_is(name: str, oci: Any) -> None:
+    command = importlib.import_module(f"oci_tools.cmd.{name.removeprefix('oci-')}").COMMAND
+    for each in everyone(command):
+        shown = told(each, 80)
+        assert len(shown) <= SCREEN, f"{each.name}: {len(shown)} lines"
+        known = {option for one in each.options for option in cli.names(one)}
+        if not known <= options("\n".join(shown)):
+            assert f"{each.name} --help-all" in shown[-1]
+            words = each.name.removeprefix("oci-").split(" ")
+            assert known <= options(oci(*words, "--help-all").stdout)
+        if each.verbs:
+            assert not each.verbs.keys() - set(re.findall(r"[\w-]+", "\n".join(shown)))
+
+
+def test_what_help_shows_first_is_there() -> None:
+    every = {each.name for name in COMMANDS for each in everyone(importlib.import_module(f"oci_tools.cmd.{name.removeprefix('oci-')}").COMMAND)}
+    assert {*usual.OPTIONS, *usual.VERBS} <= every

@@ -67,7 +67,7 @@ def main(words: list[str]) -> int:
     if verb in _RARE or verb is None:
         VERBS.update(_rare())
     known = verb in VERBS or verb in PEOPLE
-    if verb in _LAUNCHING or (words and not known and "--help" not in words):
+    if verb in _LAUNCHING or (words and not known and not any(word.startswith("--help") for word in words)):
         _seal()
     return cli.main(_command_of(one_shot=not known, people=verb not in VERBS), words)
 
@@ -326,10 +326,11 @@ def _list(args: Args, root: str) -> None:
 
 def _one_shot(args: Args) -> int:
     _seal()
-    from oci_tools.container import start
+    from oci_tools.container import image, start
 
-    code: int = start.one_shot(args)
-    return code
+    image.refuse_slip(args.image, cli.near(args.image, (*VERBS, *PEOPLE, *_RARE)))
+
+    return int(start.one_shot(args))
 
 
 def _command(verb: str, summary: str, usage: str, options: Any, run: Any, **more: Any) -> cli.Command:

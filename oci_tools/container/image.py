@@ -49,13 +49,24 @@ def bring(word: str, when: str, platform: str | None = None, quiet: bool = True)
     if when == "never":
         raise Error("no such image", word)
     if not there and word in _ELSEWHERE:
-        raise Error("no such verb or image here", word, hint=f"{_ELSEWHERE[word]}; the image is {name}")
+        raise _no_verb(word, _ELSEWHERE[word], name)
     try:
         _pull(place.ref, platform, quiet)
     except Error:
         if not there:
             raise
     return name
+
+
+def refuse_slip(word: str, verb: str | None) -> None:
+    """An Error if a word that is nearly this verb is no image that is here: no stranger's is brought then."""
+    place = refs.locate(word) if verb and len(word) > 2 else None
+    if verb and place and place.ref is not None and not _is_there(str(place.ref)):
+        raise _no_verb(word, f"oci-run {verb}", str(place.ref))
+
+
+def _no_verb(word: str, verb: str, image: str) -> Error:
+    return Error("no such verb or image here", word, hint=f"{verb}; the image is {image}")
 
 
 def stacked(args: Args, directory: str) -> dict[str, list[str]]:

@@ -39,6 +39,36 @@ def test_an_option_that_there_is_not(oci: Any) -> None:
     assert said == "oci-run: no such option '--rmx'. (Did you mean one of: '--rm', '--rmi'?) (see --help)\n"
 
 
+# All that Docker calls official: whoever says one of these means no verb.
+OFFICIAL = """adminer aerospike almalinux alpine amazoncorretto amazonlinux api-firewall arangodb archlinux backdrop bash bonita buildpack-deps
+busybox caddy cassandra chronograf cirros clefos clickhouse clojure composer convertigo couchbase couchdb crate dart debian docker drupal
+eclipse-mosquitto eclipse-temurin eggdrop elasticsearch elixir emqx erlang express-gateway fedora flink fluentd gazebo gcc geonetwork ghost
+golang gradle groovy haproxy haskell haxe hello-world hitch httpd hylang ibmjava influxdb irssi jetty joomla jruby julia kapacitor kibana kong
+krakend lightstreamer liquibase logstash mageia mariadb matomo maven mediawiki memcached mongo mongo-express monica mono mysql nats
+nats-streaming neo4j neurodebian nextcloud nginx node notary odoo open-liberty openjdk oraclelinux orientdb percona perl photon php
+php-zendserver phpmyadmin plone postfixadmin postgres pypy python r-base rabbitmq rakudo-star redis redmine registry rethinkdb rocket.chat
+rockylinux ros ruby rust sapmachine satosa scratch silverpeas sl solr sonarqube spark spiped storm swift swipl telegraf tomcat tomee traefik
+ubuntu unit varnish vault websphere-liberty wordpress xwiki yourls znc zookeeper""".split()
+
+
+@pytest.mark.parametrize(("said", "meant"), [("strat", "start"), ("stpo", "stop"), ("exe", "exec"), ("lsit", "list"), ("checkpont", "checkpoint"), ("logss", "logs")])
+def test_a_slip_of_a_verb_is_no_strangers_image(oci: Any, busybox: Path, said: str, meant: str) -> None:
+    done = oci("run", said, "web", code=125)
+    assert done.stderr == f"oci-run: no such verb or image here '{said}' (oci-run {meant}; the image is docker.io/library/{said}:latest)\n"
+    oci.preload(f"docker.io/library/{said}:latest", busybox)
+    if os.geteuid() == 0:
+        assert oci("run", said, "echo", "an image").stdout == "an image\n"
+
+
+def test_no_official_image_is_taken_for_a_slip() -> None:
+    from oci_tools import cli
+    from oci_tools.cmd import run
+
+    verbs = run.COMMAND.verbs
+    assert verbs
+    assert {word: meant for word in OFFICIAL if len(word) > 2 and (meant := cli.near(word, verbs))} == {"crate": "create"}
+
+
 @pytest.mark.parametrize("verb", VERBS)
 def test_nobody_is_there(oci: Any, verb: str) -> None:
     """An error that names it, in one line; only `delete --force` does not mind."""
