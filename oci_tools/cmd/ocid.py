@@ -38,7 +38,7 @@ _WARM = (
     "runtime.seccomp runtime.overlay runtime.usage runtime.update runtime.events runtime.exec_group runtime.words "
     "layer.store layer.stack cmd.net cmd.vol net.attach net.detach net.firewall net.ports container.top "
     "container.joining container.networking container.detaching container.health container.changing container.waiting "
-    "container.restart container.shared image.shortnames runtime.default_seccomp runtime.resources "
+    "container.restart container.shared container.guarding image.shortnames runtime.default_seccomp runtime.resources "
     "runtime.seccomp_program runtime.seccomp_rules runtime.syscalls"
 ).split()
 
@@ -46,6 +46,7 @@ _WARM = (
 def run(args: cli.Args) -> int:
     seal.ensure()
     from oci_tools import fs
+    from oci_tools.container import guarding
     from oci_tools.engine import supervisor
 
     _check(args)
@@ -59,7 +60,7 @@ def run(args: cli.Args) -> int:
         listeners = _listeners(args, [int(fd) for fd in kept.split(",") if fd])
         if args.pid_file:
             fs.write_to(args.pid_file, b"%d\n" % os.getpid())
-        daemon = supervisor.Supervisor(listeners, _command, lambda *given: _api(args, *given), _say)
+        daemon = supervisor.Supervisor(listeners, _command, guarding.of_all, lambda *given: _api(args, *given), _say)
         daemon.run(lambda: _ready(args, listeners), boot=not kept)
         if daemon.upgrading:
             supervisor.execute_again(listeners)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from typing import Self
 
 _REAPED = 5000  # milliseconds in which the parent of a dead process should have heard of it; some look now and then
+_LOOK = 1000  # milliseconds after which one that nobody looks after is looked at again
 _NEWS = inotify.IN_MOVE_SELF | inotify.IN_CREATE | inotify.IN_MOVED_TO | inotify.IN_DELETE | inotify.IN_DELETE_SELF
 
 
@@ -68,7 +69,13 @@ class Ending:
     def over(self) -> bool:
         """Whether nobody is left who would still do something."""
         waits = names.policy(self.id).get("waits") and not names.was_started(self.id)
-        return self.keeper < 0 and self.pidfd < 0 and not waits
+        return self.keeper < 0 and self.pidfd < 0 and not waits and not self._orphan()
+
+    def _orphan(self) -> bool:
+        """Whether its monitor was killed, and another one comes."""
+        from oci_tools.container import detaching, keeping
+
+        return detaching.is_orphan(self.runtime, self.id) and keeping.guarded(self.id)
 
     @property
     def told(self) -> bool:
@@ -120,7 +127,8 @@ class Ending:
                 poll.register(fd, select.POLLIN)
         for fd, events in more.items():
             poll.register(fd, events)
-        ready = dict(poll.poll())
+        alone = self.pidfd < 0 and self.keeper < 0
+        ready = dict(poll.poll(_LOOK if alone else None))  # who has it guarded may be killed as well
         if self.watch.fileno() in ready:
             self.watch.drain()
         if self.pidfd in ready:

@@ -1,5 +1,8 @@
-"""Descriptors that others hold for a container's monitor, so that they outlive it: OCI_RUN/ocid.keep is `ocid`'s
-socket, containers/ID/io/keep that of its guard (guarding.py), which it has where no `ocid` was when it was started.
+"""Descriptors that others hold for a container's monitor, so that they outlive it.
+
+    OCI_RUN/ocid.keep           `ocid`'s socket
+    OCI_RUN/guards/*            those of guards of all containers (guarding.py)
+    containers/ID/io/guards/*   those of its own guards, which it has where no `ocid` was when it was started
 
     -> a datagram, "ID master" with that of its terminal, "ID stdin" with the writing end of its input, or "ID payload"
        with a pidfd of its first process
@@ -13,7 +16,6 @@ from _socket import (
     AF_UNIX,
     CMSG_LEN,
     MSG_CMSG_CLOEXEC,
-    MSG_DONTWAIT,
     SCM_RIGHTS,
     SOCK_CLOEXEC,
     SOCK_DGRAM,
@@ -24,6 +26,12 @@ from struct import pack, unpack
 
 from oci_tools import fs
 from oci_tools.container import names
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_PATIENCE = 1.0  # seconds in which who listens should have room for one more: ten wait at most (max_dgram_qlen)
 
 
 def give(container: str, name: str, fd: int) -> None:
@@ -44,42 +52,76 @@ def ocid() -> bool:
     return sock is not None
 
 
-def listen(container: str) -> socket:
-    """The socket of a container's guard."""
-    os.makedirs(_place(container), 0o700, exist_ok=True)
-    directory = os.open(_place(container), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+def guarded(container: str) -> bool:
+    """Whether somebody will have another monitor take over if there is none."""
+    for directory, base in _listeners(container):
+        if sock := _connected(directory, base):
+            sock.close()
+            return True
+    return False
+
+
+def common() -> str:
+    """Where the guards of all containers listen."""
+    return f"{fs.run()}/guards"
+
+
+def own(container: str) -> str:
+    """Where those of one listen."""
+    return f"{names.place(container)}/io/guards"
+
+
+def listen(where: str) -> tuple[socket, str]:
+    """The socket of another guard, and its path, in a directory that there is; what dead ones have left is removed."""
+    for name in names.listed(where):
+        if (other := _connected(where, name)) is None:
+            unlink(f"{where}/{name}")
+        else:
+            other.close()
+    name = os.urandom(4).hex()
+    directory = os.open(where, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     sock = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC)
     try:
-        os.unlink("keep", dir_fd=directory)
-    except FileNotFoundError:
-        pass  # it has had none
-    sock.bind(f"/proc/self/fd/{directory}/keep")
-    os.close(directory)
-    return sock
+        sock.bind(f"/proc/self/fd/{directory}/{name}")
+    finally:
+        os.close(directory)
+    return sock, f"{where}/{name}"
 
 
-def taken(sock: socket) -> tuple[str, int]:
-    """What was sent there: a name, and a descriptor or -1."""
+def unlink(path: str) -> None:
+    try:
+        os.unlink(path)
+    except OSError:
+        pass  # with its container, or by another
+
+
+def taken(sock: socket) -> tuple[str, str, int]:
+    """What was sent there: a container, a name, and a descriptor or -1."""
     data, ancillary, _, _ = sock.recvmsg(256, CMSG_LEN(4), MSG_CMSG_CLOEXEC)
     fds = [unpack("i", passed)[0] for level, kind, passed in ancillary if (level, kind) == (SOL_SOCKET, SCM_RIGHTS)]
-    return data.decode("ascii", "replace").partition(" ")[2], fds[0] if fds else -1
-
-
-def _place(container: str) -> str:
-    return f"{names.place(container)}/io"
+    container, _, name = data.decode("ascii", "replace").partition(" ")
+    return container, name, fds[0] if fds else -1
 
 
 def _send(container: str, name: str, fds: list[tuple[int, int, bytes]]) -> None:
-    for directory, base in (fs.run(), "ocid.keep"), (_place(container), "keep"):
+    for directory, base in _listeners(container):
         sock = _connected(directory, base)
         if sock is None:
             continue
         try:
-            sock.sendmsg([f"{container} {name}".encode()], fds, MSG_DONTWAIT)
+            sock.settimeout(_PATIENCE)
+            sock.sendmsg([f"{container} {name}".encode()], fds)
         except OSError:
             pass  # it takes no more
         finally:
             sock.close()
+
+
+def _listeners(container: str) -> Iterator[tuple[str, str]]:
+    yield fs.run(), "ocid.keep"
+    for place in common(), own(container):
+        for each in names.listed(place):
+            yield place, each
 
 
 def _connected(directory: str, name: str) -> socket | None:

@@ -26,15 +26,22 @@ _TRIES = 3  # the last monitor removes the directory, perhaps just now
 
 def fork() -> tuple[int, list[str]]:
     """os.fork(), and the child outside of ocid's groups: (pid, []), or in the child (0, the groups that it went to)."""
-    groups = {hierarchy: _target(hierarchy) for hierarchy in _shared()}
-    unified = next((path for hierarchy, path in groups.items() if path and not hierarchy.controllers), "")
-    pid, went = _born(unified)
+    groups = targets()
+    pid, went = _born(groups.get("", ""))
     if pid:
         return pid, []
-    for hierarchy, path in groups.items():
-        if path and hierarchy.controllers and _join(path, hierarchy.controllers[0]):
-            went.append(path)
-    return 0, went
+    return 0, went + go({names: path for names, path in groups.items() if names})
+
+
+def targets() -> dict[str, str]:
+    """The groups for who leaves those in which `ocid` is: by the hierarchy's name, "" for v2."""
+    found = {hierarchy: _target(hierarchy) for hierarchy in _shared()}
+    return {"".join(hierarchy.controllers[:1]): path for hierarchy, path in found.items() if path}
+
+
+def go(groups: dict[str, str]) -> list[str]:
+    """Go to these groups; those to which we came."""
+    return [path for names, path in groups.items() if (_join(path, names) if names else _enter(path))]
 
 
 def done(went: list[str]) -> None:
@@ -109,6 +116,18 @@ def _born(path: str) -> tuple[int, list[str]]:
         finally:
             os.close(fd)
     return os.fork(), []
+
+
+def _enter(path: str) -> bool:
+    """Go to a v2 group."""
+    for _ in range(_TRIES):
+        try:
+            os.makedirs(path, 0o755, exist_ok=True)
+            directories.write(path, "cgroup.procs", "0")
+            return True
+        except (Error, OSError):
+            pass  # it was removed
+    return False
 
 
 def _join(path: str, names: str) -> bool:

@@ -1,6 +1,7 @@
 """The warm forker: a process that has the commands imported, and forks one for whoever asks.
 
-It has one thread, no secret, no socket but this one, and runs from the sealed interpreter.  Everybody who
+It has one thread, no secret, and runs from the sealed interpreter; beside this one it has only the socket of the guard
+that it is as well (container/guarding.py).  Everybody who
 asks shares one end of a SOCK_SEQPACKET pair, whose other end outlives it: what was asked while it was dead
 is answered by the next one.
 
@@ -41,7 +42,22 @@ from oci_tools.linux import process
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from typing import Any, Self
+    from typing import Any, Protocol, Self
+
+    class Guard(Protocol):
+        """Who holds what containers need when their monitors die: what is guarding.Guard."""
+
+        @property
+        def needed(self) -> bool: ...
+
+        def fileno(self) -> int: ...
+
+        def turn(self) -> None: ...
+
+        def reaped(self, pid: int, status: int) -> None: ...
+
+        def live(self) -> None: ...
+
 
 _MOST = 200  # descriptors of one command (SCM_MAX_FD is 253)
 _TRIES = 3
@@ -194,44 +210,81 @@ def _code(status: int) -> int:
 # -- answering ---------------------------------------------------------------------------------
 
 
-def serve(sock: socket, command: Callable[[str], Callable[[], None]]) -> None:
-    """Be the forker: answer what is asked until there is nobody left to ask.
+def serve(sock: socket, command: Callable[[str], Callable[[], None]], guard: Guard | None = None) -> None:
+    """Be the forker: answer what is asked until there is nobody left to ask; then be the guard of what runs.
 
     command  of a name, what runs it on sys.argv and ends the process (`cli.launch`)
     """
     gc.disable()  # it would go through what is shared by fork, and a command ends before it needs it
     os.setsid()  # a terminal's Ctrl-C is for the supervisor
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    running: dict[int, tuple[int, socket]] = {}  # pidfd: pid, reply
+    woken = _wake()
+    running: dict[int, socket] = {}  # pid: reply
     epoll = select.epoll()
-    epoll.register(sock, select.EPOLLIN)
+    for fd in (sock.fileno(), woken, *([guard.fileno()] if guard else [])):
+        epoll.register(fd, select.EPOLLIN)
     while True:
         for fd, _ in epoll.poll():
-            if fd != sock.fileno():
-                epoll.unregister(fd)  # closing does not do it: a process that we have just forked has it too
-                _finish(fd, *running.pop(fd))
-                continue
-            data, fds = _receive(sock, _MOST)
-            if not data:
+            if fd == woken:
+                os.read(woken, 4096)
+                _reap(running, guard)
+            elif fd != sock.fileno():
+                assert guard
+                guard.turn()
+            elif not _answer(sock, command, running):
+                sock.close()
+                if guard and guard.needed:
+                    guard.live()
                 return
-            if len(fds) < 2:  # we had no room for more descriptors: the end of its reply says so
-                for each in fds:
-                    os.close(each)
-                continue
-            reply = socket(fileno=fds.pop(1))
-            pid = os.fork()
-            if pid == 0:
-                _be(reply, fds, command)
-            for each in fds:
-                os.close(each)
-            pidfd = os.pidfd_open(pid)
-            running[pidfd] = pid, reply
-            epoll.register(pidfd, select.EPOLLIN)
 
 
-def _finish(pidfd: int, pid: int, reply: socket) -> None:
-    status = os.waitpid(pid, 0)[1]
-    os.close(pidfd)
+def _wake() -> int:
+    """Where the end of a child is read."""
+    woken, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    return woken
+
+
+def _answer(sock: socket, command: Callable[[str], Callable[[], None]], running: dict[int, socket]) -> bool:
+    """Fork what was asked for; False if nobody is left to ask."""
+    data, fds = _receive(sock, _MOST)
+    if not data:
+        return False
+    if len(fds) < 2:  # we had no room for more descriptors: the end of its reply says so
+        for each in fds:
+            os.close(each)
+        return True
+    reply = socket(fileno=fds.pop(1))
+    pid = os.fork()
+    if pid == 0:
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        _be(reply, fds, command)
+    for each in fds:
+        os.close(each)
+    running[pid] = reply
+    return True
+
+
+def _reap(running: dict[int, socket], guard: Guard | None) -> None:
+    """Whoever of our children has ended: commands, and what the guard, who is a subreaper, got from a dead monitor."""
+    while True:
+        try:
+            seen = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:
+            return
+        if seen is None:
+            return
+        reply = running.pop(seen.si_pid, None)
+        status = seen.si_status << 8 if seen.si_code == os.CLD_EXITED else seen.si_status
+        if guard and reply is None:
+            guard.reaped(seen.si_pid, status)
+        os.waitpid(seen.si_pid, 0)
+        if reply is not None:
+            _finish(reply, status)
+
+
+def _finish(reply: socket, status: int) -> None:
     try:
         reply.send(b"ended %d" % status, MSG_DONTWAIT)
     except OSError:

@@ -1,9 +1,8 @@
 """The supervising side of `ocid`: one process with one thread, whose loop waits on descriptors.
 
-    ocid ─┬─ forker         runs commands (forker.py)
-          ├─ API            answers clients; asks the forker
-          └─ monitors       of containers, which come to us as their subreaper when the command that
-                            started them ends
+    ocid ─┬─ forker ── monitors     runs commands (forker.py); monitors of containers come to it, as their subreaper,
+          │                         when the command that started them ends, and to us when it dies
+          └─ API                    answers clients; asks the forker
 
 What dies is started again; a container never hears of it.  Everything was imported before the first fork, so
 that what is started again is of the same version, whatever is on the disk by then, and shares its memory.
@@ -129,6 +128,7 @@ class Supervisor:
     """`ocid`, from its listening sockets on.
 
     command    of a name, what runs it in the forker (`forker.serve`)
+    guard      makes the guard that the forker is as well
     api        the API's main function: takes the sockets, and what asks the forker
     say        tells people
     """
@@ -137,6 +137,7 @@ class Supervisor:
         self,
         listeners: Sequence[socket],
         command: Callable[[str], Callable[[], None]],
+        guard: Callable[[], forker.Guard],
         api: Callable[[Sequence[socket], forker.Asker], None],
         say: Callable[[str], None],
     ) -> None:
@@ -145,15 +146,17 @@ class Supervisor:
         self._asking, self._asked = forker.pair()
         self.asker = forker.Asker(self._asking)
         self.parts = [
-            Part(self.loop, "forker", lambda: self._fork_for_others(command), say),
+            Part(self.loop, "forker", lambda: self._fork_for_others(command, guard), say),
             Part(self.loop, "API process", lambda: self._answer(api), say),
         ]
         self.watcher = watching.Watcher(self.loop, self.asker, say)
         self.upgrading = False
 
-    def _fork_for_others(self, command: Callable[[str], Callable[[], None]]) -> None:
+    def _fork_for_others(
+        self, command: Callable[[str], Callable[[], None]], guard: Callable[[], forker.Guard]
+    ) -> None:
         forker.close_all_but([0, 1, 2, self._asked.fileno()])
-        forker.serve(self._asked, command)
+        forker.serve(self._asked, command, guard())
 
     def _answer(self, api: Callable[[Sequence[socket], forker.Asker], None]) -> None:
         process.prctl(process.PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -179,7 +182,7 @@ class Supervisor:
         self.watcher.start(boot)
         ready()
         self.loop.run()
-        self.parts[1].signal(signal.SIGTERM)  # the forker ends with the last who asks
+        self.parts[1].signal(signal.SIGTERM)  # the forker guards what runs, or ends, when nobody is left who asks
         if not self.upgrading:
             self.parts[1].ends(_LAST)  # it would be killed with us
 

@@ -155,12 +155,75 @@ def test_its_guard_killed(run, tmp_path):
     run("rm", "web")
 
 
-def test_both_killed(run, oci, tmp_path):
+@pytest.mark.parametrize("who", [(0, 1), (0, 2), (1, 2)], ids=["monitor, guard", "monitor, upper guard", "guards"])
+def test_two_killed_at_once(run, tmp_path, who):
+    """Of a monitor and its two guards: no terminal, input, line or exit code is lost."""
+    script = "trap 'exit 9' HUP; n=0; until [ -e /end ]; do n=$((n+1)); echo line $n; sleep 0.01; done; echo end; exit 5"
+    run("-d", "-t", "--name", "web", "busybox", "sh", "-c", script)
+    monitor = keeper(tmp_path)
+    processes = monitor, parent(monitor), parent(parent(monitor))
+    for each in who:
+        os.kill(processes[each], 9)
+    for each in who:
+        gone(processes[each])
+    while 0 in who and keeper(tmp_path) == monitor:
+        time.sleep(0.01)  # the file is the only one that knows
+    run("exec", "web", "touch", "/end", code=None)  # it may be ended with it
+    assert run("wait", "web").stdout == "5\n"
+    *lines, last = run("logs", "web", binary=True).stdout.decode().split("\r\n")[:-1]
+    assert lines == [f"line {n}" for n in range(1, len(lines) + 1)] and last == "end"
+    run("rm", "web")
+
+
+def test_last_words_of_an_input_whose_monitor_and_guard_are_killed(run, oci, tmp_path):
+    run("-d", "-i", "--name", "web", "busybox", "sh", "-c", "read x; echo got $x; exit 7")
+    monitor = keeper(tmp_path)
+    upper = parent(parent(monitor))
+    os.kill(upper, 19)  # it shall be late
+    for each in monitor, parent(monitor):
+        os.kill(each, 9)
+        gone(each)
+    first = pid(oci, "web")
+    os.kill(first, 0)
+    with open(place(tmp_path) / "io/stdin", "w") as file:
+        file.write("word\n")
+    while "State:\tZ" not in Path(f"/proc/{first}/status").read_text():
+        time.sleep(0.01)  # its parent is stopped
+    os.kill(upper, 18)
+    assert run("wait", "web").stdout == "7\n" and run("logs", "web").stdout == "got word\n"
+    run("rm", "web")
+
+
+def test_a_guard_that_has_lost_its_twin_has_another(run, oci, tmp_path):
+    run("-d", "-t", "--name", "web", "busybox", "sh", "-c", "trap 'exit 9' HUP; until [ -e /end ]; do sleep 0.05; done; exit 5")
+    guards = place(tmp_path) / "io/guards"
+    for level in (1, 2, 1):
+        there = set(os.listdir(guards))
+        each = keeper(tmp_path)
+        for _ in range(level):
+            each = parent(each)
+            if b"web" not in Path(f"/proc/{each}/cmdline").read_bytes():
+                break
+        else:
+            os.kill(each, 9)
+            while len(set(os.listdir(guards)) - there) < 1:
+                time.sleep(0.01)  # the new one's socket is all that tells of it
+    killed(tmp_path)
+    run("exec", "web", "touch", "/end", code=None)  # it may be ended with it
+    assert run("wait", "web").stdout == "5\n"
+    run("rm", "web")
+
+
+def test_all_killed(run, oci, tmp_path):
     """Its container lives on and loses nothing that fits a pipe; its code is the kernel's to tell, or unknown."""
     run("-d", "--name", "web", "busybox", "sh", "-c", "mkfifo /gate; echo before; read x </gate; echo after; exit 7")
     oci.shell(f"until grep -q before {place(tmp_path)}/log/log; do :; done")
-    guard = parent(keeper(tmp_path))
-    for each in guard, keeper(tmp_path):
+    monitor = keeper(tmp_path)
+    guard = parent(monitor)
+    doomed = parent(guard), guard, monitor
+    for each in doomed:
+        os.kill(each, 19)  # nobody sees another one die
+    for each in doomed:
         os.kill(each, 9)
         gone(each)
     waiting = oci.start("run", "wait", "web", stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

@@ -125,6 +125,71 @@ def test_a_terminal_loses_no_line_with_its_monitor(ocid: Any, oci: Any) -> None:
     assert lines == [f"line {n}" for n in range(1, len(lines) + 1)] and last == f"end {len(lines)}"
 
 
+def guards(oci: Any) -> set[int]:
+    """The processes that guard all containers: they know their sockets."""
+    names = os.listdir(f"{oci.env['OCI_RUN']}/guards")
+    rows = [row.split() for row in Path("/proc/net/unix").read_text().splitlines()]
+    listening = {row[6] for row in rows if row[-1].rpartition("/")[2] in names}
+    found = set()
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(OSError):  # it has just ended, or is nobody's business
+            found |= {int(pid) for link in held(int(pid)) if link[8:-1] in listening and link.startswith("socket:")}
+    return found
+
+
+COUNTING = (
+    "trap 'exit 9' HUP; n=0; until [ -e /end ]; do n=$((n+1)); echo line $n; sleep 0.01; done; echo end; exit 5"
+)
+
+
+def ends_well(oci: Any, container: str) -> None:
+    """One that counts on a terminal has lost nothing."""
+    oci("run", "exec", container, "touch", "/end", code=None)  # it may be ended with it
+    assert oci("run", "wait", container).stdout == "5\n"
+    *lines, last = oci("run", "logs", container, binary=True).stdout.decode().split("\r\n")[:-1]
+    assert lines == [f"line {n}" for n in range(1, len(lines) + 1)] and last == "end"
+
+
+@pytest.mark.parametrize("who", [("ocid", "monitor"), ("ocid", "forker"), ("forker", "monitor"), ("ocid",)], ids="+".join)
+def test_two_killed_at_once_and_then_the_monitor(ocid: Any, oci: Any, who: tuple[str, ...]) -> None:
+    """Its terminal, its lines and its exit code outlive them, with another ocid or without."""
+    container = detach(oci, "-t", "busybox", "sh", "-c", COUNTING)
+    until(lambda: any("ptmx" in link for link in held(ocid.pid)))
+    [forker] = guards(oci)
+    until(lambda: any("ptmx" in link for link in held(forker)))
+    before = monitor(oci, container)
+    processes = {"ocid": ocid.pid, "forker": forker, "monitor": before}
+    for each in who:
+        os.kill(processes[each], signal.SIGKILL)
+    for each in who:
+        gone(processes[each]) if each != "ocid" else ocid.communicate()
+    if "forker" in who:
+        if "ocid" in who:
+            start(oci)
+        until(lambda: any("ptmx" in link for pid in guards(oci) for link in held(pid)))
+    if "monitor" not in who:
+        os.kill(before, signal.SIGKILL)
+    until(lambda: looked_after(oci, container, before))
+    ends_well(oci, container)
+
+
+def test_a_stopped_ocid_leaves_guards_who_are_not_needed_for_ever(ocid: Any, oci: Any) -> None:
+    container = detach(oci, "-t", "busybox", "sh", "-c", COUNTING)
+    until(lambda: any("ptmx" in link for link in held(ocid.pid)))
+    ocid.terminate()
+    ocid.communicate()
+    until(lambda: len(guards(oci)) == 2)
+    left = guards(oci)
+    for each in left:  # one after the other: there are always two
+        os.kill(each, signal.SIGKILL)
+        until(lambda e=each: len(guards(oci) - {e}) == 2)
+    before = monitor(oci, container)
+    os.kill(before, signal.SIGKILL)
+    until(lambda: looked_after(oci, container, before))
+    ends_well(oci, container)
+    until(lambda: not guards(oci))
+
+
 def test_an_input_outlives_its_monitor(ocid: Any, oci: Any) -> None:
     """It ends when it is said to, not before."""
     container = detach(oci, "-i", "busybox", "sh", "-c", "while read x; do echo got $x; done; echo end; exit 3")

@@ -145,7 +145,13 @@ class Container:
         payload = self._look()
         if payload and payload.lives:
             return "paused" if payload.frozen else "running"
-        return "running" if self.kept() else "exited"  # it is about to begin, or to be recorded
+        # It is about to begin, or to be recorded, perhaps by the next monitor.
+        return "running" if self.kept() or (self.started is not None and self.detached) else "exited"
+
+    @property
+    def detached(self) -> bool:
+        """Whether monitors look after it, one after the other."""
+        return os.path.isdir(f"{self.path}/io")
 
     @property
     def running(self) -> bool:
