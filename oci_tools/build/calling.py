@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     Call = Callable[[Sequence[str], Mapping[int, int]], Begun]
 
 
+IN_CHROOT = "--in-chroot"  # `oci-build --in-chroot BUNDLE`, which only a build calls: runtime/chrooted.py
+
+
 class Child:
     """A child process."""
 

@@ -64,7 +64,7 @@ def build(
     words = [*tags, *(name for each in outputs if each.is_image for name in each.names)]
     for word in words:
         output.checked(word)
-    with Place(warn, options.call) as place:
+    with Place(warn, options.call, options.isolation) as place:
         contexts = Contexts(place, options.context, options.named, options.call, options.pull)
         contexts.keep_git = options.says("BUILDKIT_CONTEXT_KEEP_GIT_DIR")
         joined = Networks(f"{place.work}/networks", options.call, warn)
@@ -76,7 +76,7 @@ def build(
                 from oci_tools.build import exchange
 
                 options.inline = lambda diff_ids: exchange.inline(cache, diff_ids)
-            runner = Runner(options.call, progress, f"{place.work}/running", joined)
+            runner = Runner(options.call, progress, f"{place.work}/running", joined, place.chrooted)
             results = []
             with dockerfile:
                 if progress.mode != "none" or "check" in dockerfile.source.directives or CHECK in options.arguments:
@@ -158,7 +158,7 @@ def _attest(
 
 def check(options: Options, warn: Callable[[str], None]) -> tuple[list[lint.Warning], Wrong | None]:
     """What should be written otherwise in the Dockerfile, up to an error; nothing is built, and no registry asked."""
-    with Place(warn, options.call) as place:
+    with Place(warn, options.call, options.isolation) as place:
         contexts = Contexts(place, options.context, options.named, options.call, False)
         try:
             contexts.open()
@@ -174,7 +174,7 @@ def offered(options: Options, what: str, warn: Callable[[str], None]) -> dict[st
     from oci_tools.build import outline
     from oci_tools.build.graph import Graph
 
-    with Place(warn, options.call) as place:
+    with Place(warn, options.call, options.isolation) as place:
         contexts = Contexts(place, options.context, options.named, options.call, False)
         try:
             contexts.open()

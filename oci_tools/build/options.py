@@ -30,6 +30,7 @@ class Options:
         self.refuse: set[str] = set()  # stages that do not look into the cache, "*" for all
         self.cache_from: list[Where] = []
         self.cache_to: list[Where] = []
+        self.isolation = "auto"  # "oci", "chroot"
         self.network = "default"
         self.allow: set[str] = set()
         self.hosts: list[str] = []

@@ -83,19 +83,30 @@ def sweep(work: str, call: Call) -> None:
                     calling.end(call, container)
                 for network, path in networks.left(f"{work}/{name}/networks"):
                     networks.leave(call, network, path)
+                _give_back(f"{work}/{name}")
                 fs.remove_tree(f"{work}/{name}")
         except (Busy, Error):
             continue
 
 
+def _give_back(work: str) -> None:
+    """Have caches that were in the root of a step, as bundle/chrooted.py has it, where they belong."""
+    for name in os.listdir(work):
+        if os.path.exists(f"{work}/{name}/placed"):
+            from oci_tools.bundle import chrooted
+
+            chrooted.give_back(f"{work}/{name}", f"{os.path.dirname(os.path.dirname(work))}/mounts")
+
+
 class Place:
     """The places of one build, for a `with` block."""
 
-    def __init__(self, warn: Callable[[str], None], call: Call) -> None:
+    def __init__(self, warn: Callable[[str], None], call: Call, isolation: str = "auto") -> None:
+        """isolation  "oci": RUN has namespaces; "chroot": a chroot(2) instead; "auto": that, where there are none."""
         import threading
 
         self._call = call
-
+        self._isolation = isolation
         self.path = f"{fs.root()}/cache/build"
         self.warn = warn
         self._chains: dict[tuple[str, ...], stores.Chain] = {}
@@ -109,7 +120,10 @@ class Place:
     def __enter__(self) -> Place:
         from oci_tools.layer import owner
 
-        self.can_run = step.apart.private()  # whether there can be mounts
+        mounts = step.apart.private()  # whether there can be any
+        self.chrooted = self._isolation == "chroot" or not (mounts or self._isolation == "oci")
+        self.can_run = step.chrooted.possible() if self.chrooted else mounts
+        self.chrooted = self.chrooted and self.can_run
         fs.make_private(f"{self.path}/work")
         self.owner = owner.for_namespace(self.warn)
         inside = os.geteuid() == 0 and not step.apart.is_hosts_root()
@@ -120,10 +134,11 @@ class Place:
         try:
             self._claim()
             self.layout = layouts.Layout.create(f"{self.path}/images")
-            if inside or not self.can_run:
+            alone = self.chrooted or not self.can_run  # every root is one
+            if inside or alone:
                 from oci_tools.bundle import whole
 
-                if not self.can_run or not whole.can_stack(self.root([])):
+                if alone or not whole.can_stack(self.root([])):
                     self._trees = whole.Trees(self.work)
         except BaseException:
             self._held.__exit__()
@@ -151,6 +166,12 @@ class Place:
             self._mine.__exit__()
             self._held.__exit__()
 
+    def tell_of_chroot(self) -> None:
+        """Say once that RUN is less than usual, unless somebody asked for it."""
+        if self._isolation == "auto":
+            self._isolation = "chroot"
+            self.warn("RUN is done in a chroot, which keeps nothing apart: namespaces cannot be had here")
+
     def fresh(self, name: str) -> str:
         """A path for something that is gone with the build."""
         with self._lock:
@@ -164,7 +185,8 @@ class Place:
             if not self._memory:
                 path = self.fresh("memory")
                 os.mkdir(path, 0o700)
-                step.apart.mount_memory(path)
+                if not self.chrooted:  # from where it goes into the root of the step, which is no other file system
+                    step.apart.mount_memory(path)
                 self._memory = path
             return self._memory
 
@@ -178,7 +200,7 @@ class Place:
             return self._attached[fd]
 
     def _detach(self) -> None:
-        for path in (*self._attached.values(), *([self._memory] if self._memory else [])):
+        for path in (*self._attached.values(), *([self._memory] if self._memory and not self.chrooted else [])):
             step.apart.detach(path)
         self._attached, self._memory = {}, ""
 
@@ -224,10 +246,11 @@ class Place:
         if self._trees is None:
             made = Root(self.fresh("root"), self.store, self.chain(layers))
         else:
-            from oci_tools.bundle import whole
+            from oci_tools.bundle import chrooted, whole
 
             key = tuple(layer.diff_id for layer in layers)
-            made = whole.Whole(self.fresh("root"), self.store, key, lambda: _sources(layers), self._trees, self.owner)
+            kind = chrooted.Chrooted if self.chrooted else whole.Whole
+            made = kind(self.fresh("root"), self.store, key, lambda: _sources(layers), self._trees, self.owner)
         if self._able is not None:
             made.able = self._able
         return made

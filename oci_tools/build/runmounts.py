@@ -43,6 +43,7 @@ class Mounting:
         self._one = one
         self._locks: list[fs.Lock] = []
         self._made: list[str] = []
+        self._caches: set[str] = set()  # those that nobody else has now
         self._agents: list[Any] = []
         self._secret_env = any(mount.kind == "secret" and mount.env is not None for mount in wanted)
         self.env: dict[str, str] = {}
@@ -112,7 +113,8 @@ class Mounting:
     def _shown(self, mount: Mount) -> str:
         """A path of the host that shows what a bind mount is of."""
         origin, identity = self._origin(mount)
-        if identity is None and (origin.ignored is not None or not mount.readonly):
+        chrooted = self._stage.shared.place.chrooted  # then it will be moved into the root
+        if chrooted or (identity is None and (origin.ignored is not None or not mount.readonly)):
             return self._copied(origin, mount)
         pick = picking.pick(origin, mount.source or "/")[0]
         if identity is None:
@@ -143,8 +145,11 @@ class Mounting:
         name = hashes.digest_of(about)[:32]
         directory = fs.make_private(f"{place.path}/mounts")
         path = f"{directory}/{name}"
-        if mount.sharing == "locked":
+        if path in self._caches:
+            pass
+        elif mount.sharing == "locked" or place.chrooted:  # in a chroot it is in one root only
             self._lock(f"{path}.lock", FOREVER)
+            self._caches.add(path)
         elif mount.sharing == "private":
             number = 0
             while not self._lock(f"{path}.lock", 0):

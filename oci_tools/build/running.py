@@ -35,15 +35,20 @@ _OF_HOST = "BUILDKIT_SANDBOX_HOSTNAME"  # a build argument
 class Runner:
     """Starts processes of steps, and ends them all when the build is given up."""
 
-    def __init__(self, call: calling.Call, progress: Progress, running: str, joined: networks.Networks) -> None:
-        """`running` is a directory in which names are of what runs: for who comes after one that was killed."""
+    def __init__(
+        self, call: calling.Call, progress: Progress, running: str, joined: networks.Networks, chrooted: bool
+    ) -> None:
+        """running   a directory in which names are of what runs: for who comes after one that was killed
+        chrooted  it runs in a chroot(2), and not as a container
+        """
         import threading
 
         self._running = running
         self.networks = joined
         self._call = call
         self._progress = progress
-        self._names: set[str] = set()
+        self._chrooted = chrooted
+        self._lives: dict[str, int] = {}  # by name; in a chroot a pipe, which ends the process when it is closed
         self._ended = False
         self._lock = threading.Lock()
 
@@ -57,9 +62,7 @@ class Runner:
             with self._lock:
                 if self._ended:
                     raise Error("canceled")
-                os.close(os.open(f"{self._running}/{name}", os.O_CREAT | os.O_CLOEXEC, 0o600))
-                begun = self._call(["run", "run", "-b", bundle, name], {0: null, 1: out_end, 2: err_end})
-                self._names.add(name)
+                begun = self._begin(bundle, name, {0: null, 1: out_end, 2: err_end})
         except BaseException:
             os.close(out)
             os.close(err)
@@ -71,23 +74,47 @@ class Runner:
             calling.drain([out, err], lambda at, data: self._progress.log(step, at + 1, data))
             return begun.wait()
         except BaseException:  # somebody wants no more: it ends before what it runs in goes
-            self._end(name)
+            with self._lock:
+                self._end(name)
             begun.wait()
             raise
         finally:
             with self._lock:
-                self._names.discard(name)
-            os.unlink(f"{self._running}/{name}")
+                life = self._lives.pop(name, -1)
+            if life >= 0:
+                os.close(life)
+            if not self._chrooted:
+                os.unlink(f"{self._running}/{name}")
+
+    def _begin(self, bundle: str, name: str, fds: dict[int, int]) -> calling.Begun:
+        if not self._chrooted:
+            os.close(os.open(f"{self._running}/{name}", os.O_CREAT | os.O_CLOEXEC, 0o600))
+            begun = self._call(["run", "run", "-b", bundle, name], fds)
+            self._lives[name] = -1
+            return begun
+        reader, writer = os.pipe2(os.O_CLOEXEC)
+        try:
+            begun = self._call(["build", calling.IN_CHROOT, bundle], {**fds, 3: reader})
+        except BaseException:
+            os.close(writer)
+            raise
+        finally:
+            os.close(reader)
+        self._lives[name] = writer
+        return begun
 
     def end_all(self) -> None:
         """End every process that runs; none is started any more."""
         with self._lock:
             self._ended = True
-            for name in self._names:
+            for name in [*self._lives]:
                 self._end(name)
 
     def _end(self, name: str) -> None:
-        calling.end(self._call, name)
+        if not self._chrooted:
+            calling.end(self._call, name)
+        elif name in self._lives:
+            os.close(self._lives.pop(name))
 
 
 def run(stage: Building, one: Instruction) -> None:
@@ -115,9 +142,9 @@ def run(stage: Building, one: Instruction) -> None:
         return {"mounted": found} if any(found) else {}
 
     def act(root: Root, step: Step) -> Packed | None:
-        _possible(stage, one)
+        _possible(stage, one, said)
         joined = stage.shared.runner.networks
-        network = joined.meant(said)
+        network = "host" if stage.shared.place.chrooted else joined.meant(said)
         space = joined.take(network) if network not in ("none", "host") else None
         try:
             with mounting:
@@ -128,7 +155,11 @@ def run(stage: Building, one: Instruction) -> None:
                 placed.sort(key=lambda each: each["destination"].count("/"))  # what lies in another one goes into it
                 _specify(stage, root, words, placed, network, space, insecure, mounting)
                 _add_devices(stage, one, f"{root.path}/config.json")
-                code = stage.shared.runner.run(root.path, step)
+                try:
+                    root.place()
+                    code = stage.shared.runner.run(root.path, step)
+                finally:
+                    root.take_away()
         finally:
             if space:
                 joined.give(space)
@@ -147,10 +178,17 @@ def _seldom(one: Instruction, options: Options) -> dict[str, Any]:
     return {name: value for name, value in said.items() if value}
 
 
-def _possible(stage: Building, one: Instruction) -> None:
-    if not stage.shared.place.can_run:
+def _possible(stage: Building, one: Instruction, network: str) -> None:
+    place = stage.shared.place
+    if not place.can_run:
         hint = "a container's system call filter may be why; without RUN an image can be built"
         raise one.wrong("RUN needs namespaces, which this user cannot have here", hint=hint)
+    if place.chrooted:
+        if network != "default" and network != "host":
+            raise one.wrong(f"RUN in a chroot has the network that there is, and not '{network}'")
+        if any(required for _, required in one.devices):
+            raise one.wrong("RUN in a chroot has no devices of the host", "--device")
+        place.tell_of_chroot()
 
 
 def _failed(stage: Building, one: Instruction, step: Step, words: list[str], code: int) -> Error:
@@ -187,7 +225,7 @@ def _allowed(one: Instruction, options: Options) -> None:
 
 def _add_devices(stage: Building, one: Instruction, path: str) -> None:
     """Have devices of the host, as CDI describes them, in a config.json."""
-    for name, required in one.devices:
+    for name, required in () if stage.shared.place.chrooted else one.devices:
         try:
             made = calling.output(stage.options.call, ["spec", "set", "--device", name], path)
         except Error as error:

@@ -25,6 +25,7 @@ from oci_tools.layer.tree import clean
 from oci_tools.layer.walk import order, walk
 from oci_tools.layer.write import Archive
 from oci_tools.runtime import apart as apart
+from oci_tools.runtime import chrooted as chrooted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -181,6 +182,12 @@ class Root:
         if hidden:
             os.symlink(hidden, f"{self.path}/config.json")
         fs.write(hidden or f"{self.path}/config.json", document.dumps(made), 0o600, sync=False)
+
+    def place(self) -> None:
+        """Have what the step needs in its root, right before it runs: nothing, where all of it is mounted."""
+
+    def take_away(self) -> None:
+        """Undo `place`, when it has run."""
 
     def _pretend(self, made: dict[str, Any], mounts: list[dict[str, Any]]) -> None:
         """Let a process be root that can be nobody else; apt would check whether it became somebody else."""

@@ -41,6 +41,7 @@ OPTIONS: tuple[cli.Option, ...] = (
     ("--prune-age TIME", "text", None, "old is what was not used for this long: 12h, 7d (60d)"),
     ("--prune-size SIZE", "text", None, "how much may stay (a tenth of the file system)"),
     ("--network NAME", "text", "default", "the network of RUN: none, host, or one of oci-net"),
+    ("--isolation HOW", ("auto", "oci", "chroot"), "auto", "RUN in namespaces, or in a chroot, where there are none"),
     ("--allow WHAT", "list", (), "network.host, security.insecure, device[=VENDOR/CLASS[=NAME]]: let RUN ask for it"),
     ("--add-host NAME:ADDRESS", "list", (), "one more line of /etc/hosts in RUN"),
     ("--secret id=NAME[,src=FILE|,env=NAME|,fd=N]", "list", (), "what RUN --mount=type=secret may have"),
@@ -210,6 +211,17 @@ def _fork(fd: str) -> int:
     return 0
 
 
+def _in_chroot(bundle: str) -> int:
+    """Run what a step runs; descriptor 3 is open at the other end as long as somebody wants it."""
+    from oci_tools.runtime import chrooted
+
+    try:
+        return chrooted.run(bundle, 3)
+    except Error as error:
+        cli.say("oci-build", str(error))
+        return error.code
+
+
 def _prune(args: cli.Args) -> None:
     from oci_tools import fs
     from oci_tools.build import asked, prune
@@ -323,6 +335,7 @@ def _options(args: cli.Args) -> Options:
 
         options.cache_from = [exchange.parse(word, "--cache-from", "src") for word in args.cache_from]
         options.cache_to = [exchange.parse(word, "--cache-to", "dest") for word in args.cache_to]
+    options.isolation = args.isolation
     options.network, options.allow = args.network, asked.allowed(args.allow)
     if args.network == "host":
         options.allow.add("network.host")
@@ -369,6 +382,8 @@ def _only_tells(words: list[str]) -> bool:
 def main(words: list[str]) -> int:
     if _FORKER in os.environ:
         return _fork(os.environ[_FORKER])
+    if words[:1] == ["--in-chroot"]:  # calling.IN_CHROOT
+        return _in_chroot(words[1])
     if os.geteuid() and not {"--help", "--version", "--check"} & set(words) and not _only_tells(words):
         _rootless(words)
     return cli.main(COMMAND, words)

@@ -66,10 +66,10 @@ def abilities() -> set[str]:
 
     Within another container its system call filter may refuse the one, and what is mounted over its /proc the other.
     """
-    return {name for name, try_it in (("proc", _mount_proc), ("hostname", _set_hostname)) if _succeeds(try_it)}
+    return {name for name, try_it in (("proc", _mount_proc), ("hostname", _set_hostname)) if succeeds(try_it)}
 
 
-def _succeeds(try_it: Callable[[], None]) -> bool:
+def succeeds(try_it: Callable[[], None]) -> bool:
     pid = os.fork()
     if pid == 0:
         code = 1
@@ -85,7 +85,7 @@ def _succeeds(try_it: Callable[[], None]) -> bool:
 
 def can_be_root() -> bool:
     """Whether a plain user may have a user namespace."""
-    return _succeeds(lambda: process.unshare(process.CLONE_NEWUSER))
+    return succeeds(lambda: process.unshare(process.CLONE_NEWUSER))
 
 
 def _mount_proc() -> None:
@@ -94,7 +94,7 @@ def _mount_proc() -> None:
     def mount_it() -> None:
         mount.mount("proc", "/proc", "proc", mount.MS_NOSUID | mount.MS_NODEV | mount.MS_NOEXEC)
 
-    if not _succeeds(mount_it):
+    if not succeeds(mount_it):
         raise OSError
 
 

@@ -129,13 +129,13 @@ def enter(entry: Entry, channel: Channel) -> None:
         root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         if entry.process.get("terminal"):
             terminal.adopt(terminal.make(root, entry.process, channel))
-        home = _home(entry.process, root)
+        home = home_of(entry.process, root)
         os.close(root)
         label = labels.Label(entry.process, proc)
         os.close(proc)
         scheduling.apply(entry.process, {})
         scheduling.run_on(affinity.get("final"))
-        _payload(entry, channel, entry.state, home, label)
+        payload(entry, channel, entry.state, home, label)
     except BaseException as error:
         report(channel, error)
 
@@ -220,7 +220,7 @@ def _set_up(setup: Setup, channel: Channel) -> None:
     if setup.process.get("terminal"):
         peer = terminal.make(tree.fd, setup.process, channel)
         devices.bind_console(tree.fd, peer)
-    home = _home(setup.process, tree.fd)
+    home = home_of(setup.process, tree.fd)
     _write_kernel_settings(spec, spaces)
     label = labels.Label(setup.process)
     linux = spec.get("linux") or {}
@@ -233,10 +233,10 @@ def _set_up(setup: Setup, channel: Channel) -> None:
     if peer >= 0:
         terminal.adopt(peer)
     scheduling.apply(setup.process, linux)
-    _payload(setup, channel, state, home, label)
+    payload(setup, channel, state, home, label)
 
 
-def _payload(
+def payload(
     setup: Setup | Entry, channel: Channel, state: dict[str, Any], home: str, label: labels.Label
 ) -> None:
     """Inside: from root's credentials to the payload's, then wait for the start, then become it."""
@@ -345,7 +345,7 @@ def _make_tree(setup: Setup, below: int) -> mounts.Tree:
     return tree
 
 
-def _home(wanted: dict[str, Any], root: int) -> str:
+def home_of(wanted: dict[str, Any], root: int) -> str:
     """HOME as the image's passwd says, unless the configuration does."""
     if any(word.startswith("HOME=") and len(word) > 5 for word in wanted.get("env") or ()):
         return ""

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     Exceptions = dict[tuple[str, int, int], set[str]]  # (type, major, minor), -1 for all -> letters of access
 
 # Supplied whatever config.json says (runtime-spec, "Default Devices").
-DEFAULTS = tuple(
+DEFAULTS: tuple[dict[str, Any], ...] = tuple(
     {"path": f"/dev/{name}", "type": "c", "major": major, "minor": minor, "fileMode": 0o666, "uid": 0, "gid": 0}
     for name, major, minor in (
         ("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0),

@@ -85,6 +85,15 @@ def test_without_namespaces_there_is_no_run(confined: Any, public: Path) -> None
         assert "oci-build: Dockerfile:2:1: RUN needs namespaces, which this user cannot have here" in said
 
 
+def test_for_root_without_namespaces_there_is_a_chroot(confined: Any, public: Path) -> None:
+    (public / "root.json").write_text(json.dumps(default_seccomp.profile(["CAP_SYS_CHROOT"])))
+    text = RUN.replace(" && test -e /proc/self/exe", "").replace("mknod /null c 1 3 && ", "")
+    found, said = confined(text, "--security-opt", f"seccomp={public}/root.json", "--user", "0:0")
+    assert found["d/f"][1] == "3/4" and found["x"][0] == "-rwsr-xr-x" and found["etc/passwd"][1] == "5/6"
+    assert [content(public, name) for name in ("id", "cached", "secret")] == ["0\n", "content", "HUSH"]
+    assert "RUN is done in a chroot" in said
+
+
 def test_a_package_manager(confined: Any, debian: Path, public: Path) -> None:
     """What package managers do: owners, users, links and devices of packages, becoming somebody else."""
     shutil.copytree(debian, public / "debian")
