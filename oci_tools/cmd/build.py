@@ -133,11 +133,16 @@ def _build(args: cli.Args) -> int | None:
 
 
 def _rootless(words: list[str]) -> None:
-    """A plain user builds where he is root, if he can: in a user namespace with his subordinate ids, or with one id."""
+    """A plain user builds where he is root, if he can: in a user namespace with his subordinate ids, or with one id.
+
+    So does root within a container, who may not mount.
+    """
     from oci_tools import fs
     from oci_tools.build import calling
     from oci_tools.runtime import apart
 
+    if os.geteuid() == 0 and (apart.may_mount() or "--isolation chroot" in " ".join(words).replace("=", " ")):
+        return
     if not apart.can_be_root():
         return
     env = {**os.environ, "OCI_ROOT": fs.root(), "OCI_RUN": fs.run()}
@@ -384,6 +389,6 @@ def main(words: list[str]) -> int:
         return _fork(os.environ[_FORKER])
     if words[:1] == ["--in-chroot"]:  # calling.IN_CHROOT
         return _in_chroot(words[1])
-    if os.geteuid() and not {"--help", "--version", "--check"} & set(words) and not _only_tells(words):
+    if not {"--help", "--version", "--check"} & set(words) and not _only_tells(words):
         _rootless(words)
     return cli.main(COMMAND, words)

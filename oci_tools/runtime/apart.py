@@ -83,8 +83,19 @@ def succeeds(try_it: Callable[[], None]) -> bool:
     return os.waitpid(pid, 0)[1] == 0
 
 
+def may_mount() -> bool:
+    """Whether this process has what mounts and namespaces need; root within a container has not."""
+    return _has("CAP_SYS_ADMIN")
+
+
+def _has(capability: str) -> bool:
+    return bool(caps.capget()[0] >> caps.NAMES.index(capability) & 1)
+
+
 def can_be_root() -> bool:
-    """Whether a plain user may have a user namespace."""
+    """Whether a plain user, or root within a container, may have a user namespace and be root in it."""
+    if os.geteuid() == 0 and not _has("CAP_SETFCAP"):  # user_namespaces(7): who maps 0 needs it
+        return False
     return succeeds(lambda: process.unshare(process.CLONE_NEWUSER))
 
 

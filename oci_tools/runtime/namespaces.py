@@ -194,9 +194,14 @@ def map_ids(pid: int, maps: dict[str, list[dict[str, int]]]) -> None:
     if os.geteuid() != 0 and not single:
         return _map_by_helper(pid, maps)
     if os.geteuid() != 0:
-        _write(f"/proc/{pid}/setgroups", "deny")  # user_namespaces(7): else a plain user may map no group
+        deny_groups(pid)
     for file in ("gid_map", "uid_map"):
         _write(f"/proc/{pid}/{file}", "".join(map(_line, maps[file])))
+
+
+def deny_groups(pid: int) -> None:
+    """user_namespaces(7): without it who has not CAP_SETGID may map no group."""
+    _write(f"/proc/{pid}/setgroups", "deny")
 
 
 def user_namespace(maps: dict[str, list[dict[str, int]]]) -> int:

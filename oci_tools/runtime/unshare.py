@@ -2,7 +2,8 @@
 
 Where a plain user is root over what the containers made: files of subordinate ids can be looked at,
 changed and removed there.  The ids are the user's own as root, then those of /etc/subuid and
-/etc/subgid where newuidmap(1) is installed; with a mount namespace of its own.
+/etc/subgid where newuidmap(1) is installed; with a mount namespace of its own.  Root within a container that may
+mount nothing gets all ids that he has.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import os
 
 from oci_tools.errors import Error
 from oci_tools.linux import process
-from oci_tools.runtime import child, namespaces
+from oci_tools.runtime import apart, child, namespaces
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,12 +22,14 @@ if TYPE_CHECKING:
 
 def main(args: Any, _: str) -> int:
     """The verb: does not return where the command could be executed, except for its parent, with its exit code."""
-    if os.geteuid() == 0:
+    if os.geteuid() == 0 and apart.may_mount():
         raise Error("cannot unshare", None, "root's containers are in no user namespace of its own", "nsenter(1)")
     words = args.cmd or [os.environ.get("SHELL") or "/bin/sh"]
     program = child.find_program(words[0], dict(os.environ))
     maps = {"uid_map": mapping("/etc/subuid", os.geteuid()), "gid_map": mapping("/etc/subgid", os.getegid())}
-    if not all(os.access(f"/usr/bin/{name}", os.X_OK) for name in ("newuidmap", "newgidmap")):
+    if os.geteuid() == 0:
+        maps = {name: _same(name) for name in maps}
+    elif not all(os.access(f"/usr/bin/{name}", os.X_OK) for name in ("newuidmap", "newgidmap")):
         maps = {name: entries[:1] for name, entries in maps.items()}
     reader, writer = os.pipe2(os.O_CLOEXEC)
     try:
@@ -54,10 +57,20 @@ def _map(pid: int, maps: dict[str, list[dict[str, int]]]) -> None:
         namespaces.map_ids(pid, maps)
     except Error as error:
         with open(f"/proc/{pid}/uid_map", encoding="ascii") as file:
-            if file.read().strip() or len(maps["uid_map"]) == 1:
+            if file.read().strip() or sum(entry["size"] for entry in maps["uid_map"]) == 1:
                 raise
         os.write(2, f"oci-run: warning: {error}: there is one id\n".encode())
-        namespaces.map_ids(pid, {name: entries[:1] for name, entries in maps.items()})
+        one = {name: [{**entries[0], "size": 1}] for name, entries in maps.items()}
+        if os.geteuid() == 0:  # without CAP_SETGID: as a plain user does
+            namespaces.deny_groups(pid)
+        namespaces.map_ids(pid, one)
+
+
+def _same(name: str) -> list[dict[str, int]]:
+    """All ids that there are, as they are: for who is root within a container."""
+    with open(f"/proc/self/{name}", encoding="ascii") as file:
+        rows = [[int(word) for word in line.split()] for line in file]
+    return [{"containerID": inside, "hostID": inside, "size": size} for inside, _, size in rows]
 
 
 def _become(reader: int, writer: int, program: str, words: list[str]) -> None:

@@ -85,6 +85,16 @@ def test_without_namespaces_there_is_no_run(confined: Any, public: Path) -> None
         assert "oci-build: Dockerfile:2:1: RUN needs namespaces, which this user cannot have here" in said
 
 
+@pytest.mark.parametrize("more", [[], ["--cap-drop", "SETGID"]], ids=" ".join)
+def test_for_root_there_is_a_user_namespace(confined: Any, public: Path, more: list[str]) -> None:
+    """With all of his ids, or where he may not hand these on with one."""
+    found, said = confined(RUN if more else RUN.replace("mknod /null c 1 3 && ", ""), "--user", "0:0", *more)
+    assert found["d/f"][1] == "3/4" and found["x"][0] == "-rwsr-xr-x" and found["p"][0][0] == "p"
+    assert [content(public, name) for name in ("id", "cached", "secret")] == ["0\n", "content", "HUSH"]
+    assert "chroot" not in said and ("there is one id" in said) == bool(more)
+    assert more or found["etc/passwd"][1] == "5/6"
+
+
 def test_for_root_without_namespaces_there_is_a_chroot(confined: Any, public: Path) -> None:
     (public / "root.json").write_text(json.dumps(default_seccomp.profile(["CAP_SYS_CHROOT"])))
     text = RUN.replace(" && test -e /proc/self/exe", "").replace("mknod /null c 1 3 && ", "")
