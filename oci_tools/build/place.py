@@ -122,8 +122,11 @@ class Place:
 
         mounts = step.apart.private()  # whether there can be any
         self.chrooted = self._isolation == "chroot" or not (mounts or self._isolation == "oci")
-        self.can_run = step.chrooted.possible() if self.chrooted else mounts
-        self.chrooted = self.chrooted and self.can_run
+        self.can_run = mounts
+        if self.chrooted:
+            from oci_tools.bundle import chrooted
+
+            self.can_run = self.chrooted = chrooted.possible()
         fs.make_private(f"{self.path}/work")
         self.owner = owner.for_namespace(self.warn)
         inside = os.geteuid() == 0 and not step.apart.is_hosts_root()

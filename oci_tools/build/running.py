@@ -155,11 +155,7 @@ def run(stage: Building, one: Instruction) -> None:
                 placed.sort(key=lambda each: each["destination"].count("/"))  # what lies in another one goes into it
                 _specify(stage, root, words, placed, network, space, insecure, mounting)
                 _add_devices(stage, one, f"{root.path}/config.json")
-                try:
-                    root.place()
-                    code = stage.shared.runner.run(root.path, step)
-                finally:
-                    root.take_away()
+                code = _run_in(root, stage.shared.runner, step)
         finally:
             if space:
                 joined.give(space)
@@ -170,6 +166,14 @@ def run(stage: Building, one: Instruction) -> None:
 
     title = f"RUN {' '.join(part for part in (*_flags(one), one.statement.rest) if part)}"
     stage.step(one, title, parts, act, said=_said(stage, words), content=content)
+
+
+def _run_in(root: Root, runner: Runner, step: Step) -> int:
+    try:
+        root.place()
+        return runner.run(root.path, step)
+    finally:
+        root.take_away()
 
 
 def _seldom(one: Instruction, options: Options) -> dict[str, Any]:

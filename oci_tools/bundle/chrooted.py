@@ -19,6 +19,7 @@ from oci_tools.bundle.whole import Whole
 from oci_tools.errors import Error
 from oci_tools.layer.tree import clean
 from oci_tools.runtime import devices
+from oci_tools.runtime.chrooted import possible as possible
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

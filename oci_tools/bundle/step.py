@@ -25,7 +25,6 @@ from oci_tools.layer.tree import clean
 from oci_tools.layer.walk import order, walk
 from oci_tools.layer.write import Archive
 from oci_tools.runtime import apart as apart
-from oci_tools.runtime import chrooted as chrooted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
