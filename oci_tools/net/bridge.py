@@ -10,7 +10,7 @@ import os
 
 from oci_tools.errors import Error
 from oci_tools.linux.netlink import Link, Route, Rtnetlink
-from oci_tools.net import address, forwarding
+from oci_tools.net import address, forwarding, zone
 from oci_tools.net.conflist import Network
 
 TYPE_CHECKING = False
@@ -35,6 +35,7 @@ def ensure(kernel: Rtnetlink, network: Network) -> Link:
         kernel.set_up(found.index, True)
     else:
         mac = bytes([0x02, 0x42]) + os.urandom(4)
+        zone.enter(network)
         kernel.new_bridge(network.bridge, mac, network.get("mtu", 0) or mtu(kernel))
         found = kernel.link(network.bridge)
         assert found is not None
@@ -63,6 +64,7 @@ def remove(network: Network) -> None:
     with Rtnetlink() as kernel:
         found = kernel.link(network.bridge)
         if found is not None and found.kind == "bridge":
+            zone.leave(network)
             kernel.delete(found.index)
 
 
@@ -145,7 +147,7 @@ def unplug(record: dict[str, Any]) -> None:
         found = kernel.link(record["host"]) if record.get("host") else None
         if found is not None:
             try:
-                kernel.delete(found.index)
+                kernel.delete_behind(found.index)
             except OSError as error:
                 if error.errno != _ENODEV:  # gone with its namespace meanwhile
                     raise

@@ -24,7 +24,8 @@ RESERVED = ("none", "host", "container", "default", "private", "pasta", "slirp4n
 _NAME = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-")
 # The members of our plugin that are not lists or objects, and their types.
 PLAIN = {
-    "driver": str, "bridge": str, "master": str, "mode": str, "hostIP": str, "mtu": int, "metric": int,
+    "driver": str, "bridge": str, "master": str, "mode": str, "hostIP": str, "firewalldZone": str,
+    "mtu": int, "metric": int,
     "internal": bool, "isolate": bool, "ipMasq": bool, "icc": bool, "defaultRoute": bool, "resolver": bool,
 }  # fmt: skip
 # Of the list itself; "true" and "false" are said as strings, too.
@@ -37,7 +38,7 @@ OPTIONS = {
     "com.docker.network.bridge.host_binding_ipv4": "hostIP",
     "com.docker.network.driver.mtu": "mtu",
     "mtu": "mtu", "isolate": "isolate", "metric": "metric", "parent": "master", "mode": "mode",
-    "macvlan_mode": "mode", "ipvlan_mode": "mode", "bridge_name": "bridge",
+    "macvlan_mode": "mode", "ipvlan_mode": "mode", "bridge_name": "bridge", "firewalld_zone": "firewalldZone",
 }  # fmt: skip
 _NEGATED = {"no_default_route": "defaultRoute"}
 MODES = {"macvlan": ("bridge", "private", "vepa", "passthru"), "ipvlan": ("l2", "l3", "l3s")}

@@ -7,7 +7,7 @@ import os
 from oci_tools import fs
 from oci_tools.errors import Error
 from oci_tools.linux.netlink import Rtnetlink
-from oci_tools.net import bridge, events, firewall, forwarding, nft, place, ports, record, rules, store
+from oci_tools.net import bridge, events, firewall, forwarding, nft, place, ports, record, rules, store, zone
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ def reload() -> None:
             continue
         with Rtnetlink() as kernel:
             bridge.ensure(kernel, network)
+        zone.enter(network)
         for one in attached:
             ports.keep(one["ports"], one["addresses"])
         if network.resolves:

@@ -35,7 +35,7 @@ def run(script: str) -> None:
 
 
 def _give(options: list[str], data: bytes) -> None:
-    code, said = _run([_program(), *options, "-f", "-"], data)
+    code, said = execute([_program(), *options, "-f", "-"], data)
     if code:
         raise Error("cannot change the firewall", place.table(), _reason(said, code))
 
@@ -51,14 +51,19 @@ def has_chain(name: str) -> bool:
 
 def is_untouched() -> bool:
     """Whether the administrator has put nothing of his into our table."""
-    code, said = _run([_program(), "list", "table", "inet", place.table()], b"")
+    code, said = execute([_program(), "list", "table", "inet", place.table()], b"")
     chain = said.partition("chain admin {")[2].partition("}")[0]
     return code == 0 and not chain.strip() and "elements" not in said  # ours have gone with the last network
 
 
 def is_there() -> bool:
     """Whether the host has the program."""
-    return any(os.access(f"{each}/{PROGRAM}", os.X_OK) for each in _places())
+    return find(PROGRAM) is not None
+
+
+def find(program: str) -> str | None:
+    """Where a program of the administrator's is."""
+    return next((f"{each}/{program}" for each in _places() if os.access(f"{each}/{program}", os.X_OK)), None)
 
 
 def _places() -> list[str]:
@@ -66,13 +71,13 @@ def _places() -> list[str]:
 
 
 def _program() -> str:
-    for each in _places():
-        if os.access(f"{each}/{PROGRAM}", os.X_OK):
-            return f"{each}/{PROGRAM}"
+    found = find(PROGRAM)
+    if found:
+        return found
     raise Error(f'cannot change the firewall: exec: "{PROGRAM}": executable file not found in $PATH', hint="nftables")
 
 
-def _run(words: list[str], data: bytes) -> tuple[int, str]:
+def execute(words: list[str], data: bytes) -> tuple[int, str]:
     """A program's exit code and what it said, with data on its standard input."""
     ours = os.memfd_create("oci-net-nft", os.MFD_CLOEXEC)
     said = os.memfd_create("oci-net-nft-said", os.MFD_CLOEXEC)
@@ -82,12 +87,17 @@ def _run(words: list[str], data: bytes) -> tuple[int, str]:
             view = view[os.write(ours, view) :]
         os.lseek(ours, 0, os.SEEK_SET)
         actions = [(os.POSIX_SPAWN_DUP2, ours, 0), (os.POSIX_SPAWN_DUP2, said, 1), (os.POSIX_SPAWN_DUP2, said, 2)]
-        pid = os.posix_spawn(words[0], words, {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}, file_actions=actions)
+        pid = os.posix_spawn(words[0], words, _environment(), file_actions=actions)
         code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
         return code, os.pread(said, 1 << 16, 0).decode("utf-8", "replace")
     finally:
         os.close(ours)
         os.close(said)
+
+
+def _environment() -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if name == "DBUS_SYSTEM_BUS_ADDRESS"}
+    return {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", **kept}
 
 
 def _reason(said: str, code: int) -> str:
