@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import sys
 
 from oci_tools import cli
@@ -25,7 +26,7 @@ def _create(args: cli.Args) -> None:
 
     if args.driver not in ("local", ""):
         raise Error("no such volume driver", args.driver, "there is local")
-    options = _pairs(args.opt, "--opt")
+    options = {**_pairs(args.opt, "--opt"), **_private(args.opt_fd)}
     if args.size:
         options["size"] = args.size
     labels = _pairs(args.label, "--label")
@@ -33,6 +34,22 @@ def _create(args: cli.Args) -> None:
     if anonymous:
         labels["com.docker.volume.anonymous"] = ""
     print(volume.create(volume.unnamed() if anonymous else args.name, options, labels, anonymous).name)
+
+
+def _private(fd: int | None) -> dict[str, str]:
+    """Options with passwords in them, which everybody could see among our words."""
+    from oci_tools import document
+
+    if fd is None:
+        return {}
+    try:
+        with open(fd, "rb", closefd=False) as file:
+            found = document.loads(file.read(1 << 20), "--opt-fd")
+    except OSError as error:
+        raise Error("cannot read --opt-fd", fd, error) from None
+    if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
+        raise Usage("invalid value for --opt-fd", fd, "what it has is no object of strings")
+    return found
 
 
 def _pairs(words: list[str], option: str) -> dict[str, str]:
@@ -185,7 +202,8 @@ def _path(args: cli.Args) -> None:
 def _export(args: cli.Args) -> None:
     from oci_tools.volume import stream
 
-    stream.export(args.name, None if args.output in (None, "-") else args.output, _warn)
+    with _told(args, "export", "send", 0) as told:
+        stream.export(args.name, None if args.output in (None, "-") else args.output, _warn, told.tell)
 
 
 def _import(args: cli.Args) -> None:
@@ -200,8 +218,34 @@ def _import(args: cli.Args) -> None:
             source = open(args.archive, "rb")  # noqa: SIM115 - read to its end, and then the process ends
         except OSError as error:
             raise Error("cannot open", args.archive, error) from None
-    stream.import_(args.name, source, args.replace, _warn)
+    seen = os.fstat(source.fileno())
+    with _told(args, "import", "get", seen.st_size if stat.S_ISREG(seen.st_mode) else 0) as told:
+        stream.import_(args.name, source, args.replace, _warn, told.tell)
     print(args.name)
+
+
+class _told:
+    """How far it is, for people or on --status-fd, in a `with` block; `tell` is None where nobody asks."""
+
+    def __init__(self, args: cli.Args, op: str, state: str, total: int) -> None:
+        from oci_tools.registry.progress import Progress
+
+        self._progress = Progress(op, args.progress, args.status_fd)
+        self._name, self._state, self._total = args.name, state, total
+        self._count = 0
+        self.tell = None if self._progress.quiet else self._moved
+
+    def _moved(self, count: int) -> None:
+        self._count = count
+        self._progress.tell(self._name, self._state, count, self._total)
+
+    def __enter__(self) -> _told:
+        return self
+
+    def __exit__(self, kind: object, *rest: object) -> None:
+        if kind is None:
+            self._progress.tell(self._name, "done", self._count, self._count)
+        self._progress.__exit__(kind, *rest)
 
 
 def _clone(args: cli.Args) -> None:
@@ -229,6 +273,10 @@ def _warn(text: str) -> None:
 _JSON = ("--json", "flag", False, "JSON lines, as docker's API has volumes")
 _FIELDS_OPTION = ("--fields NAME,...", "text", None, "columns to show")
 _FILTER = ("--filter KEY=VALUE", "list", (), "only those with name=, label=, label!=, driver=, dangling= or until=")
+_PROGRESS = (
+    ("--progress HOW", ("auto", "plain", "none", "json"), "auto", "progress on standard error (auto: a terminal)"),
+    ("--status-fd N", "int", None, "write progress as JSON lines to this descriptor"),
+)
 _LABEL = ("--label NAME=VALUE", "list", (), "say more of the volume")
 
 
@@ -245,6 +293,7 @@ COMMAND = cli.Command(
         "create": _verb(_create, "make a volume, and print its name", "[NAME]", (
             ("-d --driver NAME", "text", "local", "understood: there is local"),
             ("-o --opt NAME=VALUE", "list", (), "type=, device=, o= as mount(8) has them; size="),
+            ("--opt-fd N", "int", None, "more such options, a JSON object, from this descriptor"),
             ("--size SIZE", "text", None, "how much it may hold, like 10g"),
             _LABEL,
         ), "--size 10g db"),
@@ -258,9 +307,9 @@ COMMAND = cli.Command(
             ("-a --all", "flag", False, "named ones as well"), _FILTER, _JSON), "--filter until=24h"),
         "path": _verb(_path, "print where a volume's files are", "NAME", (), "db"),
         "export": _verb(_export, "write all that is in a volume as a tar stream", "NAME", (
-            ("-o --output FILE", "text", None, "to FILE, not to stdout"),), "db | zstd > db.tar.zst"),
+            ("-o --output FILE", "text", None, "to FILE, not to stdout"), *_PROGRESS), "db | zstd > db.tar.zst"),
         "import": _verb(_import, "make a volume of a tar stream, plain or compressed", "NAME [ARCHIVE]", (
-            ("--replace", "flag", False, "empty the volume first"),), "db < db.tar"),
+            ("--replace", "flag", False, "empty the volume first"), *_PROGRESS), "db < db.tar"),
         "clone": _verb(_clone, "copy a volume, its bytes shared where the file system can", "NAME NEW", (
             ("--snapshot", "flag", False, "the new one can only be read"), _LABEL), "db db-test"),
         "rename": _verb(_rename, "give a volume that no container uses another name", "NAME NEW", (), "db db-old"),

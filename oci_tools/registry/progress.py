@@ -132,7 +132,7 @@ class _Blob:
 
 def _far(current: int, total: int, moved: int, spent: float) -> str:
     """How much there is, how fast it moves, and how long that takes."""
-    text = f" {size(current)} of {size(total)}"
+    text = f" {size(current)} of {size(total)}" if total else f" {size(current)}"  # nobody knows how much a pipe has
     if spent < 0.2 or not moved:
         return text
     rate = moved / spent

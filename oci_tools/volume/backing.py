@@ -14,7 +14,7 @@ from __future__ import annotations
 from oci_tools.errors import Usage
 
 KNOWN = ("type", "device", "o", "size")
-SECRET = ("password", "passwd", "pass")
+SECRET = ("password", "passwd", "pass", "password2")
 _OWN = ("uid", "gid", "mode", "size", "inodes")
 _POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4, "p": 5}
 
@@ -38,7 +38,7 @@ def read(options: dict[str, str]) -> Backing:
     if unknown:
         raise Usage("invalid volume option", min(unknown), hint=f"one of {', '.join(KNOWN)}")
     made.type, made.device = options.get("type", ""), options.get("device", "")
-    made.words = [word for word in options.get("o", "").split(",") if word]
+    made.words = [word for word in words(options.get("o", "")) if word]
     if "size" in options:
         made.size = size(options["size"])
     binds = {"bind", "rbind"}.intersection(made.words)
@@ -86,10 +86,23 @@ def shown(options: dict[str, str]) -> dict[str, str]:
     return {name: hidden(value) if name == "o" else value for name, value in options.items()}
 
 
-def hidden(words: str) -> str:
+def hidden(text: str) -> str:
     """The words of `o` without passwords."""
     found = []
-    for word in words.split(","):
+    for word in words(text):
         name, equals, _ = word.partition("=")
         found.append(f"{name}=********" if equals and name.lower() in SECRET else word)
     return ",".join(found)
+
+
+def words(text: str) -> list[str]:
+    """The words of `o`; a comma in a password is said twice, as the kernel's cifs has it."""
+    found: list[str] = []
+    for part in text.split(",,"):
+        first, *others = part.split(",")
+        if found and found[-1].partition("=")[0].lower() in SECRET:
+            found[-1] += f",,{first}"
+            found += others
+        else:
+            found += [*([""] if found else []), first, *others]
+    return found

@@ -30,7 +30,10 @@ _FLAGS = {
     "strictatime": (0, mount.MS_STRICTATIME), "nostrictatime": (mount.MS_STRICTATIME, 0),
     "lazytime": (0, mount.MS_LAZYTIME), "defaults": (0, 0),
 }  # fmt: skip
-_REMOTE = ("nfs", "nfs4", "cifs", "smb3")
+_SMB = ("cifs", "smb3")
+_REMOTE = ("nfs", "nfs4", *_SMB)
+_CREDENTIALS = {"username": "username", "user": "username", "password": "password", "pass": "password",
+                "password2": "password2", "domain": "domain", "dom": "domain"}  # fmt: skip
 
 
 def needs(volume: volumes.Volume) -> bool:
@@ -150,9 +153,22 @@ def parse(made: backing.Backing) -> tuple[int, str]:
             flags = flags & ~clear | bits
         elif word.startswith("addr=") and made.type in _REMOTE:
             data.append(f"addr={_address(word[5:])}")
+        elif word.startswith("credentials=") and made.type in _SMB:
+            data += _credentials(word.partition("=")[2])
         else:
             data.append(word)
     return flags, ",".join(data)
+
+
+def _credentials(path: str) -> list[str]:
+    """The words that a file stands for, which no kernel reads: a NAME=VALUE a line, as mount.cifs(8) has it."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            pairs = [line.strip().partition("=") for line in file if "=" in line and not line.lstrip().startswith("#")]
+    except (OSError, UnicodeDecodeError) as error:
+        raise Error("cannot read credentials", path, error) from None
+    known = [(_CREDENTIALS.get(name.strip().lower()), value) for name, _, value in pairs]
+    return [f"{name}={value.replace(',', ',,')}" for name, value in known if name]
 
 
 def _address(host: str) -> str:

@@ -26,12 +26,14 @@ if TYPE_CHECKING:
     from typing import Any
 
     Warn = Callable[[str], None]
+    Tell = Callable[[int], None]  # of how many bytes came or went so far
 
 _PIPE = 1 << 20  # bytes: more of them would be more than a plain user may have
+_MOVED, _TOLD = 1 << 30, 1 << 23  # bytes that go at once, where nobody wants to know how many went, and where one does
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
-def export(name: str, output: str | None, warn: Warn) -> None:
+def export(name: str, output: str | None, warn: Warn, tell: Tell | None = None) -> None:
     """Write all that is in a volume, its root's attributes too, to stdout, or a file that is there when it is whole."""
     if output is None and os.isatty(1):
         raise Usage("an archive is not for a terminal", hint="put it into a file or pipe")
@@ -39,14 +41,14 @@ def export(name: str, output: str | None, warn: Warn) -> None:
     with Opened(volume) as rootfd:
         if output is None:
             sys.stdout.flush()
-            _write(rootfd, sys.stdout, None, warn)
+            _write(rootfd, _All(sys.stdout, None, tell), warn)
             return
         with fs.Output(output, 0o600) as fd, open(fd, "wb", 0, closefd=False) as file:
-            _write(rootfd, file, output, warn)
+            _write(rootfd, _All(file, output, tell), warn)
 
 
-def _write(rootfd: int, stream: Any, name: str | None, warn: Warn) -> None:
-    writer = Writer(_All(stream, name))
+def _write(rootfd: int, stream: _All, warn: Warn) -> None:
+    writer = Writer(stream)
     packing = diff.Packing(writer, single=os.geteuid() != 0, warn=warn, live=True, holes=True)
     packing.root(rootfd)
     packing.tree(rootfd)
@@ -56,9 +58,12 @@ def _write(rootfd: int, stream: Any, name: str | None, warn: Warn) -> None:
 class _All:
     """A raw stream that takes all it is given, and what is in files without a copy of ours."""
 
-    def __init__(self, stream: Any, name: str | None) -> None:
+    def __init__(self, stream: Any, name: str | None, tell: Tell | None) -> None:
         self._fd = stream.fileno()
         self._name = name
+        self._tell = tell
+        self._most = _TOLD if tell else _MOVED
+        self._went = 0
         try:
             fcntl.fcntl(self._fd, fcntl.F_SETPIPE_SZ, _PIPE)
         except OSError:
@@ -71,13 +76,21 @@ class _All:
             raise
         except OSError as error:
             raise Error("cannot write" if self._name else "cannot write standard output", self._name, error) from None
+        self._count(len(data))
 
     def move(self, fd: int, count: int) -> int:
         """sendfile(2): into a pipe go the pages themselves."""
         try:
-            return os.sendfile(self._fd, fd, None, min(count, 1 << 30))
+            moved = os.sendfile(self._fd, fd, None, min(count, self._most))
         except OSError:
             return 0  # what is wrong with which of the two, reading or writing says
+        self._count(moved)
+        return moved
+
+    def _count(self, went: int) -> None:
+        self._went += went
+        if self._tell:
+            self._tell(self._went)
 
 
 class Opened:
@@ -106,11 +119,33 @@ class Opened:
         mounting.release([self._volume.name])
 
 
-def import_(name: str, stream: Any, replace: bool, warn: Warn) -> None:
+class _Told:
+    """A stream that says how much of it was read."""
+
+    def __init__(self, stream: Any, tell: Tell) -> None:
+        self._stream = stream
+        self._tell = tell
+        self._came = 0
+
+    def read(self, size: int = -1) -> bytes:
+        data: bytes = self._stream.read(size)
+        self._came += len(data)
+        self._tell(self._came)
+        return data
+
+    def __enter__(self) -> _Told:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stream.close()
+
+
+def import_(name: str, stream: Any, replace: bool, warn: Warn, tell: Tell | None = None) -> None:
     """Make a volume of an archive, plain or compressed, or put it into the empty one of that name.
 
     With `replace` what was in it goes.
     """
+    stream = _Told(stream, tell) if tell else stream
     limits = Limits()
     limits.size = 1 << 62  # what people keep is not ours to bound
     known = volumes.find(volumes.check(name))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import pty
 import random
 import socket
 import subprocess
@@ -137,6 +138,78 @@ def test_passwords_are_not_shown(vol: Any) -> None:
     assert "geheim" not in shown and "PASSWD=x" not in shown and "username=me,password=********" in shown
     said = vol("export", "share", code=None)
     assert "geheim" not in said.stderr and said.stderr.startswith("oci-vol: cannot")
+
+
+def test_passwords_with_commas(vol: Any) -> None:
+    """One is said twice, as the kernel's cifs has it: what follows is the password's, and no word of its own."""
+    vol("create", "share", "-o", "type=cifs", "-o", "device=//nas/x", "-o", "o=username=me,password=ge,,heim,uid=5")
+    shown = vol("inspect", "share").stdout
+    assert "heim" not in shown and "username=me,password=********,uid=5" in shown
+
+
+def test_options_that_nobody_sees(vol: Any, oci: Any, tmp_path: Path) -> None:
+    """--opt-fd: a password is in the words of no process, from the making of a volume to its mount."""
+    options = {"type": "cifs", "device": "//nas.invalid/x", "o": "addr=127.0.0.1,username=me,password=geheim"}
+    secret = tmp_path / "options"
+    secret.write_text(json.dumps(options))
+    traced = ["strace", "-f", "-qq", "-s", "4096", "-e", "trace=execve", "-o", tmp_path / "trace"]
+    line = '"$0" vol create --opt-fd 3 share 3<"$1"; exec "$0" vol export share'.replace('"$0" vol', "oci-vol")
+    done = oci.run([*traced, "sh", "-c", line, "sh", secret], code=None)
+    assert done.stdout == "share\n" and done.stderr.startswith("oci-vol: cannot mount volume 'share': ") or os.geteuid()
+    trace = (tmp_path / "trace").read_text()
+    assert trace.count("execve(") >= 3 and "geheim" not in trace and "geheim" not in done.stderr
+    assert "password=********" in vol("inspect", "share").stdout
+    for text in ("", "[]", '{"o": 5}'):
+        secret.write_text(text)
+        with open(secret) as file:
+            assert vol("create", "--opt-fd", "0", "bad", stdin=file, code=None).returncode in (1, 2)
+    assert vol("ls", "-q").stdout == "share\n"
+
+
+def test_credentials_in_a_file(vol: Any, tmp_path: Path) -> None:
+    """As mount.cifs(8) has them: read when it is mounted, never kept."""
+    vol("create", "share", "-o", "type=cifs", "-o", "device=//nas/x", "-o", f"o=addr=127.0.0.1,credentials={tmp_path}/secret")
+    if os.geteuid() == 0:
+        said = vol("export", "share", code=1, stdout=subprocess.PIPE).stderr
+        assert said.startswith(f"oci-vol: cannot read credentials '{tmp_path}/secret': ")
+    assert str(tmp_path) in vol("inspect", "share").stdout
+
+
+def test_how_far_it_is(vol: Any, oci: Any, tmp_path: Path) -> None:
+    """For people on a terminal, for others in plain lines, for machines on a descriptor; never on standard output."""
+    vol("create", "db")
+    (data(oci, "db") / "file").write_bytes(os.urandom(30_000_000))
+
+    def told(*words: Any, **more: Any) -> list[dict[str, Any]]:
+        reader, writer = os.pipe()
+        vol(*words, "--status-fd", str(writer), pass_fds=(writer,), **more)
+        os.close(writer)
+        with open(reader, encoding="utf-8") as pipe:
+            return [json.loads(line) for line in pipe]
+
+    archive = tmp_path / "db.tar"
+    lines = told("export", "db", "-o", archive)
+    size = archive.stat().st_size
+    assert {(each["op"], each["id"]) for each in lines} == {("export", "db")}
+    assert lines[0]["state"] == "send" and lines[-1] == {"op": "export", "id": "db", "state": "done", "current": size, "total": size}
+    lines = told("import", "two", archive)
+    assert lines[0]["state"] == "get" and lines[0]["total"] == size
+    assert [each["current"] for each in lines] == sorted(each["current"] for each in lines)
+    assert lines[-1] == {"op": "import", "id": "two", "state": "done", "current": size, "total": size}
+    with open(archive, "rb") as file:
+        done = vol("import", "three", "--progress", "plain", stdin=file)
+    assert done.stdout == "three\n" and done.stderr == "three 30.0 MB done\n"
+    assert vol("export", "three", binary=True).stderr == b""
+    ours, theirs = pty.openpty()
+    process = oci.start("vol", "export", "db", stdout=subprocess.DEVNULL, stderr=theirs)
+    os.close(theirs)
+    said = b""
+    with contextlib.suppress(OSError):  # the terminal has gone with its last user
+        while piece := os.read(ours, 1000):
+            said += piece
+    os.close(ours)
+    assert process.wait() == 0 and b"export 30.0 MB of 30.0 MB" in said
+    assert told("export", "none", code=1) == []
 
 
 @pytest.mark.parametrize("packed", ["plain", "gzip", "zstd"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 
 from oci_tools import document
 from oci_tools.engine.api import filters, members, mounts, times
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 ANONYMOUS = "com.docker.volume.anonymous"
 _FILTERS = "dangling driver label label! name".split()
+_PASSWORD = re.compile(r"(?i)(^|,)(pass|passwd|password2?)=(?:[^,]|,,)*")  # a comma in it is said twice
 _NAME = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-")
 
 
@@ -48,13 +50,14 @@ def shown(api: Api, found: dict[str, Any]) -> dict[str, Any]:
     if found.get("anonymous"):
         labels.setdefault(ANONYMOUS, "")
     created = found.get("created") or 0
+    options = found.get("options") or {}
     return {
         "CreatedAt": times.written(created // times.SECOND * times.SECOND) if isinstance(created, int) else created,
         "Driver": "local",
         "Labels": labels or None,
         "Mountpoint": f"{api.world.root}/volumes/{found['name']}/_data",
         "Name": found["name"],
-        "Options": found.get("options") or None,
+        "Options": {key: _PASSWORD.sub(r"\1\2=********", value) for key, value in options.items()} or None,
         "Scope": "local",
     }
 
@@ -103,13 +106,15 @@ def create(api: Api, asked: Asked) -> Response:
     there = record(api, name)
     if there is None:
         words = [f"--label={key}={value}" for key, value in (said.get("Labels") or {}).items()]
-        words += [f"--opt={key}={value}" for key, value in (said.get("DriverOpts") or {}).items()]
+        options = said.get("DriverOpts") or {}
+        words += ["--opt-fd=0"] if options else []  # there may be passwords in them
         if name and not (len(name) > 1 and name[0] not in "_.-" and _NAME.issuperset(name)):
             raise Refused(
                 400, f'create {name}: "{name}" includes invalid characters for a local volume name, only '
                 '"[a-zA-Z0-9][a-zA-Z0-9_.-]" are allowed. If you intended to pass a host directory, use absolute path',
             )  # fmt: skip
-        name = api.commands.run(["vol", "create", *words, *([name] if name else [])]).strip() or name
+        words += [name] if name else []
+        name = api.commands.run(["vol", "create", *words], document.dumps(options)).strip() or name
         api.events.append("volume", "create", name, {"driver": "local"})
         there = record(api, name)
     return answer(shown(api, _there(there, name)), 201)
