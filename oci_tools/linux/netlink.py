@@ -39,6 +39,7 @@ RT_SCOPE_UNIVERSE, RT_SCOPE_LINK, RT_SCOPE_NOWHERE = 0, 253, 255
 NLA_F_NESTED = 0x8000
 AF_BRIDGE = 7
 NETLINK_ROUTE, NETLINK_NETFILTER = 0, 12
+RTMGRP_LINK = 1
 
 
 class Address:
@@ -121,6 +122,13 @@ class Netlink:
                     return found
                 found.append(data)
 
+    def heard(self) -> list[tuple[int, bytes]]:
+        """What came on a socket that belongs to groups; nothing where there was no room for it."""
+        try:
+            return list(messages(self.sock.recv(1 << 18)))
+        except OSError:
+            return []
+
 
 class Rtnetlink(Netlink):
     """Links, addresses and routes."""
@@ -201,6 +209,32 @@ class Rtnetlink(Netlink):
     def delete(self, index: int) -> None:
         """Remove a link; of a pair, both.  The kernel lets 20 ms pass with it."""
         self.ask(RTM_DELLINK, NLM_F_ACK, pack("BBHiII", 0, 0, 0, index, 0, 0))
+
+    def delete_behind(self, index: int) -> None:
+        """Remove a link, and return once nobody sees it any more: what the kernel waits for then, a child waits for."""
+        import select
+
+        with Rtnetlink() as watch:
+            watch.sock.bind((0, RTMGRP_LINK))
+            child = os.fork()
+            if child == 0:
+                try:
+                    process.close_others({self.sock.fileno()})
+                    self.delete(index)
+                finally:
+                    os._exit(0)
+            ended = os.pidfd_open(child)
+            try:
+                poll = select.poll()
+                for fd in (watch.sock.fileno(), ended):
+                    poll.register(fd, select.POLLIN)
+                while not any(fd == ended for fd, _ in poll.poll()):
+                    if any(kind == RTM_DELLINK and body[4:8] == pack("i", index) for kind, body in watch.heard()):
+                        return
+            finally:
+                os.close(ended)
+        os.waitpid(child, 0)
+        self.delete(index)  # it says why not; ENODEV if it is gone
 
     def give(self, index: int, family: int, address: bytes, prefix: int, broadcast: bytes = b"") -> None:
         """Give a link an address of our own, which is in use at once: nobody is asked whether he has it."""

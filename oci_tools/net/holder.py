@@ -19,7 +19,6 @@ import os
 from _socket import AF_INET6, AF_UNIX, SCM_RIGHTS, SOCK_CLOEXEC, SOCK_NONBLOCK, SOCK_SEQPACKET, SOL_SOCKET, socket
 from struct import pack
 
-from oci_tools import fs
 from oci_tools.errors import Error
 from oci_tools.net import place, staying
 
@@ -36,8 +35,7 @@ def hold(name: str, sockets: list[socket], target: tuple[str, int]) -> None:
         fds = [sock.fileno() for sock in sockets]
         rights = [(SOL_SOCKET, SCM_RIGHTS, pack(f"{len(fds)}i", *fds))]
         if not _ask(message, rights):
-            _begin()
-            _ask(message, rights)
+            _begin(name, sockets, target)
     except OSError as error:
         raise Error("cannot hold port", name, error) from None
     finally:
@@ -71,7 +69,8 @@ def _ask(message: bytes, rights: list[tuple[int, int, bytes]]) -> bool:
         os.close(place_fd)
 
 
-def _begin() -> None:
+def _begin(name: str, sockets: list[socket], target: tuple[str, int]) -> None:
+    """Start it with its first port, and wait for nothing: who comes next waits."""
     place_fd = os.open(place.state(), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     sock = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK)
     try:
@@ -81,25 +80,25 @@ def _begin() -> None:
             pass
         sock.bind(f"/proc/self/fd/{place_fd}/holder")
         sock.listen(8)
-        staying.start(lambda: _stay(sock))
+        staying.start(lambda: _stay(sock, (name, sockets, target)), f"{place.state()}/holder.pid")
     finally:
         sock.close()
         os.close(place_fd)
 
 
-def _stay(sock: socket) -> None:
+def _stay(sock: socket, first: tuple[str, list[socket], tuple[str, int]]) -> None:
     import resource
 
     from oci_tools.net import relay
 
-    fs.write(f"{place.state()}/holder.pid", b"%d\n" % os.getpid(), 0o600, sync=False)
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (max(most, _FILES), max(most, _FILES)))  # a port is three
     except (OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    staying.settle(b"oci-net-ports", {sock.fileno()})
+    staying.settle(b"oci-net-ports", {sock.fileno(), *(each.fileno() for each in first[1])})
     with relay.Holder(sock, resource.getrlimit(resource.RLIMIT_NOFILE)[0]) as held:
+        held.hold(*first)
         held.serve()
 
 

@@ -96,7 +96,7 @@ class Holder:
             fds = [number for _, _, sent in rights for (number,) in iter_unpack("i", sent)]
             word, *names = data.decode("ascii", "replace").split()
             if word == "+":
-                self._hold(names[0], [socket(fileno=each) for each in fds], (names[1], int(names[2])))
+                self.hold(names[0], [socket(fileno=each) for each in fds], (names[1], int(names[2])))
             else:
                 for name in names:
                     self._drop(name)
@@ -109,7 +109,8 @@ class Holder:
             client.close()
         return not self._held
 
-    def _hold(self, name: str, sockets: list[socket], target: tuple[str, int]) -> None:
+    def hold(self, name: str, sockets: list[socket], target: tuple[str, int]) -> None:
+        """Keep these sockets of a port; what comes to those that are not translated is carried to `target`."""
         self._drop(name)
         if any(sock.fileno() > self._most for sock in sockets):
             for sock in sockets:

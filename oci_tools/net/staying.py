@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 
+from oci_tools import fs
 from oci_tools.linux import process
 
 TYPE_CHECKING = False
@@ -16,17 +17,20 @@ if TYPE_CHECKING:
 NOBODY = 65534
 
 
-def start(run: Callable[[], None]) -> None:
-    """Let `run` be a process in a session of its own, which ends with it."""
+def start(run: Callable[[], None], record: str = "") -> None:
+    """Let `run` be a process in a session of its own, which ends with it; its pid is in the file `record` then."""
     middle = os.fork()
     if middle:
         os.waitpid(middle, 0)
         return
     try:
         os.setsid()
-        if os.fork() == 0:
+        pid = os.fork()
+        if pid == 0:
             os.chdir("/")
             run()
+        elif record:
+            fs.write(record, b"%d\n" % pid, 0o600, sync=False)
     finally:
         os._exit(0)
 
