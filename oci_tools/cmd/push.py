@@ -101,15 +101,19 @@ def _send(layout: Any, top: Descriptor, ref: Ref, chosen: Options, sources: Iter
 
 def _between(source: Ref, ref: Ref | None, args: cli.Args) -> None:
     """From a registry to another, or to another of its repositories: what is there already is not fetched."""
+    from contextlib import ExitStack
+
     from oci_tools.image.rewrite import Changed
     from oci_tools.registry.choose import choose
     from oci_tools.registry.passage import Between
     from oci_tools.registry.policy import Policy
+    from oci_tools.registry.pull import beside_all
 
     if ref is None:
         raise Usage("not a registry", args.target, hint="oci-pull brings an image into a layout or an archive")
-    with _options(args, policy=Policy(None, ())) as chosen, chosen.progress:
-        found = choose(source, chosen, [args.platform] if args.platform else (), not args.platform)
+    with _options(args, policy=Policy(None, ())) as chosen, chosen.progress, ExitStack() as until:
+        platforms = [args.platform] if args.platform else ()
+        found = choose(source, chosen, platforms, not args.platform, scratch=lambda old: beside_all(until, old))
         known = [source.repository] if source.host == ref.host and source.repository != ref.repository else []
         with Changed(Between(found), found.descriptor, *changes(args)) as made:
             print(_send(made.view, made.top, ref, chosen, [*args.mount_from, *known], args))

@@ -263,8 +263,13 @@ def write(layout: Layout, images: Iterable[tuple[str | None, Descriptor]], strea
     The table of contents comes first, then every blob once, verified as it passes, manifests
     before what they are made of.  Of an index, what is here is written; of an image, all.
     """
+    from itertools import chain
+
+    from oci_tools.image.kept import Digests
+
     entries = [_named(name, descriptor) for name, descriptor in images]
-    blobs = {d["digest"]: d for entry in entries for d in manifests.parts(layout, entry)}
+    seen = Digests()
+    parts = [manifests.parts(layout, entry, seen) for entry in entries]
     rows: dict[str, dict[str, Any]] = {}
     for entry in entries:
         _add_row(layout, entry, rows)
@@ -272,8 +277,8 @@ def write(layout: Layout, images: Iterable[tuple[str | None, Descriptor]], strea
     _member(stream, "index.json", document.dumps(manifests.new_index(entries)))
     if rows:
         _member(stream, "manifest.json", document.dumps(list(rows.values())))
-    for digest, descriptor in blobs.items():
-        stream.write(_header(_path(digest), descriptor["size"]))
+    for descriptor in chain.from_iterable(parts):
+        stream.write(_header(_path(descriptor["digest"]), descriptor["size"]))
         with digests.Verifier(layout.blob(descriptor), descriptor) as blob:
             while data := blob.read(1 << 20):
                 stream.write(data)

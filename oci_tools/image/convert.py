@@ -5,7 +5,7 @@ byte for byte, and with them the image's Id and what is on disk.  What Docker's 
 is left out (annotations, attestations) or, where the image would be another without it, an Error
 (artifacts, subjects, layers of unknown types).
 
-    documents = convert(load, top, "docker")        [(bytes, descriptor)], children first, `top`'s last
+    documents = convert(load, top, "docker")        (bytes, descriptor) of each, children first, `top`'s last
     view = View(layout, documents)                  the layout as if they were in it
 
 Nothing here writes: a copy puts the documents into its target, an archive is written from the view,
@@ -18,17 +18,23 @@ from oci_tools import document
 from oci_tools.errors import Error
 from oci_tools.image import digest as digests
 from oci_tools.image import manifest as manifests
+from oci_tools.image.kept import Documents
 from oci_tools.image.layout import INDEX, MAX_DOCUMENT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-    from typing import Any
+    from typing import Any, Protocol
 
     from oci_tools.image.layout import Descriptor, Layout
 
-    Documents = list[tuple[bytes, Descriptor]]
     Load = Callable[[Descriptor], bytes]
+
+    class Layers(Protocol):
+        """What takes the place of layers: old digest -> descriptor."""
+
+        def get(self, digest: str, /) -> Descriptor | None: ...
+
 
 FORMATS = ("oci", "docker")
 ATTESTED = "vnd.docker.reference.digest"  # an attestation's annotation: of which image
@@ -53,7 +59,7 @@ _OF_PACKING = ("io.github.containers.zstd-chunked.", "containerd.io/snapshot/sta
 
 
 def convert(
-    load: Load, top: Descriptor, wanted: str | None, layers: dict[str, Descriptor] | None = None
+    load: Load, top: Descriptor, wanted: str | None, layers: Layers | None = None
 ) -> Documents:
     """The documents of an image or index in a format ("oci" or "docker"), children first; `load` gives the old ones'.
 
@@ -66,7 +72,7 @@ def convert(
         raise Error("unknown format", wanted, hint="oci or docker")
     work = _Work(load, wanted, layers or {})
     work.document(top, manifests.MAX_DEPTH)
-    return list(work.made.values())
+    return work.made
 
 
 def renamed(old: Descriptor, new: Descriptor, wanted: str | None) -> Descriptor:
@@ -78,8 +84,8 @@ def renamed(old: Descriptor, new: Descriptor, wanted: str | None) -> Descriptor:
 class _Work:
     """One conversion; each document is converted once."""
 
-    def __init__(self, load: Load, wanted: str | None, layers: dict[str, Descriptor]) -> None:
-        self.made: dict[str, tuple[bytes, Descriptor]] = {}  # by the old digest
+    def __init__(self, load: Load, wanted: str | None, layers: Layers) -> None:
+        self.made = Documents()
         self._load = load
         self._wanted = wanted
         self._types = _TO[wanted] if wanted else {}
@@ -117,7 +123,7 @@ class _Work:
         data = document.dumps(changed)
         algorithm = descriptor["digest"].partition(":")[0]
         made = {"mediaType": kind, "digest": digests.of(data, algorithm), "size": len(data)}
-        self.made[descriptor["digest"]] = data, made
+        self.made.append((data, made))
         return made
 
     def _packed(self, layer: Descriptor) -> Descriptor:
@@ -181,7 +187,7 @@ class View:
     ) -> None:
         self._layout = layout
         self._beside = beside
-        self._documents = {descriptor["digest"]: data for data, descriptor in documents}
+        self._documents = documents if isinstance(documents, Documents) else Documents(documents)
 
     def _at(self, descriptor: Descriptor) -> Any:
         return self._beside if self._beside and self._beside.has(descriptor) else self._layout

@@ -15,7 +15,7 @@ def copy(source: Layout, descriptor: Descriptor, target: Layout) -> None:
     Naming it there is the caller's; until then the target's hold keeps it from gc.
     """
     target.hold()
-    for part in reversed(manifests.parts(source, descriptor)):
+    for part in reversed(list(manifests.parts(source, descriptor))):
         if target.has(part):
             continue
         with source.blob(part) as file, target.ingest(part) as ingest:

@@ -28,8 +28,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from typing import Any
 
-    from oci_tools.image.convert import Documents
     from oci_tools.image.layout import Descriptor, Layout
+
+    Pairs = list[tuple[bytes, Descriptor]]
 
 MAX_INDEX = 4 << 20  # bytes of an index made here: what every reader takes
 _KEPT = ("mediaType", "digest", "size", "platform", "artifactType", "urls")
@@ -183,7 +184,7 @@ def edit(layout: Layout, descriptor: Descriptor, change: Callable[[dict[str, Any
     return result
 
 
-def select(layout: Any, top: Descriptor, platforms: Sequence[str]) -> tuple[Descriptor, Documents]:
+def select(layout: Any, top: Descriptor, platforms: Sequence[str]) -> tuple[Descriptor, Pairs]:
     """The image for a platform, or for several an index of theirs; and the documents that are new in it."""
     if not platforms:
         return top, []

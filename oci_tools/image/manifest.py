@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from typing import Any
 
+    from oci_tools.image.kept import Digests
     from oci_tools.image.layout import Descriptor, Layout
 
     Platform = dict[str, str]
@@ -186,13 +187,15 @@ def children(found: dict[str, Any]) -> list[Descriptor]:
     return config + list(found.get("layers") or ())
 
 
-def walk(layout: Layout, descriptor: Descriptor) -> Iterator[tuple[Descriptor, dict[str, Any] | None]]:
-    """Everything that is reached from a descriptor, each digest once, parents first.
+def walk(
+    layout: Layout, descriptor: Descriptor, seen: set[str] | Digests | None = None
+) -> Iterator[tuple[Descriptor, dict[str, Any] | None]]:
+    """Everything that is reached from a descriptor, each digest once, parents first; nothing that was `seen`.
 
     With each goes its document if it is a manifest or index that is here and sound, else None:
     indexes may be sparse, and hold things of types that we do not know.
     """
-    seen: set[str] = set()
+    seen = set() if seen is None else seen
     todo = [descriptor]
     while todo:
         at = todo.pop()
@@ -211,11 +214,11 @@ def walk(layout: Layout, descriptor: Descriptor) -> Iterator[tuple[Descriptor, d
             todo.extend(reversed(children(found)))
 
 
-def parts(layout: Layout, top: Descriptor) -> list[Descriptor]:
-    """Everything of an image or index that is in a layout, parents first.
+def parts(layout: Layout, top: Descriptor, seen: set[str] | Digests | None = None) -> Iterator[Descriptor]:
+    """Everything of an image or index that is in a layout, parents first, but for what was `seen`.
 
     An index may lack some of its images; an image may lack nothing but layers that are
-    found elsewhere (`urls`), else this is an Error.
+    found elsewhere (`urls`), else this is an Error, at once.
     """
     needed = [top]
     if is_index(top.get("mediaType")) or is_manifest(top.get("mediaType")):
@@ -224,7 +227,7 @@ def parts(layout: Layout, top: Descriptor) -> list[Descriptor]:
     for descriptor in needed:
         if not layout.has(descriptor) and not descriptor.get("urls"):
             layout.blob(descriptor).close()  # says what is wrong
-    return [descriptor for descriptor, _ in walk(layout, top) if layout.has(descriptor)]
+    return (descriptor for descriptor, _ in walk(layout, top, seen) if layout.has(descriptor))
 
 
 def choose(

@@ -16,12 +16,12 @@ from oci_tools.image import config as configs
 from oci_tools.image import convert
 from oci_tools.image import digest as digests
 from oci_tools.image import manifest as manifests
+from oci_tools.image.kept import Documents, Kept
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from oci_tools.image.convert import Documents
     from oci_tools.image.layout import Descriptor, Layout
     from oci_tools.image.source import Scratch
 
@@ -85,16 +85,36 @@ def change(
     view: Any, top: Descriptor, wanted: str | None, packed: Compression | None, into: Layout | None
 ) -> tuple[Descriptor, Documents]:
     """The new descriptor of an image, and the documents that are new in it; new layers are put into a layout."""
-    layers = recompress(view, top, into, packed) if packed and into else {}
+    layers = recompress(view, top, into, packed) if packed and into else Layers()
     if not wanted and not layers:
-        return top, []
+        return top, Documents()
     documents = convert.convert(view.read, top, wanted, layers)
     return (convert.renamed(top, documents[-1][1], wanted) if documents else top), documents
 
 
-def recompress(view: Any, top: Descriptor, into: Layout, packed: Compression) -> dict[str, Descriptor]:
-    """Put the layers of an image into a layout that are not compressed so; old digest -> new descriptor."""
-    made: dict[str, Descriptor] = {}
+class Layers:
+    """What takes the place of layers, of which there may be very many: old digest -> new descriptor."""
+
+    def __init__(self) -> None:
+        self._kept = Kept()
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def __contains__(self, digest: str) -> bool:
+        return digest in self._kept
+
+    def put(self, digest: str, descriptor: Descriptor) -> None:
+        self._kept.put(digest, document.dumps(descriptor))
+
+    def get(self, digest: str) -> Descriptor | None:
+        data = self._kept.get(digest)
+        return None if data is None else document.loads(data)
+
+
+def recompress(view: Any, top: Descriptor, into: Layout, packed: Compression) -> Layers:
+    """Put the layers of an image into a layout that are not compressed so."""
+    made = Layers()
     for descriptor, found in manifests.walk(view, top):
         if not found or "layers" not in found or found["config"].get("mediaType") not in manifests.CONFIGS:
             continue
@@ -107,7 +127,7 @@ def recompress(view: Any, top: Descriptor, into: Layout, packed: Compression) ->
             raise Error("cannot compress image", name, f"{len(diff_ids)} diff ids for {len(layers)} layers")
         for layer, diff_id in zip(layers, diff_ids, strict=True):
             if _HOW.get(layer.get("mediaType"), packed[0]) != packed[0] and layer["digest"] not in made:
-                made[layer["digest"]] = _pack(view, layer, diff_id, into, packed)
+                made.put(layer["digest"], _pack(view, layer, diff_id, into, packed))
     return made
 
 

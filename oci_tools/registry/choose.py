@@ -6,12 +6,15 @@ digest is its own.
 
 from __future__ import annotations
 
+from sys import intern
+
 from oci_tools import document
 from oci_tools.errors import Error
 from oci_tools.image import digest as digests
 from oci_tools.image import layout as layouts
 from oci_tools.image import manifest as manifests
 from oci_tools.image import referrers
+from oci_tools.image.kept import Documents
 from oci_tools.registry.client import MAX_MANIFEST, MAX_WEIGHT
 from oci_tools.registry.copy import Options, Remote, fetch_document, is_document
 
@@ -25,9 +28,9 @@ if TYPE_CHECKING:
 
     Bring = Callable[["Chosen"], Layout]
 
-MAX_MEMORY = 64 << 20  # bytes for what is kept of an image that cannot be brought piece by piece
+MAX_MEMORY = 16 << 20  # bytes for what is kept of an image that cannot be brought piece by piece
 BATCH = 2 << 20  # the same of one that can: then it is brought
-ENTRY = 600  # bytes that a blob's descriptor takes
+ENTRY = 600  # bytes that a descriptor takes
 LEAST = 2 << 20  # bytes of memory that there are for what a manifest says, however large the index was
 ORIGIN = "io.oci-tools.origin"  # on an entry of index.json: the digest of the index that the image is out of
 ATTESTED = "vnd.docker.reference.digest"  # an attestation's annotation: of which image
@@ -43,19 +46,25 @@ class Chosen:
     plain       nothing was asked for but what a tag means here
     images      digests of the images chosen out of it
     referrers   descriptors of what refers to one of the documents: signatures, lists of parts; `named`
+    lacks       digests of entries of an index that were left out of it
+    beside      a layout with blobs that were fetched already
 
+    Blobs are known where they are brought into a layout; elsewhere the documents tell of them, one at a time.
     Of an image with very many parts, documents and blobs are those only that have not been brought yet:
     `bring` puts them into a layout, which it returns, and what is there is forgotten here.
     """
 
-    def __init__(self, remote: Remote, bring: Bring | None = None) -> None:
+    def __init__(self, remote: Remote, bring: Bring | None = None, blobs: bool = True) -> None:
         self.remote = remote
         self._bring = bring
+        self._collects = blobs
         self.descriptor: Descriptor = {}
         self.origin = ""
         self.plain = False
         self.images: list[str] = []
-        self.documents: list[tuple[bytes, Descriptor]] = []
+        self.documents = Documents()
+        self.lacks: set[str] = set()
+        self.beside: Layout | None = None
         self.blobs: dict[str, Descriptor] = {}
         self.configs: set[str] = set()  # those of them that are configurations
         self.referrers: list[Descriptor] = []
@@ -87,19 +96,20 @@ class Chosen:
         del found  # there may be many, and much in them
         for child in children:
             if not index:
-                self.blobs.setdefault(child["digest"], child)
+                if self._collects:
+                    self.blobs.setdefault(child["digest"], child)
             elif is_document(child):
                 self.take(*self._child(child), depth - 1, memory - document.weight(data))
             elif child["digest"] not in self._seen:  # of a type we do not know: carried as it is
                 self._seen.add(child["digest"])
                 self._put(self._raw(child), child)
-        self._kept += 0 if index else ENTRY * len(children)
+        self._kept += ENTRY * len(children) if self._collects and not index else 0
         self._put(data, descriptor)
 
     def _put(self, data: bytes, descriptor: Descriptor) -> None:
         self.documents.append((data, descriptor))
         self._taken.append(descriptor["digest"])
-        self._kept += len(data) + ENTRY
+        self._kept += ENTRY + (len(data) if self._bring else 0)  # elsewhere they are in a file
         if self._bring and self._kept > BATCH:
             self.brought()
         elif self._kept > MAX_MEMORY:
@@ -111,7 +121,7 @@ class Chosen:
         if self._bring is None:
             return None
         layout = self._bring(self)
-        self.documents, self.blobs, self._kept = [], {}, 0
+        self.documents, self.blobs, self._kept = Documents(), {}, 0
         return layout
 
     def take_referrers(self) -> None:
@@ -147,19 +157,19 @@ class Chosen:
         if not options.format and not options.compress:
             return
         top, new = rewrite.change(Passing(self), self.descriptor, options.format, options.compress, into)
-        known = {descriptor["digest"]: data for data, descriptor in (*self.documents, *new)}
-        self.documents, self.blobs, self.descriptor = [], {}, top
-        self._keep(top, known, set())
+        old, self.documents, self.blobs, self.descriptor = self.documents, Documents(), {}, top
+        self._keep(top, lambda digest: old.get(digest) if (data := new.get(digest)) is None else data, set())
 
-    def _keep(self, descriptor: Descriptor, known: dict[str, bytes], seen: set[str]) -> None:
+    def _keep(self, descriptor: Descriptor, known: Callable[[str], bytes | None], seen: set[str]) -> None:
         """Take a document with all that is reached from it, out of those that are known."""
         if descriptor["digest"] in seen:
             return
         seen.add(descriptor["digest"])
-        data = known[descriptor["digest"]]
+        data = known(descriptor["digest"])
+        assert data is not None
         found = manifests.parse(data, descriptor) if is_document(descriptor) else {}
         for child in manifests.children(found):
-            if "manifests" in found:
+            if "manifests" in found or known(child["digest"]) is not None:  # a configuration that was made here
                 self._keep(child, known, seen)
             else:
                 self.blobs.setdefault(child["digest"], child)
@@ -182,30 +192,33 @@ class Chosen:
 
 
 def choose(
-    ref: Ref, options: Options, platforms: Sequence[str] = (), every: bool = False, bring: Bring | None = None
-) -> Chosen:
+    ref: Ref, options: Options, platforms: Sequence[str] = (), every: bool = False, bring: Bring | None = None,
+    scratch: Bring | None = None,
+) -> Chosen:  # fmt: skip
     """Look at an image in its registry and decide what of it is wanted, once it may be pulled at all.
 
     bring: see Chosen; it is not called where all of an image is looked at to change it, or not all of it is wanted.
+    scratch: the same for layers that must be read before the image is known, where nothing is brought.
     """
     wanted = [manifests.parse_platform(text) for text in platforms] or [manifests.host_platform()]
-    whole = not options.format and not options.compress and options.only is None
-    chosen = Chosen(Remote(ref, options), bring if whole else None)
+    changed = bool(options.format or options.compress)
+    whole = not changed and options.only is None
+    chosen = Chosen(Remote(ref, options), bring if whole else None, bring is not None and not changed)
     chosen.plain = not (platforms or every or ref.digest or options.referrers or options.format or options.compress)
-    _choose(chosen, wanted, every)
+    _choose(chosen, wanted, every, scratch or (None if options.compress else bring))
     if options.referrers:
         chosen.take_referrers()
     return chosen
 
 
-def _choose(chosen: Chosen, wanted: list[manifests.Platform], every: bool) -> None:
+def _choose(chosen: Chosen, wanted: list[manifests.Platform], every: bool, scratch: Bring | None) -> None:
     remote, policy = chosen.remote, chosen.remote.options.policy
     ref = remote.ref
     data, descriptor = remote.manifest(ref.digest or ref.tag)
     chosen.origin = descriptor["digest"]
     if b'"fsLayers"' in data and _is_old(descriptor):
         policy.check(remote, [[chosen.origin], []])
-        return _take_old(chosen, data)
+        return _take_old(chosen, data, scratch)
     found = manifests.parse(data, descriptor)
     if "manifests" not in found or every:
         del found  # it may be large, and is made again
@@ -242,8 +255,8 @@ def _is_old(descriptor: Descriptor) -> bool:
     return descriptor["mediaType"] in schema1.TYPES
 
 
-def _take_old(chosen: Chosen, data: bytes) -> None:
-    """Take an image of docker's schema 1 as one of today: its layers are read for that, in a layout if they can."""
+def _take_old(chosen: Chosen, data: bytes, scratch: Bring | None) -> None:
+    """Take an image of docker's schema 1 as one of today: its layers are fetched for that, and kept."""
     from oci_tools.registry import schema1
     from oci_tools.registry.passage import Passing
 
@@ -257,15 +270,20 @@ def _take_old(chosen: Chosen, data: bytes) -> None:
     found = {digest: measure(digest) for digest in schema1.layers(data)}
     chosen.blobs.update(found)
     layout = chosen.brought()
+    if layout is None and scratch:
+        layout = chosen.beside = scratch(chosen)
     documents, layers = schema1.convert(data, found, layout.blob if layout else Passing(chosen).blob)
-    chosen.documents = documents
+    chosen.documents = Documents(documents)
     chosen.blobs = {layer["digest"]: layer for layer in layers}
     chosen.descriptor = documents[-1][1]
 
 
 def _bare(descriptor: Descriptor) -> Descriptor:
     """What of a descriptor is needed to fetch what it describes: there may be many, and much in them."""
-    return {key: descriptor[key] for key in ("mediaType", "digest", "size", "urls") if key in descriptor}
+    made: Descriptor = {key: descriptor[key] for key in ("mediaType", "digest", "size", "urls") if key in descriptor}
+    if "mediaType" in made:
+        made["mediaType"] = intern(made["mediaType"])
+    return made
 
 
 def tags(ref: Ref, options: Options) -> list[Ref]:

@@ -11,7 +11,9 @@ import os
 from oci_tools import fetch, fs
 from oci_tools.errors import Error
 from oci_tools.image import digest as digests
+from oci_tools.image.kept import Kept
 from oci_tools.image.layout import MAX_DOCUMENT
+from oci_tools.registry.copy import is_document
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,34 +27,46 @@ CHUNK = 1 << 20  # bytes read at once
 
 
 class Passing:
-    """What is to be pulled, as the layout that an archive is written from."""
+    """What is to be pulled, as the layout that an archive is written from.
+
+    All that is led to is here, but for manifests that nobody has chosen.
+    """
 
     def __init__(self, chosen: Chosen) -> None:
         self._chosen = chosen
-        self._documents = {descriptor["digest"]: data for data, descriptor in chosen.documents}
+        self._read = Kept()  # configurations
 
     def has(self, descriptor: Descriptor) -> bool:
-        return descriptor["digest"] in self._documents or descriptor["digest"] in self._chosen.blobs
+        digest = descriptor["digest"]
+        return digest in self._chosen.documents or not (is_document(descriptor) or digest in self._chosen.lacks)
 
     def read(self, descriptor: Descriptor, limit: int = MAX_DOCUMENT) -> bytes:
         """A document, or a configuration: verified."""
         digest = descriptor["digest"]
-        if digest in self._documents:
-            return self._documents[digest]
-        if digest not in self._chosen.blobs:
+        found = self._here(digest)
+        if found is not None:
+            return found
+        if not self.has(descriptor):
             raise Error("missing blob", digest)
         if descriptor["size"] > limit:
             raise Error("cannot read blob", digest, f"{descriptor['size']} bytes are more than {limit}")
         with digests.Verifier(self.blob(descriptor), descriptor) as stream:
             data: bytes = stream.read()
-        self._documents[digest] = data
+        self._read.put(digest, data)
         return data
+
+    def _here(self, digest: str) -> bytes | None:
+        found = self._chosen.documents.get(digest)
+        return self._read.get(digest) if found is None else found
 
     def blob(self, descriptor: Descriptor) -> Any:
         from io import BytesIO
 
-        if descriptor["digest"] in self._documents:
-            return BytesIO(self._documents[descriptor["digest"]])
+        found, beside = self._here(descriptor["digest"]), self._chosen.beside
+        if found is not None:
+            return BytesIO(found)
+        if beside and beside.has(descriptor):
+            return beside.blob(descriptor)
         return _Passage(self._chosen.remote, descriptor)
 
 

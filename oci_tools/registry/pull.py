@@ -18,6 +18,7 @@ from oci_tools.image import layout as layouts
 from oci_tools.image import manifest as manifests
 from oci_tools.image.referrers import beside
 from oci_tools.image.rewrite import Changed
+from oci_tools.image.source import Scratch
 from oci_tools.image.target import Fresh
 from oci_tools.registry import ranges
 from oci_tools.registry.choose import ORIGIN, choose
@@ -234,8 +235,15 @@ def to_archive(
 ) -> None:  # fmt: skip
     """Let `write` make an archive of an image and what refers to it, straight from its registry.
 
-    Nothing is kept on disk: what it is given is read as a layout, and is none.
+    Nothing is kept on disk, but what must be read before an old image is known: what `write` is given is read as a
+    layout, and is none.
     """
-    chosen = choose(ref, options, platforms, every)
-    with Changed(Passing(chosen), chosen.descriptor, options.format, options.compress) as made:
+    with ExitStack() as until:
+        chosen = choose(ref, options, platforms, every, scratch=lambda chosen: beside_all(until, chosen))
+        made = until.enter_context(Changed(Passing(chosen), chosen.descriptor, options.format, options.compress))
         write(made.view, [made.top, *chosen.referrers])
+
+
+def beside_all(until: ExitStack, chosen: Chosen) -> Layout:
+    """Bring what was chosen so far into a layout that is gone with `until`."""
+    return bring(until.enter_context(Scratch()), chosen)

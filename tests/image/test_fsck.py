@@ -43,7 +43,7 @@ def test_every_part(layout, part, how):
     layout.tag("a", one)
     layout.tag("b", one)
     layout.tag("other", image(layout, "other"))
-    victim = manifest.parts(layout, one)[part]
+    victim = list(manifest.parts(layout, one))[part]
     if how == "gone":
         os.unlink(layout.blob_path(victim))
     else:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.long import rounds
 from tests.peers import Answer, Fake, digest
 
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
@@ -38,7 +39,9 @@ def described(size: int, key: str, media_type: str) -> bytes:
 def peak(oci: Any, tmp_path: Path) -> Any:
     """Pull a manifest: what is said of it, after the most memory that the pull had was judged."""
 
-    def pull(data: bytes, media_type: str = MANIFEST, inner: tuple[bytes, ...] = (), *words: str) -> str:
+    def pull(
+        data: bytes, media_type: str = MANIFEST, inner: tuple[bytes, ...] = (), *words: str, target: str = "./out"
+    ) -> str:
         # By way of a small process: what ours is, and so its child's at first, is large.
         code = "import os, sys; print(os.wait4(os.posix_spawn(sys.argv[1], sys.argv[1:], os.environ), 0)[2].ru_maxrss)"
         with Fake() as fake:
@@ -47,10 +50,11 @@ def peak(oci: Any, tmp_path: Path) -> Any:
             for one in inner:
                 fake.on("GET", f"/v2/app/manifests/{digest(one)}", Answer(200, {"Content-Type": MANIFEST}, one))
             fake.on("GET", f"/v2/app/blobs/{digest(CONFIG)}", Answer(200, {}, CONFIG))
-            command = [sys.executable, "-ISc", code, oci.bin / "oci-pull", *words, f"{fake.host}/app:v1", "./out"]
+            command = [sys.executable, "-ISc", code, oci.bin / "oci-pull", *words, f"{fake.host}/app:v1", target]
             done = oci.run(command)
         assert int(done.stdout.split()[-1]) < MOST
-        assert done.stderr.count("\n") == (0 if (tmp_path / "out").exists() else 1), done.stderr
+        there = (tmp_path / "out").exists() or (tmp_path / "out.tar").exists()
+        assert done.stderr.count("\n") == (0 if there else 1), done.stderr
         return str(done.stderr)
 
     return pull
@@ -93,6 +97,19 @@ def test_an_index_of_much(peak: Any, oci: Any) -> None:
     assert peak(index, INDEX, inner, "--all-platforms") == ""
     assert oci("image", "fsck", "./out").stdout == ""
     assert len(json.loads(oci("image", "cat", "./out:v1").stdout)["manifests"]) == 80
+
+
+def test_an_index_of_much_as_an_archive(peak: Any) -> None:
+    """What its manifests say is not in memory, nor is what they are made of."""
+    inner = [written(MIB, f',"annotations":{{"a":"{at}', "x", '"}}') for at in range(40)]
+    for at in range(0, rounds(6_000, 40_000), 8):
+        layers = [{"digest": digest(b"%d" % (at + one)), "size": 1} for one in range(8)]
+        found = {"schemaVersion": 2, "mediaType": MANIFEST, "config": EMPTY, "layers": layers}
+        inner.append(json.dumps(found).encode())
+    described = [{"mediaType": MANIFEST, "digest": digest(one), "size": len(one)} for one in inner]
+    index = json.dumps({"schemaVersion": 2, "mediaType": INDEX, "manifests": described}).encode()
+    said = peak(index, INDEX, tuple(inner), "--all-platforms", target="oci-archive:out.tar")
+    assert "there is no such thing" in said
 
 
 @pytest.mark.parametrize("there", [False, True])

@@ -79,13 +79,20 @@ def test_an_image(oci: Any, fake: Fake, tmp_path: Path) -> None:
     fake.asked.clear()
     assert oci("pull", f"{fake.host}/app:v1", "./img").stdout == said and not fake.seen("GET", "/manifests/")
     assert oci("pull", f"{fake.host}/app@{old['digest']}", "./by").stdout.rpartition("@")[2] == said.rpartition("@")[2]
+    fake.asked.clear()
     oci("pull", "--format", "docker", f"{fake.host}/app:v1", "docker-archive:app.tar")
+    assert len(fake.seen("GET", "/blobs/")) == 2, "each layer comes once, also where it is not kept"
     oci("image", "load", "app.tar", "./loaded")
+    fake.asked.clear()
+    oci("pull", "--format", "docker", f"{fake.host}/app:v1", "./as-docker")
+    assert len(fake.seen("GET", "/blobs/")) == 2
+    assert not list((tmp_path / "root/cache").glob("archive-*"))
 
 
 def test_pushed_on(oci: Any, fake: Fake, registry: Any, tmp_path: Path) -> None:
     image(fake, STEPS)
     oci("push", f"docker://{fake.host}/app:v1", f"{registry.host}/new:1")
+    assert len(fake.seen("GET", "/blobs/")) == 2
     oci("pull", f"{registry.host}/new:1", "./img")
     assert oci("image", "fsck", "./img").stdout == ""
 

@@ -13,12 +13,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from oci_tools.image.convert import Documents
+    from oci_tools.image.index import Pairs
     from oci_tools.image.layout import Descriptor, Layout
     from oci_tools.image.ref import Place
 
 
-def _wanted(layout: Layout, found: Descriptor, args: cli.Args) -> tuple[Descriptor, Documents, list[Descriptor]]:
+def _wanted(layout: Layout, found: Descriptor, args: cli.Args) -> tuple[Descriptor, Pairs, list[Descriptor]]:
     """What of an image the options ask for: it, the documents that are new in it, what refers to it."""
     from oci_tools.image import convert, index
     from oci_tools.image.referrers import Referrers
@@ -46,7 +46,7 @@ def save(args: cli.Args) -> None:
         raise Usage("images of different layouts do not go into one archive", hint="oci-image copy")
     layout = found[0][0]
     images: list[tuple[str | None, Descriptor]] = []
-    documents: Documents = []
+    documents: Pairs = []
     others: dict[str, Descriptor] = {}
     for _, entry in found:
         top, new, referring = _wanted(layout, entry, args)
