@@ -105,6 +105,9 @@ def _attach(network: Network, wanted: Wanted, fd: int) -> dict[str, Any]:
         made["cni"] = True
     if network.get("metric", 0):
         made["metric"] = network.get("metric", 0)
+    for name, versions in (("routed", network.versions("routed")), ("direct", firewall.direct(network))):
+        if network.ours and versions:
+            made[name] = versions
     if network.ours and network.driver == "bridge":
         made["host"] = f"veth{os.urandom(4).hex()}"
         records.write(made)
@@ -208,7 +211,7 @@ def _admit(network: Network, made: dict[str, Any]) -> None:
     else:
         if off or not nft.has_chain(f"to-{network.bridge}"):
             script = [*rules.skeleton(), *firewall.network(place.table(), network)]
-        script += firewall.ports(place.table(), "add", made["ports"], made["addresses"])
+        script += firewall.ports(place.table(), "add", made["ports"], made)
         if script:
             nft.apply(script)
     for version in off:

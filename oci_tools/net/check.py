@@ -6,7 +6,8 @@ from oci_tools import document as documents
 from oci_tools.errors import Error, Usage
 from oci_tools.net import address
 from oci_tools.net.address import Subnet
-from oci_tools.net.conflist import DRIVERS, KEY, MODES, PLAIN, PLUGIN, SWITCHES, is_interface, is_name, numbers, switch
+from oci_tools.net.conflist import DRIVERS, GATEWAY_MODES, KEY, MODES, PLAIN, PLUGIN, SWITCHES
+from oci_tools.net.conflist import is_interface, is_name, numbers, switch
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -109,6 +110,7 @@ def _check_ours(plugin: dict[str, Any], about: _About) -> None:
         raise about.wrong(f"{path}.mode", f"expected one of {', '.join(MODES[driver])}", plugin["mode"])
     if plugin.get("mtu", 1500) and not 68 <= plugin.get("mtu", 1500) <= 65535:
         raise about.wrong(f"{path}.mtu", "expected 68 to 65535", plugin["mtu"])
+    _check_gateways(plugin, path, about)
     if "hostIP" in plugin:
         _address(plugin["hostIP"], f"{path}.hostIP", about)
     servers = about.member(about.member(plugin, path, "dns", dict), f"{path}.dns", "nameservers", list)
@@ -122,6 +124,22 @@ def _check_ours(plugin: dict[str, Any], about: _About) -> None:
         if type(ranges) is not list or not ranges or type(ranges[0]) is not dict:
             raise about.wrong(here, "expected an array of ranges", ranges)
         _check_range(ranges[0], f"{here}[0]", about)
+
+
+def _check_gateways(plugin: dict[str, Any], path: str, about: _About) -> None:
+    for version in (4, 6):
+        mode, source = plugin.get(f"gatewayMode{version}"), plugin.get(f"snat{version}")
+        if mode and mode not in GATEWAY_MODES:
+            raise about.wrong(f"{path}.gatewayMode{version}", f"expected one of {', '.join(GATEWAY_MODES)}", mode)
+        if mode == "isolated" and not plugin.get("internal"):
+            raise about.wrong(f"{path}.gatewayMode{version}", "isolated is for internal networks")
+        if source:
+            _address(source, f"{path}.snat{version}", about)
+            if address.number(source)[0] != version:
+                raise about.wrong(f"{path}.snat{version}", f"expected an address of IPv{version}", source)
+    for name in plugin.get("trustedInterfaces", "").split(":"):
+        if name and not is_interface(name):
+            raise about.wrong(f"{path}.trustedInterfaces", "expected interfaces' names between colons", name)
 
 
 def _check_route(route: Any, path: str, about: _About) -> None:

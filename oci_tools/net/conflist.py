@@ -25,6 +25,7 @@ _NAME = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ012345678
 # The members of our plugin that are not lists or objects, and their types.
 PLAIN = {
     "driver": str, "bridge": str, "master": str, "mode": str, "hostIP": str, "firewalldZone": str,
+    "gatewayMode4": str, "gatewayMode6": str, "trustedInterfaces": str, "snat4": str, "snat6": str,
     "mtu": int, "metric": int,
     "internal": bool, "isolate": bool, "ipMasq": bool, "icc": bool, "defaultRoute": bool, "resolver": bool,
 }  # fmt: skip
@@ -36,11 +37,18 @@ OPTIONS = {
     "com.docker.network.bridge.enable_icc": "icc",
     "com.docker.network.bridge.enable_ip_masquerade": "ipMasq",
     "com.docker.network.bridge.host_binding_ipv4": "hostIP",
+    "com.docker.network.bridge.gateway_mode_ipv4": "gatewayMode4",
+    "com.docker.network.bridge.gateway_mode_ipv6": "gatewayMode6",
+    "com.docker.network.bridge.trusted_host_interfaces": "trustedInterfaces",
+    "com.docker.network.host_ipv4": "snat4", "com.docker.network.host_ipv6": "snat6",
+    "outbound_addr4": "snat4", "outbound_addr6": "snat6",
     "com.docker.network.driver.mtu": "mtu",
     "mtu": "mtu", "isolate": "isolate", "metric": "metric", "parent": "master", "mode": "mode",
     "macvlan_mode": "mode", "ipvlan_mode": "mode", "bridge_name": "bridge", "firewalld_zone": "firewalldZone",
 }  # fmt: skip
 _NEGATED = {"no_default_route": "defaultRoute"}
+# How a bridge's containers and the world reach each other: by translation, and whether directly as well, or not at all.
+GATEWAY_MODES = ("nat", "nat-unprotected", "routed", "isolated")
 MODES = {"macvlan": ("bridge", "private", "vepa", "passthru"), "ipvlan": ("l2", "l3", "l3s")}
 # Of this host, of links, of groups, of nobody (RFC 6890).
 _NO_HOSTS = ("0.0.0.0/8", "127.0.0.0/8", "224.0.0.0/3", "::1/128", "fe80::/10", "ff00::/8")
@@ -105,6 +113,20 @@ class Network:
         """Whether its plugins are asked in this version of CNI, or a later one."""
         return numbers(self.version) >= version
 
+    def gateway_mode(self, version: int) -> str:
+        """One of GATEWAY_MODES."""
+        mode: str = self.get(f"gatewayMode{version}", "") or "nat"
+        return mode
+
+    def versions(self, *modes: str) -> str:
+        """Of its subnets the versions of IP whose gateway is in one of these modes, as "46"."""
+        return "".join(sorted({str(pool.version) for pool in self.pools if self.gateway_mode(pool.version) in modes}))
+
+    @property
+    def trusted(self) -> list[str]:
+        """The host's interfaces from which published ports are reached at the containers' own addresses."""
+        return [name for name in self.get("trustedInterfaces", "").split(":") if name]
+
     @property
     def servers(self) -> list[str]:
         """The name servers that its resolver asks in place of the host's."""
@@ -114,7 +136,8 @@ class Network:
     @property
     def resolves(self) -> bool:
         """Whether the network has a resolver of names."""
-        return self.driver == "bridge" and self.ours and bool(self.get("resolver", True)) and bool(self.pools)
+        wanted = self.driver == "bridge" and self.ours and bool(self.get("resolver", True))
+        return wanted and bool(self.pools) and not self.versions("isolated")
 
     @property
     def routes(self) -> list[dict[str, str]]:

@@ -93,7 +93,7 @@ def _unplug(known: dict[str, Any]) -> None:
 def _close(attachments: list[dict[str, Any]]) -> None:
     """Take published ports out of the firewall, if they are in it; those of others' plugins are theirs."""
     known = [one for one in attachments if one.get("host")]
-    script = [each for one in known for each in firewall.gone(place.table(), one["ports"], one["addresses"])]
+    script = [each for one in known for each in firewall.gone(place.table(), one["ports"], one)]
     if script and rules.is_whole():
         nft.apply(script)
         nft.forget([port for one in known for port in one["ports"]])

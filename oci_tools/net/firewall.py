@@ -21,6 +21,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Any
 
     from oci_tools.net.conflist import Network
@@ -78,6 +79,9 @@ _PORT = [_meta("l4proto"), _payload("th", "dport")]
 _HOST_PORT6 = {"concat": [_payload("ip6", "daddr"), *_PORT]}
 _ANSWERS = [_ct("state", "established", "related"), ACCEPT]
 _PUBLISHED = [_ct("status", "dnat"), ACCEPT]
+_BROKEN = [_ct("state", "invalid"), DROP]  # it would leave as it is, with an address that nobody can answer
+_FAMILIES = {"4": ("ip", "224.0.0.0/4"), "6": ("ip6", "ff00::/8")}
+_PINGS = {"4": _is(_meta("l4proto"), "icmp"), "6": _is(_meta("l4proto"), "ipv6-icmp")}
 
 # -- the table -----------------------------------------------------------------------------
 
@@ -87,10 +91,13 @@ SETS: dict[str, Json] = {
     "bridges": {"type": "ifname"},
     "open": {"type": "ifname"},
     "closed": {"type": "ifname"},
+    "reached": {"type": "ifname"},
     "blocked4": {"type": "ipv4_addr", "flags": ["interval"]},
     "blocked6": {"type": "ipv6_addr", "flags": ["interval"]},
     "carried6": {"type": ["ipv6_addr", *PORT]},
     "carried": {"type": PORT},
+    "direct4": {"type": ["ipv4_addr", *PORT]},
+    "direct6": {"type": ["ipv6_addr", *PORT]},
 }
 MAPS: dict[str, Json] = {
     "from": {"type": "ifname", "map": "verdict"},
@@ -137,6 +144,10 @@ CHAINS: dict[str, tuple[tuple[str, str, int] | None, list[list[Json]]]] = {
         [_vmap(_IN, "from")],
         [_vmap(_OUT, "to")],
         [_FROM_OTHERS, _TO_OTHERS, _jump("guard")],
+    ]),
+    "direct": (None, [
+        [_is({"concat": [_payload("ip", "daddr"), *_PORT]}, "@direct4"), ACCEPT],
+        [_is({"concat": [_payload("ip6", "daddr"), *_PORT]}, "@direct6"), ACCEPT],
     ]),
     "admin": (None, []),
     "guard": (None, []),
@@ -200,24 +211,40 @@ def _from(one: Network) -> list[list[Json]]:
     """What leaves a network: to the world, to itself, to nobody else but through what is published."""
     if one.internal:
         return [_ANSWERS, [_not(_OUT, one.bridge), DROP]]
-    made = [_ANSWERS, _PUBLISHED, [_is(_OUT, one.bridge), ACCEPT]]
+    made = [_ANSWERS, _BROKEN, _PUBLISHED, [_is(_OUT, one.bridge), ACCEPT]]
     if not one.get("isolate", True):
         made.append([_is(_OUT, "@open"), ACCEPT])
-    return [*made, [_TO_OURS, DROP]]
+    return [*made, [_is(_OUT, "@reached"), RETURN], [_TO_OURS, DROP]]  # RETURN: as the other one's chain says
 
 
 def _to(one: Network) -> list[list[Json]]:
-    """What comes to a network: answers, what is published, and nothing else."""
+    """What comes to a network: answers, what is published, and nothing else; in some modes also directly."""
     itself = [_is(_IN, one.bridge), ACCEPT]
-    return [_ANSWERS, itself, [DROP]] if one.internal else [_ANSWERS, _PUBLISHED, itself, [DROP]]
+    if one.internal:
+        return [_ANSWERS, itself, [DROP]]
+    made = [_ANSWERS, _PUBLISHED, itself]
+    for version in one.versions("nat-unprotected"):
+        made.append([_is(_meta("nfproto"), f"ipv{version}"), ACCEPT])
+    for version in one.versions("routed"):
+        made += [[_PINGS[version], ACCEPT], [_is(_meta("nfproto"), f"ipv{version}"), _jump("direct")]]
+    made += [[_is(_IN, name), _jump("direct")] for name in one.trusted]
+    return [*made, [DROP]]
+
+
+def direct(one: Network) -> str:
+    """The versions of IP, as "46", in which what is published is reached at a container's own address."""
+    return one.versions("routed", *(("nat",) if one.trusted else ()))
 
 
 def _nat(one: Network) -> list[list[Json]]:
     made = [[_is(_OUT, one.bridge), _ct("status", "dnat"), MASQUERADE]]  # so that the answer comes back this way
-    if one.get("ipMasq", True) and not one.internal:
-        groups = (("ip", "224.0.0.0/4"), ("ip6", "ff00::/8"))
-        away = _not(_OUT, one.bridge)
-        made += [[away, _not(_payload(family, "daddr"), _prefix(each)), MASQUERADE] for family, each in groups]
+    for version in one.versions("nat", "nat-unprotected") if not one.internal else ():
+        family, groups = _FAMILIES[version]
+        source = one.get(f"snat{version}", "")
+        if source or one.get("ipMasq", True):
+            translated = {"snat": {"family": family, "addr": source}} if source else MASQUERADE
+            away = [_not(_OUT, one.bridge), _not(_payload(family, "daddr"), _prefix(groups))]
+            made.append([*away, _is(_meta("nfproto"), f"ipv{version}"), translated])
     return made
 
 
@@ -229,6 +256,8 @@ def _elements(one: Network) -> list[tuple[str, Any]]:
         made.append(("open", bridge))
     if one.internal:
         made.append(("closed", bridge))
+    if one.versions("routed", "nat-unprotected"):
+        made.append(("reached", bridge))
     made += [("from", [bridge, _jump(f"from-{bridge}")]), ("to", [bridge, _jump(f"to-{bridge}")])]
     return made + [
         (f"nat{pool.version}", [_prefix(str(pool.subnet)), _jump(f"nat-{bridge}")]) for pool in one.pools
@@ -243,31 +272,38 @@ def without(table: str, one: Network) -> list[Json]:
     return made
 
 
-def ports(table: str, verb: str, mappings: list[dict[str, Any]], addresses: list[str]) -> list[Json]:
-    """`add` or `delete` the elements of published ports of a container that has these addresses."""
+def ports(table: str, verb: str, mappings: list[dict[str, Any]], record: dict[str, Any]) -> list[Json]:
+    """`add` or `delete` the elements of published ports of a container, whose attachment is in `record`."""
     elements: dict[str, list[Any]] = {}
-    inside = {("6" if ":" in each else "4"): each.partition("/")[0] for each in reversed(addresses)}
+    inside = {("6" if ":" in each else "4"): each.partition("/")[0] for each in reversed(record["addresses"])}
     for mapping in mappings:
-        host, port = mapping.get("hostIP") or "", [mapping["protocol"], mapping["hostPort"]]
-        everywhere = host in ("", "0.0.0.0", "::")
-        key = {"concat": port if everywhere else [host, *port]}
-        for version in ("4", "6"):
-            if host and version != ("6" if ":" in host else "4"):
-                continue
-            if version in inside:
-                name = f"any{version}" if everywhere else f"at{version}"
-                element: Any = [key, {"concat": [inside[version], mapping["containerPort"]]}]
-            elif version == "6" and inside:
-                name, element = "carried" if everywhere else "carried6", key
-            else:
-                continue
+        for name, element in _port(mapping, inside, record.get("routed", "")):
             elements.setdefault(name, []).append(_key(element) if verb == "delete" else element)
+        for version in record.get("direct", ""):
+            key = {"concat": [inside[version], mapping["protocol"], mapping["containerPort"]]}
+            if key not in elements.setdefault(f"direct{version}", []):
+                elements[f"direct{version}"].append(key)
     return [_do(verb, "element", table, name=name, elem=found) for name, found in elements.items()]
 
 
-def gone(table: str, mappings: list[dict[str, Any]], addresses: list[str]) -> list[Json]:
+def _port(mapping: dict[str, Any], inside: dict[str, str], routed: str) -> Iterator[tuple[str, Any]]:
+    """The elements of one port of the host, which is none where the container is reached directly."""
+    host, port = mapping.get("hostIP") or "", [mapping["protocol"], mapping["hostPort"]]
+    everywhere = host in ("", "0.0.0.0", "::")
+    key = {"concat": port if everywhere else [host, *port]}
+    for version in ("4", "6"):
+        if version in routed or (host and version != ("6" if ":" in host else "4")):
+            continue
+        if version in inside:
+            name = f"any{version}" if everywhere else f"at{version}"
+            yield name, [key, {"concat": [inside[version], mapping["containerPort"]]}]
+        elif version == "6" and inside and "4" not in routed:
+            yield "carried" if everywhere else "carried6", key
+
+
+def gone(table: str, mappings: list[dict[str, Any]], record: dict[str, Any]) -> list[Json]:
     """Without these elements, whether they are there or not: what is missing is added first."""
-    return ports(table, "add", mappings, addresses) + ports(table, "delete", mappings, addresses)
+    return ports(table, "add", mappings, record) + ports(table, "delete", mappings, record)
 
 
 def _key(element: Any) -> Any:

@@ -17,7 +17,7 @@ def add(container: str, wanted: list[dict[str, Any]]) -> list[dict[str, Any]]:
     made = ports.take(wanted, known["network"], container, known["addresses"])
     try:
         record.write({**known, "ports": [*known["ports"], *made]})
-        more = firewall.ports(place.table(), "add", made, known["addresses"])
+        more = firewall.ports(place.table(), "add", made, known)
         nft.apply(more if rules.is_whole() else rules.everything())
     except BaseException:
         record.write(known)
@@ -35,8 +35,9 @@ def remove(container: str, wanted: list[dict[str, Any]]) -> None:
         if found is None:
             raise Error("port is not published", ports.shown(one))
         gone = [port for port in found["ports"] if is_meant(port, one)]
-        nft.apply(firewall.gone(place.table(), gone, found["addresses"]))
         found["ports"] = [port for port in found["ports"] if port not in gone]
+        kept = firewall.ports(place.table(), "add", found["ports"], found)  # some may share what is going
+        nft.apply([*firewall.gone(place.table(), gone, found), *kept])
         record.write(found)
         ports.give_back(gone, found["network"], container)
         nft.forget(gone)

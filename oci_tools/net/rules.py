@@ -10,7 +10,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-_LAST = "carried"  # of the chains of the table, the one that came last: older versions did not have it
+_LAST = "direct"  # of the chains of the table, the one that came last: older versions did not have it
 
 
 def is_whole() -> bool:
@@ -45,5 +45,5 @@ def everything() -> list[dict[str, Any]]:
         if attached or network.bridge in links:
             made += firewall.network(table, network)
         for one in attached:
-            made += firewall.ports(table, "add", one["ports"], one["addresses"])
+            made += firewall.ports(table, "add", one["ports"], one)
     return made
