@@ -9,7 +9,7 @@
 
 What comes for a port is translated by the firewall and never seen here, with two exceptions: the kernel translates no
 packet to [::1], and none of IPv6 to a container that has only IPv4.  What comes to sockets for these is carried to the
-container (relay.py, datagrams.py), as docker's proxy does.  SCTP is not carried.
+container (relay.py, datagrams.py, messages.py), as docker's proxy does.
 The process is a fork of whoever publishes the first port, runs as nobody, and ends with the last.  Under a Change.
 """
 
@@ -108,8 +108,8 @@ def targets(addresses: list[str]) -> str:
     return next((each for each in plain if ":" in each), plain[0] if plain else LOOP6)
 
 
-def listening(hosts: tuple[str, ...], port: int) -> list[socket]:
-    """Sockets of TCP over IPv6 that have these addresses of the host; the last listens, and all may share the port.
+def listening(hosts: tuple[str, ...], port: int, protocol: int = 0) -> list[socket]:
+    """Sockets of TCP, or SCTP, over IPv6 with these addresses of the host; the last listens, all may share the port.
 
     They must be bound before one listens, as ones that may share an address; then they no longer may, save that which
     listens, with which nobody can: what it has accepted inherits it, and keeps the port from nobody when it has ended.
@@ -119,7 +119,7 @@ def listening(hosts: tuple[str, ...], port: int) -> list[socket]:
     made: list[socket] = []
     try:
         for host in hosts:
-            sock = socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK)
+            sock = socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, protocol)
             made.append(sock)
             only_six(sock)
             sock.setsockopt(SOL_SOCKET, SO_REUSEADDR, 1)

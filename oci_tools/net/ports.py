@@ -283,9 +283,9 @@ def _binds(family: int, protocol: str, host: str, port: int, target: str) -> lis
     made: list[socket] = []
     try:
         carried = family == AF_INET6 and target and (":" not in target or host in ("::", holder.LOOP6))
-        if carried and protocol == "tcp":
+        if carried and protocol != "udp":
             translated = ("::",) if host == "::" and ":" in target else ()
-            return holder.listening((*translated, holder.LOOP6 if translated else host), port)
+            return holder.listening((*translated, holder.LOOP6 if translated else host), port, number)
         made.append(socket(family, kind, number))
         if family == AF_INET6:
             holder.only_six(made[0])

@@ -25,6 +25,7 @@ from oci_tools.net.datagrams import Datagrams
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Self
 
 _MESSAGE = 1 << 16
@@ -33,6 +34,7 @@ _AHEAD = 1 << 18  # bytes that one side may be ahead of the other
 _PIECE = 1 << 16
 _MOST = 1024  # connections
 _SPARE = 16  # descriptors
+_SCTP = 132
 
 
 class Side:
@@ -41,10 +43,30 @@ class Side:
     def __init__(self, sock: socket, name: str) -> None:
         self.sock = sock
         self.name = name
-        self.going = bytearray()
+        self.waiting = 0  # bytes to be sent
         self.connected = self.watched = True
         self.ended = self.shut = False
         self.other = self
+        self._going = bytearray()
+
+    def read(self) -> None:
+        """Take what there is, for the other end."""
+        data = self.sock.recv(_PIECE)
+        self.ended = not data
+        self.other._going += data
+        self.other.waiting += len(data)
+
+    def write(self) -> None:
+        """Send as much as goes; and the end, when there is one."""
+        if not self.connected:
+            return  # to shut it down now would be to give it up
+        while self._going:
+            sent = self.sock.send(self._going)
+            del self._going[:sent]
+            self.waiting -= sent
+        if self.other.ended and not self.shut:
+            self.sock.shutdown(SHUT_WR)
+            self.shut = True
 
 
 class Holder:
@@ -145,8 +167,16 @@ class Holder:
         # What listens for IPv4 only shows that it is there (a plain user's pasta looks for that).
         if len(self._sides) >= 2 * _MOST or fd > self._most or listener.family != AF_INET6:
             return near.close()
-        far = socket(AF_INET6 if ":" in target[0] else AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC)
+        kind = SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC
+        far = socket(AF_INET6 if ":" in target[0] else AF_INET, kind, listener.proto)
+        end: type[Side] = Side
         try:
+            if listener.proto == _SCTP:
+                from oci_tools.net import messages
+
+                end = messages.Messages
+                messages.prepare(far)
+            one, other = end(near, name), end(far, name)
             near.setblocking(False)
             far.connect(target)
         except BlockingIOError:
@@ -154,7 +184,6 @@ class Holder:
         except OSError:
             near.close()
             return far.close()
-        one, other = Side(near, name), Side(far, name)
         one.other, other.other, other.connected = other, one, False
         for side in (one, other):
             self._sides[side.sock.fileno()] = side
@@ -167,14 +196,9 @@ class Holder:
         side.connected |= bool(events & select.EPOLLOUT)
         try:
             if events & (select.EPOLLIN | select.EPOLLHUP | select.EPOLLERR) and not side.ended:
-                try:
-                    data = side.sock.recv(_PIECE)
-                    side.ended = not data
-                    other.going += data
-                except BlockingIOError:
-                    pass
+                _try(side.read)
             for each in (side, other):
-                self._send(each)
+                _try(each.write)
         except OSError:
             return self._close(side)
         if side.shut and other.shut:
@@ -183,19 +207,6 @@ class Holder:
             self._watch(each)
         return None
 
-    @staticmethod
-    def _send(side: Side) -> None:
-        if not side.connected:
-            return  # to shut it down now would be to give it up
-        try:
-            while side.going:
-                del side.going[: side.sock.send(side.going)]
-            if side.other.ended and not side.shut:
-                side.sock.shutdown(SHUT_WR)
-                side.shut = True
-        except BlockingIOError:
-            pass
-
     def _watch(self, side: Side) -> None:
         fd = side.sock.fileno()
         if side.ended and side.shut:  # what the kernel would say all the time
@@ -203,11 +214,19 @@ class Holder:
                 self._epoll.unregister(fd)
                 side.watched = False
             return
-        listens = not side.ended and len(side.other.going) < _AHEAD
-        writes = side.going or not side.connected
+        listens = not side.ended and side.other.waiting < _AHEAD
+        writes = side.waiting or not side.connected
         self._epoll.modify(fd, (select.EPOLLIN if listens else 0) | (select.EPOLLOUT if writes else 0))
 
     def _close(self, side: Side) -> None:
         for each in (side, side.other):
             self._sides.pop(each.sock.fileno(), None)
             each.sock.close()
+
+
+def _try(step: Callable[[], None]) -> None:
+    """Do what can be done without waiting."""
+    try:
+        step()
+    except BlockingIOError:
+        pass

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import struct
 import threading
 from typing import Any
 
@@ -123,6 +124,36 @@ def test_sctp(machine: Machine, outside: Space) -> None:
         there.sendall(b"hello")
         assert client.recv(16) == b"hello" and peer[0] == THERE
         there.close()
+        for place, host in ((outside, HERE6), (machine, "::1")):
+            messages(server, place, host)
+
+
+def messages(server: socket.socket, place: Space, host: str) -> None:
+    """SCTP over IPv6 to a container that has none, carried: each message is one, on its stream, with its number."""
+    with place.inside():
+        client = socket.socket(socket.AF_INET6, socket.SOCK_STREAM, socket.IPPROTO_SCTP)
+    server.settimeout(PATIENCE)
+    with client:
+        client.settimeout(PATIENCE)
+        client.connect((host, 9000))
+        there, _ = server.accept()
+        with there:
+            there.settimeout(PATIENCE)
+            there.setsockopt(socket.IPPROTO_SCTP, 32, 1)  # SCTP_RECVRCVINFO
+            sent = [b"one", b"two" * 20_000, b"three"]
+            for at, data in enumerate(sent):
+                client.sendmsg([data], [(socket.IPPROTO_SCTP, 2, struct.pack("HH4sIi", at, 0, bytes([0, 0, 7, at]), 0, 0))])
+            for at, data in enumerate(sent):
+                came, info = b"", b""
+                while len(came) < len(data):
+                    piece, ancillary, flags, _ = there.recvmsg(1 << 17, 256)
+                    came += piece
+                    info = ancillary[0][2]
+                assert came == data and flags & socket.MSG_EOR
+                assert struct.unpack_from("H", info)[0] == at and info[8:12] == bytes([0, 0, 7, at])
+            there.sendall(b"answer")
+            assert client.recv(16) == b"answer"
+        assert client.recv(16) == b""
 
 
 def container(machine: Machine, name: str) -> str:
