@@ -80,6 +80,18 @@ class Host:
     def exists(self, path: str) -> bool:
         return os.path.exists(path)
 
+    def matching(self, pattern: str) -> list[str]:
+        """The paths that a shell's pattern stands for, sorted."""
+        from glob import glob
+
+        return sorted(glob(self.absolute(pattern))) if pattern else []
+
+    def place(self) -> str:
+        """The directory of the container that is made."""
+        from oci_tools.container import names
+
+        return names.place(self.container or "")
+
     def listed(self, path: str) -> list[str]:
         """The names in a directory; none if there is none."""
         try:

@@ -26,7 +26,7 @@ PROPAGATION = ("private", "rprivate", "shared", "rshared", "slave", "rslave")
 LOCALTIME, INIT = "/etc/localtime", "/sbin/oci-init"  # where process.py binds these
 TMPFS_FLAGS = frozenset(
     "ro rw exec noexec suid nosuid dev nodev sync async atime noatime diratime nodiratime relatime norelatime"
-    " strictatime nostrictatime".split()
+    " strictatime nostrictatime tmpcopyup notmpcopyup".split()
 )
 TMPFS_DATA = frozenset(("size", "mode", "uid", "gid", "nr_inodes", "nr_blocks", "mpol"))
 
@@ -37,13 +37,22 @@ class Asked:
     def __init__(self) -> None:
         self.directories: list[str] = []
         self.volumes: list[Want] = []
+        self.owned: list[str] = []  # destinations of directories of the host that become the container's user's
+
+    def make(self) -> None:
+        """The directories; the others are for who knows more."""
+        for path in self.directories:
+            try:
+                os.makedirs(path, exist_ok=True)
+            except OSError as error:
+                raise Error("cannot make directory", path, error) from None
 
 
 def apply(spec: dict[str, Any], args: Args, host: Host) -> Asked:
     """Put the mounts that `args` and the image ask for in place; what has to be made first is returned."""
     asked = Asked()
     wanted = [volume(word, host, asked) for word in args.volume]
-    wanted += [mount(word, host, asked) for word in args.mount]
+    wanted += [each for word in args.mount for each in mount(word, host, asked)]
     wanted += [tmpfs(word) for word in args.tmpfs]
     said = {each["destination"] for each in wanted}
     others = [each for word in args.volumes_from for each in volumes_from(word, host)]
@@ -111,7 +120,7 @@ def volume(word: str, host: Host, asked: Asked) -> Mount:
     if len(parts) > 3 or not parts[0]:
         raise Usage("invalid volume", word, hint="[HOST-DIR|NAME:]DIR[:OPTIONS]")
     source, destination = parts[0], _destination(parts[1], word)
-    readonly, propagation, nocopy = False, "rprivate", False
+    readonly, propagation, nocopy, owned, over = False, "rprivate", False, False, False
     more: list[str] = []
     for option in parts[2].split(",") if len(parts) == 3 else ():
         if option in ("ro", "rw"):
@@ -120,9 +129,12 @@ def volume(word: str, host: Host, asked: Asked) -> Mount:
             propagation = option
         elif option in _AS_THEY_ARE:
             more.append(option)
-        elif option not in ("z", "Z", "nocopy", "cached", "delegated", "consistent"):
+        elif option not in ("z", "Z", "U", "O", "nocopy", "cached", "delegated", "consistent"):
             raise Usage("invalid option", option, f"in volume '{word}'")
         nocopy = nocopy or option == "nocopy"
+        owned, over = owned or option == "U", over or option == "O"
+    if over:
+        return _overlay(source, destination, host, asked, word)
     if source.startswith(("/", ".", "~")):
         source = host.absolute(source)
         if not host.exists(source):
@@ -131,8 +143,23 @@ def volume(word: str, host: Host, asked: Asked) -> Mount:
     else:
         made = _volume_mount(asked, source, destination, readonly, propagation)
         asked.volumes[-1].nocopy = nocopy
+        asked.volumes[-1].owned = owned
+    if owned and made["source"] == source:
+        asked.owned.append(destination)
     made["options"] += more
     return made
+
+
+def _overlay(source: str, destination: str, host: Host, asked: Asked, word: str) -> Mount:
+    """-v DIR:DST:O (podman): what is written over a directory of the host goes with the container."""
+    if not source.startswith(("/", ".", "~")) or set(source) & set(",\\"):
+        raise Usage("invalid volume", word, "O is for directories of the host")
+    if not host.container or host.rootless or not host.initial:
+        raise Error("cannot mount over", source, "root can, where a container is made")
+    top = f"{host.place()}/over/{len(asked.directories)}"
+    asked.directories += [f"{top}/upper", f"{top}/work"]
+    options = ["rw", f"lowerdir={host.absolute(source)}", f"upperdir={top}/upper", f"workdir={top}/work"]
+    return {"destination": destination, "type": "overlay", "source": "overlay", "options": options}
 
 
 def _volume_mount(
@@ -171,19 +198,20 @@ def _is_data(destination: str) -> bool:
 
 _ALIASES = {
     "src": "source", "dst": "target", "destination": "target", "ro": "readonly", "rw": "readwrite",
-    "subpath": "image-subpath",
+    "subpath": "image-subpath", "u": "chown",
 }  # fmt: skip
 _KEYS = {
-    "bind": {"bind-propagation", "bind-nonrecursive", "bind-recursive", "bind-create-src", "source"},
-    "tmpfs": {"tmpfs-size", "tmpfs-mode"},
+    "bind": {"bind-propagation", "bind-nonrecursive", "bind-recursive", "bind-create-src", "source", "chown"},
+    "glob": {"source", "bind-propagation"},
+    "tmpfs": {"tmpfs-size", "tmpfs-mode", "tmpcopyup", "notmpcopyup"},
     "image": {"source", "image-subpath"},
-    "volume": {"source", "volume-nocopy", "volume-subpath", "volume-driver", "volume-opt", "volume-label"},
+    "volume": {"source", "volume-nocopy", "volume-subpath", "volume-driver", "volume-opt", "volume-label", "chown"},
 }
 _REPEATED = ("volume-opt", "volume-label")
 
 
-def mount(word: str, host: Host, asked: Asked) -> Mount:
-    """--mount type=volume|bind|tmpfs|image,KEY=VALUE,...; a field in double quotes may have commas."""
+def mount(word: str, host: Host, asked: Asked) -> list[Mount]:
+    """--mount type=volume|bind|tmpfs|image|glob,KEY=VALUE,...; a field in double quotes may have commas."""
     said: dict[str, str] = {}
     repeated: dict[str, dict[str, str]] = {key: {} for key in _REPEATED}
     for field in _fields(word):
@@ -202,9 +230,16 @@ def mount(word: str, host: Host, asked: Asked) -> Mount:
     target = _destination(said.get("target", ""), word)
     readonly = _flag(said, "readonly", word) and not _flag(said, "readwrite", word)
     if kind == "tmpfs":
-        return _tmpfs_mount(target, said, readonly)
+        return [_tmpfs_mount(target, said, readonly)]
     if kind == "image":
-        return _image_mount(target, said, _flag(said, "readwrite", word), word, host)
+        return [_image_mount(target, said, _flag(said, "readwrite", word), word, host)]
+    if kind == "glob":
+        found = host.matching(said.get("source", ""))
+        if not found:
+            raise Error("cannot mount", said.get("source") or word, "nothing matches")
+        one = {"bind-propagation": said.get("bind-propagation", "rprivate")}
+        return [_bind_mount(f"{target}/{os.path.basename(path)}", {**one, "source": path}, readonly, word, host, asked)
+                for path in found]  # fmt: skip
     if kind == "volume":
         if said.get("volume-driver", "local") not in ("local", ""):
             raise Error("no such volume driver", said["volume-driver"], "there is local")
@@ -212,9 +247,10 @@ def mount(word: str, host: Host, asked: Asked) -> Mount:
         want = asked.volumes[-1]
         want.options, want.labels = repeated["volume-opt"], repeated["volume-label"]
         want.nocopy = _flag(said, "volume-nocopy", word)
+        want.owned = _flag(said, "chown", word)
         want.subpath = _subpath(said.get("volume-subpath", ""), want)
-        return made
-    return _bind_mount(target, said, readonly, word, host, asked)
+        return [made]
+    return [_bind_mount(target, said, readonly, word, host, asked)]
 
 
 def _fields(word: str) -> list[str]:
@@ -266,6 +302,8 @@ def _bind_mount(
         raise Usage("invalid value for bind-recursive", recursive, f"in mount '{word}'")
     flat = recursive == "disabled" or _flag(said, "bind-nonrecursive", word)
     made = bind(source, target, readonly, propagation, flat)
+    if _flag(said, "chown", word):
+        asked.owned.append(target)
     if recursive == "writable":  # only the mount itself, not what is mounted below it
         made["options"] = [option for option in made["options"] if option != "rro"]
     return made
@@ -297,6 +335,8 @@ def _tmpfs_mount(target: str, said: dict[str, str], readonly: bool) -> Mount:
         if not mode or mode.strip("01234567") or len(mode) > 5:
             raise Usage("invalid value for tmpfs-mode", mode, hint="octal digits")
         options.append(f"mode={mode}")
+    if _flag(said, "tmpcopyup", "tmpfs"):
+        options.append("tmpcopyup")
     return _new_tmpfs(target, [*options, *(["ro"] if readonly else [])])
 
 
@@ -316,4 +356,5 @@ def _new_tmpfs(destination: str, options: list[str]) -> Mount:
     kept = [flag for flag in ("noexec", "nosuid", "nodev") if flag[2:] not in given]
     if "mode" not in given:
         kept.append("mode=1777")
-    return {"destination": destination, "type": "tmpfs", "source": "tmpfs", "options": kept + options}
+    kept += [option for option in options if option != "notmpcopyup"]
+    return {"destination": destination, "type": "tmpfs", "source": "tmpfs", "options": kept}

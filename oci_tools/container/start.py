@@ -247,7 +247,7 @@ def _of_image(image: bundles.Image, held: Place, args: Args) -> dict[str, Any]:
         from oci_tools.container import volumes
 
         held.settle()
-        volumes.fill(asked[0].volumes, held.bundle)
+        volumes.fill(asked[0].volumes, held.bundle, made[0])
     return made[0]  # as it was written, with the overlay's annotation
 
 
@@ -296,15 +296,15 @@ def _finished(
     if spec["process"].get("terminal"):
         processes.fit(spec["process"], args.console_size)
     check.check(spec, "the container's specification")
-    for path in asked.directories:
-        try:
-            os.makedirs(path, exist_ok=True)
-        except OSError as error:
-            raise Error("cannot make directory", path, error) from None
+    asked.make()
     if asked.volumes or args.volumes_from:
         from oci_tools.container import volumes
 
         volumes.make(asked.volumes, spec, held)
+    if asked.owned:
+        from oci_tools.container import owning
+
+        owning.give(asked.owned, spec)
     return spec, asked
 
 

@@ -34,7 +34,7 @@ class Want:
         self.name = volumes.check(name) if name else volumes.unnamed()
         self.destination = destination
         self.subpath = ""
-        self.nocopy = False
+        self.nocopy = self.owned = False
         self.options: dict[str, str] = {}
         self.labels: dict[str, str] = {}
 
@@ -98,8 +98,20 @@ def _show(mount: dict[str, Any], want: Want, volume: volumes.Volume) -> None:
         mount.update(type="tmpfs", source="tmpfs", options=[*kept, *made.words])
 
 
-def fill(wants: list[Want], bundle: str) -> None:
-    """Copy what the image has where an empty volume will be into it: files, links, owners and modes."""
+def fill(wants: list[Want], bundle: str, spec: Spec) -> None:
+    """Copy what the image has where an empty volume will be into it: files, links, owners and modes.
+
+    Then those that are asked for so become the container's user's.
+    """
+    _fill_empty(wants, bundle)
+    owned = [want.destination for want in wants if want.owned]
+    if owned:
+        from oci_tools.container import owning
+
+        owning.give(owned, spec)
+
+
+def _fill_empty(wants: list[Want], bundle: str) -> None:
     empty = [want for want in wants if not want.nocopy and _takes_copy(volumes.load(want.name))]
     if not empty:
         return
