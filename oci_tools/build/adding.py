@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     Put = Callable[[Target], None]
 
 FILE_MODE = 0o600  # of what comes by http
+UNNAMED = "__unnamed__"  # what has no name in its URL, as BuildKit calls it
 LARGEST = 512  # bytes that tell an archive
 
 
@@ -125,7 +126,7 @@ class Adding:
         return lambda into: copying.copy(origin, [pick], self.path, into, self.exclude)
 
     def _writer(self, name: str, data: bytes, mode: int) -> Put:
-        return lambda into: copying.write(name, data, self.path, into, mode)
+        return lambda into: copying.write(name, [data], self.path, into, mode)
 
     def _unpacker(self, origin: Origin, pick: Pick) -> Put:
         def put(into: Target) -> None:
@@ -143,27 +144,31 @@ class Adding:
         self._tree(tree, True, into)
 
     def _tree(self, tree: str, owners: bool, into: Target) -> None:
-        """Put all of a directory there; of an archive as it has it, --chown is for what is made on the way."""
+        """Put all of a directory there; of an archive as it has it, save that --chown is for that too."""
         fd = os.open(tree, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             whole = Origin(fd, owners=owners)
             path = self.path.rstrip("/") + "/"
             if owners:
                 os.close(into.directory(path))
-                into = Target(into.fd, None, None, into.time, into.single)
+                into = Target(into.fd, into.owner, None, into.time, into.single)
             copying.copy(whole, picking.pick(whole, "/"), path, into, self.exclude)
         finally:
             os.close(fd)
 
     def _git(self, repository: remote.Git) -> Source:
-        keep = bool(self.one.flags["keep_git_dir"])
+        keep = repository.keep if self.one.flags["keep_git_dir"] is None else bool(self.one.flags["keep_git_dir"])
+        if self.checksum and not remote.HEX.match(self.checksum):
+            what = f"invalid checksum {self.checksum}, expected hex commit hash"
+            raise self.one.wrong(what, self.one.flags["checksum"])
         commit = remote.commit_of(repository)
         if self.checksum and not commit.startswith(self.checksum):
             said = self.one.flags["checksum"]
             raise self.one.wrong(f"expected checksum to match {self.checksum}, got {commit}", said)
 
         def put(into: Target) -> None:
-            tree = remote.check_out(repository, self.stage.shared.place.fresh("git"), keep)
+            repository.keep = keep
+            tree = remote.check_out(repository, self.stage.shared.place.fresh("git"))
             self._tree(tree, False, into)
 
         return Source(("git", commit, repository.directory, keep), put)
@@ -172,19 +177,17 @@ class Adding:
         place = self.stage.shared.place
         path = place.fresh("download")
         digest, changed, name = remote.download(url, path, self.checksum)
-        if not name and self.path.endswith("/"):
-            raise self.one.wrong(f"cannot determine filename for source {url}", url)
+        name = name or UNNAMED
         time = changed if changed is not None else self.stage.options.epoch
 
         def put(into: Target) -> None:
             if self.one.flags["unpack"]:
                 return self._unpack(os.open(path, os.O_RDONLY | os.O_CLOEXEC), url, into)
-            with open(path, "rb") as file:
-                data = file.read()
             dated = Target(into.fd, into.owner, into.mode, into.time, into.single)
             if dated.time is None and time is not None:
                 dated.time = time * 1_000_000_000
-            copying.write(name, data, self.path, dated, FILE_MODE)
+            with open(path, "rb", buffering=0) as file:
+                copying.write(name, iter(lambda: file.read(1 << 18), b""), self.path, dated, FILE_MODE)
 
         return Source(("http", digest, name, changed, bool(self.one.flags["unpack"])), put)
 
@@ -254,8 +257,6 @@ def _numeric(text: str) -> bool:
 
 def origin_of(stage: Building, one: Instruction, name: str) -> tuple[Origin, str | None]:
     """The tree of a stage, an image or a named context, and what it is if that is known."""
-    from oci_tools.build.place import Layer
-
     shared = stage.shared
     if shared.contexts.is_tree(name.lower()):
         return shared.contexts.origin(name.lower()), None
@@ -275,7 +276,7 @@ def origin_of(stage: Building, one: Instruction, name: str) -> tuple[Origin, str
             raise one.wrong(f"{name}: {error}", name).with_code(error.code) from None
         from oci_tools.build import hashes
 
-        layers = [Layer(layer, diff, image.layout) for layer, diff in zip(image.layers, image.diff_ids, strict=True)]
+        layers = shared.contexts.layers(image)
         identity = hashes.digest_of(tuple(image.diff_ids))
     return Origin(lambda: shared.place.view(layers).mount()), identity
 

@@ -194,13 +194,3 @@ def limits(words: list[str]) -> list[dict[str, object]]:
             raise Usage("invalid value for --ulimit", word, "the soft limit is above the hard one")
         found.append({"type": f"RLIMIT_{name.upper()}", "soft": low, "hard": high})
     return found
-
-
-def epoch(given: dict[str, str]) -> int | None:
-    """SOURCE_DATE_EPOCH, of the environment or a build argument."""
-    text = given.get("SOURCE_DATE_EPOCH", os.environ.get("SOURCE_DATE_EPOCH", ""))
-    if not text:
-        return None
-    if not (text.isascii() and text.isdigit()):
-        raise Error("not a time", text, hint="SOURCE_DATE_EPOCH is seconds since 1970", code=2)
-    return int(text)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Any
 
-    from oci_tools.build.place import Place
+    from oci_tools.build.place import Layer, Place
     from oci_tools.image.layout import Layout
 
 DOCKERFILES = ("Dockerfile", "Containerfile", "dockerfile")
@@ -45,11 +45,14 @@ class Contexts:
         self._unpacked = False  # from an archive, whose files keep their owners
         self.directory: str | None = None
         self.remote: str | None = None  # the commit or digest of a context that was fetched
+        self.made: int | None = None  # when that was made; times: of named ones
+        self.times: dict[str, int | None] = {}
         self._call = call
         self._pull = pull
         self._pulled: set[tuple[str, str]] = set()
         self._origins: dict[str, Origin] = {}
         self._images: dict[tuple[str, str], Image] = {}
+        self._elsewhere: dict[str, Elsewhere] = {}  # by the layouts that stand for them
         self._lock = threading.RLock()
         self.patterns: list[str] = []
         self.read_files: list[str] = []  # the Dockerfile, the ignore file; and images: name -> handle, for --depfile
@@ -64,11 +67,14 @@ class Contexts:
         elif repository := remote.git(self.word):
             self.remote = remote.commit_of(repository)
             self.directory = remote.check_out(repository, self.place.fresh("git"), self.keep_git)
+            self.made = repository.made
         elif remote.is_url(self.word):
             path = self.place.fresh("context")
-            self.remote = remote.download(self.word, path)[0]
+            self.remote, self.made, _ = remote.download(self.word, path)
             with open(path, "rb", buffering=0) as file:
                 self._take(compress.read_pieces(file), self.word)
+            if self.made is None and self.directory is not None:
+                self.made = remote.newest(self.directory)
         else:
             if not os.path.isdir(self.word):
                 why = "not a directory" if os.path.exists(self.word) else "no such file or directory"
@@ -167,13 +173,17 @@ class Contexts:
 
     def _named(self, name: str, word: str) -> Origin:
         if repository := remote.git(word):
-            return self._tree(remote.check_out(repository, self.place.fresh("git")), [], None)
+            path = remote.check_out(repository, self.place.fresh("git"))
+            self.times[name] = repository.made
+            return self._tree(path, [], None)
         if remote.is_url(word):
             path, tree = self.place.fresh("context"), self.place.fresh("context")
-            remote.download(word, path)
+            _, changed, _ = remote.download(word, path)
             with open(path, "rb", buffering=0) as file:
                 remote.unpack(compress.read_pieces(file), tree, self.place.owner, word)
+            self.times[name] = remote.newest(tree) if changed is None else changed
             return self._tree(tree, [], None, owners=True)
+        self.times[name] = None
         if not os.path.isdir(word):
             raise Error(f"cannot use build context '{name}'", word, "no such directory")
         patterns = []
@@ -232,22 +242,31 @@ class Contexts:
             raise Error("cannot build on an archive", word, hint="oci-image load puts it into the store")
         else:
             found = self._stored(word, at, platform, say)
-        self.bases[name] = f"{found.layout.path}@{found.descriptor['digest']}"
+        where = layouts.store().path if found.layout.path in self._elsewhere else found.layout.path
+        self.bases[name] = f"{where}@{found.descriptor['digest']}"
         return found
+
+    def layers(self, image: Image) -> list[Layer]:
+        """The layers of an image; of one that a registry has they come when somebody needs one."""
+        from oci_tools.build.place import Layer
+
+        elsewhere = self._elsewhere.get(image.layout.path)
+        bring = elsewhere.bring if elsewhere else None
+        pairs = zip(image.layers, image.diff_ids, strict=True)
+        return [Layer(layer, diff_id, image.layout, bring) for layer, diff_id in pairs]
 
     def _stored(self, word: str, at: refs.Place, platform: str | None, say: Callable[[str], None]) -> Image:
         ref = str(at.ref) if at.ref else word
         key = (ref, platform or "")
         if at.ref is not None and ((self._pull and key not in self._pulled) or at.kind == "registry"):
-            self._fetch(ref, platform, say)
             self._pulled.add(key)
+            return self._in_registry(ref, platform, say)
         try:
             return self._in_store(ref, platform)
         except Error:
             if at.ref is None or key in self._pulled:
                 raise
-        self._fetch(ref, platform, say)
-        return self._in_store(ref, platform)
+        return self._in_registry(ref, platform, say)
 
     def _in_store(self, ref: str, platform: str | None) -> Image:
         layout: Layout = layouts.store()
@@ -257,10 +276,56 @@ class Contexts:
                 raise Error("missing blob", part["digest"])
         return found
 
-    def _fetch(self, ref: str, platform: str | None, say: Callable[[str], None]) -> None:
-        say(f"pulling {ref}")
-        words = ["pull", "--progress", "none", *(["--platform", platform] if platform else []), ref]
-        calling.output(self._call, words)
+    def _in_registry(self, ref: str, platform: str | None, say: Callable[[str], None]) -> Image:
+        """What a registry says of an image; layers that are not in the store are there until they are needed."""
+        say(f"resolving {ref}")
+        elsewhere = Elsewhere(self._call, ref, platform, self.place.fresh("image"), say)
+        found = elsewhere.image()
+        try:
+            stored = self._in_store(ref, platform)
+            if stored.descriptor["digest"] == found.descriptor["digest"]:
+                return stored
+        except Error:
+            pass
+        self._elsewhere[found.layout.path] = elsewhere
+        return found
+
+
+class Elsewhere:
+    """An image in a registry of which only manifest and configuration are here, in the layout `path`."""
+
+    def __init__(
+        self, call: calling.Call, ref: str, platform: str | None, path: str, say: Callable[[str], None]
+    ) -> None:
+        import threading
+
+        self._pull = ["pull", "--progress", "none", *(["--platform", platform] if platform else [])]
+        self._call = call
+        self._ref = ref
+        self._platform = platform
+        self._path = path
+        self._digest = ""
+        self._say = say
+        self._lock = threading.Lock()
+
+    def image(self) -> Image:
+        calling.output(self._call, [*self._pull, "--only", "config", self._ref, f"{self._path}:image"])
+        layout = layouts.Layout.open(self._path)
+        found = Image(layout, layout.find("image"), self._platform, self._ref)
+        self._digest = found.descriptor["digest"]
+        return found
+
+    def bring(self, layers: list[Layer]) -> None:
+        """Pull it into the store, with its name."""
+        with self._lock:
+            store = layouts.store()
+            if not all(store.has(layer.descriptor) for layer in layers):
+                self._say(f"pulling {self._ref}")
+                calling.output(self._call, [*self._pull, self._ref])
+            if not all(store.has(layer.descriptor) for layer in layers):  # the name is another image's by now
+                calling.output(self._call, [*self._pull, f"{refs.Ref.parse(self._ref).name}@{self._digest}"])
+            for layer in layers:
+                layer.layout = store
 
 
 def image_of(word: str) -> str | None:

@@ -135,7 +135,7 @@ def copy(origin: Origin, picks: Iterable[Pick], dest: str, into: Target, exclude
             work.one(one, into.directory(parent or "/"), os.fsencode(name))
 
 
-def write(name: str, text: bytes, dest: str, into: Target, mode: int = 0o644) -> None:
+def write(name: str, pieces: Iterable[bytes], dest: str, into: Target, mode: int = 0o644) -> None:
     """Put a new file, of a here-document or from elsewhere, at a path as `copy` reads it."""
     if dest.endswith("/") or into.is_directory(dest):
         at, base = into.directory(dest), os.fsencode(name)
@@ -146,7 +146,8 @@ def write(name: str, text: bytes, dest: str, into: Target, mode: int = 0o644) ->
         _make_room(at, base)
         fd = os.open(base, _NEW, 0o600, dir_fd=at)
         try:
-            fs.write_all(fd, text)
+            for piece in pieces:
+                fs.write_all(fd, piece)
             into.chown(fd, into.owner or (0, 0))
             os.fchmod(fd, into.mode(mode, False) if into.mode else mode)
             if into.time is not None:

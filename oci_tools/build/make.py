@@ -6,7 +6,7 @@ import os
 import time
 
 from oci_tools import fs
-from oci_tools.build import calling, ignore, output
+from oci_tools.build import calling, epoch, ignore, output
 from oci_tools.build.building import Building
 from oci_tools.build.cache import Cache
 from oci_tools.build.contexts import Contexts
@@ -16,13 +16,14 @@ from oci_tools.build.place import Place
 from oci_tools.build.position import Wrong
 from oci_tools.build.running import Runner
 from oci_tools.build.scope import CHECK, Scope
+from oci_tools.errors import Error
 from oci_tools.image import layout as layouts
 from oci_tools.image import manifest as manifests
 from oci_tools.image import ref as refs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from typing import Any
 
     from oci_tools.build import lint
@@ -42,6 +43,7 @@ class Made:
     handles  of the image under each tag, the first one first
     top      the descriptor of the image or index, in `layout`
     images   the images of each platform
+    id       the digest of its configuration; of an index its own
     bases    the images it was built on: name -> handle
     files    those of the host that were used
     """
@@ -51,6 +53,7 @@ class Made:
         self.top: Descriptor = {}
         self.layout: Layout
         self.images: list[Descriptor] = []
+        self.id = ""
         self.configs: list[str] = []
         self.bases: dict[str, str] = {}
         self.files: set[str] = set()
@@ -61,7 +64,7 @@ def build(
 ) -> Made:
     """Build, and put the image under its tags and into the outputs."""
     made = Made()
-    words = [*tags, *(name for each in outputs if each.is_image for name in each.names)]
+    words = [*tags, *(name for each in outputs if each.is_kept for name in each.names)]
     for word in words:
         output.checked(word)
     with Place(warn, options.call, options.isolation) as place:
@@ -81,6 +84,7 @@ def build(
             with dockerfile:
                 if progress.mode != "none" or "check" in dockerfile.source.directives or CHECK in options.arguments:
                     _complain(dockerfile, lints(dockerfile, options, contexts), progress, options)
+                epoch.settle(options, dockerfile, contexts, _scope(dockerfile, options))
                 platforms: list[str | None] = [*options.platforms]
                 for platform in platforms or [None]:
                     one = Building(dockerfile, options, platform, place, contexts, cache, progress, runner)
@@ -253,8 +257,8 @@ def _put(
     created = results[0][0].created
     finished = [output.squash(place, one, options, created) if options.squash else one for _, one in results]
 
-    def into(layout: Layout, name: str | None) -> None:
-        images = [output.put(layout, each, options, created) for each in finished]
+    def into(layout: Layout, name: str | None, whole: bool = True) -> None:
+        images = [output.put(layout, each, options, created, whole) for each in finished]
         told = _attest(layout, images, results, options, tags, place, written) if options.attest else []
         several = len(images) > 1 or told or options.says("BUILDKIT_MULTI_PLATFORM")
         top = output.index(layout, [*images, *told], options.annotations) if several else images[0]
@@ -263,17 +267,29 @@ def _put(
         made.handles.append(layouts.handle(layout, top))
         if not made.images:
             made.layout, made.images, made.top = layout, images, top
+            made.id = manifests.load(layout, images[0])["config"]["digest"] if len(images) == 1 else top["digest"]
 
     for word in tags:
         layout, name = output.at(word)
         with layout:  # a new one that fails goes again
             into(layout, name)
     if not tags:
-        kept = any(each.is_image for each in outputs) or not outputs
-        into(layouts.store() if kept else place.layout, None)
+        kept = any(each.is_kept for each in outputs) or not outputs
+        whole = kept or not all(each.is_image or each.kind == "cacheonly" for each in outputs)
+        sent = any(each.push for each in outputs)  # from a layout in which it is an image
+        passing = layouts.Layout.create(place.fresh("image")) if sent else place.layout
+        into(layouts.store() if kept else passing, None, whole)
     for each in outputs:
         if each.push:
-            _push(made.handles[0], each.targets, options)
+            bases = results[0][0].contexts.bases
+            try:
+                _push(made.handles[0], each.targets, bases, options)
+            except Error:
+                if tags or not output.complete(made.layout, finished):
+                    raise
+                _push(made.handles[0], each.targets, bases, options)
+            if not (each.store or tags):
+                made.handles = [f"{refs.Ref.parse(each.targets[0]).name}@{made.top['digest']}"]
         if not (each.is_image or each.kind == "cacheonly"):
             where = output.write(each, made.layout, made.images, made.top, tags)
             if where is not None and not tags:
@@ -282,7 +298,10 @@ def _put(
                 made.handles = []
 
 
-def _push(handle: str, names: list[str], options: Options) -> None:
-    """To the registries that these names are of."""
+def _push(handle: str, names: list[str], bases: Iterable[str], options: Options) -> None:
+    """To the registries that these names are of; layers of base images that are in the same one are there already."""
+    known = [at.ref for at in map(refs.locate, bases) if at.ref is not None]
     for name in names:
-        calling.output(options.call, ["push", "--progress", "none", handle, name])
+        host = refs.Ref.parse(name).host
+        mounts = [word for base in known if base.host == host for word in ("--mount-from", base.repository)]
+        calling.output(options.call, ["push", "--progress", "none", *mounts, handle, name])

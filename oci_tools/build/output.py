@@ -27,12 +27,13 @@ if TYPE_CHECKING:
 # -- an image -----------------------------------------------------------------------------------
 
 
-def put(layout: Layout, result: Result, options: Options, created: str) -> Descriptor:
-    """Have a result in a layout as an image, without a name yet."""
+def put(layout: Layout, result: Result, options: Options, created: str, whole: bool = True) -> Descriptor:
+    """Have a result in a layout as an image, without a name yet; if not `whole`, without blobs that are elsewhere."""
     from oci_tools.build.place import have_all
 
-    have_all(result.layers)
-    layers = [have(layout, layer) for layer in result.layers]
+    if whole:
+        have_all(result.layers)
+    layers = [described(layer) if layer.bring else have(layout, layer) for layer in result.layers]
     config = configuration(result, options, created)
     annotations = configs.annotated({}, options.annotations)
     return configs.store(layout, config, layers, annotations)
@@ -56,9 +57,25 @@ def configuration(result: Result, options: Options, created: str) -> dict[str, A
     return made
 
 
+def complete(layout: Layout, results: list[Result]) -> bool:
+    """Have the blobs too that `put` left out; whether there were any."""
+    from oci_tools.build.place import have_all
+
+    missing = [layer for result in results for layer in result.layers if layer.bring]
+    have_all(missing)
+    for layer in missing:
+        have(layout, layer)
+    return bool(missing)
+
+
+def described(layer: Layer) -> Descriptor:
+    """A layer's descriptor in the specification's words."""
+    return {**layer.descriptor, "mediaType": _type(str(layer.descriptor.get("mediaType") or ""))}
+
+
 def have(layout: Layout, layer: Layer) -> Descriptor:
-    """Have a layer's blob in a layout; its descriptor in the specification's words."""
-    descriptor = {**layer.descriptor, "mediaType": _type(str(layer.descriptor.get("mediaType") or ""))}
+    """Have a layer's blob in a layout; its descriptor."""
+    descriptor = described(layer)
     layout.hold()
     if not layout.has(descriptor) and not _linked(layout, layer):
         with layer.layout.blob(layer.descriptor) as file, layout.ingest(layer.descriptor) as ingest:
@@ -166,9 +183,8 @@ def write(output: Output, layout: Layout, images: list[Descriptor], top: Descrip
             name = manifests.platform_name(image["platform"]).replace("/", "_") if split else ""
             _directory(layout, image, f"{output.dest}/{name}".rstrip("/"), output.delete and (split or not number))
         return os.path.abspath(output.dest)
-    if len(images) > 1:
-        raise Usage("a tar has one platform", output.dest)
-    return _tar(output, layout, images[0])
+    names = [manifests.platform_name(image["platform"]).replace("/", "_") if split else "" for image in images]
+    return _tar(output, [(name, *_flat(layout, image)) for name, image in zip(names, images, strict=True)])
 
 
 def _archive(output: Output, layout: Layout, top: Descriptor, names: list[str]) -> str | None:
@@ -213,21 +229,46 @@ def _flat(layout: Layout, image: Descriptor) -> tuple[Any, Any]:
     return whole, whole.find("/")
 
 
-def _tar(output: Output, layout: Layout, image: Descriptor) -> str | None:
-    whole, top = _flat(layout, image)
+def _tar(output: Output, parts: list[tuple[str, Any, Any]]) -> str | None:
+    """Write the files of images, each below a directory if it has a name, as one archive."""
     if output.dest == "-":
         try:
-            for piece in whole.archive(top):
-                fs.write_all(1, piece)
+            _archive_of(parts, 1)
         except OSError as error:
             if isinstance(error, BrokenPipeError):
                 raise
             raise Error("cannot write standard output", None, error) from None
         return None
     with fs.Output(output.dest) as fd:
-        for piece in whole.archive(top):
-            fs.write_all(fd, piece)
+        _archive_of(parts, fd)
     return os.path.abspath(output.dest)
+
+
+def _archive_of(parts: list[tuple[str, Any, Any]], fd: int) -> None:
+    if len(parts) == 1 and not parts[0][0]:
+        for piece in parts[0][1].archive(parts[0][2]):
+            fs.write_all(fd, piece)
+        return
+    import tarfile
+
+    from oci_tools.build.remote import Pieces
+
+    class Sink:
+        def write(self, data: bytes) -> int:
+            fs.write_all(fd, data)
+            return len(data)
+
+    to: Any = Sink()
+    with tarfile.open(fileobj=to, mode="w|", format=tarfile.PAX_FORMAT) as made:
+        for name, whole, top in parts:
+            pieces: Any = Pieces(whole.archive(top))
+            with tarfile.open(fileobj=pieces, mode="r|") as read:
+                for entry in read:
+                    entry.name = os.path.normpath(f"{name}/{entry.name}")
+                    entry.linkname = f"{name}/{entry.linkname}".lstrip("/") if entry.islnk() else entry.linkname
+                    entry.pax_headers = {key: text for key, text in entry.pax_headers.items() if "path" not in key}
+                    made.addfile(entry, read.extractfile(entry) if entry.isreg() else None)
+                    made.members, read.members = [], []  # type: ignore[attr-defined]
 
 
 def _directory(layout: Layout, image: Descriptor, path: str, anew: bool) -> None:

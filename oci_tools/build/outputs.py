@@ -1,6 +1,6 @@
 """The words of --output: what kind, where to, and how, in the words of buildx and BuildKit.
 
-    type=image      name=IMAGE[,IMAGE...], push=true     into layouts; to registries too
+    type=image      name=IMAGE[,IMAGE...], push=true     into layouts; to registries too; store=false: only there
     type=registry   the same, pushed
     type=oci|docker dest=FILE, name=..., tar=false       an archive; oci with tar=false a layout
     type=local      dest=DIR, mode=copy|delete, platform-split=true|false
@@ -28,7 +28,7 @@ _IMAGE = ("name", "compression", "compression-level", "oci-mediatypes", "rewrite
 _ARCHIVE = ("dest", "tar", *_IMAGE)
 _FILES = ("dest", "platform-split")
 _KNOWN = {
-    "image": ("dest", "push", *_IMAGE), "registry": _IMAGE, "oci": _ARCHIVE, "docker": _ARCHIVE,
+    "image": ("dest", "push", "store", *_IMAGE), "registry": ("store", *_IMAGE), "oci": _ARCHIVE, "docker": _ARCHIVE,
     "local": ("mode", *_FILES), "tar": _FILES, "cacheonly": (),
 }  # fmt: skip
 KINDS = tuple(_KNOWN)
@@ -42,7 +42,8 @@ class Output:
 
     dest    a path, "-" for standard output
     names   of the image
-    tar     whether it is an archive; push: to registries too; delete: what is not in the image goes from `dest`
+    tar     whether it is an archive; delete: what is not in the image goes from `dest`
+    push    to registries too; store: in a layout of ours
     split   a directory for each platform; None: if there are several
     """
 
@@ -53,6 +54,7 @@ class Output:
         self.targets: list[str] = []  # of a push: what it is called, else those tags that a registry can have
         self.tar = True
         self.push = kind == "registry"
+        self.store = True
         self.delete = False
         self.split: bool | None = None
         self.compression = ""
@@ -62,6 +64,11 @@ class Output:
     @property
     def is_image(self) -> bool:
         return self.kind in ("image", "registry")
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether it is an image in a layout of ours."""
+        return self.is_image and self.store
 
 
 def parse(word: str) -> Output:

@@ -40,7 +40,7 @@ EMPTY = "sha256:5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef
 class Layer:
     """One layer: its blob's descriptor, the layout that has it, its diff id.
 
-    bring  fetches the blobs of some layers into their layouts, if they are elsewhere until they are needed
+    bring  fetches the blobs of some layers, if they are elsewhere until they are needed, and says where they are then
     """
 
     __slots__ = ("bring", "descriptor", "diff_id", "layout")
@@ -58,7 +58,11 @@ class Layer:
         from oci_tools.layer.apply import Source
 
         size = self.descriptor["size"]
-        return Source(lambda: self.layout.blob(self.descriptor), self.descriptor["digest"], size, self.diff_id)
+        return Source(self._open, self.descriptor["digest"], size, self.diff_id)
+
+    def _open(self) -> Any:
+        have_all([self])
+        return self.layout.blob(self.descriptor)
 
 
 def have_all(layers: Iterable[Layer]) -> None:
@@ -220,11 +224,11 @@ class Place:
     def _stack(self, layers: Sequence[Layer]) -> stores.Chain:
         from oci_tools.layer.limits import Limits
 
-        sources = _sources(layers)
-        if not sources:
+        if not layers:
             self._have_empty()
             return stores.Chain([EMPTY], [["", 0o755, os.geteuid(), os.getegid(), None, {}]], [])
-        return stack.build(self.store, sources, self.owner, Limits())
+        have_all(layer for layer in layers if not self.store.has(layer.diff_id))
+        return stack.build(self.store, [layer.source() for layer in layers], self.owner, Limits())
 
     def _have_empty(self) -> None:
         with self.store.new(EMPTY) as fresh:

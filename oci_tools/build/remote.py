@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
+    from oci_tools.build.place import Place
+
 LARGEST = 1 << 40  # bytes of a download
 HEX = re.compile(r"[0-9a-f]{7,64}\Z")
 
@@ -24,59 +26,112 @@ HEX = re.compile(r"[0-9a-f]{7,64}\Z")
 
 
 class Git:
-    """A repository, a ref or commit in it ("" for its head), a directory of it ("")."""
+    """A repository and what is meant in it.
+
+    ref         a branch, tag or commit ("" for its head)
+    directory   of it ("" for all)
+    checksum    the commit that it must be, or how its name begins ("" for any)
+    keep        whether .git stays, where the words of an instruction do not say
+    submodules  whether they are fetched
+    made        when its commit was made, once it was checked out
+    """
 
     def __init__(self, url: str, ref: str, directory: str, text: str) -> None:
         self.url = url
         self.ref = ref
         self.directory = directory
         self.text = text
+        self.checksum = ""
+        self.keep = False
+        self.submodules = True
+        self.made: int | None = None
 
 
 def git(text: str) -> Git | None:
     """The repository that a word means; None if it is no git URL.
 
-    git://, ssh://, git@HOST:PATH, github.com/..., http(s)://....git; `#REF:DIRECTORY` behind it, or
-    `?ref=REF&subdir=DIRECTORY`.
+    git://, ssh://, USER@HOST:PATH, github.com/..., http(s)://....git; `#REF:DIRECTORY` behind it, or in a query ref=,
+    tag=, branch=, commit= or checksum=, subdir=, keep-git-dir=, submodules=.
     """
-    url, mark, fragment = text.partition("#")
+    url, _, fragment = text.partition("#")
     url, _, query = url.partition("?")
     if url.startswith("github.com/"):
         url = f"https://{url}"
-    elif not url.startswith(("git://", "ssh://", "git@")) and not (
+    elif not url.startswith(("git://", "ssh://")) and not re.match(r"[\w-]+@[\w.-]+:", url) and not (
         url.startswith(("http://", "https://")) and url.endswith(".git")
     ):
         return None
     ref, _, directory = fragment.partition(":")
+    made = Git(url, ref, directory, text)
+    _query(made, query)
+    if made.ref.startswith("-") or made.directory.startswith("-") or made.checksum.startswith("-"):
+        raise Usage("invalid git URL", text)
+    made.directory = made.directory.strip("/")
+    return made
+
+
+def _query(made: Git, query: str) -> None:
+    """What the query of a URL says more; it must not say otherwise than the fragment."""
+    from urllib.parse import unquote
+
+    said: dict[str, str] = {}
     for pair in query.split("&") if query else ():
         name, _, value = pair.partition("=")
-        if name in ("ref", "tag", "branch", "commit"):
-            ref = ref or value
-        elif name == "subdir":
-            directory = directory or value
-        else:
-            raise Usage(f"unexpected query '{name}' in git URL", text)
-    if ref.startswith("-") or directory.startswith("-"):
-        raise Usage("invalid git URL", text)
-    return Git(url, ref, directory.strip("/"), text)
+        if name not in _QUERIES:
+            raise Usage(f"unexpected query '{name}' in git URL", made.text, hint=", ".join(_QUERIES))
+        if name in said:
+            raise Usage(f"query '{name}' has multiple values", made.text)
+        if not value and name not in _SWITCHES:
+            raise Usage(f"query '{name}' has no value", made.text)
+        said[name] = unquote(value)
+    if "tag" in said and "branch" in said:
+        raise Usage("branch conflicts with tag", made.text)
+    for name, prefix in (("ref", ""), ("tag", "refs/tags/"), ("branch", "refs/heads/")):
+        if name in said:
+            ref = prefix + said[name].removeprefix(prefix)
+            if made.ref not in ("", ref):
+                raise Usage(f'ref conflicts: "{made.ref}" vs "{ref}"', made.text)
+            made.ref = ref
+    if made.directory and said.get("subdir", made.directory) != made.directory:
+        raise Usage(f'subdir conflicts: "{made.directory}" vs "{said["subdir"]}"', made.text)
+    made.directory = made.directory or said.get("subdir", "")
+    made.checksum = said.get("commit", said.get("checksum", ""))
+    made.ref = made.ref or made.checksum
+    for name in _SWITCHES:
+        if said.get(name, "").lower() not in ("", "0", "1", "t", "f", "true", "false"):
+            raise Usage(f"invalid {name} value", said[name])
+    made.keep = said.get("keep-git-dir", "false").lower() in ("", "1", "t", "true")
+    made.submodules = said.get("submodules", "true").lower() in ("", "1", "t", "true")
+
+
+_SWITCHES = ("keep-git-dir", "submodules")
+_QUERIES = ("ref", "tag", "branch", "commit", "checksum", "subdir", *_SWITCHES)
 
 
 def commit_of(repository: Git) -> str:
     """The commit that is meant, without fetching it; a commit's own name is taken as it is."""
-    if HEX.match(repository.ref) and len(repository.ref) == 40:
-        return repository.ref
+    commit, tag = _meant(repository)
+    if not (commit.startswith(repository.checksum) or (tag and tag.startswith(repository.checksum))):
+        raise Error(f"expected checksum to match {repository.checksum}, got {commit}", repository.text)
+    return commit
+
+
+def _meant(repository: Git) -> tuple[str, str]:
+    """A commit, and the tag's own object if it was meant by one that has it."""
+    if HEX.match(repository.ref) and len(repository.ref) in (40, 64):
+        return repository.ref, ""
     said = _git(["ls-remote", "--", repository.url], None, repository)
     lines = [line.partition("\t") for line in said.splitlines()]
     refs = {name: commit for commit, _, name in lines}
     ref = repository.ref or "HEAD"
-    for name in (f"refs/tags/{ref}^{{}}", f"refs/tags/{ref}", f"refs/heads/{ref}", ref):
+    for name in (f"refs/tags/{ref}", f"refs/heads/{ref}", ref):
         if name in refs:
-            return refs[name]
+            return refs.get(f"{name}^{{}}", refs[name]), refs[name]
     found = {commit for commit in refs.values() if HEX.match(ref) and commit.startswith(ref)}
     if len(found) == 1:
-        return found.pop()
+        return found.pop(), ""
     if HEX.match(ref):
-        return ref
+        return ref, ""
     raise Error(f"repository does not contain ref {ref}", repository.text)
 
 
@@ -84,7 +139,7 @@ def check_out(repository: Git, into: str, keep_git: bool = False) -> str:
     """Have the tree of a commit in a new directory; the path of the part that is meant."""
     commit = commit_of(repository)
     os.mkdir(into, 0o700)
-    _git(["init", "-q", "."], into, repository)
+    _git(["init", "-q", *(["--object-format=sha256"] if len(commit) == 64 else []), "."], into, repository)
     _git(["remote", "add", "origin", "--", repository.url], into, repository)
     try:
         _git(["fetch", "-q", "--depth=1", "--no-tags", "origin", commit], into, repository)
@@ -93,10 +148,11 @@ def check_out(repository: Git, into: str, keep_git: bool = False) -> str:
         wanted = repository.ref if named else "+refs/heads/*:refs/remotes/origin/*"
         _git(["fetch", "-q", "--tags", "origin", wanted], into, repository)
     _git(["-c", "advice.detachedHead=false", "checkout", "-q", "--detach", commit], into, repository)
-    if os.path.exists(f"{into}/.gitmodules"):
+    repository.made = int(_git(["log", "-1", "--format=%ct"], into, repository))
+    if os.path.exists(f"{into}/.gitmodules") and repository.submodules:
         _git(["submodule", "update", "-q", "--init", "--recursive", "--depth=1"], into, repository)
     _settle(into)
-    if not keep_git:
+    if not (keep_git or repository.keep):
         fs.remove_tree(f"{into}/.git")
     if not repository.directory:
         return into
@@ -186,6 +242,28 @@ def download(url: str, path: str, checksum: str | None = None) -> tuple[str, int
     return found, changed, name
 
 
+def made(word: str, place: Place) -> int | None:
+    """When what a git or http URL gives was made: its commit, Last-Modified, else the newest file of an archive."""
+    if repository := git(word):
+        check_out(repository, place.fresh("git"))
+        return repository.made
+    path, tree = place.fresh("download"), place.fresh("archive")
+    changed = download(word, path)[1]
+    if changed is None:
+        with open(path, "rb", buffering=0) as file:
+            unpack(compress.read_pieces(file), tree, place.owner, word)
+        changed = newest(tree)
+    return changed
+
+
+def newest(tree: str) -> int:
+    """The time of the newest file of a tree, which is not its root."""
+    found = [0.0]
+    for directory, names, files in os.walk(tree):
+        found.append(max((os.lstat(f"{directory}/{name}").st_mtime for name in [*names, *files]), default=0.0))
+    return int(max(found))
+
+
 def _date(text: str) -> int | None:
     if not text:
         return None
@@ -262,7 +340,7 @@ def _other(kind: str, pieces: Iterator[bytes], subject: str) -> Iterator[bytes]:
         raise Error("cannot decompress", subject, str(error).lower()) from None
 
 
-class _Pieces:
+class Pieces:
     """An iterator of bytes as a stream that is read."""
 
     def __init__(self, pieces: Iterator[bytes]) -> None:
@@ -278,7 +356,7 @@ class _Pieces:
         data, self._left = (self._left, b"") if size < 0 else (self._left[:size], self._left[size:])
         return data
 
-    def __enter__(self) -> _Pieces:
+    def __enter__(self) -> Pieces:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -293,7 +371,7 @@ def unpack(pieces: Iterator[bytes], into: str, owner: Any, subject: str) -> None
 
     fd = new_root(into)
     try:
-        source = apply.Source(lambda: _Pieces(plain(pieces, subject)), None, None, None)
+        source = apply.Source(lambda: Pieces(plain(pieces, subject)), None, None, None)
         layer = apply.unpack(source, fd, owner, Limits())
         with layer.tree:
             layer.tree.settle(owner)

@@ -13,7 +13,6 @@ import stat
 from oci_tools.build import hashes, instructions, settings
 from oci_tools.build.lines import Source
 from oci_tools.build.listing import Listing
-from oci_tools.build.place import Layer
 from oci_tools.build.position import Wrong
 from oci_tools.build.settings import Settings
 from oci_tools.errors import Error
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from oci_tools.build import building
     from oci_tools.build.dockerfile import Stage
     from oci_tools.build.instructions import Instruction
+    from oci_tools.build.place import Layer
     from oci_tools.build.progress import Step
     from oci_tools.bundle.step import Packed, Root
 
@@ -111,9 +111,7 @@ class Building:
             raise start.wrong(f"{name}: {error}", start.base).with_code(error.code) from None
         self.shared.progress.end(step, "done")
         document = {key: value for key, value in image.config.items() if key not in ("config", "rootfs", "history")}
-        layers = [
-            Layer(layer, diff_id, image.layout) for layer, diff_id in zip(image.layers, image.diff_ids, strict=True)
-        ]
+        layers = self.shared.contexts.layers(image)
         inner = Settings({key: value for key, value in (image.config.get("config") or {}).items() if value is not None})
         history = list(image.config.get("history") or [])
         missing = len(layers) - sum(not (isinstance(one, dict) and one.get("empty_layer")) for one in history)

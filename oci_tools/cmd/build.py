@@ -116,7 +116,7 @@ def _build(args: cli.Args) -> int | None:
             progress.result(exit=getattr(error, "code", 1) or 1)
             raise
     if args.iidfile:
-        _write(args.iidfile, _id(made).encode())
+        _write(args.iidfile, made.id.encode())
     if args.depfile:
         from oci_tools import fs
         from oci_tools.build import depfile
@@ -126,7 +126,7 @@ def _build(args: cli.Args) -> int | None:
             file.writelines(depfile.text(made, target))
     if args.metadata_file:
         _write(args.metadata_file, _metadata(made, args.tag))
-    progress.result(image=made.handles[0] if made.handles else "", id=_id(made), exit=0)
+    progress.result(image=made.handles[0] if made.handles else "", id=made.id, exit=0)
     for handle in made.handles[:1]:
         sys.stdout.write(f"{handle}\n")
     return None
@@ -270,22 +270,13 @@ def _warner(progress: Progress) -> Callable[[str], None]:
     return warn
 
 
-def _id(made: Any) -> str:
-    """The image's Id: the digest of its configuration; of an index its own."""
-    if len(made.images) > 1:
-        return str(made.top["digest"])
-    from oci_tools.image import manifest
-
-    return str(manifest.load(made.layout, made.images[0])["config"]["digest"])
-
-
 def _metadata(made: Any, tags: list[str]) -> bytes:
     from oci_tools import document
 
     said: dict[str, Any] = {
         "containerimage.digest": made.top["digest"],
         "containerimage.descriptor": made.top,
-        "containerimage.config.digest": _id(made),
+        "containerimage.config.digest": made.id,
     }
     if tags:
         said["image.name"] = ",".join(tags)
@@ -350,7 +341,6 @@ def _options(args: cli.Args) -> Options:
     options.shm_size = asked.size(args.shm_size, "--shm-size") if args.shm_size else None
     options.limits = asked.limits(args.ulimit)
     options.cgroup = args.cgroup_parent
-    options.epoch = asked.epoch(options.arguments)
     options.compression, options.level = args.compression, args.level
     options.squash, options.why, options.depfile = args.squash, args.why, args.depfile is not None
     told = [*args.attest, *_told("sbom", args.sbom), *_told("provenance", args.provenance)]

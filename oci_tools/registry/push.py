@@ -268,9 +268,9 @@ class _Send:
         if registry.has_blob(repository, self.descriptor):
             state = "exists"  # then it may be missing here
         else:
-            if not self.layout.has(self.descriptor):
-                self.layout.blob(self.descriptor).close()  # says what is wrong with it
             source, chunk = self.elsewhere.of(self.descriptor), self.remote.options.chunk
+            if not source and not self.layout.has(self.descriptor):
+                self.layout.blob(self.descriptor).close()  # says what is wrong with it
             state = upload(registry, repository, self.descriptor, self._content, source, chunk, self._block)
         self.progress.tell(digest, "done" if state == "sent" else state, size, size)
 

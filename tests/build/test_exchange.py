@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -73,6 +74,78 @@ def test_only_what_is_hit_comes(oci: Any, built: Any, elsewhere: dict[str, str],
     more = built(text.replace("FROM scratch", "RUN cat /two\nFROM scratch"), "--cache-from", ref, "--progress", "plain", env=elsewhere)
     assert misses(more.stderr) == ["RUN cat /two"]
     assert max(path.stat().st_size for path in blobs.iterdir()) > 3_000_000
+
+
+BIG = "FROM BASE\nRUN head -c 3000000 /dev/urandom > /big\n"
+
+
+def stored(place: Path) -> int:
+    """Bytes of the largest blob in the store; 0: there is none."""
+    return max((path.stat().st_size for path in place.glob("images/blobs/*/*")), default=0)
+
+
+def test_a_base_image_comes_when_it_is_needed(
+    oci: Any, built: Any, elsewhere: dict[str, str], registry: Any, tmp_path: Path
+) -> None:
+    """Of one whose steps are all in the cache only the configuration, and no layer."""
+    base, kept = f"{registry.host}/base:1", f"{registry.host}/kept:1"
+    built(BIG, "-o", f"type=registry,name={base}")
+    text = f"FROM {base} AS one\nRUN echo 1 > /one\nFROM scratch\nCOPY --from=one /one /\n"
+    first = built(text, "--cache-to", kept)
+    there = built(text, "--cache-from", kept, "--progress", "plain", env=elsewhere)
+    assert misses(there.stderr) == [] and there.stdout == first.stdout and "pulling" not in there.stderr
+    assert stored(tmp_path / "elsewhere") == 0
+    (tmp_path / "context/Dockerfile").write_text(f"FROM {base}\nENV a=b\n")
+    oci("build", "-o", "type=cacheonly", "--depfile", "d", "context", env=elsewhere)
+    assert stored(tmp_path / "elsewhere") == 0
+    assert " elsewhere/images/index.json\n" in (tmp_path / "d").read_text()
+    more = built(text.replace("FROM scratch", "RUN test -s /big && echo 2 > /one\nFROM scratch"), "--cache-from", kept, "--progress", "plain", env=elsewhere)
+    assert misses(more.stderr) == ["RUN test -s /big && echo 2 > /one", "COPY --from=one /one /"] and "pulling" in more.stderr
+    assert stored(tmp_path / "elsewhere") > 3_000_000
+    again = built(text, "--pull", "--progress", "plain", env=elsewhere)
+    assert "pulling" not in again.stderr  # it is here, and the same
+
+
+def test_a_base_image_whose_name_went_to_another(
+    oci: Any, built: Any, elsewhere: dict[str, str], registry: Any, busybox: Path, tmp_path: Path
+) -> None:
+    """What was resolved is what comes, whatever its name means by then."""
+    base = f"{registry.host}/base:1"
+    built(BIG, "-o", f"type=registry,name={base}")
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "Dockerfile").write_text("FROM scratch\nCOPY Dockerfile /other\n")
+    # The name goes while a stage runs that the one with the base image waits for.
+    text = f"FROM {busybox} AS two\nRUN --mount=type=cache,target=/go until test -e /go/go; do sleep 0.1; done; touch /x\n"
+    text += f"FROM {base}\nCOPY --from=two /x /x\nCOPY --from={busybox} /bin /bin\nRUN test -s /big && ! test -e /other\n"
+    (tmp_path / "context").mkdir(exist_ok=True)
+    (tmp_path / "context/Dockerfile").write_text(text)
+    words = ["--network", "none", "--progress", "plain", "-o", "type=cacheonly", "context"]
+    process = oci.start("build", *words, env=elsewhere, stderr=subprocess.PIPE, text=True)
+    said = ""
+    while f"resolving {base}" not in said or not [*(tmp_path / "elsewhere/cache/build").glob("mounts/*.json")]:
+        said += (line := process.stderr.readline())
+        assert line, said
+    oci("build", "-q", "-o", f"type=registry,name={base}", other)
+    for about in (tmp_path / "elsewhere/cache/build/mounts").glob("*.json"):
+        about.with_suffix("").joinpath("go").write_text("")
+    said += process.communicate()[1]
+    assert process.returncode == 0, said
+
+
+def test_a_push_to_where_the_base_image_is(
+    oci: Any, built: Any, elsewhere: dict[str, str], registry: Any, tmp_path: Path
+) -> None:
+    """store=false: no layer of the base image is fetched, only mounted; where that cannot be it is."""
+    base, app = f"{registry.host}/base:1", f"{registry.host}/app"
+    built(BIG, "-o", f"type=registry,name={base}")
+    words = ["-o", f"type=registry,name={app}:1,store=false"]
+    (tmp_path / "context/Dockerfile").write_text(f"FROM {base}\nENV a=b\n")
+    said = oci("build", *words, "context", env=elsewhere).stdout
+    assert said.startswith(f"{app}@sha256:") and stored(tmp_path / "elsewhere") == 0
+    oci("pull", said.strip(), "./got:x")
+    assert sorted(digests(oci, "./got:x")) and stored(tmp_path / "elsewhere") == 0
+    oci("image", "fsck", "./got")
 
 
 def test_a_cache_within_the_image(oci: Any, built: Any, elsewhere: dict[str, str], registry: Any) -> None:

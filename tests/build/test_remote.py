@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import subprocess
 import tarfile
 import threading
@@ -52,6 +53,7 @@ def web() -> Iterator[str]:
         server.answers = {  # type: ignore[attr-defined]
             "/dir/file.txt?x=1": (200, {"Last-Modified": CHANGED}, CONTENT),
             "/named": (200, {"Content-Disposition": 'attachment; filename="given"'}, CONTENT),
+            "/": (200, {}, CONTENT),
             "/to-file": (302, {"Location": "file:///etc/passwd"}, b""),
             "/round": (302, {"Location": "/round"}, b""),
             "/a.tgz": (200, {"Last-Modified": CHANGED}, archive(f="packed", g="more")),
@@ -76,12 +78,15 @@ ADD --chmod=644 --chown=3:4 {web}/dir/file.txt?x=1 /e
 ADD --checksum=sha256:{DIGEST} {web}/named /n/
 ADD {web}/a.tgz /plain/
 ADD --unpack=true {web}/a.tgz /unpacked/
+ADD --unpack=true --chown=3:4 {web}/a.tgz /owned/
+ADD {web}/ /o/
 """
     built(text)
     found = listed(oci)
     assert found["d/file.txt"] == ["-rw-------", "0/0", "13", "2001-09-09", "01:46"]
     assert found["e"][:2] == ["-rw-r--r--", "3/4"]
     assert "n/given" in found and "plain/a.tgz" in found and found["unpacked/f"][1] == "7/0"
+    assert found["owned"][1] == found["owned/f"][1] == "3/4" and "o/__unnamed__" in found
     assert "DONE" not in built(text, "--progress", "plain").stderr
 
 
@@ -91,7 +96,7 @@ ADD --unpack=true {web}/a.tgz /unpacked/
         ("ADD URL/to-file /x", "2:5", "cannot follow redirect to 'file:///etc/passwd'"),
         ("ADD URL/round /x", "2:5", "more than 10 redirects"),
         ("ADD URL/404 /x", "2:5", "the server answered 404"),
-        ("ADD URL/ /x/", "2:5", "the server answered 404"),
+        ("ADD --checksum=foobar GIT /x", "2:16", "invalid checksum foobar, expected hex commit hash"),
         ("ADD --checksum=sha256:" + "0" * 64 + " URL/named /x", "2:88", f"digest mismatch sha256:{DIGEST}"),
         ("ADD --checksum=md5:0 URL/named /x", "2:22", "not a digest 'md5:0'"),
         ("ADD --checksum=sha256:" + "0" * 64 + " Dockerfile /x", "2:88", "checksum can't be specified for non-HTTP(S) & non-Git"),
@@ -147,6 +152,63 @@ def test_git(oci: Any, built: Any, cat: Any, repository: str) -> None:
     assert cat("/named") == "other\n"
 
 
+def test_git_queries(built: Any, cat: Any, repository: str) -> None:
+    """A tag and the commit that it must be; a branch is none, short commits, .git."""
+    words = ["git", "ls-remote", repository]
+    said = subprocess.run(words, capture_output=True, check=True, text=True).stdout.split("\n")
+    commits = {name: commit for commit, _, name in (line.partition("\t") for line in said)}
+    v1, main = commits["refs/tags/v1^{}"], commits["refs/heads/main"]
+    for query in f"tag=v1&commit={v1}", f"tag=v1&checksum={v1[:8]}", f"commit={v1}", f"tag=v1&commit={commits['refs/tags/v1'][:9]}":
+        built(f"FROM scratch\nADD {repository}?{query} /a\n".replace("?", ".git?").replace(".git.git", ".git"))
+        assert cat("/a/sub/f") == "one\n"
+    built(f"FROM scratch\nADD {repository}?keep-git-dir=1&branch=other&subdir=sub /a\nADD {repository}?keep-git-dir=true /b\nADD --keep-git-dir=false {repository}?keep-git-dir /c\n")
+    assert cat("/a/f") == "other\n" and cat("/b/.git/HEAD") == f"{main}\n"
+    for query, wrong in ((f"tag=v1&commit={main}", f"expected checksum to match {main}, got {v1}"), ("branch=v1", "does not contain ref refs/heads/v1")):
+        assert wrong in built(f"FROM scratch\nADD {repository}?{query} /a\n", code=1).stderr
+
+
+def test_a_repository_with_sha256(built: Any, cat: Any, repository: str, tmp_path: Path) -> None:
+    place = tmp_path / "served/new.git"
+    place.mkdir()
+    script = "git init -q --object-format=sha256 -b main . && echo new > f && git add -A && git commit -qm 1 && git rev-parse HEAD"
+    names = {f"GIT_{who}_{what}": "x@y" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+    env = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "GIT_CONFIG_GLOBAL": "/dev/null", **names}
+    commit = subprocess.run(["sh", "-ec", script], cwd=place, env=env, check=True, capture_output=True, text=True).stdout.strip()
+    new = repository.replace("repo.git", "new.git")
+    built(f"FROM scratch\nADD {new} /a\nADD {new}#{commit} /b\nADD --checksum={commit} {new}#main /c\n")
+    assert [cat(f"/{name}/f") for name in "abc"] == ["new\n"] * 3
+
+
+def created(oci: Any, image: str = "./img:x") -> str:
+    found: str = json.loads(oci("image", "inspect", image).stdout)["config"]["created"]
+    return found[:19]
+
+
+def test_where_a_time_comes_from(oci: Any, built: Any, cat: Any, web: str, repository: str) -> None:
+    """SOURCE_DATE_EPOCH of the Dockerfile, the context, a named context, a stage that is one ADD."""
+    numbered = "ARG SOURCE_DATE_EPOCH=1600000000\nFROM BASE\nARG SOURCE_DATE_EPOCH\nRUN echo $SOURCE_DATE_EPOCH > /e\n"
+    built(numbered)
+    assert created(oci) == "2020-09-13T12:26:40" and cat("/e") == "1600000000\n"
+    built(numbered, "--build-arg", "SOURCE_DATE_EPOCH=1600000001")
+    assert created(oci) == "2020-09-13T12:26:41" and cat("/e") == "1600000001\n"
+    named = numbered.replace("1600000000", "mine")
+    built(named, "--build-context", f"mine={web}/a.tgz")
+    assert created(oci) == "2001-09-09T01:46:40" and cat("/e") == "1000000000\n"
+    stage = numbered.replace("1600000000", "mine").replace("FROM", f"FROM scratch AS mine\nADD {web}/context.tgz /\nFROM")
+    built(stage)
+    assert created(oci) == "2001-09-09T01:46:40"
+    argument = ["--build-arg", "SOURCE_DATE_EPOCH=context"]
+    oci("build", *argument, "-t", "./img:x", f"{web}/context.tgz")
+    assert created(oci) == "2001-09-09T01:46:40"
+    oci("build", *argument, "-t", "./img:x", f"{repository}#v1:sub")
+    assert created(oci)[:2] == "20"
+    built(numbered, *argument)  # a directory has none
+    assert cat("/e") == "\n"
+    assert "invalid SOURCE_DATE_EPOCH: never" in built(numbered.replace("1600000000", "never"), code=2).stderr
+    wrong = stage.replace("FROM BASE", "COPY f /\nFROM BASE")
+    assert "SOURCE_DATE_EPOCH stage does not meet source-only requirements" in built(wrong, code=1).stderr
+
+
 def test_contexts_from_the_web(oci: Any, cat: Any, web: str) -> None:
     oci("build", "-t", "./img:x", f"{web}/context.tgz")
     assert cat("/copied") == "of the context" and listed(oci)["copied"][1] == "7/0"
@@ -164,6 +226,11 @@ def test_contexts_from_the_web(oci: Any, cat: Any, web: str) -> None:
         "github.com/o/r#v1": ("https://github.com/o/r", "v1", ""),
         "ssh://u@h/r": ("ssh://u@h/r", "", ""),
         "https://h/r.git?ref=x&subdir=y": ("https://h/r.git", "x", "y"),
+        "https://h/r.git?tag=x&commit=abc": ("https://h/r.git", "refs/tags/x", ""),
+        "https://h/r.git?tag=refs/tags/x#refs/tags/x": ("https://h/r.git", "refs/tags/x", ""),
+        "https://h/r.git?branch=a%2Fb": ("https://h/r.git", "refs/heads/a/b", ""),
+        "https://h/r.git?commit=abc": ("https://h/r.git", "abc", ""),
+        "me@h.example:r.git#x": ("me@h.example:r.git", "x", ""),
         "https://h/r": None,
         "./r.git": None,
     }.items(),
@@ -173,7 +240,9 @@ def test_git_urls(text: str, wanted: tuple[str, str, str] | None) -> None:
     assert (found and (found.url, found.ref, found.directory)) == wanted
 
 
-@pytest.mark.parametrize("text", ["https://h/r.git#--upload-pack=x", "https://h/r.git#a:-b", "https://h/r.git?x=y"])
+@pytest.mark.parametrize("text", ["https://h/r.git#--upload-pack=x", "https://h/r.git#a:-b", "https://h/r.git?x=y",
+                                  "https://h/r.git?tag=a&branch=b", "https://h/r.git?tag=a#b", "https://h/r.git?ref=a&ref=a",
+                                  "https://h/r.git?ref", "https://h/r.git?subdir=a#:b", "https://h/r.git?submodules=x"])  # fmt: skip
 def test_git_urls_that_are_refused(text: str) -> None:
     with pytest.raises(Usage):
         remote.git(text)
