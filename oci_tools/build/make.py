@@ -6,7 +6,7 @@ import os
 import time
 
 from oci_tools import fs
-from oci_tools.build import calling, epoch, ignore, output
+from oci_tools.build import calling, ignore, output
 from oci_tools.build.building import Building
 from oci_tools.build.cache import Cache
 from oci_tools.build.contexts import Contexts
@@ -84,7 +84,7 @@ def build(
             with dockerfile:
                 if progress.mode != "none" or "check" in dockerfile.source.directives or CHECK in options.arguments:
                     _complain(dockerfile, lints(dockerfile, options, contexts), progress, options)
-                epoch.settle(options, dockerfile, contexts, _scope(dockerfile, options))
+                _date(options, dockerfile, contexts)
                 platforms: list[str | None] = [*options.platforms]
                 for platform in platforms or [None]:
                     one = Building(dockerfile, options, platform, place, contexts, cache, progress, runner)
@@ -192,6 +192,15 @@ def offered(options: Options, what: str, warn: Callable[[str], None]) -> dict[st
                 return outline.outline(dockerfile, scope, Graph(dockerfile, options.target, base, known))
         finally:
             contexts.close()
+
+
+def _date(options: Options, dockerfile: Dockerfile, contexts: Contexts) -> None:
+    """Have the time that nothing is later than, if somebody says one."""
+    scope = _scope(dockerfile, options)
+    if any("SOURCE_DATE_EPOCH" in place for place in (options.arguments, os.environ, scope.globals)):
+        from oci_tools.build import epoch
+
+        epoch.settle(options, dockerfile, contexts, scope)
 
 
 def _scope(dockerfile: Dockerfile, options: Options) -> Scope:
