@@ -23,6 +23,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from binascii import crc32
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -193,7 +194,7 @@ def world(directory: Path) -> dict[str, str]:
 
 @pytest.fixture
 def oci(home: dict[str, str], tmp_path: Path) -> Iterator[Commands]:
-    """Our commands as processes, started in `tmp_path`; leaving a mount behind fails the test."""
+    """Our commands as processes, started in `tmp_path`; leaving a mount, or a bridge on the real host, fails the test."""
     with Commands(home, tmp_path) as commands:
         yield commands
     with open("/proc/self/mountinfo") as file:
@@ -201,6 +202,8 @@ def oci(home: dict[str, str], tmp_path: Path) -> Iterator[Commands]:
     for mount in reversed(left):
         subprocess.run(["umount", "-l", mount])
     assert not left, f"mounts left behind: {left}"
+    store = f"br-{crc32(os.fsencode(os.path.realpath(home['OCI_ROOT']))):08x}"[:9]  # net/place.py
+    assert not [name for name in os.listdir("/sys/class/net") if name.startswith(store)], "a bridge on the real host"
 
 
 @pytest.fixture

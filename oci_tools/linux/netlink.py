@@ -244,10 +244,10 @@ class Rtnetlink(Netlink):
         body += attribute(IFA_FLAGS, pack("I", IFA_F_NODAD))
         self.ask(RTM_NEWADDR, NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL, body)
 
-    def route(self, one: Route, metric: int = 0, remove: bool = False) -> None:
+    def route(self, one: Route, metric: int = 0, remove: bool = False, kind: int = RTN_UNICAST) -> None:
         """Add a route to the main table in place of the one to the same destination, or remove it."""
-        scope = RT_SCOPE_UNIVERSE if one.gateway or one.family != 2 else RT_SCOPE_LINK
-        how = (0, RT_SCOPE_NOWHERE, 0) if remove else (RTPROT_STATIC, scope, RTN_UNICAST)  # removed whoever made it
+        scope = RT_SCOPE_LINK if one.family == 2 and not one.gateway and kind == RTN_UNICAST else RT_SCOPE_UNIVERSE
+        how = (0, RT_SCOPE_NOWHERE, 0) if remove else (RTPROT_STATIC, scope, kind)  # removed whoever made it
         body = pack("BBBBBBBBI", one.family, one.prefix, 0, 0, RT_TABLE_MAIN, *how, 0)
         for kind, data in ((RTA_DST, one.destination), (RTA_GATEWAY, one.gateway)):
             body += attribute(kind, data) if data else b""

@@ -9,8 +9,8 @@ from __future__ import annotations
 import os
 
 from oci_tools.errors import Error
-from oci_tools.linux.netlink import Link, Route, Rtnetlink
-from oci_tools.net import address, forwarding, zone
+from oci_tools.linux.netlink import RTN_UNICAST, Link, Route, Rtnetlink
+from oci_tools.net import address, forwarding, lasting, zone
 from oci_tools.net.conflist import Network
 
 TYPE_CHECKING = False
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _ENOENT, _EEXIST, _ESRCH, _ENODEV, _EADDRNOTAVAIL = 2, 17, 3, 19, 99
 MTU = 1500
+KINDS = {"blackhole": 6, "unreachable": 7, "prohibit": 8}  # RTN_... of rtnetlink(7)
 
 
 # -- the bridge ------------------------------------------------------------------------
@@ -36,6 +37,7 @@ def ensure(kernel: Rtnetlink, network: Network) -> Link:
     else:
         mac = bytes([0x02, 0x42]) + os.urandom(4)
         zone.enter(network)
+        lasting.keep(network)
         kernel.new_bridge(network.bridge, mac, network.get("mtu", 0) or mtu(kernel))
         found = kernel.link(network.bridge)
         assert found is not None
@@ -65,6 +67,7 @@ def remove(network: Network) -> None:
         found = kernel.link(network.bridge)
         if found is not None and found.kind == "bridge":
             zone.leave(network)
+            lasting.forget(network)
             kernel.delete(found.index)
 
 
@@ -117,9 +120,12 @@ def route(there: Rtnetlink, record: dict[str, Any], routes: list[dict[str, str]]
     assert link is not None
     for one in routes:
         to = address.Subnet.parse(one["dst"])
-        if to.prefix:
+        kind = KINDS.get(one.get("type", ""), RTN_UNICAST)
+        data = to.first.to_bytes(address.BITS[to.version] // 8, "big")
+        if kind != RTN_UNICAST:
+            there.route(Route(address.FAMILY[to.version], to.prefix, data, b"", 0, 254), kind=kind)
+        elif to.prefix:
             gateway = address.packed(one["gw"]) if "gw" in one else _gateway(record, to.version)
-            data = to.first.to_bytes(address.BITS[to.version] // 8, "big")
             there.route(Route(address.FAMILY[to.version], to.prefix, data, gateway, link.index, 254))
     if default:
         for gateway_text in record["gateways"]:

@@ -6,7 +6,7 @@ from oci_tools import document as documents
 from oci_tools.errors import Error, Usage
 from oci_tools.net import address
 from oci_tools.net.address import Subnet
-from oci_tools.net.conflist import DRIVERS, GATEWAY_MODES, KEY, MODES, PLAIN, PLUGIN, SWITCHES
+from oci_tools.net.conflist import DRIVERS, GATEWAY_MODES, KEY, MODES, PLAIN, PLUGIN, REFUSALS, SWITCHES
 from oci_tools.net.conflist import is_interface, is_name, numbers, switch
 
 TYPE_CHECKING = False
@@ -119,11 +119,18 @@ def _check_ours(plugin: dict[str, Any], about: _About) -> None:
     ipam = about.member(plugin, path, "ipam", dict)
     for at, route in enumerate(about.member(ipam, f"{path}.ipam", "routes", list)):
         _check_route(route, f"{path}.ipam.routes[{at}]", about)
+    if about.member(ipam, f"{path}.ipam", "type", str) not in ("", "host-local"):
+        raise about.wrong(f"{path}.ipam.type", "expected host-local", ipam["type"])
+    if "subnet" in ipam:
+        _check_range(ipam, f"{path}.ipam", about)
     for at, ranges in enumerate(about.member(ipam, f"{path}.ipam", "ranges", list)):
         here = f"{path}.ipam.ranges[{at}]"
-        if type(ranges) is not list or not ranges or type(ranges[0]) is not dict:
+        if type(ranges) is not list or not ranges or not all(type(each) is dict for each in ranges):
             raise about.wrong(here, "expected an array of ranges", ranges)
-        _check_range(ranges[0], f"{here}[0]", about)
+        for number, each in enumerate(ranges):
+            _check_range(each, f"{here}[{number}]", about)
+            if each["subnet"] != ranges[0]["subnet"]:
+                raise about.wrong(f"{here}[{number}].subnet", f"expected {ranges[0]['subnet']}", each["subnet"])
 
 
 def _check_gateways(plugin: dict[str, Any], path: str, about: _About) -> None:
@@ -149,6 +156,8 @@ def _check_route(route: Any, path: str, about: _About) -> None:
         Subnet.parse(about.member(route, path, "dst", str, True))
     except Usage:
         raise about.wrong(f"{path}.dst", "expected a subnet", route["dst"]) from None
+    if about.member(route, path, "type", str) not in ("", "unicast", *REFUSALS):
+        raise about.wrong(f"{path}.type", f"expected unicast, {', '.join(REFUSALS)}", route["type"])
     if "gw" in route:
         _address(route["gw"], f"{path}.gw", about)
 

@@ -49,6 +49,7 @@ OPTIONS = {
 _NEGATED = {"no_default_route": "defaultRoute"}
 # How a bridge's containers and the world reach each other: by translation, and whether directly as well, or not at all.
 GATEWAY_MODES = ("nat", "nat-unprotected", "routed", "isolated")
+REFUSALS = ("blackhole", "unreachable", "prohibit")  # kinds of routes that lead nowhere
 MODES = {"macvlan": ("bridge", "private", "vepa", "passthru"), "ipvlan": ("l2", "l3", "l3s")}
 # Of this host, of links, of groups, of nobody (RFC 6890).
 _NO_HOSTS = ("0.0.0.0/8", "127.0.0.0/8", "224.0.0.0/3", "::1/128", "fe80::/10", "ff00::/8")
@@ -163,8 +164,14 @@ def switch(document: dict[str, Any], name: str) -> bool:
     return str(document.get(name, False)).lower() == "true"
 
 
+def sets(ipam: dict[str, Any]) -> list[Any]:
+    """The sets of ranges that an address each is taken from; one may be written without a list (host-local)."""
+    plain = {name: ipam[name] for name in ("subnet", "rangeStart", "rangeEnd", "gateway") if name in ipam}
+    return [*([[plain]] if "subnet" in plain else []), *ipam.get("ranges", ())]
+
+
 def _pools(plugin: dict[str, Any]) -> list[Pool]:
-    return [Pool(one) for ranges in plugin.get("ipam", {}).get("ranges", ()) for one in ranges[:1]]
+    return [Pool(ranges) for ranges in sets(plugin.get("ipam", {}))]
 
 
 def _their_pools(plugin: dict[str, Any]) -> list[Pool]:
@@ -176,22 +183,30 @@ def _their_pools(plugin: dict[str, Any]) -> list[Pool]:
 
 
 class Pool:
-    """Where a network takes addresses from: a subnet, its gateway, the first and the last that are given away."""
+    """Where a network takes addresses from: a subnet, its gateway, the first and the last that are given away.
 
-    def __init__(self, one: dict[str, Any]) -> None:
+    spans   each range that is given away, with its ends
+    """
+
+    def __init__(self, ranges: list[dict[str, Any]]) -> None:
+        one = ranges[0]
         self.subnet = Subnet.parse(one["subnet"])
         self.version = self.subnet.version
         first, last = self.subnet.hosts
         self.gateway = address.number(one["gateway"])[1] if "gateway" in one else first
-        self.first = address.number(one["rangeStart"])[1] if "rangeStart" in one else first
-        self.last = address.number(one["rangeEnd"])[1] if "rangeEnd" in one else last
+        self.spans = [
+            (address.number(each["rangeStart"])[1] if "rangeStart" in each else first,
+             address.number(each["rangeEnd"])[1] if "rangeEnd" in each else last)
+            for each in ranges
+        ]  # fmt: skip
+        self.first, self.last = self.spans[0][0], self.spans[-1][1]
 
     @property
     def words(self) -> str:
         """What is given away, as people say it."""
-        if (self.first, self.last) == self.subnet.hosts:
+        if self.spans == [self.subnet.hosts]:
             return str(self.subnet)
-        return f"{address.text(self.version, self.first)}-{address.text(self.version, self.last)}"
+        return ", ".join("-".join(address.text(self.version, end) for end in span) for span in self.spans)
 
     @property
     def gateway_text(self) -> str:

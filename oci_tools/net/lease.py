@@ -61,9 +61,11 @@ def _following(network: Network, pool: Pool) -> Iterator[int]:
         last = address.number(os.readlink(f"{directory(network.name)}/last{pool.version}"))[1]
     except FileNotFoundError:
         last = pool.last
-    if pool.first <= last <= pool.last:
-        yield from range(last + 1, pool.last + 1)
-    yield from range(pool.first, pool.last + 1)
+    at = next((at for at, (first, end) in enumerate(pool.spans) if first <= last <= end), -1)
+    if at >= 0:
+        yield from range(last + 1, pool.spans[at][1] + 1)
+    for first, end in [*pool.spans[at + 1 :], *pool.spans]:
+        yield from range(first, end + 1)
 
 
 def _link(network: str, found: str, container: str) -> bool:

@@ -157,10 +157,10 @@ def result(network: Network, made: dict[str, Any], version: str) -> dict[str, An
     if attach.has_default(network):
         anywhere = {4: "0.0.0.0/0", 6: "::/0"}
         routes += [{"dst": anywhere[pool.version], "gw": pool.gateway_text} for pool in network.pools]
-    servers = [pool.gateway_text for pool in network.pools] if network.resolves else network.servers
+    ours = {"nameservers": [pool.gateway_text for pool in network.pools]}
     return {
         "cniVersion": version, "interfaces": links, "ips": ips, "routes": routes,
-        "dns": {"nameservers": servers} if servers else {},
+        "dns": {**network.get("dns", {}), **(ours if network.resolves else {})},
     }  # fmt: skip
 
 

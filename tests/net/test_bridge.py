@@ -144,6 +144,16 @@ def test_routes_of_a_network(machine: Machine) -> None:
     assert "default" not in b.ip("route")
 
 
+def test_routes_that_lead_nowhere(machine: Machine) -> None:
+    words = ("--route", "10.50.0.0/16,blackhole", "--route", "10.51.0.0/16,unreachable", "--route", "fd00:50::/32,prohibit")
+    machine.net("create", "--ipv6", *words, "web")
+    a = machine.space("a")
+    address(machine, "web", a)
+    assert {"blackhole 10.50.0.0/16", "unreachable 10.51.0.0/16"} <= {" ".join(line.split()[:2]) for line in a.ip("route").splitlines()}
+    assert "prohibit fd00:50::/32" in a.ip("-6", "route")
+    assert "invalid address 'nowhere'" in machine.fails("create", "--route", "10.5.0.0/16,nowhere", "bad", code=2)
+
+
 def test_the_state_of_a_container_on_stdin(machine: Machine) -> None:
     """As a hook: attach at createRuntime, detach at poststop."""
     a = machine.space("a")

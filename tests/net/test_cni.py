@@ -223,6 +223,31 @@ def test_what_a_configuration_may_say(machine: Machine, runtime: Runtime) -> Non
     assert machine.net("resolve", "pod") == "10.7.0.9\nfd00:7::2"
 
 
+def test_addresses_as_host_local_has_them(machine: Machine, runtime: Runtime) -> None:
+    """One subnet without a list; several ranges of one; no plugin of another name is passed over."""
+    short = {"type": "host-local", "subnet": "10.7.0.0/24", "rangeStart": "10.7.0.9", "gateway": "10.7.0.4"}
+    a = machine.space("a")
+    made = runtime.ask("ADD", netns=a.path, ipam=short, dns={"search": ["lan"]})
+    assert made["ips"][0]["address"] == "10.7.0.9/24" and made["ips"][0]["gateway"] == "10.7.0.4"
+    assert made["dns"] == {"search": ["lan"]}
+    runtime.ask("DEL", netns=a.path, ipam=short)
+    subnet = {"subnet": "10.8.0.0/24"}
+    parts = [{**subnet, "rangeStart": f"10.8.0.{at}", "rangeEnd": f"10.8.0.{at + 1}"} for at in (10, 20)]
+    several = {"name": "several", "ipam": {"type": "host-local", "ranges": [parts]}}
+    spaces = [machine.space(f"s{at}") for at in range(5)]
+    found = [runtime.ask("ADD", each.name, each.path, **several)["ips"][0]["address"] for each in spaces[:4]]
+    assert found == [f"10.8.0.{at}/24" for at in (10, 11, 20, 21)]
+    said = runtime.ask("ADD", "more", spaces[4].path, code=1, **several)["msg"]
+    assert said.endswith("all of 10.8.0.10-10.8.0.11, 10.8.0.20-10.8.0.21 are taken")
+    runtime.ask("DEL", "s1", spaces[1].path, **several)
+    assert runtime.ask("ADD", "more", spaces[4].path, **several)["ips"][0]["address"] == "10.8.0.11/24"
+    for ipam, where in (
+        ({"type": "dhcp"}, ".ipam.type"), ({"subnet": "10.7.0.0/24", "gateway": "10.9.0.1"}, ".ipam.gateway"),
+        ({"ranges": [[subnet, {"subnet": "10.9.0.0/24"}]]}, ".ranges[0][1].subnet"),
+    ):  # fmt: skip
+        assert where in runtime.ask("ADD", "bad", a.path, code=1, name="bad", ipam=ipam)["msg"]
+
+
 def test_gc_and_status(machine: Machine, runtime: Runtime) -> None:
     spaces = [machine.space(name) for name in "abc"]
     for space in spaces:

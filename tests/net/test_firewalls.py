@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.conftest import Commands
 from tests.net.dns import ask
 from tests.net.machines import HERE, HERE6, THERE, THERE6, Machine, Space
 
@@ -156,6 +158,25 @@ def test_rulesets_of_an_administrator(machine: Machine, outside: Space) -> None:
     assert ask(b, found["gateway"], "a")[1][0] in machine.net("resolve", "a").split()
     machine.net("rm", "-f", "web")
     assert machine.rules() == before
+
+
+@pytest.mark.needs("sysctl")
+def test_who_sets_all_switches_again(oci: Commands, tmp_path: Path) -> None:
+    """`sysctl --system`, as packages run it, leaves a bridge's as they are to be; of the host's own network alone."""
+    script = """
+        mount -t tmpfs none /run; mkdir /run/netns /run/sysctl.d /run/others; ip link set lo up
+        for each in /etc/sysctl.d /usr/lib/sysctl.d; do mount --bind /run/others $each; done
+        mount --bind /dev/null /etc/sysctl.conf 2>/dev/null || true
+        echo 'net.ipv4.conf.*.rp_filter=1' > /run/others/50-default.conf
+        ip netns add a; oci-net create --opt bridge_name=br-web web; oci-net attach web /run/netns/a
+        echo 0 > /proc/sys/net/ipv4/conf/br-web/route_localnet; echo 1 > /proc/sys/net/ipv6/conf/br-web/accept_ra
+        sysctl -q --system; cd /proc/sys/net
+        echo $(cat ipv4/conf/br-web/route_localnet ipv4/conf/br-web/rp_filter ipv6/conf/br-web/accept_ra)
+        oci-net rm -f web; ls /run/sysctl.d; umount /run/netns/* 2>/dev/null || true"""
+    apart = ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--propagation", "private"]
+    env = {"OCI_RUN": str(tmp_path / "state"), "PATH": f"{oci.bin}:/usr/sbin:/usr/bin:/sbin:/bin"}
+    said = oci.run([*apart, "sh", "-ec", script], env=env).stdout.splitlines()
+    assert said[0] == "web" and said[2:] == ["1 2 0", "web"]
 
 
 def bridge_of(machine: Machine, network: str) -> str:

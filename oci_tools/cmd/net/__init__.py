@@ -29,7 +29,7 @@ _CREATE: tuple[cli.Option, ...] = (
     ("--mtu BYTES", "int", None, "of its links (that of the host's default route)"),
     ("--dns ADDRESS", "list", (), "ask this name server in place of the host's"),
     ("--disable-dns", "flag", False, "no resolver of names"),
-    ("--route SUBNET[,GATEWAY]", "list", (), "one more route of its containers"),
+    ("--route SUBNET[,GATEWAY]", "list", (), "one more route of its containers; blackhole and the like for GATEWAY"),
     ("--label NAME=VALUE", "list", (), "a label"),
     ("-o --opt NAME=VALUE", "list", (), "an option as docker or podman have it"),
     ("--from FILE", "text", None, "a CNI network configuration list, kept as it is; - is standard input"),

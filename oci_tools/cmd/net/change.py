@@ -95,6 +95,8 @@ def _pools(args: cli.Args) -> list[dict[str, Any]]:
 def _route(word: str) -> dict[str, str]:
     subnet, comma, gateway = word.partition(",")
     made = {"dst": str(address.Subnet.parse(subnet))}
+    if gateway in conflist.REFUSALS:
+        return {**made, "type": gateway}
     return {**made, "gw": address.same(gateway)} if comma else made
 
 

@@ -90,7 +90,9 @@ def _network(conf: dict[str, Any], new: bool) -> Network:
         raise _Refusal(CONFIGURATION, "invalid network name", name)
     plugin = {name: value for name, value in conf.items() if name not in ("name", "cniVersion", "prevResult")}
     plugin["type"] = conflist.PLUGIN
-    if plugin.get("driver", "bridge") == "bridge" and not (plugin.get("ipam") or {}).get("ranges"):
+    ipam = plugin.get("ipam") or {}
+    chosen = not conflist.sets(ipam) and ipam.get("type", "host-local") == "host-local"  # by us, and kept
+    if plugin.get("driver", "bridge") == "bridge" and chosen:
         kept = _kept(name, plugin, new)
         if kept:
             plugin = {**plugin, "bridge": plugin.get("bridge") or kept.bridge, "ipam": kept.plugin["ipam"]}
