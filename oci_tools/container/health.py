@@ -17,6 +17,7 @@ import time
 from oci_tools import document, fs
 from oci_tools.container import events, log
 from oci_tools.errors import Error, Usage
+from oci_tools.linux import process
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -239,14 +240,16 @@ class _Probe:
         return False
 
     def _age(self) -> float:
-        """Seconds since the check itself runs: to start it is not its work.  The clock may jump meanwhile."""
-        try:
-            age = time.time() - os.stat(self._pid_file).st_mtime
-        except FileNotFoundError:
-            return 0.0
+        """Seconds since the check itself runs: to start it is not its work."""
         now = time.monotonic()
-        self._seen = self._seen or now
-        return min(max(age, now - self._seen), now - self._begun)
+        if not self._seen:
+            try:
+                with open(self._pid_file, encoding="ascii") as file:
+                    ran = process.age(int(file.read()))
+            except (OSError, ValueError):
+                return 0.0
+            self._seen = max(self._begun, now - ran)
+        return now - self._seen
 
     def _read(self) -> bool:
         try:

@@ -54,6 +54,10 @@ def options(driver: str, words: list[str]) -> dict[str, Any]:
             found["compress"] = value == "true"
         elif name in _TEXTS and value:
             found[name] = value
+        elif name == "mode" and value in ("blocking", "non-blocking"):
+            pass  # nobody is ever blocked: what is not read waits in files
+        elif name == "max-buffer-size":
+            units.size(value, "--log-opt max-buffer-size")
         else:
             raise Usage("invalid value for --log-opt", word, hint="max-size=SIZE, max-file=N, compress=true, ...")
     if not found["size"] or not found["files"]:

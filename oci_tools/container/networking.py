@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import os
 
-from oci_tools.errors import Usage
+from oci_tools.errors import Error, Usage
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -92,7 +92,12 @@ def settle(args: Args) -> None:
 
         for one in wanted:
             if one["network"] != conflist.DEFAULT:
-                one["network"] = store.find(one["network"])
+                try:
+                    one["network"] = store.find(one["network"])
+                except Error as error:
+                    later = not hasattr(args, "detach")  # `new`: it may be there when it starts
+                    if not later or not str(error).startswith("no such"):
+                        raise
 
 
 def policy(args: Args) -> dict[str, Any]:
@@ -225,8 +230,10 @@ class Around:
         if not networks:
             return
         from oci_tools.net import place, store
+        from oci_tools.net.conflist import DEFAULT
 
         with place.Change():
-            known = [store.load(one["network"]) for one in networks]
+            there = {DEFAULT, *store.names()}
+            known = [store.load(one["network"]) for one in networks if one["network"] in there]
         self.servers = [pool.gateway_text for network in known if network.resolves for pool in network.pools][:3]
         self.host = next((pool.gateway_text for network in known for pool in network.pools), "")

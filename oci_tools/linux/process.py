@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 from struct import pack, unpack
 
 from oci_tools.linux import libc
@@ -135,6 +136,12 @@ def start_time(pid: int) -> int:
     except OSError:
         return 0
     return 0 if fields[0] in (b"Z", b"X") else int(fields[19])
+
+
+def age(pid: int) -> float:
+    """Seconds since a process started, whatever was done to the clock; 0 of one that has ended."""
+    ticks = start_time(pid)
+    return max(0.0, time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")) if ticks else 0.0
 
 
 def sethostname(name: str) -> None:

@@ -32,7 +32,14 @@ if TYPE_CHECKING:
 _RED, _PLAIN = "\x1b[91m", "\x1b[0m"  # what RUN writes to stderr is between these
 
 
+_REMOTE = re.compile(r"(https?|git|ssh)://|git@|github\.com/")
+
+
 def build(api: Api, asked: Asked) -> Response:
+    if asked.query("remote") and not _REMOTE.match(asked.query("remote")):  # a path would be one of our host's
+        raise Refused(500, f"remoteURL ({asked.query('remote')}) could not be recognized as URL")
+    for name in asked.all("t"):
+        store.check(name)
     words = ["build", "--progress=none", "--status-fd=3", *_options(asked), *_network(api, asked.query("networkmode"))]
     job = Job(api, asked.request, words)
     if asked.query("remote"):

@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+import os
+
 from oci_tools import document, fs
 from oci_tools.engine.api import endpoints, links, members, naming, store, validity, wording
 from oci_tools.engine.api.answers import Refused, answer
@@ -45,16 +47,19 @@ CONFIG: dict[str, Any] = {
 }  # fmt: skip
 
 
+_EMPTY = "config cannot be empty in order to create a container"
+
+
 def create(api: Api, asked: Asked) -> Response:
-    said = asked.json()
+    said = asked.json(null=_EMPTY)
     members.check(said)
     validity.check(said)
     name = asked.query("name").removeprefix("/")
     if name:
         naming.check(name, "Invalid container name ({})")
     if not said.get("Image"):
-        empty = "config cannot be empty in order to create a container"
-        raise Refused(400, "no image specified" if said.get("Cmd") else empty)
+        wordless = "no command specified" if "Image" in said else _EMPTY
+        raise Refused(400, "no image specified" if said.get("Cmd") else wordless)
     for word in (said.get("HostConfig") or {}).get("VolumesFrom") or ():
         _need(api, word.partition(":")[0])
     image = api.store.find(said["Image"], asked.query("platform"))
@@ -63,16 +68,31 @@ def create(api: Api, asked: Asked) -> Response:
     networking = said.get("NetworkingConfig") or {}
     words, mode = endpoints.words(host, networking, api.world, said.get("MacAddress") or "")
     host["NetworkMode"] = mode
-    container = _make(api, name, image, said, host, words)
-    if not config["Hostname"] and mode != "host":
+    container, later = _make(api, name, image, said, host, words)
+    if not config["Hostname"]:
         joined = mode.partition(":")[2] if mode.startswith("container:") else ""
         config["Hostname"] = (api.world.find(joined).config.get("Hostname") if joined else "") or container[:12]
+    if mode == "host" and not said.get("Hostname"):
+        config["Hostname"] = os.uname().nodename
     kept = {
         "version": VERSION, "Config": config, "HostConfig": host, "NetworkingConfig": networking, "Image": image.id,
-        "Platform": image.document.get("os") or "linux",
+        "Platform": image.document.get("os") or "linux", **({"Refuses": later} if later else {}),
     }  # fmt: skip
     fs.write(f"{api.world.place}/{container}/{OURS}", document.dumps(kept), 0o600, sync=False)
-    return answer({"Id": container, "Warnings": []}, 201)
+    return answer({"Id": container, "Warnings": _warnings(said, mode)}, 201)
+
+
+def _warnings(said: dict[str, Any], mode: str) -> list[str]:
+    host, found = said.get("HostConfig") or {}, []
+    if mode == "host" and host.get("PortBindings"):
+        found.append("Published ports are discarded when using host network mode")
+    if host.get("OomKillDisable") and not host.get("Memory"):
+        found.append("OOM killer is disabled for the container, but no memory limit is set, this can result in the "
+                     "system running out of resources.")  # fmt: skip
+    if said.get("MacAddress"):
+        found.append("The container-wide MacAddress field is now deprecated. It should be specified in "
+                     "EndpointsConfig instead.")  # fmt: skip
+    return found
 
 
 def _need(api: Api, word: str) -> None:
@@ -85,7 +105,8 @@ def _need(api: Api, word: str) -> None:
 
 def _make(
     api: Api, name: str, image: Image, said: dict[str, Any], host: dict[str, Any], network: list[str]
-) -> str:
+) -> tuple[str, str]:
+    """The container, and why it will not start, where dockerd says that no sooner."""
     taken = {str(each.policy.get("name")) for each in api.world.all()}
     if name in taken:
         other = api.world.find(name).id
@@ -93,20 +114,40 @@ def _make(
             409, f'Conflict. The container name "/{name}" is already in use by container "{other}". '
             "You have to remove (or rename) that container to be able to reuse that name.",
         )  # fmt: skip
-    entry, operands = wording.command(said)
+    entry, operands = wording.command(said, image.config)
     name = name or naming.made(taken)
-    options = [
-        "--pull=never",
-        f"--name={name}",
-        *wording.of(_asked(said), host, network),
-        *links.words(name, host, said.get("NetworkingConfig") or {}, api.world),
-        *entry,
-    ]
-    if not (operands or entry or image.config.get("Entrypoint") or image.config.get("Cmd")):
+    told = image.config.get("Cmd") or image.config.get("Entrypoint") if not entry else entry != ["--entrypoint="]
+    if not (operands or told):
         raise Refused(400, "no command specified")
     full = store.full(said["Image"])
     word = full if full in image.names else image.word
-    return api.commands.run(["run", "new", *options, word, *operands]).strip()
+    config, host, later = _asked(said), dict(host), ""
+    while True:
+        options = [
+            "--pull=never",
+            f"--name={name}",
+            *wording.of(config, host, network),
+            *links.words(name, host, said.get("NetworkingConfig") or {}, api.world),
+            *entry,
+        ]
+        try:
+            return api.commands.run(["run", "new", *options, word, *operands]).strip(), later
+        except Refused as error:
+            member = next((name for start, name in _LATER if error.message.startswith(start)), "")
+            place = config if config.get(member) else host
+            if not place.get(member):
+                raise
+            place[member] = None
+            later = later or error.message.replace("'", "")
+
+
+# What dockerd only finds when a container starts, by how our words for it begin, and where it was said.
+_LATER = (
+    ("unable to find user", "User"), ("invalid user", "User"), ("unable to find group", "User"),
+    ("unable to find group", "GroupAdd"), ("cannot use device", "Devices"), ("invalid device mode", "Devices"),
+    ("invalid device cgroup rule", "DeviceCgroupRules"), ("cannot set sysctl", "Sysctls"),
+    ("invalid ulimit", "Ulimits"), ("invalid tmpfs option", "Tmpfs"), ("cannot log to the journal", "LogConfig"),
+)  # fmt: skip
 
 
 def _asked(said: dict[str, Any]) -> dict[str, Any]:
@@ -123,6 +164,11 @@ def _host(said: dict[str, Any]) -> dict[str, Any]:
     host["RestartPolicy"] = {
         "Name": restart.get("Name") or "no", "MaximumRetryCount": restart.get("MaximumRetryCount") or 0,
     }  # fmt: skip
+    if host["PortBindings"]:
+        host["PortBindings"] = {
+            port: [{"HostIp": each.get("HostIp") or "", "HostPort": each.get("HostPort") or ""} for each in ends or ()]
+            for port, ends in host["PortBindings"].items()
+        }
     for key in ("IpcMode", "CgroupnsMode", "ShmSize", "Runtime"):
         host[key] = host[key] or HOST[key]
     if host["MemorySwappiness"] == -1:
@@ -141,8 +187,9 @@ def _config(said: dict[str, Any], image: Image) -> dict[str, Any]:
     for key in ("User", "WorkingDir", "StopSignal", "OnBuild", "Shell"):
         if base.get(key) and not own.get(key):
             config[key] = base[key]
-    if own.get("Entrypoint") is None:
-        config["Entrypoint"] = base.get("Entrypoint")
+    if not own.get("Entrypoint"):
+        if own.get("Entrypoint") is None:
+            config["Entrypoint"] = base.get("Entrypoint")
         if not own.get("Cmd"):
             config["Cmd"] = base.get("Cmd")
     elif own["Entrypoint"] == [""]:

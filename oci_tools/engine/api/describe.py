@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 
 from oci_tools import document
@@ -103,9 +104,9 @@ def state(one: Container) -> dict[str, Any]:
         "Dead": False,
         "Pid": one.pid if running else 0,
         "ExitCode": 0 if running and status != "restarting" else one.code,
-        "Error": str(ended.get("error") or one.asked.get("Error") or ""),
-        "StartedAt": started,
-        "FinishedAt": times.written(int(ended.get("finished") or one.policy.get("finished") or 0)),
+        "Error": one.failed or str(ended.get("error") or ""),
+        "StartedAt": started if status != "created" else times.ZERO,
+        "FinishedAt": times.written(int(ended.get("finished") or 0) if status != "created" else 0),
     }
     health = health_of(one)
     if health:
@@ -140,7 +141,7 @@ def _probe(said: dict[str, Any]) -> dict[str, Any]:
 
 def ps(api: Api, asked: Asked) -> Response:
     wanted = filters.read(asked.query("filters"), _FILTERS)
-    limit = asked.number("limit", 0)
+    limit = asked.number("limit", 0, 500)
     everything = asked.flag("all") or limit > 0 or any(key in wanted for key in ("status", "exited", "before", "since"))
     for status in wanted.get("status", ()):
         if status not in _STATUSES:
@@ -166,6 +167,11 @@ def _check_filters(api: Api, wanted: filters.Filters) -> None:
     for value in wanted.get("health", ()):
         if value not in ("none", "starting", "healthy", "unhealthy"):
             raise Refused(400, f"unrecognized filter value for health: {value}")
+    for value in wanted.get("is-task", ()):
+        filters.flag({"is-task": [value]}, "is-task")
+    for key in ("publish", "expose"):
+        for value in wanted.get(key, ()):
+            _check_port(key, value)
     for value in wanted.get("exited", ()):
         if not value.removeprefix("-").isdecimal():
             raise Refused(400, f"invalid filter 'exited={value}': strconv.Atoi: parsing \"{value}\": invalid syntax")
@@ -194,8 +200,8 @@ def _matches(api: Api, one: Container, status: str, wanted: filters.Filters) -> 
         "health": lambda value: value == ((health_of(one) or {}).get("Status") or "none"),
         "network": lambda value: endpoints.has(one, value),
         "volume": lambda value: any(_is_mount(value, each) for each in mounted),
-        "publish": lambda value: _port(value) in (one.host.get("PortBindings") or {}),
-        "expose": lambda value: _port(value) in (one.config.get("ExposedPorts") or {}),
+        "publish": lambda value: bool(_ports(value) & set(one.host.get("PortBindings") or ())),
+        "expose": lambda value: bool(_ports(value) & set(one.config.get("ExposedPorts") or ())),
         "isolation": lambda value: value in ("default", ""),
         "is-task": lambda value: value in ("false", "0"),
     }  # fmt: skip
@@ -216,8 +222,18 @@ def _like(pattern: str, name: str) -> bool:
         return False
 
 
-def _port(value: str) -> str:
-    return value if "/" in value else f"{value}/tcp"
+def _check_port(key: str, value: str) -> None:
+    for number in value.partition("/")[0].split("-"):
+        if not number.isdecimal():
+            said = f"error while looking up for {key} {value}: strconv.ParseUint"
+            raise Refused(500, f'{said}: parsing "{number}": invalid syntax')
+
+
+def _ports(value: str) -> set[str]:
+    """80, 80/udp or 80-90/tcp."""
+    ports, _, kind = value.partition("/")
+    first, _, last = ports.partition("-")
+    return {f"{port}/{kind or 'tcp'}" for port in range(int(first), int(last or first) + 1)}
 
 
 def _descends(api: Api, one: Container, word: str) -> bool:
@@ -289,11 +305,19 @@ def said(one: Container, status: str, now: int) -> str:
         return f"Restarting ({one.code}) {times.ago(now - int(ended.get('finished') or now))} ago"
     if status == "exited":
         return f"Exited ({one.code}) {times.ago(now - int(ended.get('finished') or now))} ago"
-    text = f"Up {times.ago(now - int((one.started or {}).get('started') or now))}"
+    text = f"Up {times.ago(_up(one, now))}"
     health = (health_of(one) or {}).get("Status")
     if status == "paused":
         return f"{text} (Paused)"
     return f"{text} ({'health: starting' if health == 'starting' else health})" if health else text
+
+
+def _up(one: Container, now: int) -> int:
+    """Nanoseconds since it was started, by the kernel, for the clock may have been set since."""
+    ticks = int(one.state().get("startTime") or 0)
+    if ticks:
+        return max(0, time.clock_gettime_ns(time.CLOCK_BOOTTIME) - ticks * (times.SECOND // os.sysconf("SC_CLK_TCK")))
+    return now - int((one.started or {}).get("started") or now)
 
 
 def _written(one: Container) -> int:

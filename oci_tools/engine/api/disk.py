@@ -21,6 +21,9 @@ HUB = "docker.io"
 
 def df(api: Api, asked: Asked) -> Response:
     kinds = asked.all("type") or ["container", "image", "volume", "build-cache"]
+    for kind in kinds:
+        if kind not in ("container", "image", "volume", "build-cache"):
+            raise Refused(400, f"unknown object type: {kind}")
     shown: dict[str, Any] = {"LayersSize": 0, "Images": None, "Containers": None, "Volumes": None, "BuildCache": None}
     containers = api.world.all()
     if "image" in kinds:
@@ -69,7 +72,7 @@ def prune_images(api: Api, asked: Asked) -> Response:
     """Images without a name, or with dangling=false all that no container uses; then what only they were made of."""
     wanted = filters.read(asked.query("filters"), ("dangling", "label", "label!", "until"))
     dangling = filters.flag(wanted, "dangling")
-    until = times.asked(wanted["until"][0]) if wanted.get("until") else None
+    until = times.until(wanted)
     used = {str(one.asked.get("Image") or "") for one in api.world.all()}
     before, deleted = _blobs(api), []
     for image in list(api.store.all()):
@@ -89,18 +92,18 @@ def _blobs(api: Api) -> int:
     return volumes.taken(f"{api.store.path}/blobs")
 
 
-_CACHE = ("until", "id", "parent", "type", "description", "inuse", "shared", "private")
+_CACHE = ("until", "unused-for", "label", "id", "parent", "type", "description", "inuse", "shared", "private")
 
 
 def prune_build(api: Api, asked: Asked) -> Response:
     """What builds have kept: what is too much, or else what was not used since `until`, or all."""
-    until = times.asked((filters.read(asked.query("filters"), _CACHE).get("until") or [""])[0])
+    until = times.until(filters.read(asked.query("filters"), _CACHE))
     age = 0 if until is None else max(0, times.now() - until) // times.SECOND
     most = asked.number("keep-storage", 0)
     printed = api.commands.run(["build", "--prune", f"--prune-size={most}" if most else f"--prune-age={age}s"])
     gone = [line.split("\t") for line in printed.splitlines()]
     reclaimed = sum(int(size) for *_, size in gone)
-    return answer({"CachesDeleted": [name for _, name, _ in gone], "SpaceReclaimed": reclaimed})
+    return answer({"CachesDeleted": [name for _, name, _ in gone] or None, "SpaceReclaimed": reclaimed})
 
 
 # -- registries --------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 
 from oci_tools import document, fs
 from oci_tools.engine.api.answers import Refused
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from oci_tools.engine.api.world import Container, World
 
 BRIDGE = "bridge"
+_MAC = re.compile(r"([0-9a-fA-F]{2}[:-]){5}[0-9a-fA-F]{2}")
 BUILT_IN = {"none": "null", "host": "host"}  # networks that are none, and what docker says their driver is
 
 
@@ -35,6 +37,10 @@ def words(host: dict[str, Any], networking: dict[str, Any], world: World, mac: s
     """
     mode = host.get("NetworkMode") or "default"
     mode = BRIDGE if mode == "default" else mode
+    for name, end in (networking.get("EndpointsConfig") or {}).items():
+        check(BRIDGE if name == "default" else name, end)
+    if mac and not _MAC.fullmatch(mac):
+        raise Refused(400, f"invalid config for network {mode}: invalid MAC address {mac}")
     if mode.startswith("container:"):
         other = world.find(mode.partition(":")[2])
         return [f"--network=container:{other.id}"], f"container:{other.id}"
@@ -47,6 +53,47 @@ def words(host: dict[str, Any], networking: dict[str, Any], world: World, mac: s
     if os.geteuid() and mode == BRIDGE:
         found = ["--network=default"]  # a plain user's way out needs no bridge
     return [*found, *_published(host)], mode
+
+
+def check(name: str, end: dict[str, Any] | None) -> None:
+    """Refuse what an EndpointConfig may not say, as dockerd does at create."""
+    shown = f"invalid config for network {name}: "
+    if end is None and name in (BRIDGE, *BUILT_IN):
+        raise Refused(400, f"{shown}EndpointsConfig is nil")
+    mac = (end or {}).get("MacAddress")
+    if mac and not _MAC.fullmatch(mac):
+        raise Refused(400, f"{shown}invalid MAC address {mac}")
+    found = problems(name, end or {})
+    if found:
+        raise Refused(400, shown + several(found))
+
+
+def problems(name: str, end: dict[str, Any]) -> list[str]:
+    """What is wrong with the settings of an endpoint."""
+    found, config = [], end.get("IPAMConfig") or {}
+    own = name not in (BRIDGE, *BUILT_IN)
+    if end.get("Aliases") and not own:
+        found.append("network-scoped alias is supported only for containers in user defined networks")
+    if any(config.values()) and not own:
+        found.append("user specified IP address is supported on user defined networks only")
+    for key, version in (("IPv4Address", 4), ("IPv6Address", 6)):
+        if config.get(key) and not _is_address(config[key], version):
+            found.append(f"invalid IPv{version} address: {config[key]}")
+    return found
+
+
+def several(found: list[str]) -> str:
+    """Problems as dockerd joins them."""
+    return "invalid endpoint settings:\n" + (found[0] if len(found) == 1 else "\n".join(f"* {each}" for each in found))
+
+
+def _is_address(text: str, version: int) -> bool:
+    import socket
+
+    try:
+        return bool(socket.inet_pton(socket.AF_INET if version == 4 else socket.AF_INET6, text))
+    except OSError:
+        return False
 
 
 def _joined(name: str, end: dict[str, Any]) -> str:

@@ -73,6 +73,11 @@ class History:
             os.close(self._fd)
             self._fd = -1
 
+    def skip(self) -> None:
+        """Begin with what is written from now on."""
+        if self._open():
+            os.lseek(self._fd, 0, os.SEEK_END)
+
     def lines(self) -> Iterator[bytes]:
         while True:
             if self._fd < 0 and not self._open():
@@ -117,14 +122,17 @@ def events(api: Api, asked: Asked) -> Response:
     if since is not None and end is not None and since > end:
         said = f"`since` time ({asked.query('since')}) cannot be after `until` time ({asked.query('until')})"
         raise Refused(400, said)
-    pieces = _told(api, wanted, since, end, asked.request.sock.fileno())
-    return stream(pieces)
+    history = History(api.events.path)
+    if since is None:
+        history.skip()
+    return stream(_told(api, wanted, since, end, asked.request.sock.fileno(), history))
 
 
 def _told(
-    api: Api, wanted: filters.Filters, since: int | None, end: int | None, client: int
+    api: Api, wanted: filters.Filters, since: int | None, end: int | None, client: int, history: History
 ) -> Iterator[bytes]:
-    history, begun = History(api.events.path), time.time_ns()
+    """Those of the past that are asked for, then what happens, whatever the clock says of that."""
+    begun = since
     try:
         with api.world.subscribe(os.path.dirname(api.events.path)) as news:
             if since is not None:
@@ -132,11 +140,12 @@ def _told(
                     yield from _one(api, line, wanted, since, end)
             while True:
                 for line in history.lines():
-                    yield from _one(api, line, wanted, begun if since is None else since, end)
-                now = time.time_ns()
+                    yield from _one(api, line, wanted, begun or 0, end)
+                now, begun = time.time_ns(), None
                 if end is not None and now >= end:
                     return
-                if not until(client, news, timeout=None if end is None else (end - now) / times.SECOND):
+                # The clock may be set meanwhile.
+                if not until(client, news, timeout=None if end is None else min(1.0, (end - now) / times.SECOND)):
                     return
     finally:
         history.close()

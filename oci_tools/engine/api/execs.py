@@ -80,11 +80,11 @@ class Execs:
 def create(api: Api, asked: Asked) -> Response:
     said = asked.json()
     members.check(said)
-    one = _runs(api, asked["id"])
     if isinstance(said.get("Cmd"), str):
         raise Refused(400, "invalid JSON: Cmd: expected an array of strings")
     if not wording.strings(said, "Cmd"):
         raise Refused(400, "No exec command specified")
+    one = _runs(api, asked["id"])
     made = Exec(one.id, said)
     streams.keys(said.get("DetachKeys") or "")
     api.execs.add(made)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from oci_tools.engine.api import filters, store, times
 from oci_tools.engine.api.answers import Refused, answer
+from oci_tools.http import Response
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -12,7 +13,6 @@ if TYPE_CHECKING:
     from oci_tools.engine.api.routes import Asked, Route
     from oci_tools.engine.api.server import Api
     from oci_tools.engine.api.store import Image
-    from oci_tools.http import Response
 
 _FILTERS = "before dangling label label! reference since until".split()
 # What inspect says of the containers of an image that says nothing: moby's container.Config, in its order.
@@ -105,7 +105,7 @@ def _matches(api: Api, image: Image, wanted: filters.Filters) -> bool:
     for word in wanted.get("since", ()):
         if image.created <= api.store.find(word).created:
             return False
-    until = times.asked(wanted["until"][0]) if wanted.get("until") else None
+    until = times.until(wanted)
     return until is None or image.created < until
 
 
@@ -124,12 +124,14 @@ def _like(name: str, pattern: str) -> bool:
 
 def tag(api: Api, asked: Asked) -> Response:
     image = api.store.find(asked["name"])
-    repository, name = asked.query("repo"), asked.query("tag") or "latest"
-    if not repository:
-        raise Refused(400, "invalid reference format")
-    store.check(f"{repository}:{name}")
-    api.commands.run(["image", "tag", image.word, store.full(f"{repository}:{name}")])
-    return answer({}, 201)
+    name = asked.query("repo")
+    if not name:
+        return Response(200)
+    if asked.query("tag"):
+        name = f"{name.partition('@')[0]}:{asked.query('tag')}"
+    store.check(name)
+    api.commands.run(["image", "tag", image.word, store.full(name)])
+    return Response(201)
 
 
 def history(api: Api, asked: Asked) -> Response:

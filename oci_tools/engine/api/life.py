@@ -5,13 +5,14 @@ from __future__ import annotations
 
 from oci_tools import document, fs
 from oci_tools.engine import containers
-from oci_tools.engine.api import create, describe, filters, members, naming, times, wording, world
+from oci_tools.engine.api import create, describe, filters, members, naming, times, validity, wording, world
 from oci_tools.engine.api.answers import Refused, answer, nothing, stream
 from oci_tools.http import Response
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import Any
 
     from oci_tools.engine.api.routes import Asked, Route
     from oci_tools.engine.api.server import Api
@@ -26,32 +27,50 @@ def start(api: Api, asked: Asked) -> Response:
         raise Refused(409, "cannot start a paused container, try unpause instead")
     if one.running:
         return nothing(304)
+    fresh = one.status == "created"
     try:
+        if later := one.asked.get("Refuses"):
+            raise Refused(500, str(later))
         api.commands.run(["run", "start", one.id])
     except Refused as error:
         if "already running" in error.message:
             return nothing(304)
-        _failed(api, one, error)
-        raise Refused(_start_status(error), f"failed to create task for container: {error.message}") from None
+        status, message = _told(error)
+        _failed(api, one, message, fresh)
+        raise Refused(status, message) from None
     return nothing()
 
 
-def _start_status(error: Refused) -> int:
-    if "executable file not found" in error.message or "no such file or directory" in error.message:
-        return 400
-    return error.status if error.status in (400, 404, 503) else 500
+_EXECUTES = ("executable file not found", "no such file or directory", "is a directory", "permission denied")
 
 
-def _failed(api: Api, one: Container, error: Refused) -> None:
-    """A start that failed: said in `State.Error`; a container that was to go with its end goes."""
+def _told(error: Refused) -> tuple[int, str]:
+    """A failed start in dockerd's words."""
+    message = error.message
+    if message.startswith("exec: ") and any(each in message for each in _EXECUTES):
+        return 400, f"failed to create task for container: {message}"
+    if message.startswith("no such network '"):
+        return 404, f"network {message[17:-1]} not found"
+    if message.startswith("unable to find "):
+        return 500, message
+    status = 400 if "no such file or directory" in message else error.status
+    return status if status in (400, 404, 503) else 500, f"failed to create task for container: {message}"
+
+
+def _failed(api: Api, one: Container, message: str, fresh: bool) -> None:
+    """A start that failed: said in `State.Error`; a container that was to go with its end goes.
+
+    fresh  it was never started before: then it counts as created still
+    """
     if one.policy.get("rm"):
         api.commands.ran(["run", "rm", "-f", one.id])
     elif one.asked:
-        kept = {**one.asked, "Error": error.message}
+        kept = {**one.asked, "Error": message, "Unstarted": fresh}
         fs.write(f"{one.path}/{world.OURS}", document.dumps(kept), 0o600, sync=False)
 
 
 def stop(api: Api, asked: Asked) -> Response:
+    asked.number("t", 0, 500)
     one = api.world.find(asked["id"])
     if not one.running:
         return nothing(304)
@@ -60,6 +79,7 @@ def stop(api: Api, asked: Asked) -> Response:
 
 
 def restart(api: Api, asked: Asked) -> Response:
+    asked.number("t", 0, 500)
     one = api.world.find(asked["id"])
     if one.running:
         api.commands.run(["run", "stop", *_asking(one, asked), one.id])
@@ -72,10 +92,7 @@ def _asking(one: Container, asked: Asked) -> list[str]:
     words = []
     timeout = asked.query("t") or one.config.get("StopTimeout")
     if timeout not in (None, ""):
-        try:
-            words.append(f"--time={int(timeout)}")
-        except ValueError:
-            raise Refused(400, f'strconv.Atoi: parsing "{timeout}": invalid syntax') from None
+        words.append(f"--time={int(timeout)}")
     if asked.query("signal"):
         words.append(f"--signal={_signal(asked.query('signal'), '')}")
     return words
@@ -96,8 +113,8 @@ def _signal(text: str, before: str) -> str:
 
 
 def kill(api: Api, asked: Asked) -> Response:
-    one = api.world.find(asked["id"])
     signal = _signal(asked.query("signal", "KILL") or "KILL", f"cannot kill container: {asked['id']}: ")
+    one = api.world.find(asked["id"])
     if not one.running:
         raise Refused(409, f"cannot kill container: {asked['id']}: container {one.id} is not running")
     api.commands.run(["run", "kill", one.id, signal])
@@ -129,9 +146,10 @@ def unpause(api: Api, asked: Asked) -> Response:
 
 
 def rename(api: Api, asked: Asked) -> Response:
-    one, name = api.world.find(asked["id"]), asked.query("name").removeprefix("/")
+    name = asked.query("name").removeprefix("/")
     if not name:
         raise Refused(400, "Neither old nor new names may be empty")
+    one = api.world.find(asked["id"])
     naming.check(name, "Error when allocating new name: Invalid container name (/{})")
     if name == one.policy.get("name"):
         raise Refused(400, "Renaming a container with the same name as its current name")
@@ -148,7 +166,10 @@ def rename(api: Api, asked: Asked) -> Response:
 def remove(api: Api, asked: Asked) -> Response:
     one = api.world.find(asked["id"])
     if asked.flag("link"):
-        raise Refused(400, "links are not supported")
+        name = asked["id"].removeprefix("/")
+        if "/" not in name:
+            raise Refused(500, "Conflict, cannot remove the default link name of the container")
+        raise Refused(500, f"Cannot get parent /{name.rpartition('/')[0]} for link /{name}")
     force, status = asked.flag("force"), one.status
     if status in ("running", "restarting", "paused") and not force:
         how = "unpause and then stop" if status == "paused" else "stop"
@@ -169,8 +190,9 @@ def _removed(api: Api, one: Container, words: list[str]) -> None:
 
 
 def update(api: Api, asked: Asked) -> Response:
-    one, said = api.world.find(asked["id"]), asked.json()
+    one, said = api.world.find(asked["id"]), asked.json(needed=False)
     members.check(said)
+    said = _merged(one, said)
     words = list(wording.limits(said))
     restart = said.get("RestartPolicy") or {}
     if restart.get("Name"):
@@ -178,11 +200,27 @@ def update(api: Api, asked: Asked) -> Response:
         words.append(f"--restart={restart['Name']}:{count}" if count else f"--restart={restart['Name']}")
     if words:
         api.commands.run(["run", "update", *words, one.id])
-    kept = {key: value for key, value in said.items() if value and key in create.HOST}
+    kept = {key: value for key, value in said.items() if (value or key == "NanoCpus") and key in create.HOST}
     if one.asked and kept:
         changed = {**one.asked, "HostConfig": {**one.host, **kept}}
         fs.write(f"{one.path}/{world.OURS}", document.dumps(changed), 0o600, sync=False)
     return answer({"Warnings": None})
+
+
+def _merged(one: Container, said: dict[str, Any]) -> dict[str, Any]:
+    """An update with processors as the group has them: parts of a period; refused beside the other way to say it."""
+    for key in ("CpusetCpus", "CpusetMems"):
+        validity.available(key, str(said.get(key) or ""))
+    restart = said.get("RestartPolicy") or {}
+    if restart.get("Name"):
+        wording.restart(restart)
+    shown = f"Cannot update container {one.id}: Conflicting options: "
+    for key, called in (("CpuPeriod", "CPU Period"), ("CpuQuota", "CPU Quota")):
+        if said.get(key) and one.host.get("NanoCpus") and not said.get("NanoCpus"):
+            raise Refused(409, f"{shown}{called} cannot be updated as NanoCPUs has already been set")
+        if said.get("NanoCpus") and (said.get(key) or one.host.get(key)):
+            raise Refused(409, f"{shown}Nano CPUs cannot be updated as {called} has already been set")
+    return said
 
 
 def wait(api: Api, asked: Asked) -> Response:
@@ -214,12 +252,15 @@ def _ending(api: Api, one: Container, condition: str, held: world.Held, client: 
                 return
     if code is None:
         code = 0 if one.ended is None and one.started is None else one.code
-    yield document.dumps({"StatusCode": code}) + b"\n"
+    told: dict[str, Any] = {"StatusCode": code}
+    if error := one.failed:
+        told = {"Error": {"Message": error}, "StatusCode": code or 128}
+    yield document.dumps(told) + b"\n"
 
 
 def resize(api: Api, asked: Asked) -> Response:
-    one = api.world.find(asked["id"])
     rows, columns = asked.number("h"), asked.number("w")
+    one = api.world.find(asked["id"])
     if not one.running:
         raise Refused(409, f"container {one.id} is not running")
     containers.tell(one.id, b"resize %d %d\n" % (rows, columns))
@@ -228,7 +269,7 @@ def resize(api: Api, asked: Asked) -> Response:
 
 def prune(api: Api, asked: Asked) -> Response:
     wanted = filters.read(asked.query("filters"), ("label", "label!", "until"))
-    until = times.asked(wanted["until"][0]) if wanted.get("until") else None
+    until = times.until(wanted)
     deleted, reclaimed = [], 0
     for one in api.world.all():
         if one.running or not filters.labels(wanted, describe.config_of(one).get("Labels")):

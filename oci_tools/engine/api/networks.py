@@ -5,7 +5,18 @@ from __future__ import annotations
 from oci_tools import document
 from oci_tools.engine.api import filters, members, times
 from oci_tools.engine.api.answers import Refused, answer, nothing
-from oci_tools.engine.api.endpoints import BRIDGE, BUILT_IN, addresses, endpoint, identity, joined, options, placed
+from oci_tools.engine.api.endpoints import (
+    BRIDGE,
+    BUILT_IN,
+    addresses,
+    endpoint,
+    identity,
+    joined,
+    options,
+    placed,
+    problems,
+    several,
+)
 from oci_tools.http import Response
 
 TYPE_CHECKING = False
@@ -94,6 +105,9 @@ def ls(api: Api, asked: Asked) -> Response:
 
 def _matches(api: Api, said: dict[str, Any], wanted: filters.Filters) -> bool:
     builtin = said["name"] in (*BUILT_IN, BRIDGE)
+    for value in wanted.get("type", ()):
+        if value not in ("builtin", "custom"):
+            raise Refused(500, f"invalid filter: 'type'='{value}'")
     mine: dict[str, Callable[[str], bool]] = {
         "name": said["name"].__contains__,
         "id": said["id"].startswith,
@@ -171,27 +185,38 @@ def remove(api: Api, asked: Asked) -> Response:
 
 
 def connect(api: Api, asked: Asked) -> Response:
-    said, body = find(api, asked["id"]), asked.json()
+    body = asked.json(needed=False)
     members.check(body.get("EndpointConfig") or {})
-    one, name = api.world.find(str(body.get("Container") or "")), said["name"]
+    if not body.get("Container"):
+        raise Refused(400, 'invalid name or ID supplied: ""')
+    said = find(api, asked["id"])
+    one, name = api.world.find(str(body["Container"])), said["name"]
     if name == "host" or one.host.get("NetworkMode") == "host":
         raise Refused(400, "container sharing network namespace with another container or host cannot be connected to "
                            "any other network")  # fmt: skip
     if name in joined(one):
         raise Refused(403, f"endpoint with name {one.name} already exists in network {name}")
+    if one.host.get("NetworkMode") == "none":
+        raise Refused(400, "container cannot be connected to multiple networks with one of the networks in private "
+                           "(none) mode")  # fmt: skip
+    found = problems(name, body.get("EndpointConfig") or {})
+    if found:
+        raise Refused(400, several(found))
     words = (f"--{option}" for option in options(body.get("EndpointConfig") or {}))
     api.commands.run(["net", "attach", *words, name, one.id])
     return Response(200)
 
 
 def disconnect(api: Api, asked: Asked) -> Response:
-    said, body = find(api, asked["id"]), asked.json()
-    force = bool(body.get("Force"))
+    body = asked.json(needed=False)
+    if not body.get("Container"):
+        raise Refused(400, 'invalid name or ID supplied: ""')
+    said, force = find(api, asked["id"]), bool(body.get("Force"))
     try:
         one = api.world.find(str(body.get("Container") or ""))
     except Refused:
         if force:
-            return Response(200)
+            raise Refused(404, f"endpoint {body['Container']} not found") from None
         raise
     if said["name"] not in joined(one):
         raise Refused(500, f"container {one.id} is not connected to network {said['name']}")
@@ -201,7 +226,7 @@ def disconnect(api: Api, asked: Asked) -> Response:
 
 def prune(api: Api, asked: Asked) -> Response:
     wanted = filters.read(asked.query("filters"), ("label", "label!", "until"))
-    until = times.asked(wanted["until"][0]) if wanted.get("until") else None
+    until = times.until(wanted)
     deleted = []
     for said in _all(api):
         name = said["name"]

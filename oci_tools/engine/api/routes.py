@@ -56,17 +56,18 @@ class Asked:
         value = self._query.get(name)
         return default if value is None else value not in FALSE
 
-    def number(self, name: str, default: int | None = None) -> int:
+    def number(self, name: str, default: int | None = None, status: int = 400) -> int:
+        """A number of the query; `status`: of the refusal of what is none."""
         text = self.query(name)
         if not text and default is not None:
             return default
         try:
             return int(text)
         except ValueError:
-            raise Refused(400, f'strconv.Atoi: parsing "{text}": invalid syntax') from None
+            raise Refused(status, f'strconv.Atoi: parsing "{text}": invalid syntax') from None
 
-    def json(self, needed: bool = True) -> dict[str, Any]:
-        """The document that is the body."""
+    def json(self, needed: bool = True, null: str = "") -> dict[str, Any]:
+        """The document that is the body; `null`: what to say where it is null."""
         kind = self.request.header("content-type").partition(";")[0].strip()
         data = self.request.read_all(BODY_LIMIT)
         if data is None:
@@ -83,6 +84,8 @@ class Asked:
             raise Refused(400, f"invalid JSON: {error.cause}") from None
         if found is None and not needed:
             return {}
+        if found is None and null:
+            raise Refused(400, null)
         if not isinstance(found, dict):
             raise Refused(400, "invalid JSON: it is no object")
         return found

@@ -178,7 +178,8 @@ class Attached:
         before = (self._one.ended or {}).get("finished")
         while True:
             now = self._api.world.get(self._one.id)
-            began = began or (now is not None and (now.running or (now.ended or {}).get("finished") != before))
+            finished = (now.ended or {}).get("finished") if now is not None else None
+            began = began or (now is not None and now.running) or finished not in (None, before)
             over = now is None or (began and not now.running) or not self._stream
             for data in self._form.made(self._log.lines()):
                 if not send(sock, data):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import calendar
+import re
 import time
 
 from oci_tools.engine.api.answers import Refused
@@ -46,6 +47,26 @@ def asked(text: str) -> int | None:
     if not found:
         raise Refused(400, f'invalid time "{text}"')
     return found
+
+
+_UNITS = {"h": 3600 * SECOND, "m": 60 * SECOND, "s": SECOND, "ms": 1_000_000, "us": 1000, "ns": 1}
+_PART = re.compile(r"(\d+(?:\.\d*)?)(h|ms|us|ns|m|s)")
+
+
+def until(wanted: dict[str, list[str]]) -> int | None:
+    """The time of a prune's filter `until`, in nanoseconds: as `asked`, or how long ago (10m, 1h30m)."""
+    said = wanted.get("until")
+    if not said:
+        return None
+    if len(said) > 1:
+        raise Refused(500, "more than one until filter specified")
+    parts = _PART.findall(said[0])
+    if parts and "".join(number + unit for number, unit in parts) == said[0]:
+        return now() - sum(int(float(number) * _UNITS[unit]) for number, unit in parts)
+    try:
+        return asked(said[0])
+    except Refused:
+        raise Refused(500, f'failed to parse value as time or duration: "{said[0]}"') from None
 
 
 def ago(nanoseconds: int) -> str:

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 _MILLISECOND = 1_000_000
 _MODES = (  # of which namespaces there may be which words beside container:ID
     ("IpcMode", "IPC", ("none", "private", "shareable", "host")),
-    ("PidMode", "PID", ("host", "private")),
-    ("UTSMode", "UTS", ("host", "private")),
+    ("PidMode", "PID", ("host",)),
+    ("UTSMode", "UTS", ("host",)),
     ("UsernsMode", "user namespace", None),
     ("CgroupnsMode", "cgroup namespace", ("private", "host")),
 )
@@ -28,7 +28,8 @@ _MODES = (  # of which namespaces there may be which words beside container:ID
 def check(said: dict[str, Any]) -> None:
     """Refuse with a 400 what dockerd refuses at once."""
     host = said.get("HostConfig") or {}
-    for part in (_process(said), _health(said.get("Healthcheck") or {}), _limits(host), _modes(host), _mounts(host)):
+    parts = _process(said), _health(said.get("Healthcheck") or {}), _limits(host), _modes(host), _mounts(host)
+    for part in (*parts, _others(said, host)):
         for message in part:
             raise Refused(400, message)
 
@@ -74,23 +75,28 @@ def _limits(host: dict[str, Any]) -> Iterator[str]:
         yield "CPU cfs quota can not be less than 1ms (i.e. 1000)"
     if not -1 <= (0 if host.get("MemorySwappiness") is None else host["MemorySwappiness"]) <= 100:
         yield f"Invalid value: {host['MemorySwappiness']}, valid memory swappiness range is 0-100"
-    asked = host.get("CpusetCpus") or ""
-    if asked and not _numbers(asked) <= _numbers(_online()):
-        yield f"Requested CPUs are not available - requested {asked}, available: {_online()}"
+    for key in ("CpusetCpus", "CpusetMems"):
+        available(key, host.get(key) or "")
 
 
-def _online() -> str:
-    with open("/sys/devices/system/cpu/online", encoding="ascii") as file:
-        return file.read().strip()
+def available(key: str, asked: str) -> None:
+    """Refuse processors or memory nodes that are not there."""
+    if not asked:
+        return
+    kind, called, word = ("cpu", "CPUs", "cpus") if key == "CpusetCpus" else ("node", "memory nodes", "mems")
+    with open(f"/sys/devices/system/{kind}/online", encoding="ascii") as file:
+        online = file.read().strip()
+    if not _numbers(asked, word) <= _numbers(online, word):
+        raise Refused(400, f"Requested {called} are not available - requested {asked}, available: {online}")
 
 
-def _numbers(text: str) -> set[int]:
+def _numbers(text: str, word: str) -> set[int]:
     """0-3,7"""
     found: set[int] = set()
     for part in text.split(","):
         first, _, last = part.partition("-")
         if not first.isdecimal() or not (last or first).isdecimal() or int(last or first) > 1 << 16:
-            raise Refused(400, f"Invalid value {text} for cpuset cpus")
+            raise Refused(400, f"Invalid value {text} for cpuset {word}")
         found.update(range(int(first), int(last or first) + 1))
     return found
 
@@ -98,8 +104,25 @@ def _numbers(text: str) -> set[int]:
 def _modes(host: dict[str, Any]) -> Iterator[str]:
     for key, called, words in _MODES:
         mode = host.get(key) or ""
+        if mode == "container:" and words:
+            yield f"invalid {called} mode: {mode}"
+        if key in ("UTSMode", "CgroupnsMode") and mode.startswith("container:"):
+            yield f"invalid {called} mode: {mode}"
         if mode and words and mode not in words and not mode.startswith(("container:", "ns:")):
             yield f"invalid {called} mode: {mode}"
+
+
+def _others(said: dict[str, Any], host: dict[str, Any]) -> Iterator[str]:
+    network = host.get("NetworkMode") or ""
+    if network in ("container", "container:"):
+        yield "Invalid network mode: invalid container format container:<name|id>"
+    if network.startswith("container:") and said.get("Hostname"):
+        yield "conflicting options: hostname and the network mode"
+    if (host.get("Isolation") or "default") != "default":
+        raise Refused(500, f"Invalid isolation: \"{host['Isolation']}\" - linux only supports 'default'")
+    for each in host.get("SecurityOpt") or ():
+        if each.partition("=")[0] == "systempaths":
+            raise Refused(500, f'invalid --security-opt 2: "{each}"')
 
 
 def _mounts(host: dict[str, Any]) -> Iterator[str]:
@@ -109,6 +132,9 @@ def _mounts(host: dict[str, Any]) -> Iterator[str]:
     for each in host.get("Mounts") or ():
         kind, source = each.get("Type") or "", each.get("Source") or ""
         problem = ""
+        for key, of in (("BindOptions", "bind"), ("VolumeOptions", "volume"), ("TmpfsOptions", "tmpfs")):
+            if each.get(key) is not None and kind in ("bind", "volume", "tmpfs") and kind != of:
+                yield f'{key} must not be specified on mount type "{kind}"'
         if kind not in ("bind", "volume", "tmpfs", "npipe", "cluster", "image"):
             problem = "mount type unknown"
         elif not each.get("Target"):

@@ -162,7 +162,7 @@ def prune(api: Api, asked: Asked) -> Response:
             continue
         deleted.append(name)
         reclaimed += size
-    return answer({"VolumesDeleted": deleted or None, "SpaceReclaimed": reclaimed})
+    return answer({"VolumesDeleted": deleted, "SpaceReclaimed": reclaimed})
 
 
 def taken(path: str) -> int:

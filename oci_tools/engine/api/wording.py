@@ -25,11 +25,16 @@ def of(config: dict[str, Any], host: dict[str, Any], networks: list[str]) -> lis
     return [*(word for part in parts for word in part), *networks]
 
 
-def command(config: dict[str, Any]) -> tuple[list[str], list[str]]:
-    """Options and operands of the payload: an entrypoint of many words is one word, and the first operands."""
+def command(config: dict[str, Any], image: dict[str, Any] | None = None) -> tuple[list[str], list[str]]:
+    """Options and operands of the payload: an entrypoint of many words is one word, and the first operands.
+
+    image  what that says of containers: an empty entrypoint leaves its command
+    """
     entrypoint, words = strings(config, "Entrypoint"), strings(config, "Cmd") or []
     if entrypoint is None:
         return [], words
+    if not entrypoint:
+        words = words or (image or {}).get("Cmd") or []
     first, *more = entrypoint or [""]
     return [f"--entrypoint={first}"], [*more, *words]
 
@@ -60,7 +65,8 @@ def _process(config: dict[str, Any], host: dict[str, Any]) -> Iterator[str]:
     for each in strings(config, "Env") or ():
         yield f"--env={each}" if "=" in each else f"--unsetenv={each}"
     for name, value in (config.get("Labels") or {}).items():
-        yield f"--label={name}={value}"
+        if name and name == name.strip():  # the others are kept where inspect finds them
+            yield f"--label={name}={value}"
     if config.get("StopTimeout") is not None:
         yield f"--stop-timeout={config['StopTimeout']}"
     yield from _health(config.get("Healthcheck") or {})
@@ -105,13 +111,7 @@ def seconds(nanoseconds: int) -> str:
 
 def _policy(config: dict[str, Any], host: dict[str, Any]) -> Iterator[str]:
     yield f"--rm={'true' if host.get('AutoRemove') else 'false'}"
-    restart = host.get("RestartPolicy") or {}
-    name, count = restart.get("Name") or "no", restart.get("MaximumRetryCount") or 0
-    if name not in ("no", "always", "on-failure", "unless-stopped"):
-        raise Refused(400, f"invalid restart policy: unknown policy '{name}'; use one of 'no', 'always', "
-                           "'on-failure', or 'unless-stopped'")  # fmt: skip
-    if count and name != "on-failure":
-        raise Refused(400, "invalid restart policy: maximum retry count can only be used with 'on-failure'")
+    name, count = restart(host.get("RestartPolicy") or {})
     if name != "no" and host.get("AutoRemove"):
         raise Refused(400, "can't create 'AutoRemove' container with restart policy")
     if name != "no":
@@ -121,15 +121,32 @@ def _policy(config: dict[str, Any], host: dict[str, Any]) -> Iterator[str]:
         if log["Type"] not in _LOGS:
             raise Refused(400, f"logger: no log driver named '{log['Type']}' is registered")
         yield f"--log-driver={log['Type']}"
-    for key, value in (log.get("Config") or {}).items():
+    said = log.get("Config") or {}
+    if said.get("mode") not in (None, "", "blocking", "non-blocking"):
+        raise Refused(400, f"logger: logging mode not supported: {said['mode']}")
+    if said.get("max-buffer-size") and said.get("mode") != "non-blocking":
+        raise Refused(400, "logger: max-buffer-size option is only supported with 'mode=non-blocking'")
+    for key, value in said.items():
         yield f"--log-opt={key}={value}"
     if host.get("Init"):
         yield "--init"
 
 
+def restart(said: dict[str, Any]) -> tuple[str, int]:
+    """The name and count of a restart policy, checked."""
+    name, count = said.get("Name") or "no", said.get("MaximumRetryCount") or 0
+    if name not in ("no", "always", "on-failure", "unless-stopped"):
+        raise Refused(400, f"invalid restart policy: unknown policy '{name}'; use one of 'no', 'always', "
+                           "'on-failure', or 'unless-stopped'")  # fmt: skip
+    if count and name != "on-failure":
+        raise Refused(400, "invalid restart policy: maximum retry count can only be used with 'on-failure'")
+    return name, count
+
+
 def _files(config: dict[str, Any], host: dict[str, Any]) -> Iterator[str]:
     binds = host.get("Binds") or []
     for bind in binds:
+        _check_bind(bind)
         yield f"--volume={bind}"
     for mount in host.get("Mounts") or ():
         yield f"--mount={_mount(mount)}"
@@ -152,6 +169,20 @@ def _files(config: dict[str, Any], host: dict[str, Any]) -> Iterator[str]:
         yield f"--device={device['PathOnHost']}:{inside}:{device.get('CgroupPermissions') or 'rwm'}"
     for rule in host.get("DeviceCgroupRules") or ():
         yield f"--device-cgroup-rule={rule}"
+
+
+def _check_bind(bind: str) -> None:
+    """Refuse what would be a path of ocid's own directory, and names of volumes that are too short."""
+    source, colon, _ = bind.partition(":")
+    if colon and not source.startswith("/"):
+        if "/" in source or source[:1] == ".":
+            raise Refused(
+                400, f'create {source}: "{source}" includes invalid characters for a local volume name, only '
+                '"[a-zA-Z0-9][a-zA-Z0-9_.-]" are allowed. If you intended to pass a host directory, use absolute path',
+            )  # fmt: skip
+        if len(source) == 1:
+            raise Refused(400, f"create {source}: volume name is too short, names should be at least two alphanumeric "
+                               "characters")  # fmt: skip
 
 
 def _mount(mount: dict[str, Any]) -> str:
@@ -187,6 +218,7 @@ def _mount(mount: dict[str, Any]) -> str:
     return ",".join(f"{key}={value}" for key, value in words.items())
 
 
+_PERIOD = 100_000  # microseconds
 _LEAST = 6 << 20  # bytes: dockerd lets no container have less
 _NUMBERS = (("Memory", "memory"), ("MemorySwap", "memory-swap"), ("MemoryReservation", "memory-reservation"),
             ("CpuShares", "cpu-shares"), ("CpuPeriod", "cpu-period"), ("CpuQuota", "cpu-quota"),
@@ -211,11 +243,14 @@ def limits(host: dict[str, Any]) -> Iterator[str]:
     """What `update` may change as well."""
     if 0 < (host.get("Memory") or 0) < _LEAST:
         raise Refused(400, "Minimum memory limit allowed is 6MB")
+    if 0 < (host.get("MemoryReservation") or 0) < _LEAST:
+        raise Refused(400, "Minimum memory reservation allowed is 6MB")
     for key, option in _NUMBERS:
         if host.get(key):
             yield f"--{option}={host[key]}"
     if host.get("NanoCpus"):
-        yield f"--cpus={max(host['NanoCpus'] / SECOND, 0.01):g}"  # less the kernel does not know
+        yield f"--cpu-period={_PERIOD}"
+        yield f"--cpu-quota={max(host['NanoCpus'] * _PERIOD // SECOND, 1000)}"  # less the kernel does not know
 
 
 def _spaces(host: dict[str, Any]) -> Iterator[str]:

@@ -138,6 +138,8 @@ class Container:
     @property
     def status(self) -> str:
         """created, running, paused, restarting or exited."""
+        if self.failed and self.asked.get("Unstarted"):
+            return "created"
         if self.ended is not None and not (self.started or {}).get("started", 0) > self.ended.get("finished", 0):
             return "restarting" if self.ended.get("restarting") else "exited"
         if self.started is None and not self.state():
@@ -145,13 +147,14 @@ class Container:
         payload = self._look()
         if payload and payload.lives:
             return "paused" if payload.frozen else "running"
-        # It is about to begin, or to be recorded, perhaps by the next monitor.
-        return "running" if self.kept() or (self.started is not None and self.detached) else "exited"
+        recorded = self.started is not None and os.path.isdir(f"{self.path}/io")  # perhaps by the next monitor
+        return "running" if recorded or self.kept() else "exited"  # it is about to begin, or to be recorded
 
     @property
-    def detached(self) -> bool:
-        """Whether monitors look after it, one after the other."""
-        return os.path.isdir(f"{self.path}/io")
+    def failed(self) -> str:
+        """Why its last start failed; empty if it did not."""
+        failed = (self.ended or {}).get("error") or (self.started is None and self.asked.get("Refuses"))
+        return str(self.asked.get("Error") or "") if failed else ""
 
     @property
     def running(self) -> bool:
@@ -160,7 +163,9 @@ class Container:
     @property
     def code(self) -> int:
         """Of the last end; 0 where there was none, 255 where nobody knows it."""
-        code = (self.ended or {}).get("code", 0)
+        code = (self.ended or {}).get("code", 128 if self.failed else 0)
+        if code == 125 and self.failed:
+            return 128  # so dockerd says that it did not start
         return 255 if code is None else int(code)
 
     def kept(self) -> bool:

@@ -161,6 +161,38 @@ SCRIPT: list[tuple[list[str], int]] = [
     (["volume", "rm", "v1"], 0),
     (["volume", "rm", "v1"], 1),
     (["volume", "inspect", "v1"], 1),
+    (["create", "--name", "early", "--network", "later", "bb", "echo", "on it"], 0),
+    (["start", "early"], 1),
+    (["inspect", "-f", "{{.State.Status}} {{.State.ExitCode}} {{.State.Error}}", "early"], 0),
+    (["network", "create", "--subnet", "10.231.0.0/24", "later"], 0),
+    (["start", "-a", "early"], 0),
+    (["inspect", "-f", "{{.State.Status}} {{.State.ExitCode}} {{.State.Error}}", "early"], 0),
+    (["network", "disconnect", "later", "early"], 0),
+    (["network", "connect", "--alias", "x", "later", "early"], 0),
+    (["start", "-a", "early"], 0),
+    (["rm", "--link", "early"], 1),
+    (["rm", "early"], 0),
+    (["network", "rm", "later"], 0),
+    (["create", "--name", "nobody", "-u", "nobody-at-all", "--network", "none", "bb", "true"], 0),
+    (["start", "nobody"], 1),
+    (["inspect", "-f", "{{.State.Status}} {{.State.ExitCode}} {{.State.Error}} {{.Config.User}}", "nobody"], 0),
+    (["wait", "nobody"], 0),
+    (["rm", "nobody"], 0),
+    (["run", "--network", "none", "--name", "nowhere", "--network-alias", "x", "bb", "true"], 125),
+    (["create", "--name", "busy", "--network", "none", "--cpus", "0.5", "bb", "sleep", "1000"], 0),
+    (["update", "--cpus", "1.5", "busy"], 0),
+    (["inspect", "-f", "{{.HostConfig.NanoCpus}} {{.HostConfig.CpuQuota}}", "busy"], 0),
+    (["update", "--cpu-quota", "5000", "busy"], 1),
+    (["update", "--cpuset-cpus", "999", "busy"], 1),
+    (["update", "--restart", "sometimes", "busy"], 1),
+    (["rm", "busy"], 0),
+    (["container", "prune", "-f", "--filter", "until=24h"], 0),
+    (["network", "prune", "-f", "--filter", "until=1h30m"], 0),
+    (["container", "prune", "-f", "--filter", "until=soon"], 1),
+    (["run", "--rm", "--network", "none", "--log-opt", "mode=non-blocking", "--log-opt", "max-buffer-size=1m", "bb", "echo", "x"], 0),
+    (["run", "--rm", "--network", "none", "--log-opt", "mode=maybe", "bb", "true"], 125),
+    (["run", "--rm", "--network", "none", "--entrypoint", "", "bb", "echo", "reset"], 0),
+    (["run", "--rm", "--network", "none", "-v", "a/b:/x", "bb", "true"], 125),
     (["swarm", "leave"], 1),
     (["ps", "--filter", "bogus=x"], 1),
 ]
@@ -177,6 +209,46 @@ def test_a_script_says_the_same(pair: tuple[Engine, Engine]) -> None:
         said = [(done.returncode, plain(done.stdout), plain(done.stderr)) for done in (theirs, ours)]
         if said[0] != said[1] or said[0][0] != code:
             wrong.append(f"{' '.join(words)}\n   dockerd {said[0]}\n   ocid    {said[1]}")
+    assert not wrong, "\n".join(wrong)
+
+
+def create(**host: Any) -> tuple[str, str, Any]:
+    return "POST", "/containers/create", {"Image": "bb", "HostConfig": {"NetworkMode": "none", **host}}
+
+
+# Requests whose refusals have dockerd's status and words.
+REFUSED: list[tuple[str, str, Any]] = [
+    ("POST", "/containers/create", {}), ("POST", "/containers/create", {"Image": ""}),
+    ("POST", "/containers/create", {"Image": "bb", "Entrypoint": [""], "HostConfig": {"NetworkMode": "none"}}),
+    create(PidMode="private"), create(UTSMode="container:x"), create(CgroupnsMode="container:x"), create(PidMode="container:"),
+    create(NetworkMode="container"), create(NetworkMode="container:"), create(Isolation="hyperv"),
+    create(MemoryReservation=1024), create(CpusetMems="42"), create(CpusetCpus="999"),
+    create(SecurityOpt=["systempaths=unconfined"]), create(RestartPolicy={"Name": "no", "MaximumRetryCount": 1}),
+    create(Binds=["./x:/y"]), create(Binds=["a:/y"]),
+    create(Mounts=[{"Type": "bind", "Source": "/tmp", "Target": "/x", "VolumeOptions": {}}]),
+    create(LogConfig={"Type": "json-file", "Config": {"max-buffer-size": "4m"}}),
+    ("POST", "/containers/create", {"Image": "bb", "MacAddress": "xx"}),
+    ("POST", "/containers/create", {"Image": "bb", "NetworkingConfig": {"EndpointsConfig": {"bridge": {"Aliases": ["x"]}}}}),
+    ("POST", "/containers/create", {"Image": "bb", "NetworkingConfig": {"EndpointsConfig": {"bridge": None}}}),
+    ("POST", "/containers/create", {"Image": "bb", "Hostname": "x", "HostConfig": {"NetworkMode": "container:x"}}),
+    ("POST", "/containers/nope/resize", None), ("POST", "/containers/nope/stop?t=x", None), ("POST", "/containers/nope/restart?t=x", None),
+    ("POST", "/containers/nope/kill?signal=BOGUS", None), ("POST", "/containers/nope/rename?name=", None),
+    ("POST", "/containers/nope/exec", {"Cmd": []}),
+    ("GET", "/containers/json?limit=x", None), ("GET", '/containers/json?filters={"is-task":["maybe"]}', None),
+    ("GET", '/containers/json?filters={"publish":["x"]}', None), ("GET", '/networks?filters={"type":["x"]}', None),
+    ("POST", '/images/prune?filters={"until":["x"]}', None), ("POST", '/images/prune?filters={"until":["1h","2h"]}', None),
+    ("GET", "/system/df?type=bogus", None), ("POST", "/build?remote=bogus", None), ("POST", "/build?remote=/etc", None),
+    ("POST", "/networks/bridge/connect", {}), ("POST", "/networks/bridge/disconnect", {}),
+    ("POST", "/networks/bridge/disconnect", {"Container": "nope", "Force": True}),
+]  # fmt: skip
+
+
+def test_refusals_have_the_same_words(pair: tuple[Engine, Engine]) -> None:
+    wrong = []
+    for method, path, body in REFUSED:
+        theirs, ours = (engine.request(method, path, body) for engine in pair)
+        if theirs != ours or theirs[0] < 400:
+            wrong.append(f"{method} {path} {body}\n   dockerd {theirs}\n   ocid    {ours}")
     assert not wrong, "\n".join(wrong)
 
 
