@@ -105,6 +105,7 @@ class Building:
     def run(self) -> Result:
         """Build the target."""
         needed = self.graph.needed
+        self.progress.instructions = sum(1 + len(stage.instructions) for stage in needed)
         workers = self.options.workers or len(os.sched_getaffinity(0))
         if len(needed) == 1 or workers == 1:
             return self.result(self.graph.target)

@@ -6,6 +6,7 @@
     none    nothing, save the whole output of a step that failed
 
     status  {"op": "build", "id", "state": "running|cached|done|error", "step", "of", "text", "current", "total"}
+            {"op": "build", "state": "noted", "text", "instructions": of all stages}: one that makes no files
             {"op": "build", "id", "stream": {"fd", "data": base64}}      {"op": "build", "image"}  {"exit": N}
 """
 
@@ -58,6 +59,7 @@ class Progress:
         self._status = status_fd
         self._lock = threading.RLock()
         self._count = 0
+        self.instructions = 0  # of all stages that are built
         self._running: list[Step] = []
         self._drawn = 0
         self._done = 0
@@ -112,6 +114,11 @@ class Progress:
             self._tell(step, {"state": state, **({"error": why} if why else {}), **more})
             self._draw()
 
+    def note(self, text: str) -> None:
+        """An instruction that makes no files: people do not see it, a status tells it."""
+        with self._lock:
+            self._tell(None, {"state": "noted", "text": text, "instructions": self.instructions})
+
     def say(self, text: str) -> None:
         """A line to people."""
         with self._lock:
@@ -147,7 +154,7 @@ class Progress:
         if step is not None:
             about.update(id=str(step.number))
             if "state" in said:
-                about.update(step=step.at, of=step.of, text=step.name())
+                about.update(step=step.at, of=step.of, text=step.name(), instructions=self.instructions)
         line = document.dumps({**about, **said}) + b"\n"
         if self._status is not None:
             try:

@@ -157,6 +157,7 @@ class Building:
             self._workdir(one)
         else:
             said = settings.apply(self.result.settings, one, self.expander(one), self._many(one))
+            self.shared.progress.note(said or one.statement.text)
             if said:
                 self.history(said, None)
 
@@ -177,6 +178,7 @@ class Building:
                 self.result.settings.env[name] = value
             self.result.args[name] = None
             said.append(name if value is None else f"{name}={value}")
+        self.shared.progress.note(f"ARG {' '.join(said)}")
         self.history(f"ARG {' '.join(said)}", None)
 
     def _workdir(self, one: Instruction) -> None:

@@ -223,11 +223,12 @@ class Guard:
         try:
             while True:
                 some = self._reap()
+                wait = self._adopt()
                 if not self._held and (self._begun or not some):
                     return
                 if self._twin < 0 and self._held:
                     self._pair()
-                self._epoll.poll(self._adopt())
+                self._epoll.poll(wait)
                 self._drain(woken)
                 self.turn()
         finally:

@@ -31,6 +31,16 @@ def processes(*texts: str) -> list[str]:
     return found
 
 
+def families(root: Path) -> list[str]:
+    """Those that look after the containers of one of our roots, and their guards, which are above them."""
+    found = []
+    for pid in monitors(root):
+        while pid != "1" and "oci-run" in Path(f"/proc/{pid}/cmdline").read_text():
+            found.append(pid)
+            pid = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1]
+    return found
+
+
 def monitors(root: Path) -> list[str]:
     """Those that look after the containers of one of our roots."""
     return [(place / "lock").read_text().strip() for place in (root / "containers").iterdir()]

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from oci_tools.engine.api.commands import Reading
     from oci_tools.engine.api.routes import Asked, Route
     from oci_tools.engine.api.server import Api
-    from oci_tools.engine.api.world import Container
+    from oci_tools.engine.api.container import Container
 
 # Go's os.FileMode, which clients read.
 _DIRECTORY, _SYMLINK, _DEVICE, _FIFO, _CHARACTER = 1 << 31, 1 << 27, 1 << 26, 1 << 25, 1 << 21
@@ -55,7 +55,7 @@ def _opened(api: Api, asked: Asked) -> tuple[Reading, bytes, dict[str, Any]]:
     except (tarfile.TarError, AssertionError, OSError):
         error = reading.error()
         reading.close()
-        raise _missing(one, path, error) from None
+        raise _missing(asked["id"], path, error) from None
     return reading, bytes(start.kept), stat
 
 
@@ -63,9 +63,9 @@ def _absolute(path: str) -> str:
     return path if path.startswith("/") else f"/{path}"
 
 
-def _missing(one: Container, path: str, error: Refused | None) -> Refused:
+def _missing(word: str, path: str, error: Refused | None) -> Refused:
     if error is None or "no such file" in error.message or "not a directory" in error.message:
-        return Refused(404, f"Could not find the file {path} in container {one.id}")
+        return Refused(404, f"Could not find the file {path} in container {word}")
     return Refused(500 if error.status == 400 else error.status, error.message)
 
 
@@ -123,7 +123,7 @@ def put(api: Api, asked: Asked) -> Response:
     except Refused as error:
         lowered = error.message.lower()
         if "no such file" in lowered:
-            raise Refused(404, f"Could not find the file {path} in container {one.id}") from None
+            raise Refused(404, f"Could not find the file {path} in container {asked['id']}") from None
         if "not a directory" in lowered:
             _opened(api, asked)[0].close()  # says it if there is nothing at all
             raise Refused(400, "extraction point is not a directory") from None

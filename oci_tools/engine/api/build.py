@@ -8,6 +8,7 @@ docker CLI and compose send this with DOCKER_BUILDKIT=0 or without the buildx pl
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import signal
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from oci_tools.engine.api.server import Api
     from oci_tools.http import Request, Response
 
+_REMEMBERED = 4096
 _RED, _PLAIN = "\x1b[91m", "\x1b[0m"  # what RUN writes to stderr is between these
 
 
@@ -172,11 +174,11 @@ class Job:
 
 def _told(api: Api, job: Job, names: list[str], quiet: bool) -> Iterator[bytes]:
     """The build as its client sees it."""
-    image, last = "", ""
+    image, last, steps = "", "", Steps(api.built)
     try:
         for said in job.lines():
             image = str(said["id"]) if "image" in said else image
-            for text in _text(said):
+            for text in steps.text(said):
                 last = text
                 if not quiet:
                     yield line({"stream": text})
@@ -190,6 +192,7 @@ def _told(api: Api, job: Job, names: list[str], quiet: bool) -> Iterator[bytes]:
             return
         if last and not last.endswith("\n"):
             yield line({"stream": "\n"})
+        yield line({"stream": f" ---> {transfer.short(image)}\n"})
         yield line({"aux": {"ID": image}})
         yield line({"stream": f"Successfully built {transfer.short(image)}\n"})
         for name in names:
@@ -198,22 +201,62 @@ def _told(api: Api, job: Job, names: list[str], quiet: bool) -> Iterator[bytes]:
         job.close()
 
 
-def _text(said: dict[str, Any]) -> Iterator[str]:
-    """What docker's builder would print."""
-    if "stream" in said:
-        text = a2b_base64(said["stream"]["data"]).decode("utf-8", "replace")
-        yield f"{_RED}{text}{_PLAIN}" if said["stream"]["fd"] == 2 else text
-        return
-    state = said.get("state")
-    text = str(said.get("text") or "")
-    label, _, rest = text.partition("] ") if text.startswith("[") else ("", "", text)
-    if state == "running" and said.get("of"):
-        yield f"Step {said['step']}/{said['of']} : {rest}"
+class Steps:
+    """What docker's builder would print of each instruction.
+
+    built  chains of instructions that were built before: of those that make no files no cache has anything
+    """
+
+    def __init__(self, built: dict[bytes, None]) -> None:
+        self._built = built
+        self._chain = b""
+        self._count = 0
+        self._container = ""  # of a RUN that is not known to be in the cache yet
+
+    def text(self, said: dict[str, Any]) -> Iterator[str]:
+        state = said.get("state")
+        text = str(said.get("text") or "")
+        rest = text.partition("] ")[2] if text.startswith("[") else text
+        if "stream" in said:
+            yield from self._begin()
+            text = a2b_base64(said["stream"]["data"]).decode("utf-8", "replace")
+            yield f"{_RED}{text}{_PLAIN}" if said["stream"]["fd"] == 2 else text
+        elif state == "noted":
+            yield from self._step(rest, said)
+            yield from self._end(self._known())
+        elif state == "running" and said.get("of"):
+            yield from self._step(rest, said)
+        elif state in ("cached", "done") and said.get("of"):
+            if rest.startswith("RUN") or state == "cached":
+                yield from self._end(state == "cached")
+            self._known()
+
+    def _step(self, text: str, said: dict[str, Any]) -> Iterator[str]:
+        self._count += 1
+        self._chain = hashlib.sha256(self._chain + text.encode("utf-8", "surrogateescape")).digest()
+        self._container, self._begun = os.urandom(6).hex(), False
+        yield f"Step {self._count}/{max(self._count, int(said.get('instructions') or 0))} : {text}"
         yield "\n"
-        if rest.startswith("RUN"):
-            yield f" ---> Running in {os.urandom(6).hex()}\n"
-    elif state == "cached":
-        yield " ---> Using cache\n"
+
+    def _begin(self) -> Iterator[str]:
+        if self._container and not self._begun:
+            self._begun = True
+            yield f" ---> Running in {self._container}\n"
+
+    def _end(self, cached: bool) -> Iterator[str]:
+        if cached:
+            yield " ---> Using cache\n"
+            return
+        yield from self._begin()
+        yield f" ---> Removed intermediate container {self._container}\n"
+
+    def _known(self) -> bool:
+        """Whether this was built before; it has been now."""
+        known = self._chain in self._built
+        self._built[self._chain] = None
+        while len(self._built) > _REMEMBERED:
+            del self._built[next(iter(self._built))]
+        return known
 
 
 _COMMAND = re.compile(r'process "(.*)" did not complete successfully: exit code: (\d+)$', re.S)

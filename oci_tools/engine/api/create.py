@@ -7,11 +7,12 @@
 from __future__ import annotations
 
 import os
+import re
 
 from oci_tools import document, fs
 from oci_tools.engine.api import endpoints, links, members, naming, store, validity, wording
 from oci_tools.engine.api.answers import Refused, answer
-from oci_tools.engine.api.world import OURS
+from oci_tools.engine.api.container import OURS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -66,9 +67,13 @@ def create(api: Api, asked: Asked) -> Response:
     host = _host(said.get("HostConfig") or {})
     config = _config(said, image)
     networking = said.get("NetworkingConfig") or {}
-    words, mode = endpoints.words(host, networking, api.world, said.get("MacAddress") or "")
-    host["NetworkMode"] = mode
-    container, later = _make(api, name, image, said, host, words)
+    try:
+        words, mode = endpoints.words(host, networking, api.world, said.get("MacAddress") or "")
+        host["NetworkMode"] = mode
+        container, later = _make(api, name, image, said, host, words)
+    except Refused as error:  # the image is there: who hears a 404 would pull it
+        message = re.sub("^no such container '(.*)'$", r"No such container: \1", error.message)
+        raise Refused(400 if error.status == 404 else error.status, message) from None
     if not config["Hostname"]:
         joined = mode.partition(":")[2] if mode.startswith("container:") else ""
         config["Hostname"] = (api.world.find(joined).config.get("Hostname") if joined else "") or container[:12]
@@ -133,12 +138,16 @@ def _make(
         try:
             return api.commands.run(["run", "new", *options, word, *operands]).strip(), later
         except Refused as error:
-            member = next((name for start, name in _LATER if error.message.startswith(start)), "")
-            place = config if config.get(member) else host
-            if not place.get(member):
+            blamed = (
+                (place, member) for start, member in _LATER if error.message.startswith(start)
+                for place in (config, host) if place.get(member)
+            )  # fmt: skip
+            place, member = next(blamed, ({}, ""))
+            if not member:
                 raise
             place[member] = None
-            later = later or error.message.replace("'", "")
+            message = error.message.replace("'", "")
+            later = later or (message[0].upper() + message[1:] if member == "GroupAdd" else message)
 
 
 # What dockerd only finds when a container starts, by how our words for it begin, and where it was said.

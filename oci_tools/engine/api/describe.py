@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from oci_tools.engine.api.routes import Asked, Route
     from oci_tools.engine.api.server import Api
-    from oci_tools.engine.api.world import Container
+    from oci_tools.engine.api.container import Container
 
 _FILTERS = (
     "ancestor before exited expose health id is-task isolation label label! name network publish since status volume"

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
-    from oci_tools.engine.api.world import Container, World
+    from oci_tools.engine.api.container import Container
+    from oci_tools.engine.api.world import World
 
 BRIDGE = "bridge"
 _MAC = re.compile(r"([0-9a-fA-F]{2}[:-]){5}[0-9a-fA-F]{2}")

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from oci_tools.engine.api.routes import Asked, Route
     from oci_tools.engine.api.server import Api
-    from oci_tools.engine.api.world import Container
+    from oci_tools.engine.api.container import Container
     from oci_tools.http import Response
 
 _FILTERS = "config container daemon event image label network node plugin scope secret service type volume".split()

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from oci_tools.engine.api.commands import Started
     from oci_tools.engine.api.routes import Asked, Route
     from oci_tools.engine.api.server import Api
-    from oci_tools.engine.api.world import Container
+    from oci_tools.engine.api.container import Container
 
 _MOST = 10000  # execs that are remembered
 
@@ -96,7 +96,7 @@ def _runs(api: Api, word: str) -> Container:
     one = api.world.find(word)
     status = one.status
     if status == "paused":
-        raise Refused(409, f"Container {one.id} is paused, unpause the container before exec")
+        raise Refused(409, f"Container {word} is paused, unpause the container before exec")
     if status == "restarting":
         raise Refused(409, f"Container {one.id} is restarting, wait until the container is running")
     if status != "running":
@@ -201,6 +201,8 @@ class Session:
             text = line
         code = 127 if "no such file" in text or "not found" in text else 126
         message = f"OCI runtime exec failed: exec failed: unable to start container process: {text}: unknown\r\n"
+        if text.startswith("unable to find "):
+            message = text.replace("'", "") + "\r\n"
         if sock is not None:
             from oci_tools.engine.api import logs
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from oci_tools import document, fs
 from oci_tools.engine import containers
-from oci_tools.engine.api import create, describe, filters, members, naming, times, validity, wording, world
+from oci_tools.engine.api import container, create, describe, filters, members, naming, times, validity, wording, world
 from oci_tools.engine.api.answers import Refused, answer, nothing, stream
 from oci_tools.http import Response
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from oci_tools.engine.api.routes import Asked, Route
     from oci_tools.engine.api.server import Api
-    from oci_tools.engine.api.world import Container
+    from oci_tools.engine.api.container import Container
 
 _CONDITIONS = ("not-running", "next-exit", "removed")
 
@@ -51,7 +51,7 @@ def _told(error: Refused) -> tuple[int, str]:
         return 400, f"failed to create task for container: {message}"
     if message.startswith("no such network '"):
         return 404, f"network {message[17:-1]} not found"
-    if message.startswith("unable to find "):
+    if message.lower().startswith("unable to find "):
         return 500, message
     status = 400 if "no such file or directory" in message else error.status
     return status if status in (400, 404, 503) else 500, f"failed to create task for container: {message}"
@@ -66,7 +66,7 @@ def _failed(api: Api, one: Container, message: str, fresh: bool) -> None:
         api.commands.ran(["run", "rm", "-f", one.id])
     elif one.asked:
         kept = {**one.asked, "Error": message, "Unstarted": fresh}
-        fs.write(f"{one.path}/{world.OURS}", document.dumps(kept), 0o600, sync=False)
+        fs.write(f"{one.path}/{container.OURS}", document.dumps(kept), 0o600, sync=False)
 
 
 def stop(api: Api, asked: Asked) -> Response:
@@ -203,7 +203,7 @@ def update(api: Api, asked: Asked) -> Response:
     kept = {key: value for key, value in said.items() if (value or key == "NanoCpus") and key in create.HOST}
     if one.asked and kept:
         changed = {**one.asked, "HostConfig": {**one.host, **kept}}
-        fs.write(f"{one.path}/{world.OURS}", document.dumps(changed), 0o600, sync=False)
+        fs.write(f"{one.path}/{container.OURS}", document.dumps(changed), 0o600, sync=False)
     return answer({"Warnings": None})
 
 
@@ -233,7 +233,7 @@ def wait(api: Api, asked: Asked) -> Response:
     return stream(_ending(api, one, condition, held, asked.request.sock.fileno()))
 
 
-def _ending(api: Api, one: Container, condition: str, held: world.Held, client: int) -> Iterator[bytes]:
+def _ending(api: Api, one: Container, condition: str, held: container.Held, client: int) -> Iterator[bytes]:
     before = (one.ended or {}).get("finished")
     code: int | None = None
     with held, api.world.subscribe() as news:

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
-    from oci_tools.engine.api.world import Container, World
+    from oci_tools.engine.api.container import Container
+    from oci_tools.engine.api.world import World
 
 
 def words(name: str, host: dict[str, Any], networking: dict[str, Any], world: World) -> Iterator[str]:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from oci_tools.engine.api.routes import Asked, Route
     from oci_tools.engine.api.server import Api
-    from oci_tools.engine.api.world import Container
+    from oci_tools.engine.api.container import Container
 
 STAMP = 30  # bytes of a time in a line
 _READ = 1 << 18
@@ -205,11 +205,13 @@ class Form:
         since: bytes = b"",
         until: bytes = b"\x7f",
         whole: bool = False,
+        details: bool = False,
     ) -> None:
         self._whole = whole
         self._framed = framed
         self._streams = streams
         self._stamps = stamps
+        self._details = b" " if details else b""  # what docker puts before attributes, and there are none
         self._since = since
         self._until = until
         self._middle: set[int] = set()
@@ -227,8 +229,8 @@ class Form:
                 if len(out) >= _FRAME:
                     yield bytes(out)
                     out.clear()
-            if self._stamps and number not in self._middle:
-                kept += stamp + b" "
+            if number not in self._middle:
+                kept += (stamp + b" " if self._stamps else b"") + self._details
             kept += text
             (self._middle.discard if text.endswith(b"\n") else self._middle.add)(number)
         if kept:
@@ -265,6 +267,7 @@ def logs(api: Api, asked: Asked) -> Response:
     form = Form(
         not one.tty, streams, asked.flag("timestamps"),
         stamp(since) if since is not None else b"", stamp(before) if before is not None else b"\x7f", whole=True,
+        details=asked.flag("details"),
     )  # fmt: skip
     number = int(count) if count.isdecimal() else -1
     pieces = _follow(api, one, form, number, asked.flag("follow"), asked.request.sock.fileno())

@@ -10,7 +10,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from oci_tools.engine.api.world import Container
+    from oci_tools.engine.api.container import Container
 
 _OWN = ("/etc/hosts", "/etc/hostname", "/etc/resolv.conf")
 _VOLUME = "io.oci-tools.volume"  # of a mount: the volume whose files are elsewhere

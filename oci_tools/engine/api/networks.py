@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ipaddress
+
 from oci_tools import document
 from oci_tools.engine.api import filters, members, times
 from oci_tools.engine.api.answers import Refused, answer, nothing
@@ -56,7 +58,7 @@ def find(api: Api, word: str) -> dict[str, Any]:
 def told(api: Api, said: dict[str, Any], containers: bool = True) -> dict[str, Any]:
     """A network as docker tells it."""
     config = [
-        {key: value for key, value in (("Subnet", pool.get("subnet")), ("IPRange", pool.get("range")),
+        {key: value for key, value in (("Subnet", pool.get("subnet")), ("IPRange", _block(pool.get("range") or "")),
                                         ("Gateway", pool.get("gateway"))) if value}
         for pool in said.get("subnets") or ()
     ]  # fmt: skip
@@ -75,9 +77,19 @@ def told(api: Api, said: dict[str, Any], containers: bool = True) -> dict[str, A
         "ConfigFrom": {"Network": ""},
         "ConfigOnly": False,
         "Containers": _members(api, said["name"]) if containers else {},
-        "Options": said.get("options") or {},
+        "Options": {key: value for key, value in (said.get("options") or {}).items() if key != "attachable"},
         "Labels": said.get("labels") or {},
     }
+
+
+def _block(text: str) -> str:
+    """The least block that holds a range FIRST-LAST."""
+    first, _, last = text.partition("-")
+    if not last:
+        return text
+    low, high = ipaddress.ip_address(first), ipaddress.ip_address(last)
+    size = (int(low) ^ int(high)).bit_length()
+    return f"{type(low)(int(low) >> size << size)}/{low.max_prefixlen - size}"
 
 
 def _members(api: Api, name: str) -> dict[str, dict[str, str]]:
@@ -142,19 +154,57 @@ def create(api: Api, asked: Asked) -> Response:
         raise Refused(400, f"invalid name: {name}" if not name else f"invalid network name: {name}")
     if name in (*BUILT_IN, BRIDGE, "default"):
         raise Refused(403, f"operation is not permitted on predefined {name} network ")
+    wrong = [problem for pool in (said.get("IPAM") or {}).get("Config") or () for problem in _wrong(pool)]
+    if wrong:
+        raise Refused(400, "invalid network config:\n" + (wrong[0] if len(wrong) == 1 else
+                           "\n".join(f"* {each}" for each in wrong)))  # fmt: skip
     if any(each["name"] == name for each in _all(api)):
         raise Refused(409, f"network with name {name} already exists")
     driver = said.get("Driver") or BRIDGE
-    if driver not in ("bridge", "macvlan", "ipvlan", "null"):
+    if driver in ("host", "null"):
+        raise Refused(403, f'only one instance of "{driver}" network is allowed')
+    if driver not in ("bridge", "macvlan", "ipvlan"):
         raise Refused(404, f'could not find plugin {driver} in v1 plugin registry: plugin "{driver}" not found')
-    words = ["net", "create", f"--driver={'none' if driver == 'null' else driver}", *_made(said), name]
+    manager = (said.get("IPAM") or {}).get("Driver") or "default"
+    if manager not in ("default", "null", "host-local"):
+        raise Refused(404, f'plugin "{manager}" not found')
+    if said.get("Scope") == "swarm":
+        raise Refused(403, "cannot create a swarm scoped network when swarm is not active")
+    if said.get("Ingress"):
+        raise Refused(403, "Ingress network can only be global scope network")
     try:
-        api.commands.run(words)
+        api.commands.run(["net", "create", f"--driver={driver}", *_made(said), name])
     except Refused as error:
-        raise Refused(403 if "overlap" in error.message else error.status, error.message) from None
+        overlaps = Refused(403, "Pool overlaps with other one on this address space")
+        raise (overlaps if "overlap" in error.message else error) from None
     found = identity(name)
     api.events.append("network", "create", found, {"name": name, "type": driver})
     return answer({"Id": found, "Warning": ""}, 201)
+
+
+def _wrong(pool: dict[str, Any]) -> Iterator[str]:
+    """What is wrong with one of IPAM.Config."""
+    subnet = pool.get("Subnet") or ""
+    try:
+        net = ipaddress.ip_interface(subnet).network if "/" in subnet else None
+    except ValueError:
+        net = None
+    if net is None:
+        yield f"invalid subnet {subnet}: invalid CIDR block notation"
+        return
+    if str(net) != subnet:
+        yield f"invalid subnet {subnet}: it should be {net}"
+    inner, gateway = pool.get("IPRange") or "", pool.get("Gateway") or ""
+    try:
+        if inner and not ipaddress.ip_network(inner, False).subnet_of(net):  # type: ignore[arg-type]
+            yield f"invalid ip-range {inner}: parent subnet {subnet} doesn't contain ip-range"
+    except (ValueError, TypeError):
+        yield f"invalid ip-range {inner}: invalid CIDR block notation"
+    try:
+        if gateway and ipaddress.ip_address(gateway) not in net:
+            yield f"invalid gateway {gateway}: parent subnet {subnet} doesn't contain this address"
+    except ValueError:
+        yield f"invalid gateway {gateway}: invalid address"
 
 
 def _made(said: dict[str, Any]) -> Iterator[str]:
@@ -164,6 +214,8 @@ def _made(said: dict[str, Any]) -> Iterator[str]:
                 yield f"--{option}={pool[key]}"
     if said.get("Internal"):
         yield "--internal"
+    if said.get("Attachable"):
+        yield "--opt=attachable=true"
     if said.get("EnableIPv6"):
         yield "--ipv6"
     for key, value in (said.get("Options") or {}).items():
@@ -189,8 +241,9 @@ def connect(api: Api, asked: Asked) -> Response:
     members.check(body.get("EndpointConfig") or {})
     if not body.get("Container"):
         raise Refused(400, 'invalid name or ID supplied: ""')
+    one = api.world.find(str(body["Container"]))
     said = find(api, asked["id"])
-    one, name = api.world.find(str(body["Container"])), said["name"]
+    name = said["name"]
     if name == "host" or one.host.get("NetworkMode") == "host":
         raise Refused(400, "container sharing network namespace with another container or host cannot be connected to "
                            "any other network")  # fmt: skip

@@ -62,6 +62,7 @@ class Api:
         self.store = Store()
         self.events = Events(self.world.root)
         self.execs = Execs()
+        self.built: dict[bytes, None] = {}  # what builds have been through (build.py)
         self._table = Table([route for module in _MODULES for route in module.ROUTES])
 
     @staticmethod

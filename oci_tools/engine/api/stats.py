@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from oci_tools.engine.api.routes import Asked, Route
     from oci_tools.engine.api.server import Api
-    from oci_tools.engine.api.world import Container
+    from oci_tools.engine.api.container import Container
     from oci_tools.http import Response
 
 _INTERVAL = 1.0  # seconds between two measurements

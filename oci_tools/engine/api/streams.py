@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
     from oci_tools.engine.api.routes import Asked, Route
     from oci_tools.engine.api.server import Api
-    from oci_tools.engine.api.world import Container, Subscription
+    from oci_tools.engine.api.container import Container
+    from oci_tools.engine.api.world import Subscription
 
 KEYS = b"\x10\x11"  # ctrl-p ctrl-q
 _READ = 1 << 16

@@ -119,7 +119,7 @@ def _policy(config: dict[str, Any], host: dict[str, Any]) -> Iterator[str]:
     log = host.get("LogConfig") or {}
     if log.get("Type") not in (None, "", "default"):
         if log["Type"] not in _LOGS:
-            raise Refused(400, f"logger: no log driver named '{log['Type']}' is registered")
+            raise Refused(400, f'error looking up logging plugin {log["Type"]}: plugin "{log["Type"]}" not found')
         yield f"--log-driver={log['Type']}"
     said = log.get("Config") or {}
     if said.get("mode") not in (None, "", "blocking", "non-blocking"):

@@ -1,11 +1,7 @@
-"""Every container, from its files: read once, read again when inotify says that they changed.
-
-    $OCI_ROOT/containers/ID/policy.json start.json exit.json health.json    container/place.py, `oci-run`'s
-                            docker.json   ours: what the client said at create, see create.py
-    $OCI_RUN/runtime/ID/state.json        pid and start time of what runs
+"""Every container, from its files (container.py): read once, read again when inotify says that they changed.
 
 Events are taken from the kernel before every look, so that what a command has done is seen as soon as it has
-ended.  Whether a process lives is asked of the kernel each time.
+ended.
 """
 
 from __future__ import annotations
@@ -14,194 +10,21 @@ import os
 import select
 import threading
 
-from oci_tools import document, fs
+from oci_tools import fs
 from oci_tools.engine.api.answers import Refused
-from oci_tools.engine.api.payload import Payload
-from oci_tools.errors import Busy, Error
+from oci_tools.engine.api.container import FILES, Container
 from oci_tools.linux import inotify
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Self
+    from collections.abc import Collection
+    from typing import Self
 
-OURS = "docker.json"
 _NAMES = inotify.IN_CREATE | inotify.IN_MOVED_TO | inotify.IN_MOVED_FROM | inotify.IN_DELETE
 _CHANGES = inotify.IN_CLOSE_WRITE | _NAMES
 WRITTEN = inotify.IN_MODIFY | inotify.IN_CREATE | inotify.IN_MOVED_TO
 _REMEMBERED = 4096
 OPENED = inotify.IN_CREATE | inotify.IN_OPEN
-_FILES = ("start.json", "exit.json", "health.json", "monitor.json", "published.json", OURS)
-
-
-class Container:
-    """One container as its files say."""
-
-    def __init__(self, world: World, container: str) -> None:
-        self.world = world
-        self.id = container
-        self.path = f"{world.place}/{container}"
-        self.serial = 0  # how often it was read
-        self.policy: dict[str, Any] = {}
-        self.started: dict[str, Any] | None = None  # start.json
-        self.ended: dict[str, Any] | None = None  # exit.json
-        self.health: dict[str, Any] | None = None
-        self.published: dict[str, Any] | None = None  # by a plain user's way out
-        self.asked: dict[str, Any] = {}  # docker.json
-        self._state: tuple[int, dict[str, Any], Payload | None] = (0, {}, None)
-        self.shown: tuple[Any, bytes] = ((), b"")  # by `ps`, and what it was made of
-        self._spec: tuple[tuple[int, int], dict[str, Any]] = ((0, 0), {})
-
-    def load(self) -> bool:
-        """Read it; False if it is not whole yet, or no more."""
-        policy = _read(f"{self.path}/policy.json")
-        if not policy:
-            return False
-        self.serial += 1
-        self.policy = policy
-        self.started, self.ended, self.health, self.published = (
-            _read(f"{self.path}/{name}") for name in ("start.json", "exit.json", "health.json", "published.json")
-        )
-        self.asked = _read(f"{self.path}/{OURS}") or self.asked
-        return True
-
-    @property
-    def name(self) -> str:
-        return str(self.policy.get("name") or self.id[:12])
-
-    @property
-    def image(self) -> str:
-        """What it was made of, as that was asked for."""
-        return str(self.config.get("Image") or self.policy.get("image") or "")
-
-    @property
-    def created(self) -> int:
-        """Nanoseconds since 1970."""
-        return int(self.policy.get("created") or 0)
-
-    @property
-    def config(self) -> dict[str, Any]:
-        """`Config`, as the client said it and the image completed it."""
-        return self.asked.get("Config") or {}
-
-    @property
-    def host(self) -> dict[str, Any]:
-        return self.asked.get("HostConfig") or {}
-
-    @property
-    def tty(self) -> bool:
-        if "Tty" in self.config:
-            return bool(self.config["Tty"])
-        return bool((self.spec().get("process") or {}).get("terminal"))
-
-    @property
-    def labels(self) -> dict[str, str]:
-        return self.config.get("Labels") or {}
-
-    def spec(self) -> dict[str, Any]:
-        """config.json: how it is run; read again when it is another."""
-        for path in (f"{self.path}/config.json", f"{self.path}/bundle/config.json"):
-            try:
-                seen = os.stat(path)
-            except OSError:
-                continue
-            stamp = (seen.st_mtime_ns, seen.st_ino)
-            if self._spec[0] != stamp:
-                self._spec = (stamp, _read(path) or {})
-            return self._spec[1]
-        return {}
-
-    # -- what it does now ----------------------------------------------------------------------
-
-    def state(self) -> dict[str, Any]:
-        """What the runtime knows of it: state.json, {} where it knows nothing."""
-        self._look()
-        return self._state[1]
-
-    def _look(self) -> Payload | None:
-        path = f"{self.world.runtime}/{self.id}/state.json"
-        try:
-            stamp = os.stat(path).st_mtime_ns
-        except OSError:
-            self._state = (0, {}, None)
-            return None
-        if self._state[0] != stamp:
-            known = _read(path) or {}
-            self._state = (stamp, known, Payload(known))
-        return self._state[2]
-
-    @property
-    def pid(self) -> int:
-        """Of its first process; 0 where none lives."""
-        payload = self._look()
-        return payload.pid if payload and payload.lives else 0
-
-    @property
-    def status(self) -> str:
-        """created, running, paused, restarting or exited."""
-        if self.failed and self.asked.get("Unstarted"):
-            return "created"
-        if self.ended is not None and not (self.started or {}).get("started", 0) > self.ended.get("finished", 0):
-            return "restarting" if self.ended.get("restarting") else "exited"
-        if self.started is None and not self.state():
-            return "created"
-        payload = self._look()
-        if payload and payload.lives:
-            return "paused" if payload.frozen else "running"
-        recorded = self.started is not None and os.path.isdir(f"{self.path}/io")  # perhaps by the next monitor
-        return "running" if recorded or self.kept() else "exited"  # it is about to begin, or to be recorded
-
-    @property
-    def failed(self) -> str:
-        """Why its last start failed; empty if it did not."""
-        failed = (self.ended or {}).get("error") or (self.started is None and self.asked.get("Refuses"))
-        return str(self.asked.get("Error") or "") if failed else ""
-
-    @property
-    def running(self) -> bool:
-        return self.status in ("running", "paused", "restarting")
-
-    @property
-    def code(self) -> int:
-        """Of the last end; 0 where there was none, 255 where nobody knows it."""
-        code = (self.ended or {}).get("code", 128 if self.failed else 0)
-        if code == 125 and self.failed:
-            return 128  # so dockerd says that it did not start
-        return 255 if code is None else int(code)
-
-    def kept(self) -> bool:
-        """Whether a process looks after it."""
-        try:
-            fs.Lock(f"{self.path}/lock", timeout=0, make=False).__enter__().__exit__()
-        except Busy:
-            return True
-        except Error:
-            pass
-        return False
-
-    def held(self) -> Held:
-        return Held(self.path)
-
-
-class Held:
-    """A shared lock on a container's directory: it stays a moment when it ends, for who wants to know how."""
-
-    def __init__(self, path: str) -> None:
-        self._lock: fs.Lock | None = fs.Lock(path, shared=True, timeout=0, make=False)
-        try:
-            self._lock.__enter__()
-        except Error:
-            self._lock = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.release()
-
-    def release(self) -> None:
-        if self._lock is not None:
-            self._lock.__exit__()
-            self._lock = None
 
 
 class World:
@@ -298,30 +121,40 @@ class World:
     def _refresh(self) -> None:
         """Take what the kernel tells."""
         with self._lock:
-            changed, dirty = False, set(self._waiting)
+            changed, dirty = False, {each: set[str]() for each in self._waiting}  # and what of it: nothing is all
             for number, mask, name in self._watch.events():
                 if mask & inotify.IN_Q_OVERFLOW:
-                    dirty |= {each for each in os.listdir(self.place) if each[0] != "."} | set(self._known)
+                    names = {each for each in os.listdir(self.place) if each[0] != "."} | set(self._known)
+                    dirty.update((each, set()) for each in names)
                 elif number == self._top:
-                    dirty.add(name)
+                    dirty[name] = set()
                 elif number in self._numbers:
-                    if not name or name in _FILES or name == "policy.json":
-                        dirty.add(self._numbers[number])
+                    self._note(dirty, self._numbers[number], name)
                     if mask & inotify.IN_IGNORED:
                         del self._numbers[number]
                 for one in self._logs.get(number, ()):
                     one.tell()
-            for container in dirty:
-                changed |= self._update(container)
+            for container, names in dirty.items():
+                changed |= self._update(container, names)
             if changed:
                 for one in self._all:
                     one.tell()
 
-    def _update(self, container: str) -> bool:
+    @staticmethod
+    def _note(dirty: dict[str, set[str]], container: str, name: str) -> None:
+        """Remember which file of a container was changed."""
+        if not name:
+            dirty[container] = set()
+        elif name in FILES or name == "policy.json":
+            there = dirty.setdefault(container, {name})
+            if there:
+                there.add(name)
+
+    def _update(self, container: str, names: Collection[str]) -> bool:
         known = self._known.get(container)
         if known is None:
             return self._begin(container)
-        if not known.load():
+        if not known.load(names):
             del self._known[container]
             self._gone[container] = known.image
             if len(self._gone) > _REMEMBERED:
@@ -374,16 +207,6 @@ class Subscription:
             os.eventfd_read(self._fd)
         except BlockingIOError:
             pass
-
-
-def _read(path: str) -> dict[str, Any] | None:
-    """A small document of a container; None where there is none, or only half."""
-    try:
-        with open(path, "rb", buffering=0) as file:
-            found = document.loads(file.read(), path)
-        return found if isinstance(found, dict) else None
-    except (OSError, Error):
-        return None
 
 
 def until(gone: int, *news: Subscription, timeout: float | None = None) -> bool:

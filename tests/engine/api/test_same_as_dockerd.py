@@ -193,6 +193,22 @@ SCRIPT: list[tuple[list[str], int]] = [
     (["run", "--rm", "--network", "none", "--log-opt", "mode=maybe", "bb", "true"], 125),
     (["run", "--rm", "--network", "none", "--entrypoint", "", "bb", "echo", "reset"], 0),
     (["run", "--rm", "--network", "none", "-v", "a/b:/x", "bb", "true"], 125),
+    (["run", "--rm", "--network", "none", "--pid", "container:nope", "bb", "true"], 125),
+    (["run", "--rm", "--network", "none", "--log-driver", "bogus", "bb", "true"], 125),
+    (["run", "--rm", "--network", "none", "--group-add", "nope", "bb", "true"], 125),
+    (["run", "-d", "--name", "long", "--network", "none", "bb", "sh", "-c", "echo out; sleep 1000"], 0),
+    (["logs", "--details", "long"], 0),
+    (["exec", "-u", "nope", "long", "id"], 126),
+    (["cp", "long:/nope", "-"], 1),
+    (["pause", "long"], 0),
+    (["exec", "long", "true"], 1),
+    (["rm", "-f", "long"], 0),
+    (["network", "create", "--subnet", "bogus", "n2"], 1),
+    (["network", "create", "--subnet", "10.77.0.0/24", "--gateway", "10.77.0.5", "--ip-range", "10.77.0.128/25", "--attachable", "n2"], 0),
+    (["network", "inspect", "-f", "{{.IPAM.Config}} {{.Attachable}} {{.Options}}", "n2"], 0),
+    (["network", "create", "--subnet", "10.77.0.0/25", "n3"], 1),
+    (["network", "connect", "nope", "nope"], 1),
+    (["network", "rm", "n2"], 0),
     (["swarm", "leave"], 1),
     (["ps", "--filter", "bogus=x"], 1),
 ]
@@ -250,6 +266,21 @@ def test_refusals_have_the_same_words(pair: tuple[Engine, Engine]) -> None:
         if theirs != ours or theirs[0] < 400:
             wrong.append(f"{method} {path} {body}\n   dockerd {theirs}\n   ocid    {ours}")
     assert not wrong, "\n".join(wrong)
+
+
+def test_the_classic_builder_tells_the_same(pair: tuple[Engine, Engine], tmp_path: Path) -> None:
+    """But for the ids of images between, which there are none of."""
+    (tmp_path / "f").write_text("x")
+    (tmp_path / "Dockerfile").write_text('FROM bb\nENV a=b\nCOPY f /f\nRUN echo hi\nCMD ["x"]\n')
+    for _ in range(2):  # the second is all in the cache
+        theirs, ours = (engine.out("build", "-t", "built", tmp_path) for engine in pair)
+        told = [
+            [line for line in re.sub(r"\b[0-9a-f]{12}\b", "ID", text).splitlines() if line != " ---> ID" and line.strip()]
+            for text in (theirs, ours)
+        ]
+        assert told[0] == told[1]
+    for engine in pair:
+        engine.docker("rmi", "-f", "built")
 
 
 def plain(text: str) -> str:
