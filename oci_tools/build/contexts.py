@@ -238,7 +238,7 @@ class Contexts:
         at = refs.locate(word)
         if at.kind == "layout":
             found = Image(layouts.at(at), layouts.at(at).find(at.name), platform, at.name)
-        elif at.kind in ("oci-archive", "docker-archive"):
+        elif at.kind in ("oci-archive", "docker-archive", "dir"):
             raise Error("cannot build on an archive", word, hint="oci-image load puts it into the store")
         else:
             found = self._stored(word, at, platform, say)

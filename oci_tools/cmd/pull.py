@@ -6,7 +6,7 @@ import os
 
 from oci_tools import cli
 from oci_tools.errors import Busy, Error, Usage
-from oci_tools.registry.words import TRANSFER, changes, options
+from oci_tools.registry.words import TRANSFER, changes, options, shared_by
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from oci_tools.image.source import Source
     from oci_tools.registry.arriving import Arriving
     from oci_tools.registry.copy import Options
-    from oci_tools.registry.credentials import Credential
     from oci_tools.registry.policy import Policy
 
 OPTIONS: tuple[cli.Option, ...] = (
@@ -45,7 +44,9 @@ OPTIONS: tuple[cli.Option, ...] = (
 
 def run(args: cli.Args) -> int | None:
     if args.login or args.logout:
-        _credentials(args)
+        from oci_tools.registry import signin
+
+        print(signin.change(args))
         return None
     if not args.ref:
         raise Usage("missing argument 'REF'", hint="see --help")
@@ -55,6 +56,8 @@ def run(args: cli.Args) -> int | None:
         raise Usage("--platform and --all-platforms exclude each other")
     if (args.prune and not args.all_tags) or (args.no_clobber and not (args.all_tags or args.ref == "-")):
         raise Usage("--prune is for --all-tags, and --no-clobber for that and for lists")
+    if args.sparse and (args.all_platforms or args.unpack or args.only):
+        raise Usage("--sparse keeps an index with some of its images", hint="say them by --platform")
     if args.unpack and (
         args.all_platforms or len(args.platform) > 1 or args.layout == "-" or _is_archive(args.layout)
     ):
@@ -264,10 +267,12 @@ def _local(args: cli.Args) -> tuple[Source | None, list[str]]:
             return None, [line.strip() for line in found.read().decode(errors="replace").splitlines()]
         return Source("-", found) if kind == "archive" else Source(found), []
     if not refs.is_local(args.ref):
+        if args.blobs_from:
+            raise Usage("--blobs-from is for a layout to read from", args.ref)
         return None, [args.ref]
     from oci_tools.image.source import Source
 
-    return Source(args.ref), []
+    return Source(args.ref, blobs=args.blobs_from or ""), []
 
 
 def _from_local(source: Source, args: cli.Args) -> None:
@@ -278,25 +283,32 @@ def _from_local(source: Source, args: cli.Args) -> None:
     from oci_tools.image import target as targets
     from oci_tools.image.referrers import Referrers
     from oci_tools.image.rewrite import Changed
+    from oci_tools.image.watch import Watched
+    from oci_tools.registry.progress import Progress
 
     if args.all_tags or args.match or args.exclude:
         raise Usage("a layout or an archive has no repository", args.ref, hint="oci-image load takes all of it")
     fs.LOCK_TIMEOUT = float(args.lock_timeout)
     with source:
-        _policy(args).check_local(source.place.kind if source.place and _is_archive(args.ref) else "oci", args.ref)
-        layout, top = source.layout, source.descriptor
+        layout, top, place = source.layout, source.descriptor, source.place
+        archive, path = _is_archive(args.ref), place.path if place else ""
+        _policy(args).check_local(place.kind if place and archive else "oci", args.ref, path, source.name)
         if args.dry_run:
             print(source.name or top["digest"])
             return
         platforms = args.platform or [manifests.platform_name(manifests.host_platform())]
-        top, documents = (top, []) if args.all_platforms else index.select(layout, top, platforms)
-        view: Any = convert.View(layout, documents)
+        whole = args.all_platforms or args.sparse
+        top, documents = (top, []) if whole else index.select(layout, top, platforms)
+        without: frozenset[str] = index.left_out(layout, top, platforms) if args.sparse else frozenset()
+        view: Any = convert.View(layout, documents, without=without)
         others = Referrers(layout).all_of(view, top) if args.referrers else []
-        with Changed(view, top, *changes(args)) as made:
+        progress = Progress("pull", args.progress, args.status_fd)
+        with Changed(view, top, *changes(args)) as made, progress:
+            view = made.view if progress.quiet else Watched(made.view, [made.top, *others], progress.tell)
             if args.layout == "-" or _is_archive(args.layout):
-                _write(made.view, source.name, made.top, others, args)
+                _write(view, source.name, made.top, others, args)
                 return
-            with targets.put(made.view, source.name, made.top, others, _target(args)) as there:
+            with targets.put(view, source.name, made.top, others, _target(args)) as there:
                 print(_unpack(there, made.top, args.unpack) if args.unpack else layouts.handle(there, made.top))
 
 
@@ -307,7 +319,7 @@ def _policy(args: cli.Args) -> Policy:
 
 
 def _is_archive(word: str | None) -> bool:
-    return (word or "").startswith(("oci-archive:", "docker-archive:"))
+    return (word or "").startswith(("oci-archive:", "docker-archive:", "dir:"))
 
 
 def _target(args: cli.Args, name: str = "") -> Place:
@@ -319,6 +331,7 @@ def _target(args: cli.Args, name: str = "") -> Place:
     place = refs.locate(args.layout or name)
     if place.kind == "registry":
         raise Usage("not a layout", args.layout, hint="oci-push")
+    place.blobs = shared_by(args, place)
     return place
 
 
@@ -333,56 +346,6 @@ def _check_base(args: cli.Args) -> int:
         ref, then, now = base.check(source.layout, source.descriptor, (args.platform or [None])[0], chosen)
     print(f"{ref}\t{then}\t{now}")
     return 0 if now == then else 1
-
-
-# -- credentials -----------------------------------------------------------------------------
-
-
-def _credentials(args: cli.Args) -> None:
-    from oci_tools.registry.credentials import Credential, Credentials
-
-    if args.ref or (args.login and args.logout):
-        raise Usage("--login and --logout stand alone")
-    credentials = Credentials(args.authfile)
-    if args.logout:
-        print(credentials.drop(args.logout))
-        return
-    user = args.username or _ask("user: ", False)
-    password = _ask("password: ", True)
-    print(credentials.store(args.login, _checked(args, Credential(user, password))))
-
-
-def _ask(prompt: str, secret: bool) -> str:
-    """A line from the terminal, without echo if it is secret; else from standard input."""
-    import sys
-
-    if sys.stdin.isatty() and secret:
-        import getpass
-
-        return getpass.getpass(prompt)
-    if sys.stdin.isatty():
-        sys.stderr.write(prompt)
-        sys.stderr.flush()
-    line = sys.stdin.readline().rstrip("\n")
-    if not line:
-        raise Usage(
-            "nothing on standard input", hint="the user's name, unless --username says it, then the password"
-        )
-    return line
-
-
-def _checked(args: cli.Args, credential: Credential) -> Credential:
-    """A credential that the registry accepts; else an Error."""
-    from oci_tools.registry import hosts
-    from oci_tools.registry.client import Registry
-
-    with options(args, "login") as chosen:
-        api_host = hosts.API_HOSTS.get(args.login, args.login)
-        registry = Registry(chosen.client, chosen.credentials.only(credential), args.login, api_host)
-        with registry.request("GET", "/v2/") as answer:
-            if answer.status != 200:
-                raise registry.fail(answer, "cannot log in to", args.login)
-    return credential
 
 
 COMMAND = cli.Command(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from oci_tools import cli
 from oci_tools.errors import Error, Usage
-from oci_tools.registry.words import TRANSFER, at_least, changes, options
+from oci_tools.registry.words import TRANSFER, at_least, changes, options, shared_by
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ OPTIONS: tuple[cli.Option, ...] = (
 
 
 def run(args: cli.Args) -> None:
-    from oci_tools.image import manifest
+    from oci_tools.image import convert, index, manifest
     from oci_tools.image import ref as refs
     from oci_tools.image.rewrite import Changed
     from oci_tools.image.source import Source
@@ -50,11 +50,16 @@ def run(args: cli.Args) -> None:
     ref = None if local else refs.Ref.parse(args.target.removeprefix("docker://"))
     if args.image.startswith("docker://"):
         return _between(refs.Ref.parse(args.image.removeprefix("docker://")), ref, args)
-    with Source(args.image) as source:
-        layout, descriptor = source.layout, source.descriptor
-        if args.platform:
-            descriptor, _ = manifest.choose(layout, descriptor, args.platform)
+    if args.blobs_to and not local:
+        raise Usage("--blobs-to is for a layout", args.target)
+    with Source(args.image, blobs=args.blobs_from or "") as source:
+        layout: Any = source.layout
+        descriptor = source.descriptor
         layout.hold()
+        if args.platform and args.sparse:
+            layout = convert.View(layout, [], without=index.left_out(layout, descriptor, [args.platform]))
+        elif args.platform:
+            descriptor, _ = manifest.choose(layout, descriptor, args.platform)
         with Changed(layout, descriptor, *wanted) as made:
             if ref:
                 print(_push(made.view, made.top, ref, args))
@@ -69,14 +74,19 @@ def _copy(layout: Layout, descriptor: Descriptor, name: str | None, args: cli.Ar
     from oci_tools.image import ref as refs
     from oci_tools.image import target as targets
     from oci_tools.image.referrers import Referrers
+    from oci_tools.image.watch import Watched
+    from oci_tools.registry.progress import Progress
 
     fs.LOCK_TIMEOUT = float(args.lock_timeout)
     others = Referrers(layout).all_of(layout, descriptor) if args.referrers else []
     place = refs.locate(args.target)
-    if place.kind in targets.ARCHIVES:
-        return targets.write(layout, name, descriptor, others, place)
-    with targets.put(layout, name, descriptor, others, place) as made:
-        return layouts.handle(made, descriptor)
+    place.blobs = shared_by(args, place)
+    with Progress("push", args.progress, args.status_fd) as progress:
+        view: Any = layout if progress.quiet else Watched(layout, [descriptor, *others], progress.tell)
+        if place.kind in targets.ARCHIVES:
+            return targets.write(view, name, descriptor, others, place)
+        with targets.put(view, name, descriptor, others, place) as made:
+            return layouts.handle(made, descriptor)
 
 
 def _push(layout: Layout, descriptor: Descriptor, ref: Ref, args: cli.Args) -> str:

@@ -24,7 +24,7 @@ from oci_tools.image.referrers import signed, tag_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from typing import Any
 
     from oci_tools.image.layout import Descriptor, Layout
@@ -72,11 +72,18 @@ def read(stream: Any, layout: Layout, subject: object = "archive") -> Images:
     raise Error("cannot read", subject, why if found.size else "it is empty")
 
 
-def read_file(path: str, layout: Layout) -> Images:
-    """Every image of an archive in a file, or on standard input for `-`."""
+def read_file(path: str, layout: Layout, told: Callable[[int, int], None] | None = None) -> Images:
+    """Every image of an archive in a file, or on standard input for `-`.
+
+    told: of the bytes of it that were read, and of those that it has, 0 where nobody knows.
+    """
+    from oci_tools.image.watch import Stream
+
     try:
         with open(0 if path == "-" else path, "rb", buffering=0, closefd=path != "-") as file:
-            return read(file, layout, "standard input" if path == "-" else path)
+            size = os.fstat(file.fileno()).st_size if told else 0  # of a pipe 0
+            stream = Stream(file, lambda there: told(there, size)) if told else file
+            return read(stream, layout, "standard input" if path == "-" else path)
     except OSError as error:
         raise Error("cannot read", path, error) from None
 

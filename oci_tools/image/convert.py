@@ -179,12 +179,14 @@ def _renamed(entry: Descriptor, new: dict[str, str]) -> Descriptor:
 class View:
     """A layout with some documents more, which are only in memory: to be read, or copied from.
 
-    beside: a layout with blobs that the first lacks.
+    beside: a layout with blobs that the first lacks; without: digests of what is not to be seen of it.
     """
 
     def __init__(
-        self, layout: Any, documents: Iterable[tuple[bytes, Descriptor]], beside: Layout | None = None
-    ) -> None:
+        self, layout: Any, documents: Iterable[tuple[bytes, Descriptor]], beside: Layout | None = None,
+        without: frozenset[str] = frozenset(),
+    ) -> None:  # fmt: skip
+        self._without = without
         self._layout = layout
         self._beside = beside
         self._documents = documents if isinstance(documents, Documents) else Documents(documents)
@@ -204,10 +206,12 @@ class View:
     def has(self, descriptor: Descriptor) -> bool:
         data = self._documents.get(descriptor["digest"])
         here: bool = self._at(descriptor).has(descriptor) if data is None else len(data) == descriptor["size"]
-        return here
+        return here and descriptor["digest"] not in self._without
 
     def read(self, descriptor: Descriptor, limit: int = MAX_DOCUMENT) -> bytes:
         data = self._documents.get(descriptor["digest"])
+        if descriptor["digest"] in self._without:
+            raise Error("missing blob", descriptor["digest"])
         found: bytes = self._at(descriptor).read(descriptor, limit) if data is None else data
         return found
 

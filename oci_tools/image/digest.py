@@ -93,6 +93,21 @@ def _small(algorithm: str) -> Any:
     return None
 
 
+def embedded(descriptor: dict[str, Any]) -> bytes | None:
+    """The content that a descriptor carries in `data`, verified (image-spec, descriptor.md)."""
+    text = descriptor.get("data")
+    if not isinstance(text, str):
+        return None
+    from binascii import a2b_base64
+
+    try:
+        data = a2b_base64(text)
+    except ValueError:
+        data = b""
+    algorithm, _ = check(descriptor["digest"])
+    return data if of(data, algorithm) == descriptor["digest"] else None
+
+
 class Verifier:
     """A stream that is exactly what its descriptor says, or an Error.
 

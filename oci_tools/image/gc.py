@@ -43,12 +43,14 @@ class Result:
     images  the entries that left index.json
     blobs   digest -> bytes
     kept    entries without a name whose grace has not ended
+    shared  blobs were left alone, since other layouts may have them too
     """
 
     def __init__(self) -> None:
         self.images: list[Descriptor] = []
         self.blobs: dict[str, int] = {}
         self.kept = 0
+        self.shared = False
 
 
 def collect(layout: Layout, grace: float, dry_run: bool = False) -> Result:
@@ -70,7 +72,10 @@ def collect(layout: Layout, grace: float, dry_run: bool = False) -> Result:
         return result
     with fs.Lock(f"{layout.path}/blobs/"):
         live = judge(layout.index()) if dry_run else layout.update(judge)
-        _sweep(layout, live, before, result, remove=not dry_run)
+        if os.path.islink(f"{layout.path}/blobs"):  # others count on them
+            result.shared = True
+        else:
+            _sweep(layout, live, before, result, remove=not dry_run)
         if not dry_run:
             ingest.sweep(layout, grace)
             _sweep_documents(layout)
@@ -223,7 +228,8 @@ def unmake(path: str) -> None:
     """Remove a layout that was made for what then failed, if nothing is in it and nobody else is at it."""
     try:
         with fs.Lock(f"{path}/"), fs.Lock(f"{path}/blobs/", timeout=0):
-            if not layouts.Layout.open(path).index()["manifests"] and not os.listdir(f"{path}/blobs/sha256"):
+            empty = os.path.islink(f"{path}/blobs") or not os.listdir(f"{path}/blobs/sha256")
+            if not layouts.Layout.open(path).index()["manifests"] and empty:
                 os.unlink(f"{path}/oci-layout")
                 for name in ("index.json", "blobs"):
                     fs.remove_tree(f"{path}/{name}")

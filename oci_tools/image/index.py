@@ -10,6 +10,7 @@ The pure part works on an index's list of descriptors:
 once lose nothing; the old index stays without a name until gc's grace ends.
 `select` is the part of an index for some platforms, as documents that nobody has written yet
 (convert.py): one platform's image as it is, of several a *stripped* index with a digest of its own.
+`left_out` is what a *sparse* index lacks: one that is kept as it is, for some platforms only.
 """
 
 from __future__ import annotations
@@ -75,6 +76,8 @@ def flat(layout: Layout, descriptor: Descriptor) -> list[Descriptor]:
         if not depth or len(seen) > manifests.MAX_ENTRIES:
             raise Error("cannot use image", descriptor["digest"], "its indexes are nested too deeply or too many")
         if manifests.is_index(at.get("mediaType")):
+            if at is not descriptor and not layout.has(at):
+                continue
             waiting += [(child, depth - 1) for child in reversed(manifests.load(layout, at)["manifests"])]
         else:
             made.append(at)
@@ -198,3 +201,16 @@ def select(layout: Any, top: Descriptor, platforms: Sequence[str]) -> tuple[Desc
     media_type = index.get("mediaType") or layouts.INDEX
     made = {"mediaType": media_type, "digest": digests.of(data), "size": len(data)}
     return made, [(data, made)]
+
+
+NO_PLATFORM = ["none"]  # what says that a sparse index is to have no image at all
+
+
+def left_out(layout: Any, top: Descriptor, platforms: Sequence[str]) -> frozenset[str]:
+    """The digests of the images in an index that are for other platforms, and of what speaks of them."""
+    index = manifests.load(layout, top)
+    if "manifests" not in index:
+        return frozenset()
+    wanted = [] if list(platforms) == NO_PLATFORM else platforms
+    chosen = {manifests.choose(layout, top, platform)[0]["digest"] for platform in wanted}
+    return frozenset(d["digest"] for d in flat(layout, top) if d["digest"] not in chosen and attested(d) not in chosen)

@@ -63,7 +63,7 @@ class Ingest:
         """Open and lock the file: the partial one of this digest, or a new one if another writes that."""
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         while True:
-            directory = f"{self._layout.path}/.ingest"
+            directory = self._layout.beginnings
             self._path = f"{directory}/{self._partial or os.urandom(8).hex()}"
             _make(directory)
             try:
@@ -177,11 +177,11 @@ def _make(directory: str) -> None:
 def sweep(layout: Layout, partial_age: float = PARTIAL_AGE) -> None:
     """Remove what dead writers left, except beginnings that are younger than `partial_age` seconds."""
     try:
-        names = os.listdir(f"{layout.path}/.ingest")
+        names = os.listdir(layout.beginnings)
     except OSError:
         return
     for name in names:
-        _sweep(f"{layout.path}/.ingest/{name}", partial_age if "-" in name else 0)
+        _sweep(f"{layout.beginnings}/{name}", partial_age if "-" in name else 0)
     _forget(layout)
 
 
@@ -212,6 +212,6 @@ def _sweep(path: str, age: float) -> None:
 
 def _forget(layout: Layout) -> None:
     try:
-        os.rmdir(f"{layout.path}/.ingest")
+        os.rmdir(layout.beginnings)
     except OSError:
         pass  # somebody writes, or left something to resume

@@ -71,6 +71,10 @@ def at(place: refs.Place, make: bool = False) -> Layout:
         return store()
     if place.kind not in ("store", "layout"):
         raise Error("not in a layout", place.text)
+    if place.blobs:
+        from oci_tools.image import shared
+
+        return (shared.create if make else shared.opened)(place.path, place.blobs)
     return Layout.create(place.path) if make else Layout.open(place.path)
 
 
@@ -84,6 +88,7 @@ class Layout:
 
     def __init__(self, path: str) -> None:
         self.path = os.path.abspath(path)
+        self.also = ""  # a directory with blobs that are not here (shared.py)
         self._held: fs.Lock | None = None
         self._new = False
         self.fresh: set[str] = set()  # directories with names that are not on disk for sure
@@ -314,7 +319,13 @@ class Layout:
         """The absolute path that a blob has or would have."""
         digest = descriptor if isinstance(descriptor, str) else descriptor.get("digest")
         algorithm, text = digests.check(digest)
-        return f"{self.path}/blobs/{algorithm}/{text}"
+        path = f"{self.path}/blobs/{algorithm}/{text}"
+        return path if not self.also or os.path.exists(path) else f"{self.also}/{algorithm}/{text}"
+
+    @property
+    def beginnings(self) -> str:
+        """The directory of what is being written: beside blobs that are shared, if they are."""
+        return f"{self.path}/{'blobs/' if os.path.islink(f'{self.path}/blobs') else ''}.ingest"
 
     def has(self, descriptor: Descriptor) -> bool:
         """Whether the blob is here in its size; its content is checked by whoever reads it."""
@@ -350,7 +361,7 @@ class Layout:
         try:
             file = self.blob(descriptor)
         except Error:
-            data = embedded(descriptor)
+            data = digests.embedded(descriptor)
             if data is None:
                 raise
             return data
@@ -383,18 +394,3 @@ class Layout:
         from oci_tools.image.ingest import Ingest
 
         return Ingest(self, descriptor, algorithm, resume)
-
-
-def embedded(descriptor: Descriptor) -> bytes | None:
-    """The content that a descriptor carries in `data`, verified (image-spec, descriptor.md)."""
-    text = descriptor.get("data")
-    if not isinstance(text, str):
-        return None
-    from binascii import a2b_base64
-
-    try:
-        data = a2b_base64(text)
-    except ValueError:
-        data = b""
-    algorithm, _ = digests.check(descriptor["digest"])
-    return data if digests.of(data, algorithm) == descriptor["digest"] else None

@@ -14,7 +14,7 @@ from oci_tools import document
 from oci_tools.errors import Error
 from oci_tools.image import digest as digests
 from oci_tools.image.layout import INDEX as OCI_INDEX
-from oci_tools.image.layout import MAX_DOCUMENT, embedded
+from oci_tools.image.layout import MAX_DOCUMENT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -152,7 +152,7 @@ def _check_descriptor(descriptor: Any, name: str, where: str) -> None:
         digests.check_descriptor(descriptor)
         if not isinstance(descriptor.get("mediaType", ""), str):
             raise Error("mediaType is not a string")
-        if "data" in descriptor and embedded(descriptor) is None:
+        if "data" in descriptor and digests.embedded(descriptor) is None:
             raise Error("data is not the content that its digest names")
         for key, shape in (("annotations", dict), ("platform", dict), ("urls", list)):
             if not isinstance(descriptor.get(key) or shape(), shape):

@@ -6,6 +6,7 @@
     IMAGE       contracts.md, "Names":
                 ./dir:tag  ../dir  /dir@sha256:...  oci:dir:tag    a layout
                 oci-archive:FILE[:tag]  docker-archive:FILE[:ref]  a file
+                dir:DIRECTORY                                      skopeo's (directory.py)
                 docker://REF                                       in its registry
                 anything else                                      in the default store, where
                                                                    aliases count (shortnames.py)
@@ -164,14 +165,15 @@ def _bad(text: str, why: str) -> Error:
 class Place:
     """Where an IMAGE is: what `locate` understood.
 
-    kind   "layout", "store", "oci-archive", "docker-archive", "registry"
+    kind   "layout", "store", "oci-archive", "docker-archive", "dir", "registry"
     path   the layout's directory or the archive's file, as given; "" for a registry
     name   the name in there, or a digest ("sha256:..."), or None: the only image
     ref    the reference, for a registry and for a name in the default store, else None
     text   the word itself
+    blobs  a directory that has its blobs, for who was told so (shared.py)
     """
 
-    __slots__ = ("kind", "name", "path", "ref", "text")
+    __slots__ = ("blobs", "kind", "name", "path", "ref", "text")
 
     def __init__(self, kind: str, path: str, name: str | None, ref: Ref | None, text: str) -> None:
         self.kind = kind
@@ -179,6 +181,7 @@ class Place:
         self.name = name
         self.ref = ref
         self.text = text
+        self.blobs = ""
 
     def name_for(self, ref: Ref) -> str | None:
         """Under which name an image that comes from `ref` is kept here (contracts.md, "Names").
@@ -205,6 +208,8 @@ def locate(word: str) -> Place:
     if word.startswith(("/", "./", "../")) or word in (".", ".."):
         return _in_layout(word, word)
     prefix, colon, rest = word.partition(":")
+    if prefix == "dir" and rest:
+        return Place("dir", rest, None, None, word)
     if colon and prefix in ("oci", "oci-archive", "docker-archive"):
         if prefix == "oci":
             return _in_layout(rest, word)
@@ -252,7 +257,7 @@ def _short(word: str) -> str:
 
 def is_local(word: str) -> bool:
     """Whether a word means a layout or an archive, where it could be a reference of a registry as well."""
-    paths = ("/", "./", "../", "oci:", "oci-archive:", "docker-archive:")
+    paths = ("/", "./", "../", "oci:", "oci-archive:", "docker-archive:", "dir:")
     return word.startswith(paths) or word in (".", "..")
 
 

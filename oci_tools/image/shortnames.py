@@ -5,6 +5,7 @@
     "fedora" = "registry.fedoraproject.org/fedora"
 
     short-name-mode = "permissive"
+    credential-helpers = ["containers-auth.json"]       who is asked for credentials, in order; this one is the files
 
 An alias decides; else the one registry to search is meant, docker.io where none is set.  Where several are
 set, a pull tries them in order (`candidates`) unless the mode is "enforcing"; elsewhere the host must be written: what
@@ -26,6 +27,8 @@ HOST = "docker.io"  # what a name without a registry means, unless somebody says
 SYSTEM = "/etc/containers"
 SEARCH = b"unqualified-search-registries"
 MODE = b"short-name-mode"
+HELPERS = b"credential-helpers"
+FILES = "containers-auth.json"  # among those: auth.json, config.json and what they say
 MODES = ("", "enforcing", "permissive", "disabled")
 
 
@@ -100,6 +103,19 @@ def _resolved(name: str) -> tuple[list[str], str]:
     data = read(noted)
     alias = (_alias(data, name, noted) if name.encode() in data else None) or alias
     return [alias] if alias else [name if search == [HOST] else f"{host}/{name}" for host in search], mode
+
+
+def helpers() -> list[str]:
+    """Who is asked for credentials, in order; FILES for what lies in files."""
+    found = [FILES]
+    for path in files():
+        data = read(path)
+        if _says(data, HELPERS):
+            said = parse(data, path).get(HELPERS.decode(), [])
+            if not isinstance(said, list) or not all(isinstance(one, str) and one for one in said):
+                raise Error("invalid registries.conf", path, f"{HELPERS.decode()} is not a list of names")
+            found = said or [FILES]
+    return found
 
 
 def _says(data: bytes, key: bytes) -> bool:

@@ -37,8 +37,10 @@ class Source:
     descriptor: Descriptor
     name: str | None
 
-    def __init__(self, word: str, stdin: Any = None) -> None:
+    def __init__(self, word: str, stdin: Any = None, blobs: str = "") -> None:
+        """blobs: a directory with those that the layout lacks (shared.py)."""
         self.word = word
+        self._blobs = blobs
         self.place: Place | None = None
         self._stdin = stdin
         self._scratch: Scratch | None = None
@@ -57,6 +59,13 @@ class Source:
             raise Error("not a local image", self.word, hint="oci-pull gets it")
         if self.place.kind in ("oci-archive", "docker-archive"):
             self._from_archive(None, self.place.name, self.place.path)
+            return self
+        self.place.blobs = self._blobs
+        if self.place.kind == "dir":
+            from oci_tools.image.directory import Directory
+
+            self.layout = found = Directory(self.place.path)
+            self.descriptor, self.name = found.top, None
             return self
         self.layout = layouts.at(self.place)
         self.descriptor = self.layout.find(self.place.name)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from oci_tools.image.layout import Descriptor, Layout
     from oci_tools.image.ref import Place
 
-ARCHIVES = ("oci-archive", "docker-archive")
+ARCHIVES = ("oci-archive", "docker-archive", "dir")  # dir: see directory.py
 
 
 def put(view: Any, name: str | None, top: Descriptor, others: Iterable[Descriptor], place: Place) -> Layout:
@@ -44,9 +44,14 @@ def put(view: Any, name: str | None, top: Descriptor, others: Iterable[Descripto
 
 
 def write(view: Any, name: str | None, top: Descriptor, others: Iterable[Descriptor], place: Place) -> str:
-    """Write an image, and what refers to it, as an archive; the file's absolute path."""
-    from oci_tools.image import archive
+    """Write an image, and what refers to it, as an archive; its absolute path."""
+    from oci_tools.image import archive, directory
 
+    if place.kind == "dir":
+        if list(others):
+            raise Error("no place for what refers to an image", place.text, hint="oci-archive: has one")
+        directory.write(view, top, place.path)
+        return os.path.abspath(place.path)
     archive.write_file(view, [(place.name or name, top), *((layouts.ref_name(one), one) for one in others)], place.path)
     return os.path.abspath(place.path)
 
@@ -76,8 +81,8 @@ class Fresh:
         layout = self.layout
         layout.close()
         try:
-            with fs.Lock(f"{layout.path}/blobs", timeout=0):
-                begun = [*os.listdir(f"{layout.path}/blobs/sha256"), *_listed(f"{layout.path}/.ingest")]
+            with fs.Lock(f"{layout.path}/blobs/", timeout=0):
+                begun = [*os.listdir(f"{layout.path}/blobs/sha256"), *_listed(layout.beginnings)]
                 if layout.index()["manifests"] or (resumable and begun):
                     return
                 for part in ("oci-layout", "index.json", ".ingest", "blobs"):  # from here on it is no layout

@@ -33,6 +33,11 @@ CHANGES: tuple[tuple[str, Any, Any, str], ...] = (
     ("--comment TEXT", "text", "", "what the history tells more"),
     ("--no-history", "flag", False, "tell nothing of this change in the history"),
 )
+MODES = ("auto", "plain", "none", "json")
+PROGRESS: tuple[tuple[str, Any, Any, str], ...] = (
+    ("--progress HOW", MODES, "auto", "progress on standard error; auto: if it is a terminal"),
+    ("--status-fd N", "int", None, "write progress as JSON lines to this descriptor"),
+)
 CLEAR = {
     "env": "Env", "labels": "Labels", "entrypoint": "Entrypoint", "cmd": "Cmd", "ports": "ExposedPorts",
     "volumes": "Volumes", "onbuild": "OnBuild", "healthcheck": "Healthcheck", "user": "User",

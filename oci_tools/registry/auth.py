@@ -110,6 +110,9 @@ class Auth:
             ]
             headers["Content-Type"] = "application/x-www-form-urlencoded"
             answer = self._client.request("POST", realm, headers, urlencode(asked).encode())
+            if answer.status in (404, 405) and credential.password:  # it knows no such tokens
+                answer.done()
+                return self._token(params, scopes, Credential(credential.user, credential.password))
         else:
             if credential and credential.user:
                 headers["Authorization"] = credential.basic()

@@ -154,7 +154,8 @@ class Blobs:
             return
         start, dash, end = said.partition("-")
         if not (dash and start.isascii() and start.isdigit() and end.isascii() and end.isdigit()):
-            raise Refusal(400, "BLOB_UPLOAD_INVALID", "Content-Range is not START-END", {"range": said})
+            headers = self._status(416, upload).headers
+            raise Refusal(416, "BLOB_UPLOAD_INVALID", "Content-Range is not START-END", {"range": said}, headers)
         if int(start) != upload.offset:
             headers = self._status(416, upload).headers
             raise Refusal(416, "BLOB_UPLOAD_INVALID", "chunks come in their order", {"range": said}, headers)

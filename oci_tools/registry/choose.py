@@ -14,6 +14,7 @@ from oci_tools.image import digest as digests
 from oci_tools.image import layout as layouts
 from oci_tools.image import manifest as manifests
 from oci_tools.image import referrers
+from oci_tools.image.index import NO_PLATFORM
 from oci_tools.image.kept import Documents
 from oci_tools.registry.client import MAX_MANIFEST, MAX_WEIGHT
 from oci_tools.registry.copy import Options, Remote, fetch_document, is_document
@@ -102,11 +103,12 @@ class Chosen:
                 self.take(*self._child(child), depth - 1, memory - document.weight(data))
             elif child["digest"] not in self._seen:  # of a type we do not know: carried as it is
                 self._seen.add(child["digest"])
-                self._put(self._raw(child), child)
+                self.put(self._raw(child), child)
         self._kept += ENTRY * len(children) if self._collects and not index else 0
-        self._put(data, descriptor)
+        self.put(data, descriptor)
 
-    def _put(self, data: bytes, descriptor: Descriptor) -> None:
+    def put(self, data: bytes, descriptor: Descriptor) -> None:
+        """A document as it is, without what is in it."""
         self.documents.append((data, descriptor))
         self._taken.append(descriptor["digest"])
         self._kept += ENTRY + (len(data) if self._bring else 0)  # elsewhere they are in a file
@@ -201,10 +203,13 @@ def choose(
     scratch: the same for layers that must be read before the image is known, where nothing is brought.
     """
     wanted = [manifests.parse_platform(text) for text in platforms] or [manifests.host_platform()]
+    if options.sparse and list(platforms) == NO_PLATFORM:
+        wanted = []
     changed = bool(options.format or options.compress)
     whole = not changed and options.only is None
     chosen = Chosen(Remote(ref, options), bring if whole else None, bring is not None and not changed)
-    chosen.plain = not (platforms or every or ref.digest or options.referrers or options.format or options.compress)
+    other = platforms or every or options.referrers or options.sparse
+    chosen.plain = not (other or ref.digest or options.format or options.compress)
     _choose(chosen, wanted, every, scratch or (None if options.compress else bring))
     if options.referrers:
         chosen.take_referrers()
@@ -238,6 +243,9 @@ def _choose(chosen: Chosen, wanted: list[manifests.Platform], every: bool, scrat
         best.setdefault(entry["digest"], entry)
     chosen.images = list(best)
     policy.check(remote, [[chosen.origin], chosen.images])
+    if remote.options.sparse:
+        chosen.descriptor = descriptor
+        return _keep_sparse(chosen, data, descriptor, best, manifests.MAX_DEPTH, max(memory[0], LEAST))
     for entry in best.values():
         chosen.take(fetch_document(remote, entry), entry, memory=max(memory[0], LEAST))
     if len(wanted) == 1:
@@ -247,6 +255,23 @@ def _choose(chosen: Chosen, wanted: list[manifests.Platform], every: bool, scrat
     else:
         _strip(chosen, found, entries, best)
     return None
+
+
+def _keep_sparse(
+    chosen: Chosen, data: bytes, descriptor: Descriptor, best: dict[str, Descriptor], depth: int, memory: int
+) -> None:
+    """An index as it is, and those in it, with the chosen images and the attestations that speak of them only."""
+    if not depth:
+        raise Error("cannot use image", chosen.remote.ref, "its indexes are nested too deeply")
+    for entry in manifests.parse(data, descriptor)["manifests"]:
+        of = (entry.get("annotations") or {}).get(ATTESTED)
+        if entry["digest"] in best or (of in best and is_document(entry)):
+            chosen.take(fetch_document(chosen.remote, entry), _bare(entry), memory=memory)
+        elif manifests.is_index(entry.get("mediaType")):
+            _keep_sparse(chosen, fetch_document(chosen.remote, entry), _bare(entry), best, depth - 1, memory)
+        else:
+            chosen.lacks.add(entry["digest"])
+    chosen.put(data, descriptor)
 
 
 def _is_old(descriptor: Descriptor) -> bool:

@@ -12,6 +12,7 @@ import threading
 from oci_tools import document, fetch
 from oci_tools.errors import Busy, Error, printable
 from oci_tools.image import digest as digests
+from oci_tools.image import layout as layouts
 from oci_tools.image import manifest as manifests
 from oci_tools.image.referrers import fallback_tag
 from oci_tools.registry.auth import Auth
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from oci_tools.image.layout import Descriptor
     from oci_tools.registry.credentials import Credentials
 
+JSON = "application/json"
 ACCEPT = ", ".join([*manifests.INDEXES, *manifests.MANIFESTS, manifests.DOCKER_SCHEMA1, "*/*"])
 VAGUE = ("", "application/json", "application/octet-stream", "text/plain", "text/html")  # says nothing
 MAX_MANIFEST = 8 << 20  # bytes of a manifest; every registry takes 4 MiB
@@ -252,7 +254,7 @@ class Registry:
         mark = f"?artifactType={quote(artifact_type, safe='')}" if artifact_type else ""
         try:
             path = f"/v2/{repository}/referrers/{digest}{mark}"
-            return _referring(self._pages(path, repository, "cannot list referrers of"), artifact_type)
+            return _referring(self._pages(path, repository, "cannot list referrers of", layouts.INDEX), artifact_type)
         except Missing:
             return _referring(self._fallback(repository, digest), artifact_type)
 
@@ -263,8 +265,11 @@ class Registry:
             return []
         return [manifests.parse(data, descriptor)]
 
-    def _pages(self, path: str, repository: str, what: str) -> Iterator[dict[str, Any]]:
-        """Every page of a list, by the Link headers (RFC 8288)."""
+    def _pages(self, path: str, repository: str, what: str, kind: str = JSON) -> Iterator[dict[str, Any]]:
+        """Every page of a list, by the Link headers (RFC 8288); Missing if the answer is of another kind.
+
+        Servers of web pages have one for every path that they do not know.
+        """
         seen: set[str] = set()
         at = self.base() + path
         left = MAX_LISTS
@@ -273,6 +278,9 @@ class Registry:
             with self.request("GET", at, repository) as answer:
                 if answer.status != 200:
                     raise self.fail(answer, what, self._name(repository))
+                said = answer.header("Content-Type").partition(";")[0].strip()
+                if said not in ("", JSON, kind):
+                    raise Missing(what, self._name(repository), f"the answer is '{printable(said)}'")
                 data, name = answer.read_all(MAX_LIST), f"list of {self._name(repository)}"
                 left -= len(data) + len(at)
                 if left < 0:

@@ -50,12 +50,13 @@ class Options:
         policy: Policy | None = None,
         warn: Callable[[str], None] | None = None,
         only: frozenset[str] | None = None,
+        sparse: bool = False,
     ) -> None:
         """verify: certificates are checked, and http is for loopback only; chunk: bytes in one
         request of an upload, 0 for all; foreign: push layers marked as not to be pushed;
         referrers: take along what refers to the image; format, compress: see image/rewrite.py;
         policy: which images may be pulled; only: digests of the blobs to take, or "config";
-        warn: told, once, of what a registry wants people to read."""
+        sparse: indexes stay as they are, and may lack images; warn: told, once, what people should read."""
         from oci_tools.registry.policy import Policy
 
         self.policy = policy or Policy()
@@ -66,6 +67,7 @@ class Options:
         self.chunk = chunk
         self.foreign = foreign
         self.only = only
+        self.sparse = sparse
         self.referrers = referrers
         self.progress = progress or Progress("copy")
         self._warn = warn

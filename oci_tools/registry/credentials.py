@@ -17,6 +17,7 @@ import os
 
 from oci_tools import document, fs
 from oci_tools.errors import Error
+from oci_tools.image import shortnames
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -75,6 +76,13 @@ class Credentials:
                 if "auths" in self._given
                 else _said(self._given)
             )
+        for helper in shortnames.helpers():
+            found = self._in_files(host, repository) if helper == shortnames.FILES else _ask(helper, host)
+            if found:
+                return found
+        return None
+
+    def _in_files(self, host: str, repository: str) -> Credential | None:
         for path in self._paths():
             try:
                 found = document.load(path)
@@ -106,7 +114,7 @@ class Credentials:
     def store(self, host: str, credential: Credential) -> str:
         """Keep a credential, in the helper that the file names or in the file; where it is now."""
         path, found = self._own_file()
-        helper = _helper_for(found, host)
+        helper = _own_helper(found, host)
         if helper:
             said = {"ServerURL": _server(host), "Username": credential.user, "Secret": credential.password}
             _run_helper(helper, "store", document.dumps(said))
@@ -121,7 +129,7 @@ class Credentials:
     def drop(self, host: str) -> str:
         """Forget a credential; where it was."""
         path, found = self._own_file()
-        helper = _helper_for(found, host)
+        helper = _own_helper(found, host)
         if helper:
             _run_helper(helper, "erase", _server(host).encode())
             return f"docker-credential-{helper}"
@@ -253,6 +261,15 @@ def _helper_for(found: dict[str, Any], host: str) -> str:
                 return name  # an empty name says: none for this one
     store = found.get("credsStore")
     return store if isinstance(store, str) else ""
+
+
+def _own_helper(found: dict[str, Any], key: str) -> str:
+    """The helper that is to keep what is stored for a registry, or for a path in it, which no helper can."""
+    host, slash, _ = key.partition("/")
+    helper = _helper_for(found, host)
+    if helper and slash:
+        raise Error("cannot keep credentials for", key, f"docker-credential-{helper} has one entry for all of '{host}'")
+    return helper
 
 
 def _ask(helper: str, host: str) -> Credential | None:

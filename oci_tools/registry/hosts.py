@@ -1,7 +1,7 @@
 """Where a reference is fetched from: containers-registries.conf(5) and containers-certs.d(5).
 
     [[registry]]
-    prefix = "example.com/ns"       the longest that fits decides; "*.example.com" fits subdomains
+    prefix = "example.com/ns"       the longest that fits decides; "*.example.com" fits subdomains; may end with a tag
     location = "other.example/ns"   what is read in place of the prefix; default: the prefix
     insecure, blocked = false
     mirror-by-digest-only = false
@@ -59,7 +59,7 @@ def resolve(ref: Ref, registries: list[dict[str, Any]], write: bool = False) -> 
     best, length = None, -1
     for table in registries:
         prefix = _place(table, "prefix") or _place(table, "location")
-        if prefix and len(prefix) > length and _fits(prefix, ref.name):
+        if prefix and len(prefix) > length and _fits(prefix, str(ref)):
             best, length = table, len(prefix)
     if best is None:
         return [Source(ref.host, ref.repository)]
@@ -93,7 +93,7 @@ def _mirrors(table: dict[str, Any], prefix: str, ref: Ref) -> list[Source]:
 
 
 def _fits(prefix: str, name: str) -> int:
-    """How much of HOST/PATH a prefix means, 0 for nothing: whole components, or any host under `*.`."""
+    """How much of HOST/PATH:TAG@DIGEST a prefix means, 0 for nothing: whole components, or any host under `*.`."""
     end = len(prefix)
     if prefix.startswith("*."):
         at = name.find(prefix[1:])
@@ -108,7 +108,9 @@ def _fits(prefix: str, name: str) -> int:
 def _rewritten(ref: Ref, prefix: str, location: str, insecure: bool) -> Source:
     if not location:
         return Source(ref.host, ref.repository, insecure)
-    host, _, repository = f"{location}{ref.name[_fits(prefix, ref.name) :]}".partition("/")
+    text = str(ref)
+    host, _, repository = f"{location}{text[_fits(prefix, text) :]}".partition("/")
+    repository = repository.partition("@")[0].partition(":")[0]
     if not repository:
         raise Error("invalid registries.conf", prefix, f"'{location}' leaves no repository")
     return Source(host, repository, insecure)

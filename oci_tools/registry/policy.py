@@ -16,6 +16,7 @@ import os
 
 from oci_tools import document
 from oci_tools.errors import Error
+from oci_tools.image import manifest as manifests
 from oci_tools.image.ref import Ref
 
 TYPE_CHECKING = False
@@ -39,14 +40,14 @@ class Policy:
         self._path = path
         self._found: dict[str, Any] | None = None
 
-    def requirements(self, transport: str, ref: Ref | None = None) -> list[Requirement]:
-        """What must hold for an image, by where it comes from."""
+    def requirements(self, transport: str, scopes_of: list[str]) -> list[Requirement]:
+        """What must hold for an image, by where it comes from: the scopes it lies in, the closest first."""
         found = self._document()
         tables = found.get("transports", {})
         scopes = tables.get(transport, {}) if isinstance(tables, dict) else None
         if not isinstance(scopes, dict):
             raise self._invalid(f"transports.{transport} is not an object")
-        chosen = next((scopes[name] for name in _scopes(ref) if name in scopes), found.get("default"))
+        chosen = next((scopes[name] for name in scopes_of if name in scopes), found.get("default"))
         if not isinstance(chosen, list) or not chosen or not all(isinstance(one, dict) for one in chosen):
             raise self._invalid("a list of requirements is none, or empty")
         more = [{"type": "sigstoreSigned", "keyPaths": self._verify_keys, "signedIdentity": None}]
@@ -54,7 +55,7 @@ class Policy:
 
     def asks(self, ref: Ref) -> bool:
         """Whether anything must hold for images of a reference."""
-        return any(one.get("type") != "insecureAcceptAnything" for one in self.requirements("docker", ref))
+        return any(one.get("type") != "insecureAcceptAnything" for one in self.requirements("docker", _scopes(ref)))
 
     def check(self, remote: Remote, digests: list[list[str]]) -> None:
         """Raise Error unless an image of a registry may be pulled.
@@ -62,15 +63,15 @@ class Policy:
         digests: lists, in one of which all must be signed: the index that it came from, or what was
         chosen of it.
         """
-        for one in self.requirements("docker", remote.ref):
+        for one in self.requirements("docker", _scopes(remote.ref)):
             if one.get("type") == "sigstoreSigned":
                 self._signed(remote, digests, one)
             else:
                 self._other(one, remote.ref)
 
-    def check_local(self, transport: str, subject: object) -> None:
+    def check_local(self, transport: str, subject: object, path: str = "", name: str | None = None) -> None:
         """The same for an image in a layout or an archive, which no signatures go with."""
-        for one in self.requirements(transport):
+        for one in self.requirements(transport, _scopes_of_path(path, name)):
             if one.get("type") == "sigstoreSigned":
                 raise Error("image is not signed", subject, "signatures are looked for in registries only")
             self._other(one, subject)
@@ -102,6 +103,8 @@ class Policy:
         strange = set(requirement) - KEYS
         if strange:
             raise self._invalid(f"'{min(strange)}' is not understood here")
+        if len(requirement.keys() & {"keyPath", "keyPaths", "keyData", "keyDatas"}) > 1:
+            raise self._invalid("keys are said in more than one way")
         paths, data = requirement.get("keyPaths", []), requirement.get("keyDatas", [])
         paths = [requirement["keyPath"]] if "keyPath" in requirement else paths
         data = [requirement["keyData"]] if "keyData" in requirement else data
@@ -122,7 +125,7 @@ class Policy:
         kind = said.get("type") if isinstance(said, dict) else None
         if kind == "remapIdentity":
             ref, kind = self._remapped(said, ref), "matchRepoDigestOrExact"
-        if kind == "matchRepository" or (kind == "matchRepoDigestOrExact" and ref.digest):
+        if kind == "matchRepository" or (kind == "matchRepoDigestOrExact" and ref.digest and not ref.tag):
             return lambda name: _repository(name) == ref.name
         if kind in ("matchExact", "matchRepoDigestOrExact"):
             return lambda name: _exact(name) == str(ref)
@@ -158,20 +161,42 @@ class Policy:
             if self._path is None and not os.path.exists(path):
                 self._found = {"default": [{"type": "insecureAcceptAnything"}]}
             else:
-                found = document.load(path)
-                if not isinstance(found, dict):
-                    raise self._invalid("not an object")
+                found = self._read(path)
                 self._found = found
         return self._found
+
+    def _read(self, path: str) -> dict[str, Any]:
+        """A policy, of which readers cannot think differently."""
+        try:
+            with open(path, "rb") as file:
+                found = document.loads(file.read(), path, scan=manifests.STRICT)
+        except OSError as error:
+            raise Error("cannot read", path, error) from None
+        if not isinstance(found, dict):
+            raise self._invalid("not an object")
+        strange = set(found) - {"default", "transports"}
+        if strange:
+            raise self._invalid(f"'{min(strange)}' is not understood here")
+        if not isinstance(found.get("default"), list) or not found["default"]:
+            raise self._invalid("its default is none")
+        return found
 
     def _invalid(self, why: str) -> Error:
         return Error("invalid policy", self._name(), why)
 
 
-def _scopes(ref: Ref | None) -> list[str]:
+def _scopes_of_path(path: str, name: str | None) -> list[str]:
+    """The scopes that a layout or an archive lies in: PATH:NAME, PATH, what it lies under, all of the transport."""
+    path = os.path.realpath(path) if path else ""
+    found = [f"{path}:{name}"] if path and name else []
+    while path not in ("", "/"):
+        found.append(path)
+        path = os.path.dirname(path)
+    return [*found, ""]
+
+
+def _scopes(ref: Ref) -> list[str]:
     """The scopes that a reference lies in, the closest first."""
-    if ref is None:
-        return [""]
     found = [str(ref)]
     parts = ref.name.split("/")
     found += ["/".join(parts[:end]) for end in range(len(parts), 0, -1)]

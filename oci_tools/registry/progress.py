@@ -1,4 +1,4 @@
-"""How far a copy is: for people on stderr, for machines on a descriptor (contracts.md, `--status-fd`).
+"""How far a copy is, a save or a load: for people on stderr, for machines on a descriptor (contracts.md).
 
     {"op": "pull", "id": "sha256:...", "state": "get", "current": 1048576, "total": 3408729}
 

@@ -55,9 +55,11 @@ def pull(
     What a tag meant when it was pulled last stands beside it, so that one that has not moved costs no pull.
     `along` is called with what is on its way, if there is something to fetch (registry/arriving.py).
     Of an index, the image for this host is taken (the index itself is not kept), or the one
-    for the platform given; for several platforms an index of those, for `every` all of it.
+    for the platform given; for several platforms an index of those, for `every` all of it; a sparse one is kept as it
+    is with these images only.
     """
     other = platforms or every or options.referrers or options.format or options.compress or options.only is not None
+    other = other or options.sparse
     present = None if other or options.policy.asks(ref) else _present(ref, layout, name, options)
     if present:
         layout.tag(name, present)

@@ -77,6 +77,8 @@ def _check_free(registry: Registry, repository: str, tags: Iterable[str], digest
     """An Error if one of these tags is another image's."""
     for tag in tags:
         found = registry.head_manifest(repository, tag)
+        if found and not found["digest"]:  # a registry need not say it
+            found = registry.manifest(repository, tag)[1]
         if found and found["digest"] != digest:
             raise Error("cannot push as", f"{registry.host}/{repository}:{tag}", "there is another image")
 
@@ -120,7 +122,8 @@ def _collect(
             found = manifests.parse(data, at)
             for child in manifests.children(found):
                 if "manifests" in found:
-                    take(child, depth - 1)
+                    if layout.has(child) or not options.sparse:
+                        take(child, depth - 1)
                 elif options.foreign or not is_foreign(child):
                     blobs.setdefault(child["digest"], child)
         documents.append(at)

@@ -13,7 +13,7 @@ follows, gets this blob from its beginning.
 from __future__ import annotations
 
 from oci_tools import fetch
-from oci_tools.errors import Busy, Error
+from oci_tools.errors import Busy, Error, printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -154,7 +154,7 @@ class _Upload:
         """Send what is missing of a blob and close the upload."""
         size, digest = self._descriptor["size"], self._descriptor["digest"]
         headers = {"Content-Type": "application/octet-stream"}
-        if offset or self._chunk or size > SINGLE:
+        if offset or size > min(self._chunk or SINGLE, SINGLE):
             while offset < size:
                 count = min(self._chunk or size, size - offset)
                 where = {"Content-Range": f"{offset}-{offset + count - 1}"}
@@ -170,6 +170,9 @@ class _Upload:
         with self._ask("PUT", f"{location}{mark}digest={digest}", headers, size - offset, offset) as answer:
             if answer.status not in (200, 201, 202, 204):
                 raise self._registry.fail(answer, "cannot push blob", digest, Refused)
+            stated = answer.header("Docker-Content-Digest")
+            if stated.partition(":")[0] == digest.partition(":")[0] and stated != digest:
+                raise Error("cannot push blob", digest, f"the registry calls it {printable(stated)}")
             answer.done()
 
     def _ask(self, method: str, url: str, headers: dict[str, str], count: int, offset: int) -> fetch.Answer:

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from oci_tools.errors import Usage
+from oci_tools.image.words import PROGRESS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from oci_tools.image.ref import Place
     from oci_tools.image.rewrite import Compression
     from oci_tools.registry.copy import Options
 
-MODES = ("auto", "plain", "none", "json")
 TRANSFER: tuple[tuple[str, Any, Any, str], ...] = (
     ("--format oci|docker", ("oci", "docker"), None, "whose media types, if not as they are"),
     ("--compress gzip|zstd[:LEVEL]", "text", None, "how to compress layers that are not so yet"),
+    ("--sparse", "flag", False, "keep an index as it is, with the images for --platform, or this host's, only"),
+    ("--blobs-from DIR", "text", None, "directory with the blobs that the layout to read from lacks"),
+    ("--blobs-to DIR", "text", None, "directory for the blobs of the layout, which others may share"),
     ("--tls-verify", "flag", True, "demand a valid certificate, and https of all hosts but this one"),
     ("--cert-dir DIR", "text", None, "directory with *.crt, *.cert and *.key for the registry"),
     ("--authfile FILE", "text", None, "credentials file, instead of the usual ones"),
@@ -24,8 +28,7 @@ TRANSFER: tuple[tuple[str, Any, Any, str], ...] = (
     ("--retry-delay MS", "int", 500, "milliseconds before the first retry; they double"),
     ("--timeout SECONDS", "int", 60, "how long a registry may be silent"),
     ("--lock-timeout SECONDS", "int", 60, "how long to wait for another's change"),
-    ("--progress HOW", MODES, "auto", "progress on standard error; auto: if it is a terminal"),
-    ("--status-fd N", "int", None, "write progress as JSON lines to this descriptor"),
+    *PROGRESS,
 )
 
 
@@ -48,6 +51,7 @@ def options(args: Any, op: str, **more: Any) -> Options:
         delay=args.retry_delay / 1000,
         timeout=float(args.timeout),
         progress=Progress(op, args.progress, args.status_fd),
+        sparse=args.sparse,
         **more,
     )
 
@@ -61,11 +65,20 @@ def at_least(args: Any, least: int, *names: str, most: int = 1 << 31) -> None:
             raise Usage(f"invalid value for '--{name.replace('_', '-')}': {wrong}")
 
 
+def shared_by(args: Any, place: Place) -> str:
+    """The directory for the blobs of a layout, if the words say one."""
+    if args.blobs_to and place.kind != "layout":
+        raise Usage("--blobs-to is for a layout", place.text or place.path)
+    return args.blobs_to or ""
+
+
 def changes(args: Any) -> tuple[str | None, Compression | None]:
     """What the words ask to change of an image: its format, its compression."""
     from oci_tools.image.rewrite import compression
 
     made = args.format, compression(args.compress)
+    if args.sparse and any(made):
+        raise Usage("--sparse takes an index as it is", hint="--format and --compress make another of it")
     if args.referrers and any(made):
         raise Usage("--referrers takes images as they are", hint="--format and --compress give them other digests")
     return made

@@ -4,8 +4,11 @@ import io
 import json
 import os
 import pty
+import struct
 import subprocess
 import tarfile
+import termios
+from fcntl import ioctl
 from pathlib import Path
 
 import pytest
@@ -662,3 +665,54 @@ def test_gc_of_the_default_store_takes_layers_that_no_bundle_uses(oci, busybox, 
     assert row.startswith("layer\tsha256:") and list((tmp_path / "root/layers/sha256").iterdir())
     assert oci("image", "gc").stdout == row + "\n"
     assert not list((tmp_path / "root/layers/sha256").iterdir())
+
+
+# -- progress ----------------------------------------------------------------------------------
+
+
+def on_terminal(oci, columns, *words, **more):
+    """What a command draws on a terminal of so many columns."""
+    ours, theirs = pty.openpty()
+    ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    process = oci.start("image", *words, stderr=theirs, **more)
+    os.close(theirs)
+    said = b""
+    try:
+        while data := os.read(ours, 4096):
+            said += data
+    except OSError:
+        pass  # the terminal has gone with its last user
+    os.close(ours)
+    assert process.wait() == 0
+    return said.decode()
+
+
+@pytest.mark.parametrize("columns", [20, 40, 80, 200])
+def test_progress_on_a_terminal(oci, img, tmp_path, columns):
+    with Layout.create(str(tmp_path / "img")) as layout:
+        layout.tag("big", image(layout, "x" * (5 << 20)))
+    for verb, *words in (("save", "./img:big", "-o", "a.tar"), ("load", "a.tar", "./loaded"), ("copy", "./img:big", "./copied:big")):
+        said = on_terminal(oci, columns, verb, *words, stdout=subprocess.DEVNULL)
+        drawings = said.split("\x1b[J")[1:]
+        assert drawings and all(len(line) < columns for drawing in drawings for line in drawing.split("\x1b")[0].replace("\r", "").splitlines())
+        assert drawings[-1].startswith(f"{verb} ") and ("MB" in drawings[-1] or columns < 40)
+    said = on_terminal(oci, columns, "load", "-", "./piped", stdin=open(tmp_path / "a.tar", "rb"), stdout=subprocess.DEVNULL)  # noqa: SIM115
+    assert "load " in said
+
+
+def test_progress_without_a_terminal(oci, img, tmp_path):
+    """Nothing if nothing is said; plain lines, JSON lines, and the same on a descriptor."""
+    assert oci("image", "save", "./img:one", "-o", "a.tar").stderr == ""
+    lines = oci("image", "save", "--progress", "plain", "./img:one", "-o", "a.tar").stderr.splitlines()
+    assert len(lines) == 3 and all(line.endswith(" done") for line in lines)
+    copy = ("image", "copy", "--progress", "json", "./img:one", "./other:one")
+    states = [[json.loads(line)["state"] for line in oci(*copy).stderr.splitlines()] for _ in range(2)]
+    assert states[0].count("done") == 3 and states[1].count("exists") == 3
+    rows = [json.loads(line) for line in oci("image", "load", "--progress=json", "a.tar", "./loaded").stderr.splitlines()]
+    size = os.path.getsize(tmp_path / "a.tar")
+    assert rows[-1] == {"op": "load", "id": "a.tar", "state": "done", "current": size, "total": size}
+    with open(tmp_path / "status", "wb") as file:
+        oci("image", "load", "--status-fd", str(file.fileno()), "a.tar", "./again", pass_fds=(file.fileno(),))
+    assert [json.loads(line) for line in (tmp_path / "status").read_text().splitlines()][-1] == rows[-1]
+    for words in (("pull", "./img:one", "./p"), ("push", "./img:one", "./q"), ("pull", "oci-archive:a.tar", "dir:d")):
+        assert oci(words[0], "--progress", "plain", *words[1:]).stderr.count(" done\n") == 3

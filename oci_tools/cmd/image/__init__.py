@@ -6,7 +6,7 @@ What can be said is declared here; what it does is beside, by families of verbs,
 from __future__ import annotations
 
 from oci_tools import cli
-from oci_tools.image.words import CHANGES
+from oci_tools.image.words import CHANGES, PROGRESS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,6 +24,9 @@ DRY: cli.Option = ("-n --dry-run", "flag", False, "only say what would be remove
 FAST: cli.Option = ("--fast", "flag", False, "leave the contents of layers alone")
 FORMAT: cli.Option = ("--format oci|docker", ("oci", "docker"), None, "whose media types, if not as they are")
 REFERRERS: cli.Option = ("--referrers", "flag", False, "take along what refers to the image, as signatures do")
+SPARSE: cli.Option = ("--sparse", "flag", False, "keep an index as it is, with these images of it only")
+BLOBS_FROM: cli.Option = ("--blobs-from DIR", "text", None, "directory with the blobs that the read layout lacks")
+BLOBS_TO: cli.Option = ("--blobs-to DIR", "text", None, "directory for the blobs of the layout, which others may share")
 ARTIFACT: cli.Option = ("--artifact-type TYPE", "text", None, "list only artifacts of this type")
 IGNORE: cli.Option = ("--ignore WHAT[,WHAT]...", "list", (), "differences that are none: time, owner, layer and others")
 ANNOTATION: cli.Option = ("-a --annotation NAME[=VALUE]", "list", (), "set an annotation; without a value take it away")
@@ -98,11 +101,13 @@ COMMAND = cli.Command(
                                 verbs=_ARTIFACT, example=_ARTIFACT["create"].example),
         "gc": _verb("keep.gc", "remove what nothing leads to any more", "[LAYOUT]", (GRACE, DRY, JSON, LOCK), "./img"),
         "fsck": _verb("keep.fsck", "check every digest, size and diff id", "[LAYOUT]", (FAST, JSON), "./img"),
-        "save": _verb("move.save", "write images as an archive", "IMAGE...", (OUTPUT, PLATFORMS, FORMAT, REFERRERS),
-                      "alpine > a.tar"),
-        "load": _verb("move.load", "read images from an archive", "[ARCHIVE [LAYOUT]]", (JSON, LOCK), "app.tar ./img"),
+        "save": _verb("move.save", "write images as an archive", "IMAGE...",
+                      (OUTPUT, PLATFORMS, FORMAT, REFERRERS, *PROGRESS), "alpine > a.tar"),
+        "load": _verb("move.load", "read images from an archive", "[ARCHIVE [LAYOUT]]", (JSON, LOCK, *PROGRESS),
+                      "app.tar ./img"),
         "copy": _verb("move.copy", "copy an image to another layout or archive", "IMAGE TARGET",
-                      (PLATFORMS, FORMAT, ALGORITHM, REFERRERS, LOCK), "./img:app app:1"),
+                      (PLATFORMS, SPARSE, FORMAT, ALGORITHM, REFERRERS, BLOBS_FROM, BLOBS_TO, LOCK, *PROGRESS),
+                      "./img:app app:1"),
     },
 )  # fmt: skip
 

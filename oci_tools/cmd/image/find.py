@@ -56,16 +56,18 @@ class Anywhere:
     descriptor: Descriptor
     name: str | None
 
-    def __init__(self, word: str) -> None:
+    def __init__(self, word: str, blobs: str = "") -> None:
         self._word = word
+        self._blobs = blobs
         self._source: Source | None = None
 
     def __enter__(self) -> Anywhere:
         from oci_tools.image import layout as layouts
         from oci_tools.image.source import Source
 
-        if self._word == "-" or self._word.startswith(("oci-archive:", "docker-archive:", "docker://")):
-            self._source = Source(self._word)
+        elsewhere = ("oci-archive:", "docker-archive:", "docker://", "dir:")
+        if self._blobs or self._word == "-" or self._word.startswith(elsewhere):
+            self._source = Source(self._word, blobs=self._blobs)
             source = self._source.__enter__()
             self.layout, self.descriptor, self.name = source.layout, source.descriptor, source.name
         else:

@@ -25,6 +25,8 @@ def gc(args: cli.Args) -> None:
     gone += [{"kind": "blob", "digest": digest, "size": size} for digest, size in result.blobs.items()]
     gone += _layers(args)
     rows.show(gone, None if args.json else ["kind", "digest", "size"])
+    if result.shared:
+        cli.say("oci-image", f"left all blobs in '{layout.path}/blobs': other layouts may share them")
     if result.kept:
         cli.say("oci-image", f"kept {result.kept} without a name for now (--grace 0 removes them)")
 

@@ -40,6 +40,8 @@ def _wanted(layout: Layout, found: Descriptor, args: cli.Args) -> tuple[Descript
 def save(args: cli.Args) -> None:
     from oci_tools.image import archive, convert
     from oci_tools.image import layout as layouts
+    from oci_tools.image.watch import Watched
+    from oci_tools.registry.progress import Progress
 
     found = [find(word) for word in args.image]
     if len({layout.path for layout, _ in found}) > 1:
@@ -55,23 +57,35 @@ def save(args: cli.Args) -> None:
         others.update({one["digest"]: one for one in referring})
     images += [(layouts.ref_name(one), one) for one in others.values()]
     view: Any = convert.View(layout, documents)
-    if args.output not in (None, "-"):
-        archive.write_file(view, images, args.output)
-        return
-    if sys.stdout.isatty():
+    if args.output in (None, "-") and sys.stdout.isatty():
         raise Usage("will not write an archive to a terminal", hint="-o FILE")
-    archive.write(view, images, sys.stdout.buffer)
+    with Progress("save", args.progress, args.status_fd) as progress:
+        view = view if progress.quiet else Watched(view, [top for _, top in images], progress.tell)
+        if args.output not in (None, "-"):
+            archive.write_file(view, images, args.output)
+        else:
+            archive.write(view, images, sys.stdout.buffer)
 
 
 def load(args: cli.Args) -> None:
     from oci_tools.image import archive
     from oci_tools.image import layout as layouts
+    from oci_tools.registry.progress import Progress
 
     wait(args)
     layout = whole(args.layout, make=True)
     assert layout is not None
-    with layout:
-        images = [(layout.name_for(name), one) for name, one in archive.read_file(args.archive or "-", layout)]
+    source = args.archive or "-"
+    with layout, Progress("load", args.progress, args.status_fd) as progress:
+        there = [0]
+
+        def told(count: int, size: int) -> None:
+            there[0] = count
+            progress.tell(source, "get", count, size)
+
+        found = archive.read_file(source, layout, None if progress.quiet else told)
+        progress.tell(source, "done", there[0], there[0])
+        images = [(layout.name_for(name), one) for name, one in found]
         for name, descriptor in images:
             layout.tag(name, descriptor)
         if args.json:
@@ -81,18 +95,25 @@ def load(args: cli.Args) -> None:
 
 
 def copy(args: cli.Args) -> None:
-    from oci_tools.image import convert
+    from contextlib import ExitStack
+
     from oci_tools.image import layout as layouts
     from oci_tools.image import ref as refs
     from oci_tools.image import target as targets
+    from oci_tools.image.watch import Watched
+    from oci_tools.registry.progress import Progress
 
     wait(args)
     target = refs.locate(args.target)
     if target.kind == "registry":
         raise Usage("not a layout", args.target, hint="oci-push")
-    with Anywhere(args.image) as source:
-        top, documents, others = _wanted(source.layout, source.descriptor, args)
-        view: Any = convert.View(source.layout, documents)
+    if args.blobs_to and target.kind != "layout":
+        raise Usage("--blobs-to is for a layout", args.target)
+    target.blobs = args.blobs_to or ""
+    with Anywhere(args.image, args.blobs_from or "") as source, ExitStack() as until:
+        view, top, others = _seen(source, args)
+        progress = until.enter_context(Progress("copy", args.progress, args.status_fd))
+        view = view if progress.quiet else Watched(view, [top, *others], progress.tell)
         if args.digest_algorithm:
             _rehash(view, source.name, top, target, args)
             return
@@ -101,6 +122,22 @@ def copy(args: cli.Args) -> None:
             return
         with targets.put(view, source.name, top, others, target) as layout:
             say(layouts.handle(layout, top))
+
+
+def _seen(source: Anywhere, args: cli.Args) -> tuple[Any, Descriptor, list[Descriptor]]:
+    """What is to be copied: in what it is read, its descriptor, what refers to it."""
+    from oci_tools.image import convert, index, manifest
+    from oci_tools.image.referrers import Referrers
+
+    layout, top = source.layout, source.descriptor
+    if not args.sparse:
+        top, documents, others = _wanted(layout, top, args)
+        return convert.View(layout, documents), top, others
+    if args.format or args.digest_algorithm:
+        raise Usage("--sparse takes an index as it is", hint="--format and --digest-algorithm make another of it")
+    platforms = args.platform or [manifest.platform_name(manifest.host_platform())]
+    view = convert.View(layout, [], without=index.left_out(layout, top, platforms))
+    return view, top, Referrers(layout).all_of(view, top) if args.referrers else []
 
 
 def _rehash(view: Any, name: str | None, top: Descriptor, target: Place, args: cli.Args) -> None:
