@@ -32,6 +32,8 @@ class Graph:
         found: set[int] = set()
         self._visit(self.target, found, [])
         self.needed = [stage for stage in dockerfile.stages if stage.number in found]
+        for stage in self.needed:
+            self._check_order(stage)
 
     def _target(self, name: str | None) -> Stage:
         stages = self._dockerfile.stages
@@ -51,6 +53,17 @@ class Graph:
         for other in self.needs(stage):
             self._visit(other, found, [*way, stage])
         found.add(stage.number)
+
+    def _check_order(self, stage: Stage) -> None:
+        """A stage takes files from those before it only, as BuildKit has it, though a later one would do."""
+        for instruction in stage.instructions:
+            for name in _names(instruction):
+                other = self.find(name)
+                if other is not None and other.number > stage.number:
+                    verb = "copy" if instruction.name == "COPY" else "mount"
+                    here = stage.name or stage.number
+                    what = f'cannot {verb} from stage "{name}", it needs to be defined before current stage "{here}"'
+                    raise instruction.wrong(what, name)
 
     def needs(self, stage: Stage) -> Iterator[Stage]:
         """The stages that a stage needs itself."""

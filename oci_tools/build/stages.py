@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     Act = Callable[[Root, Step], Packed | None]  # None: what it wrote into the root is the layer
 
 COMMENT = "oci-build.dockerfile.v0"
+SCRATCH = "docker-image://scratch"  # a named context that is an image of nothing
 
 
 class Result:
@@ -100,7 +101,7 @@ class Building:
         if below is not None:
             return self.shared.result(below).copy()
         named = name.lower() in self.shared.contexts.named
-        if name == "scratch" and not named:
+        if (name == "scratch" and not named) or self.shared.contexts.named.get(name.lower()) == SCRATCH:
             return self._scratch()
         step = self.begin(f"FROM {name}")
         try:
