@@ -17,7 +17,7 @@ import sys
 import time
 
 from oci_tools import document
-from oci_tools.errors import printable
+from oci_tools.errors import Error, printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -57,6 +57,11 @@ class Progress:
             mode = "tty" if sys.stderr is not None and sys.stderr.isatty() else "none"
         self.mode = mode
         self._status = status_fd
+        if status_fd is not None:
+            try:
+                os.fstat(status_fd)
+            except OSError as error:
+                raise Error("cannot write", "--status-fd", error) from None
         self._lock = threading.RLock()
         self._count = 0
         self.instructions = 0  # of all stages that are built
@@ -109,7 +114,7 @@ class Progress:
                 self._erase()
                 seconds = time.monotonic() - step.began
                 word = {"done": f"{seconds:5.1f}s", "cached": "cached", "error": " error"}[state]
-                self._write(f"{word}  {step.name()}"[: _width()] + "\n")
+                self._write(f"{word}  {step.name()}"[: _size()[0]] + "\n")
             more: dict[str, Any] = {"current": self._done, "total": self._count}
             self._tell(step, {"state": state, **({"error": why} if why else {}), **more})
             self._draw()
@@ -119,14 +124,14 @@ class Progress:
         with self._lock:
             self._tell(None, {"state": "noted", "text": text, "instructions": self.instructions})
 
-    def say(self, text: str) -> None:
-        """A line to people."""
+    def say(self, text: str, wanted: bool = False) -> None:
+        """A line to people; `wanted`: somebody asked for it, whatever else is told."""
         with self._lock:
             self._erase()
-            if self.mode in ("plain", "tty"):
-                self._write(f"{printable(text)}\n")
-            elif self.mode == "json":
+            if self.mode == "json":
                 self._tell(None, {"text": text})
+            elif wanted or self.mode != "none":
+                self._write(f"{printable(text)}\n")
             self._draw()
 
     def failed(self, step: Step) -> None:
@@ -204,13 +209,16 @@ class Progress:
             tail = b"".join(step.output[-40:]).split(b"\n")[-TAIL:]
             shown = [printable(line.decode("utf-8", "replace").expandtabs()) for line in tail if line.strip()]
             lines += [f"        {line}" for line in shown]
-        width = _width()
+        width, height = _size()
+        lines = lines[: height - 1]  # what has left the screen could not be taken back
         self._write("".join(line[:width] + "\n" for line in lines))
         self._drawn = len(lines)
 
 
-def _width() -> int:
+def _size() -> tuple[int, int]:
+    """Columns that a line may have, and lines of the terminal."""
     try:
-        return max((os.get_terminal_size(2).columns or 100) - 1, 20)
+        columns, lines = os.get_terminal_size(2)
     except OSError:
-        return 100
+        columns, lines = 0, 0
+    return max((columns or 101) - 1, 20), lines or 24

@@ -110,7 +110,8 @@ def _run(path: str, text: str, context: str, arguments: Mapping[str, str]) -> li
     with open(reader, "rb") as pipe:
         data = pipe.read(LARGEST)
     if process.wait():
-        raise Error("the script failed", path, f"exit code: {process.returncode}")
+        code = process.returncode
+        raise Error("the script failed", path, f"exit code: {code}" if code > 0 else f"killed by signal {-code}")
     found = list(_parted(data))
     if not found:
         raise Error("the script says nothing to build", path, hint="from IMAGE; step FUNCTION")

@@ -287,13 +287,13 @@ class Building:
                 cache.put(first, record["layer"], record["diffId"], record["created"])
         if record is not None:
             if options.why:
-                progress.say(f"{step.name()}: hit")
+                progress.say(f"{step.name()}: hit", options.why)
             progress.end(step, "cached")
             return record
         slot = hashes.digest_of((self.shared.dockerfile_key, self.stage.number, self.platform, self.count))[:32]
         if options.why:
             why = ["the cache is not used"] if options.refuse & {"*", stage} else cache.changes(slot, whole, details)
-            progress.say(f"{step.name()}: miss: {'; '.join(why)}")
+            progress.say(f"{step.name()}: miss: {'; '.join(why)}", options.why)
         record = self._build(step, key, act, alone)
         if quick:
             cache.put(first, record["layer"], record["diffId"], record["created"])

@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import subprocess
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,8 @@ def test_a_cached_build_is_the_same_image_and_runs_nothing(oci: Any, cat: Any, b
     assert again.stdout == first
     assert again.stderr.count("CACHED") == 3
     assert built(text, "--no-cache").stdout != first
-    changed = built(text, "--why", "--progress", "plain", files={"f": "2"}).stderr
+    assert built(text, "--why").stderr.count(": hit\n") == 3
+    changed = built(text, "--why", files={"f": "2"}).stderr
     assert re.search(r"RUN date.*: hit", changed)
     assert "COPY f /f: miss: 'f' changed" in changed
     assert cat("/f") == "2"
@@ -265,3 +267,36 @@ def test_a_full_disk(oci: Any, busybox: Path, tmp_path: Path) -> None:
         for name in "small", "tiny":
             subprocess.run(["umount", "-l", tmp_path / name], capture_output=True)
     assert "no space left" in oci.shell("oci-build context > /dev/full", code=1).stderr
+
+
+def test_a_descriptor_that_is_not_open(built: Any) -> None:
+    said = built("FROM scratch\nENV a=b\n", "--status-fd", "99", code=1).stderr
+    assert said == "oci-build: cannot write '--status-fd': bad file descriptor\n"
+
+
+def test_more_steps_than_the_terminal_has_lines(built: Any) -> None:
+    """What is drawn and taken back is never more than the screen, or pieces of it would stay."""
+    import fcntl
+    import pty
+    import struct
+    import termios
+
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("4H", 4, 60, 0, 0))
+    said = bytearray()
+    reader = threading.Thread(target=lambda: _drain(ours, said))
+    reader.start()
+    built("FROM BASE\nRUN for i in 1 2 3 4 5 6 7 8 9; do echo line $i; done; sleep 1; echo end\n", "--network", "none", stderr=theirs)
+    os.close(theirs)
+    reader.join()
+    os.close(ours)
+    heights = [int(up) for up in re.findall(rb"\x1b\[(\d+)A", bytes(said))]
+    assert heights and max(heights) <= 3
+
+
+def _drain(fd: int, into: bytearray) -> None:
+    try:
+        while data := os.read(fd, 4096):
+            into.extend(data)
+    except OSError:
+        pass  # EIO: the other end is closed
