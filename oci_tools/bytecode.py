@@ -11,12 +11,11 @@ missed something; who may not starts as Python does.
         each module's code as marshal writes it, where the offsets count from
 """
 
-from __future__ import annotations
-
 import marshal
 import os
 import posix
 import sys
+from fcntl import F_DUPFD_CLOEXEC, fcntl
 from _frozen_importlib import ModuleSpec
 from _frozen_importlib_external import MAGIC_NUMBER, SourceFileLoader
 
@@ -27,7 +26,17 @@ if TYPE_CHECKING:
     Entry = tuple[str, int, int, bool, int, int]
 
 _HEAD, _LONGEST = 1 << 15, 1 << 24  # bytes that are read first; and at most, of a table
+_HIGH = 500  # from here on are descriptors that are in no payload's way
 _TOP = os.path.dirname(os.path.abspath(__file__))
+
+
+def launch(name: str) -> None:
+    """The end of every file in `bin/`: run `oci_tools.cmd.NAME`, its modules from its archive, and end the process."""
+    archive = Archive(name)
+    archive.use()
+    from oci_tools import cli
+
+    cli.launch(name, archive)
 
 
 class Archive:
@@ -36,40 +45,28 @@ class Archive:
     def __init__(self, command: str) -> None:
         self.path = f"{_TOP}/__pycache__/{command}.{sys.implementation.cache_tag}.archive"
         self.entries: dict[str, Entry] = {}
-        self._file = (0, 0, 0)  # its inode, size and time: another file has other offsets
+        self._fd = -1  # held, since a name may soon be another file's, which has other offsets
         self._start = 0  # what they count from
 
     def use(self) -> None:
         """Find modules here first, if there is such a file."""
         try:
-            head = self._read(0, _HEAD)
+            self._fd = _opened(self.path)
+            head = posix.pread(self._fd, _HEAD, 0)
             self._start = 8 + int.from_bytes(head[4:8], "little")
             if head[:4] != MAGIC_NUMBER or self._start > _LONGEST:
                 return
             if self._start > len(head):
-                head += self._read(len(head), self._start - len(head))
+                head += posix.pread(self._fd, self._start - len(head), len(head))
             self.entries = marshal.loads(memoryview(head)[8 : self._start])
         except (OSError, ValueError, EOFError, TypeError):
             return  # there is none, or it is no archive: Python finds the modules
         sys.meta_path.insert(0, self)
 
-    def _read(self, at: int, length: int) -> bytes:
-        """A part of the file; opened each time, since a descriptor that is held takes a number of the payload's."""
-        fd = posix.open(self.path, posix.O_RDONLY | posix.O_CLOEXEC)
-        try:
-            found = posix.fstat(fd)
-            seen = found.st_ino, found.st_size, found.st_mtime_ns  # an inode is soon another file's
-            self._file = self._file if at else seen
-            if self._file != seen:
-                raise ValueError("another process has written it anew")
-            return posix.pread(fd, length, at)
-        finally:
-            posix.close(fd)
-
     def code(self, name: str) -> bytes:
         """A module's code as marshal wrote it."""
         _, _, _, _, at, length = self.entries[name]
-        return self._read(self._start + at, length)
+        return posix.pread(self._fd, length, self._start + at)
 
     def find_spec(self, name: str, _path: object = None, _target: object = None) -> ModuleSpec | None:
         entry = self.entries.get(name)
@@ -133,26 +130,34 @@ class Archive:
 
 
 # What is there before an archive can be used.
-_ALWAYS = frozenset(("oci_tools", "oci_tools.cli", "oci_tools.errors", "oci_tools.bytecode"))
+_ALWAYS = frozenset(("oci_tools", "oci_tools.bytecode"))
+
+
+def _opened(path: str) -> int:
+    fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
+    try:
+        return fcntl(fd, F_DUPFD_CLOEXEC, _HIGH)
+    finally:
+        posix.close(fd)
 
 
 class _Kept(SourceFileLoader):
     """A module's loader as Python's own is, but for where its code comes from."""
 
-    def __init__(self, name: str, source: str, code: Any) -> None:
+    def __init__(self, name: str, source: str, code: "Any") -> None:
         super().__init__(name, source)
         self._code = code
 
-    def get_code(self, fullname: str) -> Any:
+    def get_code(self, fullname: str) -> "Any":
         return self._code
 
-    def exec_module(self, module: Any) -> None:
+    def exec_module(self, module: "Any") -> None:
         exec(self._code, module.__dict__)
 
 
-def _is_source(name: str, module: Any) -> bool:
+def _is_source(name: str, module: "Any") -> bool:
     """Was it imported from a source of ours, or of Python's own library, in the usual way?"""
     spec = getattr(module, "__spec__", None)
     if spec is None or type(spec.loader) is not SourceFileLoader or spec.name != name:
         return False
-    return name.partition(".")[0] in ("oci_tools", "struct")
+    return name.partition(".")[0] in ("oci_tools", "struct", "__future__")

@@ -91,19 +91,12 @@ class Command:
 # -- running a command -----------------------------------------------------------
 
 
-def launch(name: str, warm: bool = False) -> None:
-    """The end of every file in `bin/`: run `oci_tools.cmd.NAME` and end the process.
-
-    `warm`: it is a fork in which all that it needs is imported.
+def launch(name: str, archive: Any = None) -> None:
+    """Run `oci_tools.cmd.NAME` and end the process; `archive` is where its modules come from, to be kept.
 
     stdout is flushed and checked, so that a full disk is never success; `os._exit`
     skips the interpreter's tidying up, which costs milliseconds.
     """
-    from oci_tools import bytecode
-
-    archive = None if warm else bytecode.Archive(name)
-    if archive:
-        archive.use()
     try:
         module = __import__(f"oci_tools.cmd.{name}", fromlist=["main"])
         if "_OCI_COMPLETE" in os.environ:  # a shell asks what could be said

@@ -57,10 +57,11 @@ MAY_IMPORT = {
     "usual": "",
     "cli_click": "errors cli examples usual",
     "cli_complete": "cli",
-    "bytecode": "",
-    "cli": "errors fs bytecode cli_click cli_complete",
+    "bytecode": "cli",
+    "cli": "errors fs cli_click cli_complete",
     "rows": "errors cli document",
     "tail": "",
+    "protobuf": "",
     "drawing": "errors",
     "environment": "errors fs",
     "image": "errors fs document compress schema tar",
@@ -68,7 +69,7 @@ MAY_IMPORT = {
     "volume": "errors fs document linux layer",
     "registry": "errors fs document image compress fetch http schema",
     "net": "errors fs document linux schema",
-    "runtime": "errors fs document linux schema",
+    "runtime": "errors fs document linux protobuf schema",
     "kube": "errors document yaml runtime",
     "bundle": "errors fs document compress image layer runtime",
     "build": "errors fs document image layer bundle fetch compress",
@@ -376,7 +377,6 @@ def test_a_page_is_well_formed(path: Path) -> None:
 # Files over 400 lines and functions over 50, and what they may not grow beyond: this list may only shrink.
 LONG: dict[str, int] = {
     "image/files.py": 500,
-    "runtime/child.py": 520,
     "runtime/launch.py": 420,
     "runtime/mounts.py": 420,
 }

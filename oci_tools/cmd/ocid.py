@@ -144,7 +144,7 @@ def _ready(args: cli.Args, listeners: Sequence[socket]) -> None:
 
 def _command(name: str) -> Callable[[], None]:
     """In the forker: the end of a file in `bin/`."""
-    return lambda: cli.launch(name, warm=True)
+    return lambda: cli.launch(name)
 
 
 def _api(args: cli.Args, listeners: Sequence[socket], call: Asker) -> None:

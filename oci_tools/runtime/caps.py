@@ -7,6 +7,8 @@ know, or a capability that we do not hold ourselves, is a warning and not an err
 
 from __future__ import annotations
 
+import os
+
 from oci_tools.errors import Error
 from oci_tools.linux import caps, process
 
@@ -69,3 +71,24 @@ class Wanted:
 
 def keep_over_setuid(keep: bool) -> None:
     process.prctl(process.PR_SET_KEEPCAPS, int(keep))
+
+
+def become(wanted: dict[str, Any], keep_groups: bool) -> None:
+    """The payload's ids; capabilities survive to be set exactly."""
+    uid, gid = wanted["uid"], wanted["gid"]
+    mask = wanted.get("umask")
+    os.umask(0o022 if mask is None else mask)
+    try:
+        keep_over_setuid(True)
+        try:
+            if not keep_groups:
+                os.setgroups(wanted.get("additionalGids") or [])
+        except PermissionError:
+            if wanted.get("additionalGids") and wanted["additionalGids"] != [gid]:
+                raise  # asked for and not to be had; else the user namespace has none to drop
+        os.setresgid(gid, gid, gid)
+        os.setresuid(uid, uid, uid)
+        keep_over_setuid(False)
+    except OSError as error:
+        hint = "is it mapped in the user namespace?" if error.errno == 22 else None
+        raise Error("cannot become user", f"{uid}:{gid}", error, hint) from None

@@ -107,19 +107,27 @@ class Cgroup:
         if self.frozen(above=True):
             raise Error("cannot use cgroup", self._main(), "container's cgroup unexpectedly frozen")
 
+    def make_birthplace(self) -> None:
+        """Make the directory in which the first process is born, where it is."""
+        if UNIFIED in self.paths:
+            try:
+                directories.make_v1(self.paths[UNIFIED], UNIFIED)
+            except OSError:
+                del self.paths[UNIFIED]  # nothing depends on it
+
     def make(self, ours: int = -1) -> None:
         """Make the directories; `ours` is a process that may be in them already."""
+        new, main = False, self._main()
         for names, path in [*self.paths.items()]:
             try:
-                if names:
-                    directories.make_v1(path, names)
-                else:
-                    directories.make_v2(path)
+                made = directories.make_v1(path, names) if names else directories.make_v2(path)
+                new = new or (made and path == main)
             except OSError as error:
                 if names != UNIFIED:
                     raise Error("cannot make cgroup", path, error) from None
                 del self.paths[names]  # nothing depends on it
-        self._refuse_members(ours)
+        if not new:
+            self._refuse_members(ours)
 
     def _refuse_members(self, ours: int = -1) -> None:
         running = [pid for pid in self._members() if pid != ours]  # 0 is one outside of our pid namespace
@@ -212,8 +220,10 @@ class Cgroup:
         directory = self.path("devices")
         if directory is None:
             raise Error("cannot apply device rules", None, "controller 'devices' is not mounted on this host")
-        for file, value in devices.rules_v1(rules):
-            directories.write(directory, file, value)
+        default, *exceptions = devices.rules_v1(rules)
+        directories.write(directory, *default)
+        if exceptions:
+            directories.write(directory, exceptions[0][0], *(value for _, value in exceptions))
 
     def join_files(self, member: int | None = None, inner: Sequence[str] = ()) -> list[int]:
         """Descriptors into which a process writes "0" to become a member.
@@ -335,6 +345,15 @@ class Cgroup:
             if self.frozen():
                 self.freeze(False)  # a frozen v1 process does not even die
             time.sleep(0.001)
+
+    def remove_empty(self) -> bool:
+        """Remove the directories, mostly with nobody in them and nothing beneath in the end; False: it was not so."""
+        try:
+            for path in self.paths.values():
+                os.rmdir(path)
+        except OSError:
+            return False
+        return True
 
     def remove(self) -> None:
         """Remove the directories with the groups the container made beneath; absent is fine."""

@@ -13,40 +13,45 @@ from oci_tools.errors import Error
 MOUNT = "/sys/fs/cgroup"
 
 
-def make_v1(path: str, names: str) -> None:
-    """mkdir -p in a v1 hierarchy; what others made of a way through cpuset may still be empty."""
-    there = os.path.isdir(path)
-    cpuset = "cpuset" in names.split(",")
-    if there and not (cpuset and _is_empty_cpuset(path)):
-        return
-    make_v1(os.path.dirname(path), names)
-    if not there:
-        try:
-            os.mkdir(path, 0o755)
-        except FileExistsError:
-            pass
-    if cpuset:
+def make_v1(path: str, names: str) -> bool:
+    """mkdir -p in a v1 hierarchy, and if it is new; what others made of a way through cpuset may still be empty."""
+    try:
+        os.mkdir(path, 0o755)
+        new = True
+    except FileExistsError:
+        new = False
+    except FileNotFoundError:
+        make_v1(os.path.dirname(path), names)
+        return make_v1(path, names)
+    if "cpuset" in names.split(",") and (new or _is_empty_cpuset(path)):
+        make_v1(os.path.dirname(path), names)
         _inherit_cpuset(path)
+    return new
 
 
-def make_v2(path: str) -> None:
-    """mkdir -p in the v2 hierarchy, every controller enabled all the way down, also where others made the way."""
-    parent = MOUNT
+def make_v2(path: str) -> bool:
+    """mkdir -p in the v2 hierarchy, every controller enabled all the way down, also where others made the way.
+
+    Whether it is new.
+    """
+    parent, new = MOUNT, False
     for part in os.path.relpath(path, MOUNT).split("/"):
         _delegate(parent)
         parent = f"{parent}/{part}"
         try:
             os.mkdir(parent, 0o755)
+            new = True
         except FileExistsError:
-            pass
+            new = False
+    return new
 
 
 def _delegate(parent: str) -> None:
     """Enable every controller of a v2 group for the groups beneath it."""
     try:
-        with open(f"{parent}/cgroup.controllers", encoding="ascii") as file:
+        with open(f"{parent}/cgroup.controllers", encoding="utf-8") as file:
             available = file.read().split()
-        with open(f"{parent}/cgroup.subtree_control", encoding="ascii") as file:
+        with open(f"{parent}/cgroup.subtree_control", encoding="utf-8") as file:
             enabled = file.read().split()
     except OSError:
         return
@@ -62,7 +67,7 @@ def _delegate(parent: str) -> None:
 
 def _is_empty_cpuset(path: str) -> bool:
     for file in ("cpuset.cpus", "cpuset.mems"):
-        with open(f"{path}/{file}", encoding="ascii") as opened:
+        with open(f"{path}/{file}", encoding="utf-8") as opened:
             if not opened.read().strip():
                 return True
     return False
@@ -71,18 +76,21 @@ def _is_empty_cpuset(path: str) -> bool:
 def _inherit_cpuset(path: str) -> None:
     """A new v1 cpuset is empty, and nothing may join it so."""
     for file in ("cpuset.cpus", "cpuset.mems"):
-        with open(f"{path}/{file}", encoding="ascii") as own:
+        with open(f"{path}/{file}", encoding="utf-8") as own:
             if own.read().strip():
                 continue
-        with open(f"{os.path.dirname(path)}/{file}", encoding="ascii") as parent:
+        with open(f"{os.path.dirname(path)}/{file}", encoding="utf-8") as parent:
             write(path, file, parent.read().strip())
 
 
-def write(directory: str, file: str, value: str) -> None:
+def write(directory: str, file: str, *values: str) -> None:
+    """Each value by a write(2) of its own, as these files want it."""
+    value = values[0]
     try:
         fd = os.open(f"{directory}/{file}", os.O_WRONLY | os.O_CLOEXEC)
         try:
-            os.write(fd, value.encode())
+            for value in values:
+                os.write(fd, value.encode())
         finally:
             os.close(fd)
     except OSError as error:

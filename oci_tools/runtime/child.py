@@ -13,15 +13,12 @@ import _signal  # `signal` loads `enum`
 import os
 import stat
 import sys
-from _socket import AF_INET, SOCK_CLOEXEC, SOCK_DGRAM, socket
-from fcntl import ioctl
-from struct import pack, unpack
 
 from oci_tools.errors import Error
 from oci_tools.linux import libc, process
-from oci_tools.runtime import cgroup_mounts, devices, hooks, labels, mounts, scheduling, sysctl, terminal, user
-from oci_tools.runtime.caps import Wanted, keep_over_setuid
-from oci_tools.runtime.namespaces import Namespaces
+from oci_tools.runtime import caps, cgroup_mounts, descriptors, devices, hooks, labels, mounts, scheduling, sysctl
+from oci_tools.runtime import terminal, user
+from oci_tools.runtime.namespaces import Namespaces, become_root, loopback_up
 from oci_tools.runtime.sync import Channel, told
 
 TYPE_CHECKING = False
@@ -29,31 +26,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Any
 
+    from oci_tools.runtime.entering import Entry
     from oci_tools.runtime.starting import Waiting
 
 _KEYCTL_JOIN_SESSION_KEYRING = 1
 _BEFORE: list[object] = []  # keeps alive what `seal_imports` took away
-_NULL = os.makedev(1, 3)
-_ENDING = (1, 2, 15)  # HUP, INT, TERM: what they mean to the runtime is none of our business
-
-
-class Entry:
-    """What a process needs that enters a container which runs already (`exec`)."""
-
-    def __init__(self, wanted: dict[str, Any], state: dict[str, Any], target: int, flags: int) -> None:
-        self.process = wanted
-        self.state = state
-        self.target = target  # a pidfd of the container's first process
-        self.flags = flags  # of the namespaces to join
-        self.caps = Wanted(wanted.get("capabilities"))
-        self.seccomp: Any = None
-        self.group = ""  # the cgroup2 directory in which it is born, and a descriptor of that
-        self.group_fd = -1
-        self.cgroup_files: list[int] = []
-        self.hooks: list[dict[str, Any]] = []
-        self.waiting: Any = None
-        self.preserve = 0
-        self.keep_groups = False
+ENDING = (1, 2, 15)  # HUP, INT, TERM: what they mean to the runtime is none of our business
 
 
 class Setup:
@@ -67,13 +45,14 @@ class Setup:
         self.namespaces = Namespaces(spec)
         sysctl.check((spec.get("linux") or {}).get("sysctl") or (), self.namespaces)
         self.mounts = mounts.plan(spec, state["bundle"])
-        self.caps = Wanted(self.process.get("capabilities"))
+        self.caps = caps.Wanted(self.process.get("capabilities"))
         self.tree = -1  # a detached mount that is the root, or
         self.make_tree: Any = None  # a function that makes it on the container side, or neither: `rootfs` is it
         self.trees: dict[int, int] = {}  # bind sources cloned by the runtime, by place in the list of mounts
         self.nodes = -1  # devices that a user namespace cannot make (devices.make_outside)
         self.seccomp: Any = None
-        self.cgroup_files: list[int] = []
+        self.cgroup_files: list[int] = []  # they come with the word to go on
+        self.inside = False  # of the groups
         self.birthplace = -1  # the cgroup2 directory in which it is born
         self.cgroup_layout: Any = None
         self.waiting: Any = None  # where `start` will ask (starting.Waiting); None for `run`
@@ -89,9 +68,9 @@ def main(setup: Setup, channel: Channel) -> None:
     """Become the container's first process.  Does not return."""
     try:
         seal_imports()
-        reset_signals(_ENDING)
-        _close_others(setup.preserve, channel, [
-            *setup.cgroup_files, *setup.trees.values(), *setup.namespaces.join.values(),
+        reset_signals(ENDING)
+        close_others(setup.preserve, channel, [
+            *setup.trees.values(), *setup.namespaces.join.values(),
             *(fd for fd in (setup.tree, setup.nodes) if fd >= 0), *(setup.waiting.fds if setup.waiting else []),
         ])  # fmt: skip
         if "user" in setup.namespaces.join:
@@ -101,46 +80,7 @@ def main(setup: Setup, channel: Channel) -> None:
         report(channel, error)
 
 
-def enter(entry: Entry, channel: Channel) -> None:
-    """Become another process of a running container.  Does not return."""
-    try:
-        seal_imports()
-        reset_signals(_ENDING)
-        _close_others(entry.preserve, channel, [*entry.cgroup_files, entry.target])
-        channel.expect("go", "cannot enter the container")
-        process.prctl(process.PR_SET_DUMPABLE, 0)  # before anybody inside can see us (CVE-2016-9962)
-        process.prctl(process.PR_SET_PDEATHSIG, 9)
-        affinity = entry.process.get("execCPUAffinity") or {}
-        scheduling.run_on(affinity.get("initial"))
-        _join_cgroups(entry)
-        proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            process.setns(entry.target, entry.flags)
-        except OSError as error:
-            raise Error("cannot join the namespaces of the container", None, error) from None
-        _move(0, channel)  # the pid namespace is that of our children
-        process.prctl(process.PR_SET_PDEATHSIG, 9)
-        channel.expect("go", "cannot enter the container")  # or we could be heard before the news of us
-        os.setsid()
-        if entry.flags & process.CLONE_NEWUSER:
-            _become_root()
-            process.prctl(process.PR_SET_PDEATHSIG, 9)
-        os.chdir("/")
-        root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        if entry.process.get("terminal"):
-            terminal.adopt(terminal.make(root, entry.process, channel))
-        home = home_of(entry.process, root)
-        os.close(root)
-        label = labels.Label(entry.process, proc)
-        os.close(proc)
-        scheduling.apply(entry.process, {})
-        scheduling.run_on(affinity.get("final"))
-        payload(entry, channel, entry.state, home, label)
-    except BaseException as error:
-        report(channel, error)
-
-
-def _move(flags: int, channel: Channel) -> None:
+def move(flags: int, channel: Channel) -> None:
     """Go on as a new process beside this one, whose pidfd the runtime is sent; this one ends."""
     pid, pidfd = process.clone3(flags | process.CLONE_PARENT)
     if pid:
@@ -165,7 +105,7 @@ def seal_imports() -> None:
     sys.path, sys.meta_path, sys.path_hooks, sys.path_importer_cache = [], [], [], {}
 
 
-def _close_others(preserve: int, channel: Channel, fds: list[int]) -> None:
+def close_others(preserve: int, channel: Channel, fds: list[int]) -> None:
     """Let go of what we share with the runtime and need not: its locks, what its caller leaked."""
     at = 3 + preserve
     for fd in sorted([*fds, channel.fileno()]):
@@ -187,29 +127,29 @@ def _join_user_first(setup: Setup, channel: Channel) -> None:
         process.setns(spaces.join["user"], process.CLONE_NEWUSER)
     except OSError as error:
         raise Error("cannot join the user namespace", None, error) from None
-    _move(spaces.early, channel)
+    move(spaces.early, channel)
 
 
 def _set_up(setup: Setup, channel: Channel) -> None:
     spec, spaces = setup.spec, setup.namespaces
-    channel.expect("go", "cannot set up the container")
+    if spaces.has("user"):  # else it is `_make_tree` that waits, as late as can be
+        _join(setup, channel)
     spaces.make_time()  # now, while what is in /proc/self belongs to this user
     process.prctl(process.PR_SET_DUMPABLE, 0)  # nobody inside may look at us (CVE-2016-9962)
     process.prctl(process.PR_SET_PDEATHSIG, 9)  # a runtime that dies now leaves nothing behind
-    _join_cgroups(setup)
     spaces.enter()
     os.setsid()
     below = -1
     if spaces.has("user"):
         below = mounts.reach(setup.rootfs)
-        _become_root(setup.keep_groups)
+        become_root(setup.keep_groups)
         process.prctl(process.PR_SET_PDEATHSIG, 9)  # setuid(2) has cleared it
-    spaces.make_cgroup()
+        spaces.make_cgroup()
     _join_keyring(setup)
     if spaces.new & process.CLONE_NEWNET:
-        _loopback_up()
+        loopback_up()
     os.umask(0)
-    tree = _make_tree(setup, below)
+    tree = _make_tree(setup, below, channel)
     if hooks.listed(spec, "prestart") or hooks.listed(spec, "createRuntime"):
         channel.send("created")
         channel.expect("go", "cannot set up the container")
@@ -221,7 +161,7 @@ def _set_up(setup: Setup, channel: Channel) -> None:
         peer = terminal.make(tree.fd, setup.process, channel)
         devices.bind_console(tree.fd, peer)
     home = home_of(setup.process, tree.fd)
-    _write_kernel_settings(spec, spaces)
+    sysctl.apply(spec, spaces)
     label = labels.Label(setup.process)
     linux = spec.get("linux") or {}
     for path in linux.get("readonlyPaths") or ():
@@ -248,7 +188,7 @@ def payload(
     entered = _change_directory(wanted["cwd"], first=True)
     if entered:
         _check_directory(wanted["cwd"])  # now, while no filter denies getcwd(2); nobody can move us
-    _own_streams(wanted["user"]["uid"])
+    descriptors.own_streams(wanted["user"]["uid"])
     reset_signals()
     # Close-on-exec and not a close: the channel's end of file is how the exec is known.
     process.close_range(3 + setup.preserve, flags=process.CLOSE_RANGE_CLOEXEC)
@@ -258,7 +198,7 @@ def payload(
     elif setup.seccomp:
         _filter(setup, channel)  # wants the privileges that are dropped next; what follows must be allowed
     setup.caps.drop_bounding()
-    _take_user(wanted["user"], setup.keep_groups)
+    caps.become(wanted["user"], setup.keep_groups)
     setup.caps.take()
     process.prctl(process.PR_SET_DUMPABLE, 0)  # setuid(2) may have raised it
     if not entered:
@@ -290,23 +230,22 @@ def payload(
 # -- steps, in order -----------------------------------------------------------------------
 
 
-def _join_cgroups(setup: Setup | Entry) -> None:
-    for fd in setup.cgroup_files:
+def _join(setup: Setup, channel: Channel) -> None:
+    """Into the container's groups, which the runtime makes meanwhile: it says when, or that there are none."""
+    said = channel.expect("go", "cannot set up the container", setup.cgroup_files)
+    if not said["groups"]:
+        setup.cgroup_layout = None
+    join_cgroups(setup.cgroup_files)
+    setup.inside = True
+
+
+def join_cgroups(files: list[int]) -> None:
+    for fd in files:
         try:
             os.write(fd, b"0")
         except OSError as error:
             raise Error("cannot join cgroup", os.readlink(f"/proc/self/fd/{fd}"), error) from None
         os.close(fd)
-
-
-def _become_root(keep_groups: bool = False) -> None:
-    """Root of the user namespace, so that what is made now belongs to it; who we are there if it has none."""
-    try:
-        if not keep_groups:
-            os.setgroups([])
-    except PermissionError:
-        pass  # setgroups is denied in a plain user's namespace
-    process.become_root()
 
 
 def _join_keyring(setup: Setup) -> None:
@@ -317,32 +256,29 @@ def _join_keyring(setup: Setup) -> None:
             pass  # a kernel without keys, or one that denies them: there is nothing to leak then
 
 
-def _loopback_up() -> None:
-    """SIOCSIFFLAGS on `lo`, netdevice(7)."""
-    sock = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC)
-    try:
-        request = bytearray(pack("16sH14x", b"lo", 0))
-        ioctl(sock.fileno(), 0x8913, request)
-        flags = unpack("16sH14x", request)[1]
-        ioctl(sock.fileno(), 0x8914, pack("16sH14x", b"lo", flags | 0x1))
-    except OSError as error:
-        raise Error("cannot bring up", "lo", error) from None
-    finally:
-        sock.close()
-
-
-def _make_tree(setup: Setup, below: int) -> mounts.Tree:
+def _make_tree(setup: Setup, below: int, channel: Channel) -> mounts.Tree:
+    """The container's files.  What takes memory, or shows the groups, is made when this process is in them."""
     tree = mounts.Tree(setup.rootfs, setup.spec, setup.make_tree() if setup.make_tree else setup.tree, below)
     for number, step in enumerate(setup.mounts):
-        if step.type in ("cgroup", "cgroup2") and not step.bind:
+        groups = step.type in ("cgroup", "cgroup2") and not step.bind
+        if not setup.inside and (groups or step.copy_up):
+            _join_late(setup, channel)
+        if groups:
             cgroup_mounts.make(tree, step, setup.cgroup_layout, setup.namespaces.has("cgroup"))
         elif number in setup.trees:
             tree.place_bind(step, setup.trees.pop(number))
         else:
             tree.make(step)
+    if not setup.inside:
+        _join_late(setup, channel)
     bind = not process.in_host_user_namespace()  # there mknod is refused
     devices.make(tree, setup.spec, bind, setup.nodes)
     return tree
+
+
+def _join_late(setup: Setup, channel: Channel) -> None:
+    _join(setup, channel)
+    setup.namespaces.make_cgroup()
 
 
 def home_of(wanted: dict[str, Any], root: int) -> str:
@@ -350,27 +286,6 @@ def home_of(wanted: dict[str, Any], root: int) -> str:
     if any(word.startswith("HOME=") and len(word) > 5 for word in wanted.get("env") or ()):
         return ""
     return user.home(wanted["user"]["uid"], root)
-
-
-def _write_kernel_settings(spec: dict[str, Any], spaces: Namespaces) -> None:
-    """Names and sysctls, through the host's own /proc, which no image can replace."""
-    if spec.get("hostname") and spaces.isolates("uts"):
-        process.sethostname(spec["hostname"])
-    if spec.get("domainname") and spaces.isolates("uts"):
-        process.setdomainname(spec["domainname"])
-    for name, value in ((spec.get("linux") or {}).get("sysctl") or {}).items():
-        _write(f"/proc/sys/{sysctl.path(name)}", value, f"cannot set sysctl '{name}' to '{value}'")
-
-
-def _write(path: str, text: str, what: str) -> None:
-    try:
-        fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-        try:
-            os.write(fd, text.encode())
-        finally:
-            os.close(fd)
-    except OSError as error:
-        raise Error(what, None, error) from None
 
 
 def _environment(wanted: dict[str, Any], home: str) -> dict[str, str]:
@@ -407,52 +322,6 @@ def _check_directory(path: str) -> None:
         raise Error("cannot use working directory", path, error) from None
     if not here.startswith("/"):
         raise Error("cannot use working directory", path, "it is outside of the container")
-
-
-def _own_streams(uid: int) -> None:
-    """Let the user reopen its own stdout (`/dev/stdout`) when that is a pipe or socket.
-
-    Files and terminals of the caller stay the caller's.  The caller's /dev/null becomes the container's,
-    if that is one (CVE-2025-31133): no mount of the host is left in sight, which a checkpoint could not save.
-    """
-    for fd in (0, 1, 2):
-        try:
-            found = os.fstat(fd)
-            if stat.S_ISCHR(found.st_mode) and found.st_rdev == _NULL:
-                _reopen_null(fd)
-            elif found.st_uid != uid and (stat.S_ISFIFO(found.st_mode) or stat.S_ISSOCK(found.st_mode)):
-                os.fchown(fd, uid, -1)
-        except OSError:
-            pass  # closed, or not ours to give away
-
-
-def _reopen_null(fd: int) -> None:
-    inner = os.open("/dev/null", os.O_RDWR | os.O_NOCTTY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    found = os.fstat(inner)
-    if stat.S_ISCHR(found.st_mode) and found.st_rdev == _NULL:
-        os.dup2(inner, fd)
-    os.close(inner)
-
-
-def _take_user(wanted: dict[str, Any], keep_groups: bool) -> None:
-    """The payload's ids; capabilities survive to be set exactly."""
-    uid, gid = wanted["uid"], wanted["gid"]
-    mask = wanted.get("umask")
-    os.umask(0o022 if mask is None else mask)
-    try:
-        keep_over_setuid(True)
-        try:
-            if not keep_groups:
-                os.setgroups(wanted.get("additionalGids") or [])
-        except PermissionError:
-            if wanted.get("additionalGids") and wanted["additionalGids"] != [gid]:
-                raise  # asked for and not to be had; else the user namespace has none to drop
-        os.setresgid(gid, gid, gid)
-        os.setresuid(uid, uid, uid)
-        keep_over_setuid(False)
-    except OSError as error:
-        hint = "is it mapped in the user namespace?" if error.errno == 22 else None
-        raise Error("cannot become user", f"{uid}:{gid}", error, hint) from None
 
 
 def find_program(name: str, environ: dict[str, str]) -> str:

@@ -18,7 +18,7 @@ import select
 from oci_tools import document
 from oci_tools.errors import Error
 from oci_tools.linux import caps, process
-from oci_tools.runtime import apart, child, labels, seccomp, sync
+from oci_tools.runtime import apart, child, entering, labels, seccomp, sync
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def _become(spec: dict[str, Any], rootfs: str, channel: sync.Channel) -> None:
     """The payload, from the fork on."""
     try:
         wanted = spec["process"]
-        entry = child.Entry(wanted, {}, -1, 0)
+        entry = entering.Entry(wanted, {}, -1, 0)
         if not caps.capget()[0] >> caps.NAMES.index("CAP_SETPCAP") & 1:
             entry.caps.bounding = -1  # it stays what it is
         if spec["linux"].get("seccomp"):

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import stat
 
 from oci_tools.linux import process
+
+_NULL = os.makedev(1, 3)
 
 
 def settle(preserve: int = 0) -> None:
@@ -21,3 +24,28 @@ def open_streams() -> None:
         except OSError:
             os.open("/dev/null", os.O_RDWR)
             os.set_inheritable(fd, True)
+
+
+def own_streams(uid: int) -> None:
+    """Let the user reopen its own stdout (`/dev/stdout`) when that is a pipe or socket.
+
+    Files and terminals of the caller stay the caller's.  The caller's /dev/null becomes the container's,
+    if that is one (CVE-2025-31133): no mount of the host is left in sight, which a checkpoint could not save.
+    """
+    for fd in (0, 1, 2):
+        try:
+            found = os.fstat(fd)
+            if stat.S_ISCHR(found.st_mode) and found.st_rdev == _NULL:
+                _reopen_null(fd)
+            elif found.st_uid != uid and (stat.S_ISFIFO(found.st_mode) or stat.S_ISSOCK(found.st_mode)):
+                os.fchown(fd, uid, -1)
+        except OSError:
+            pass  # closed, or not ours to give away
+
+
+def _reopen_null(fd: int) -> None:
+    inner = os.open("/dev/null", os.O_RDWR | os.O_NOCTTY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    found = os.fstat(inner)
+    if stat.S_ISCHR(found.st_mode) and found.st_rdev == _NULL:
+        os.dup2(inner, fd)
+    os.close(inner)

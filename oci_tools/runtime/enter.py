@@ -12,7 +12,8 @@ from oci_tools import document
 from oci_tools.errors import Error, Usage
 from oci_tools.linux import caps, process
 from oci_tools.runtime import check as checking
-from oci_tools.runtime import child, descriptors, exec_group, groups, launch, lifecycle, scheduling, state, sync, user
+from oci_tools.runtime import descriptors, entering, exec_group, groups, launch, lifecycle, scheduling, state, sync
+from oci_tools.runtime import user
 from oci_tools.runtime.launch import Container, Options
 from oci_tools.runtime.namespaces import FLAGS
 
@@ -74,7 +75,7 @@ def execute(root: str, name: str, wanted: dict[str, Any], options: Options, paus
             exec_group.end(directory, made.state["pid"], entry.group)
 
 
-def _join_groups(entry: child.Entry, directory: str, known: dict[str, Any], options: Options) -> None:
+def _join_groups(entry: entering.Entry, directory: str, known: dict[str, Any], options: Options) -> None:
     """Into a group of its own where there is cgroup2, else to the container's first process."""
     held = groups.of(known)
     if held is None:
@@ -92,7 +93,7 @@ def _join_groups(entry: child.Entry, directory: str, known: dict[str, Any], opti
 
 def _prepare(
     root: str, known: dict[str, Any], wanted: dict[str, Any], spec: dict[str, Any], options: Options
-) -> child.Entry:
+) -> entering.Entry:
     pid = known["pid"]
     try:
         target = os.pidfd_open(pid)
@@ -101,7 +102,7 @@ def _prepare(
         flags = _foreign(pid)
     except OSError as error:
         raise Error("cannot exec in container", known["id"], error) from None
-    entry = child.Entry(wanted, state.public("", known, "running"), target, flags)
+    entry = entering.Entry(wanted, state.public("", known, "running"), target, flags)
     _join_groups(entry, state.directory(root, known["id"]), known, options)
     if (spec.get("linux") or {}).get("seccomp") or "run.oci.seccomp_bpf_data" in (spec.get("annotations") or {}):
         from oci_tools.runtime import seccomp
@@ -124,13 +125,13 @@ def _foreign(pid: int) -> int:
     return flags
 
 
-def _clone(made: Container, entry: child.Entry) -> None:
+def _clone(made: Container, entry: entering.Entry) -> None:
     made.channel, theirs = sync.pair()
     process.prctl(process.PR_SET_DUMPABLE, 0)  # the child is seen from inside as soon as it joins
     pid, made.pidfd = process.clone3(0, entry.group_fd)
     if pid == 0:
         made.channel.close()
-        child.enter(entry, theirs)
+        entering.enter(entry, theirs)
     theirs.close()
     for fd in (*entry.cgroup_files, entry.target, *([entry.group_fd] if entry.group_fd >= 0 else [])):
         os.close(fd)

@@ -1,7 +1,7 @@
 """A container's cgroups in its life: made by ourselves or by systemd, limited, changed, and removed.
 
 What a group is, `cgroup.py` says; who decides where it is and what is told to whom, this.  systemd makes its
-groups around a process, so there they come when the container's first process has.
+groups around a process, so they all come when the container's first process has; it sets itself up meanwhile.
 """
 
 from __future__ import annotations
@@ -25,13 +25,12 @@ def of(known: dict[str, Any]) -> Cgroup | None:
     return Cgroup(known["cgroups"]) if known.get("cgroups") else None
 
 
-def make(made: Container, spec: dict[str, Any], manager: str) -> None:
-    """The container's groups with their limits; none where a plain user may make none and asks for none.
+def find(made: Container, spec: dict[str, Any], manager: str) -> None:
+    """Where the container's groups will be, written down; none where there are no cgroups and none are asked for.
 
-    Those of systemd are only found here: `enter` has them made.  With the manager "disabled" there are none.
+    Only that in which its first process is born is made already.  With the manager "disabled" there are none.
     """
     linux = spec.get("linux") or {}
-    wanted = linux.get("resources") or {}
     if manager == "disabled":
         return
     if manager == "systemd":
@@ -42,22 +41,38 @@ def make(made: Container, spec: dict[str, Any], manager: str) -> None:
     else:
         groups = cgroup.place(linux.get("cgroupsPath"), made.name)
     if not groups.paths:
-        if any(member != "devices" for member in wanted):
+        if any(member != "devices" for member in linux.get("resources") or ()):
             raise Error("cannot limit resources", None, "there are no cgroups on this host")
         return
     groups.refuse_used()  # what is somebody else's must not be ours to remove
     made.state["cgroups"] = groups.paths
     state.save(made.root, made.name, made.state)  # so that a delete after our death finds them
     made.groups = groups
-    if manager == "systemd":
+    if manager != "systemd":
+        groups.make_birthplace()
+
+
+def make(made: Container, spec: dict[str, Any], pid: int) -> None:
+    """The groups with their limits, for its first process; none where a plain user may make none and asks for none."""
+    groups = made.groups
+    if groups is None:
         return
+    if made.state.get("systemd"):
+        from oci_tools.runtime import systemd
+
+        unit = systemd.place((spec.get("linux") or {}).get("cgroupsPath"), made.name)[0]
+        unit.start(pid, systemd.properties(spec))
+        groups.make(ours=pid)
+        groups.put(pid)
+        return _limit(groups, spec)
     try:
-        groups.make()
+        groups.make(ours=pid)
     except Error as error:
+        wanted = (spec.get("linux") or {}).get("resources") or {}
         refused = isinstance(error.cause, OSError) and error.cause.errno in (1, 13, 30)
         if refused and not any(member != "devices" and wanted[member] for member in wanted):
             made.state["cgroups"], made.groups = {}, None
-            return
+            return state.save(made.root, made.name, made.state)
         raise
     _limit(groups, spec)
 
@@ -70,19 +85,6 @@ def _limit(groups: Cgroup, spec: dict[str, Any]) -> None:
         groups.give(cgroup_mounts.owner(spec))
     if os.geteuid() == 0 and process.in_host_user_namespace():
         groups.allow_devices(devices.rules(spec))  # who may make no device node needs no rule
-
-
-def enter(made: Container, spec: dict[str, Any], pid: int) -> None:
-    """Have systemd make the container's groups around its first process."""
-    if not made.state.get("systemd") or made.groups is None:
-        return
-    from oci_tools.runtime import systemd
-
-    unit = systemd.place((spec.get("linux") or {}).get("cgroupsPath"), made.name)[0]
-    unit.start(pid, systemd.properties(spec))
-    made.groups.make(ours=pid)
-    made.groups.put(pid)
-    _limit(made.groups, spec)
 
 
 def follow(made: Container, pid: int, own: str) -> None:
@@ -113,7 +115,7 @@ def change(known: dict[str, Any], wanted: dict[str, Any]) -> None:
 def remove(known: dict[str, Any]) -> None:
     """Kill who is left in a container's groups, and remove them."""
     groups = of(known)
-    if groups is None:
+    if groups is None or (not known.get("systemd") and groups.remove_empty()):
         return
     if groups.processes():
         groups.kill()

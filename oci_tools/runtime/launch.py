@@ -84,7 +84,7 @@ def launch(
             raise Error("cannot create container", name, "it was deleted meanwhile")
         made = Container(root, name, new_state(name, bundle, spec))
         try:
-            fs.write(f"{directory}/config.json", document.dumps(spec), 0o600, sync=False)
+            said = spec
             if given:
                 spec = activation.handed_on(spec, directory)
                 if not waits and "NOTIFY_SOCKET" in os.environ:
@@ -97,6 +97,10 @@ def launch(
             if "debug" in options.__dict__:
                 _tell_plan(made, setup, options)
             _clone(made, setup, options.joined)
+            # What needs not be done before is done while the other side works.
+            fs.write(f"{directory}/config.json", document.dumps(said), 0o600, sync=False)
+            if not waits:
+                from oci_tools.runtime import foreground  # noqa: F401
             options.debug(f"container '{name}' has pid {made.state['pid']}")
             shake_hands(made, spec, options)
             if waits:
@@ -154,7 +158,7 @@ def _prepare(made: Container, bundle: str, spec: dict[str, Any], options: Option
     rootfs = made.state["rootfs"]
     if not os.path.isdir(rootfs):
         raise Error("cannot use rootfs", rootfs, "no such directory")
-    groups.make(made, spec, options.cgroup_manager)
+    groups.find(made, spec, options.cgroup_manager)
     if (spec.get("linux") or {}).get("mountLabel") and not os.path.exists("/sys/fs/selinux/enforce"):
         raise Error("config.json: linux.mountLabel: this kernel has no SELinux")  # not ignored silently
     setup = child.Setup(spec, rootfs, state.public(made.root, made.state, "creating"))
@@ -177,7 +181,7 @@ def _prepare(made: Container, bundle: str, spec: dict[str, Any], options: Option
         setup.seccomp = seccomp.prepare(spec)
     if made.groups is not None:
         if not made.state.get("systemd"):
-            setup.cgroup_files, setup.birthplace = made.groups.join_files(), made.groups.birthplace()
+            setup.birthplace = made.groups.birthplace()
         setup.cgroup_layout = made.groups
     setup.trees = _clone_sources(setup)
     if (spec.get("linux") or {}).get("devices") and setup.namespaces.has("user") and os.geteuid() == 0:
@@ -219,20 +223,31 @@ def _clone(made: Container, setup: child.Setup, joined: Any) -> None:
         child.main(setup, theirs)
     spaces.leave_pid(own)
     theirs.close()
-    for fd in (*setup.cgroup_files, *setup.trees.values(), *(fd for fd in (setup.tree, setup.nodes, born) if fd >= 0)):
+    for fd in (*setup.trees.values(), *(fd for fd in (setup.tree, setup.nodes, born) if fd >= 0)):
         os.close(fd)
     _know(made, pid)
     if nested:
         made.channel.send("go")
         moved(made)
         _know(made, made.state["pid"])
-    groups.enter(made, setup.spec, made.state["pid"])
+    groups.make(made, setup.spec, made.state["pid"])
     spaces.map_ids(made.state["pid"])
     _give_devices(made, setup)
     joined(made.state["pid"])
     spaces.close()
     scheduling.set_oom_score(made.state["pid"], setup.process)
-    made.channel.send("go")
+    _let_go_on(made)
+
+
+def _let_go_on(made: Container) -> None:
+    """Say that all is there, with the files by which the container side joins its groups."""
+    files = made.groups.join_files() if made.groups and not made.state.get("systemd") else []
+    try:
+        made.channel.send("go", files, groups=made.groups is not None)
+    except OSError:
+        pass  # it has failed meanwhile: what it says is heard next
+    for fd in files:
+        os.close(fd)
 
 
 def _give_devices(made: Container, setup: child.Setup) -> None:

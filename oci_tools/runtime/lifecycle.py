@@ -42,10 +42,12 @@ def run(root: str, name: str, bundle: str, spec: dict[str, Any], options: Option
     """Create, start, wait, delete: the exit code of the payload, 128 + n for signal n."""
     if options.detach and spec["process"].get("terminal") and not options.console_socket:
         raise Error("cannot allocate a terminal", None, "--console-socket is needed with --detach and process.terminal")
-    from oci_tools.runtime import foreground, launch
+    from oci_tools.runtime import launch
 
     made = launch.launch(root, name, bundle, spec, options, waits=False)
     try:
+        from oci_tools.runtime import foreground
+
         if options.detach:
             sync.start(made.channel)
             _poststart(made.state, root)

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import fcntl
 import os
+from _socket import AF_INET, SOCK_CLOEXEC, SOCK_DGRAM, socket
+from struct import pack, unpack
 
 from oci_tools.errors import Error
 from oci_tools.linux import process
@@ -226,6 +228,30 @@ def unshare_user() -> None:
     """Move this process, of one thread, into a new user namespace, without maps yet; it dies with its parent."""
     process.unshare(process.CLONE_NEWUSER)
     process.prctl(process.PR_SET_PDEATHSIG, 9)  # SIGKILL; after unshare(2), which takes it back
+
+
+def become_root(keep_groups: bool = False) -> None:
+    """Root of the user namespace, so that what is made now belongs to it; who we are there if it has none."""
+    try:
+        if not keep_groups:
+            os.setgroups([])
+    except PermissionError:
+        pass  # setgroups is denied in a plain user's namespace
+    process.become_root()
+
+
+def loopback_up() -> None:
+    """SIOCSIFFLAGS on `lo`, netdevice(7)."""
+    sock = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC)
+    try:
+        request = bytearray(pack("16sH14x", b"lo", 0))
+        fcntl.ioctl(sock.fileno(), 0x8913, request)
+        flags = unpack("16sH14x", request)[1]
+        fcntl.ioctl(sock.fileno(), 0x8914, pack("16sH14x", b"lo", flags | 0x1))
+    except OSError as error:
+        raise Error("cannot bring up", "lo", error) from None
+    finally:
+        sock.close()
 
 
 def _open(path: str, kind: str) -> int:

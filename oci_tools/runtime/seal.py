@@ -32,6 +32,7 @@ _F_ADD_SEALS, _F_GET_SEALS = 1033, 1034
 _SEALS = 0x1 | 0x2 | 0x4 | 0x8  # SEAL, SHRINK, GROW, WRITE
 _MFD_CLOEXEC, _MFD_ALLOW_SEALING, _MFD_EXEC = 0x1, 0x2, 0x10
 _NOBODY = 65534  # overflowuid of proc_sys_fs(5)
+_known: list[bool] = []  # not empty: this process has found itself sealed
 _MARK = "_OCI_SEALED"  # stops a loop if a sealed interpreter is not recognised as one
 
 
@@ -65,10 +66,13 @@ def _is_ours(fd: int) -> bool:
 
 def ensure() -> None:
     """Go on in a sealed interpreter: returns if this one is, else executes the same words again."""
+    if _known:
+        return
     again = os.environ.pop(_MARK, None)
     if is_sealed():
         if not again:
             _check_standing()
+        _known.append(True)
         return
     path = os.path.realpath("/proc/self/exe")
     if again:
@@ -129,7 +133,7 @@ def _check_standing() -> None:
     """Was the interpreter upgraded below the overlay that this process was started from?"""
     if not sys.executable.startswith(f"{STANDING}/"):
         return
-    path = os.path.join("/usr/bin", os.path.basename(os.path.realpath("/proc/self/exe")))
+    path = os.path.join("/usr/bin", os.path.basename(os.readlink("/proc/self/exe")))
     try:
         if _same("/proc/self/exe", path):
             return

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 VERSION = "1.3.0"
 PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 MAX_CONFIG = 16 << 20  # bytes of a config.json
+_USUAL = 1 << 16  # more is asked for only if there is more: Python takes the memory before it reads
 
 CAPABILITIES = tuple("CAP_" + name for name in (
     "CHOWN", "DAC_OVERRIDE", "FSETID", "FOWNER", "MKNOD", "NET_RAW", "SETGID", "SETUID", "SETFCAP",
@@ -47,7 +48,9 @@ def read(path: str) -> bytes:
         path = os.path.join(path, "config.json")
     try:
         with open(path, "rb") as file:
-            data = file.read(MAX_CONFIG + 1)
+            data = file.read(_USUAL)
+            if len(data) == _USUAL:
+                data += file.read(MAX_CONFIG + 1 - _USUAL)
     except OSError as error:
         raise Error("cannot read", path, error) from None
     if len(data) > MAX_CONFIG:

@@ -5,10 +5,9 @@ descriptors beside it where noted.  Every step may instead be answered by "error
 (the child's exception, raised again by its parent) or by end of file (a side died).
 
     runtime (host)                                   container side (becomes pid 1)
-      clone3 with the new namespaces ............... waits
-      writes uid and gid maps, state.json
-      "go" ----------------------------------------> sets pdeathsig, joins cgroups and paths,
-                                                     new session, network, mounts
+      clone3 with the new namespaces ............... sets pdeathsig, joins paths, new session,
+      makes cgroups, writes state.json, id maps      network, mounts as far as that can be done
+      "go" + files of cgroups ---------------------> joins cgroups, the other mounts, devices
       <-------------------------------- "created"    only if there are runtime hooks
       runs prestart and createRuntime hooks
       "go" ----------------------------------------> createContainer hooks, console, pivot,
@@ -16,8 +15,9 @@ descriptors beside it where noted.  Every step may instead be answered by "error
       <---------------------- "console" + pty        finds the program
       <------------------------------------ "ready"  all is done but the exec
 
-    Two detours: a user namespace joined by path, and `exec`, make the real process beside the
-    first ("moved" + its pidfd, answered by "go"); a seccomp filter that notifies gives "seccomp" + its listener.
+    With a user namespace nothing is done before "go", when ids are mapped.  Two detours: a user namespace joined by
+    path, and `exec`, make the real process beside the first ("moved" + its pidfd, answered by "go"); a seccomp filter
+    that notifies gives "seccomp" + its listener.
 
     then, on the same pair for `run` (a created container waits as `starting.py` says):
 
@@ -70,14 +70,22 @@ class Channel:
             raise revive(message)
         return message, fds
 
-    def expect(self, op: str, what: str) -> None:
-        """The container side's way to wait for the word `op`.  End of file is an Error that says `what`."""
-        data = os.read(self.fileno(), 4096)
+    def expect(self, op: str, what: str, fds: list[int] | None = None) -> dict[str, Any]:
+        """The container side's way to wait for the word `op`.  End of file is an Error that says `what`.
+
+        fds  where descriptors that may come with it are put
+        """
+        if fds is None:
+            data = os.read(self.fileno(), 4096)  # which any seccomp profile allows
+        else:
+            data, control, _, _ = self.sock.recvmsg(4096, 1024, MSG_CMSG_CLOEXEC)
+            fds += [fd for _, _, sent in control for fd in unpack(f"{len(sent) // 4}i", sent)]
         if not data:
             raise Error(what, None, "the runtime ended unexpectedly")
-        heard = document.loads(data, "message of the runtime")["op"]
-        if heard != op:
-            raise Error(what, None, f"the runtime said {heard} instead of {op}")
+        heard: dict[str, Any] = document.loads(data, "message of the runtime")
+        if heard["op"] != op:
+            raise Error(what, None, f"the runtime said {heard['op']} instead of {op}")
+        return heard
 
     def fileno(self) -> int:
         return self.sock.fileno()

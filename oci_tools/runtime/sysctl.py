@@ -7,11 +7,15 @@ Names are as sysctl(8) takes them: `net.ipv4.ip_forward`, or `net/ipv4/conf/eth0
 
 from __future__ import annotations
 
+import os
+
 from oci_tools.errors import Error
+from oci_tools.linux import process
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from typing import Any
 
     from oci_tools.runtime.namespaces import Namespaces
 
@@ -41,3 +45,24 @@ def check(names: Iterable[str], spaces: Namespaces) -> None:
             raise Error("config.json: linux.sysctl: not a container's but the host's", name)
         if not spaces.isolates(kind):
             raise Error(f"config.json: linux.sysctl: needs a {kind} namespace of the container's own", name)
+
+
+def apply(spec: dict[str, Any], spaces: Namespaces) -> None:
+    """Names and sysctls, through the host's own /proc, which no image can replace."""
+    if spec.get("hostname") and spaces.isolates("uts"):
+        process.sethostname(spec["hostname"])
+    if spec.get("domainname") and spaces.isolates("uts"):
+        process.setdomainname(spec["domainname"])
+    for name, value in ((spec.get("linux") or {}).get("sysctl") or {}).items():
+        _write(f"/proc/sys/{path(name)}", value, f"cannot set sysctl '{name}' to '{value}'")
+
+
+def _write(path: str, text: str, what: str) -> None:
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.write(fd, text.encode())
+        finally:
+            os.close(fd)
+    except OSError as error:
+        raise Error(what, None, error) from None

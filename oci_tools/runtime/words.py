@@ -18,6 +18,9 @@ _TCP = ("--tcp-established", "flag", False, "with open TCP connections")
 _UNIX = ("--ext-unix-sk", "flag", False, "with Unix sockets that lead outside")
 _SHELL = ("--shell-job", "flag", False, "with a terminal from outside")
 _LOCKS = ("--file-locks", "flag", False, "with file locks")
+_IN_FLIGHT = ("--tcp-skip-in-flight", "flag", False, "without connections that are not established yet")
+_REMAP = ("--link-remap", "flag", False, "with open files that have been removed but have another name")
+_LAZY = ("--lazy-pages", "flag", False, "leave memory where it is until it is asked for, by criu's lazy-pages")
 _MANAGE = ("--manage-cgroups-mode MODE", ("soft", "full", "strict", "ignore"), "soft",
            "understood for runc's callers: the groups are made anew from config.json")  # fmt: skip
 _EMPTY = ("--empty-ns KIND", "list", (), "make a namespace of this kind, network, without what is in it")
@@ -69,7 +72,9 @@ DECLARED: dict[str, tuple[str, str, Any, str]] = {
          ("--leave-running", "flag", False, "let it go on"),
          ("--pre-dump", "flag", False, "only its memory, and let it go on"),
          ("--auto-dedup", "flag", False, "keep no memory in the earlier images that is in the new"),
-         _TCP, _UNIX, _SHELL, _LOCKS, _MANAGE, _EMPTY),
+         ("--page-server ADDRESS:PORT", "text", None, "send memory there; with --lazy-pages, serve it there"),
+         ("--status-fd N", "int", -1, "with --lazy-pages: write a NUL to descriptor N when memory is served"),
+         _LAZY, _TCP, _IN_FLIGHT, _UNIX, _SHELL, _LOCKS, _REMAP, _MANAGE, _EMPTY),
         "checkpoint.save",
     ),
     "restore": (
@@ -82,8 +87,10 @@ DECLARED: dict[str, tuple[str, str, Any, str]] = {
          ("--no-pivot", "flag", False, "understood for runc's callers"),
          ("--no-subreaper", "flag", False, "understood for runc's callers"),
          ("--auto-dedup", "flag", False, "let go of the images' memory while it is read"),
-         _TCP, _UNIX, _SHELL, _LOCKS, _MANAGE, _EMPTY),
-        "checkpoint.restore",
+         ("--lsm-profile TYPE:NAME", "text", None, "another profile of apparmor or selinux than it had"),
+         ("--lsm-mount-context CONTEXT", "text", None, "another context of selinux for its mounts"),
+         _LAZY, _TCP, _UNIX, _SHELL, _LOCKS, _MANAGE, _EMPTY),
+        "restoring.restore",
     ),
     "mount": (
         "add mounts to a running container and remove them", "",

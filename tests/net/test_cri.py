@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 import grpc
-from tests import protobuf
+from oci_tools import protobuf
 from tests.conftest import TOP
 from tests.net.machines import HERE, Machine, Space
 

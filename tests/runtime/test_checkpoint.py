@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from tests.runtime.test_terminal import PROMPT, Engine, Window, read_until
+
 pytestmark = pytest.mark.root
 # Nothing that is open in it may be a file of the host.
 QUIET = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
@@ -150,3 +152,140 @@ def test_without_criu(counting: Any, tmp_path: Path) -> None:
     done = counting.oci.run(["unshare", "-m", "sh", "-c", f'{line} oci-run checkpoint "$0"', counting.id], code=1)
     assert done.stderr == 'oci-run: exec: "criu": executable file not found in $PATH (Debian has it in the package criu)\n'
     assert counting("checkpoint", "--help").returncode == 0  # podman asks so whether there is such a verb
+
+
+# -- terminals ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def shell(box: Any) -> Any:
+    """A box whose payload is a shell with a terminal."""
+    box.process.update(terminal=True, args=["sh"], env=[*box.process["env"], "PS1=> "])
+    return box
+
+
+def says(master: int, line: str, answer: str) -> None:
+    os.write(master, f"{line}\n".encode())
+    assert answer in read_until(master, PROMPT.encode()).decode()
+
+
+@pytest.mark.parametrize("cgroups", [True, False], ids=["its own cgroup namespace", "the host's"])
+def test_a_terminal_is_made_anew_for_what_goes_on_in_it(shell: Any, images: Path, tmp_path: Path, cgroups: bool) -> None:
+    if not cgroups:
+        shell.share("cgroup")
+    with Engine(tmp_path / "console.sock") as engine:
+        shell("run", "-d", "--console-socket", engine.path)
+        master = engine.master()
+        read_until(master, PROMPT.encode())
+        says(master, "n=4711; tty; stat -c %t:%T /dev/console", "/dev/pts/0\r\n88:0")
+        for _ in range(2):  # what was restored is saved as well
+            shell("checkpoint", "--image-path", images)
+            assert "does not exist" in shell("state", code=1).stderr
+            os.close(master)
+            shell("restore", "-d", "--image-path", images, "-b", shell.bundle, "--console-socket", engine.path)
+            master = engine.master()
+            assert shell.state["status"] == "running"
+            says(master, "echo $n; tty; stat -c %t:%T /dev/console; echo x > /dev/console", "4711\r\n/dev/pts/0\r\n88:0\r\nx")
+        assert shell("exec", "ps", "-o", "tty,args").stdout.splitlines()[1].split() == ["136,0", "sh"]
+        os.close(master)
+    shell("delete", "--force")
+
+
+def test_a_terminal_in_the_foreground(shell: Any, images: Path, tmp_path: Path) -> None:
+    window = Window()
+    running = window.start(shell)
+    window.until(PROMPT)
+    window.type("n=4711\n")
+    window.until(PROMPT)
+    shell("checkpoint", "--image-path", images)
+    running.wait()
+    window.close()
+    window = Window()
+    window.resize(33, 99)
+    window.type("stty size; exit $((n - 4700))\n")
+    words = [shell.oci.bin / "oci-run", "restore", "--image-path", images, "-b", shell.bundle, shell.id]
+    running = subprocess.Popen(words, env=shell.oci.env, **dict.fromkeys(["stdin", "stdout", "stderr"], window.slave))
+    assert running.wait() == 11
+    assert "33 99\r\n" in os.read(window.master, 4096).decode()
+    window.close()
+
+
+def test_terminals_and_words_that_do_not_fit(shell: Any, images: Path, tmp_path: Path) -> None:
+    images.mkdir()
+    shell.save()
+    here = ("restore", "--image-path", images, "-b", shell.bundle)
+    assert "--console-socket is needed" in shell(*here, "-d", code=1).stderr
+    shell.process["terminal"] = False
+    shell.save()
+    assert "process.terminal is false" in shell(*here, "--console-socket", "/x", code=1).stderr
+    assert "does not exist" in shell("state", code=1).stderr
+
+
+# -- what criu has besides -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("words", "says"), [
+    (["--lazy-pages", "--status-fd", "77"], "invalid --status-fd '77': bad file descriptor"),
+    (["--page-server", "localhost"], "invalid --page-server 'localhost' (ADDRESS:PORT)"),
+    (["--page-server", "localhost:99999"], "invalid --page-server 'localhost:99999' (ADDRESS:PORT)"),
+])  # fmt: skip
+def test_words_that_are_none(counting: Any, images: Path, words: list[str], says: str) -> None:
+    beyond(counting, 1)
+    assert counting("checkpoint", "--image-path", images, *words, code=2).stderr == f"oci-run: {says}\n"
+    beyond(counting, number(counting))
+
+
+def test_criu_has_options_of_its_own_for_a_container(box: Any, images: Path, tmp_path: Path) -> None:
+    (tmp_path / "criu.conf").write_text("log-file=another.log\n")
+    box.spec["annotations"] = {"org.criu.config": str(tmp_path / "criu.conf")}
+    box.process["args"] = ["sh", "-c", COUNTING]
+    box("create", **QUIET)
+    box("start")
+    beyond(box, 1)
+    box("checkpoint", "--image-path", images, "--work-path", tmp_path / "work")
+    assert [path.name for path in (tmp_path / "work").glob("*.log")] == ["another.log"]
+    box("restore", "-d", "--image-path", images, "-b", box.bundle, **QUIET)
+    beyond(box, number(box))
+    box("delete", "--force")
+
+
+def test_namespaces_of_others(counting: Any, images: Path) -> None:
+    """Joined by path: they are not saved, and are joined again."""
+    beyond(counting, 1)
+    counting("delete", "--force")
+    with subprocess.Popen(["unshare", "-niup", "--fork", "--kill-child", "sleep", "1000"]) as other:
+        children = Path(f"/proc/{other.pid}/task/{other.pid}/children")
+        while not (pid := children.read_text().strip()):
+            pass
+        for kind, file in (("pid", "pid"), ("network", "net"), ("uts", "uts"), ("ipc", "ipc")):
+            counting.namespace(kind, f"/proc/{pid}/ns/{file}")
+        counting.spec.pop("hostname", None)
+        counting("create", **QUIET)
+        counting("start")
+        beyond(counting, 1)
+        before = {kind: os.readlink(f"/proc/{counting.state['pid']}/ns/{kind}") for kind in ("pid", "net", "uts", "ipc")}
+        counting("checkpoint", "--image-path", images)
+        counting("restore", "-d", "--image-path", images, "-b", counting.bundle, **QUIET)
+        beyond(counting, number(counting))
+        assert {kind: os.readlink(f"/proc/{counting.state['pid']}/ns/{kind}") for kind in before} == before
+        counting("delete", "--force")
+        other.kill()
+
+
+@pytest.mark.needs("runc")
+def test_what_runc_has_saved_goes_on_here_and_the_other_way_round(box: Any, images: Path, tmp_path: Path) -> None:
+    runc = ["runc", "--root", str(tmp_path / "runc")]
+    box.process["args"] = ["sh", "-c", COUNTING]
+    box.share("time")
+    box.save()
+    subprocess.run([*runc, "run", "-d", "-b", box.bundle, box.id], check=True, **QUIET)
+    counted = beyond(box, 3)
+    subprocess.run([*runc, "checkpoint", "--image-path", images, box.id], check=True)
+    box("restore", "-d", "--image-path", images, "-b", box.bundle, **QUIET)
+    assert beyond(box, counted) < counted + 1000
+    back = tmp_path / "back"
+    box("checkpoint", "--image-path", back)
+    counted = number(box)
+    subprocess.run([*runc, "restore", "-d", "--image-path", back, "-b", box.bundle, box.id], check=True, **QUIET)
+    assert beyond(box, counted) < counted + 1000
+    subprocess.run([*runc, "delete", "--force", box.id], check=True)

@@ -6,9 +6,11 @@ of messages {1: key, 2: value}.  Read, a field is a list of what it had: bytes, 
 
 from __future__ import annotations
 
-from typing import Any
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
-Message = dict[int, Any]
+    Message = dict[int, Any]
 
 
 def dumps(message: Message) -> bytes:

@@ -1,0 +1,120 @@
+"""criu(8) as a service for one request: what the runtime asks of it, and what it is told meanwhile.
+
+`criu swrk FD` speaks on a SOCK_SEQPACKET socket, each message one of protocol buffers (images/rpc.proto of criu):
+
+    runtime                                   criu
+      type, options ---------------------------->
+      <----------------- NOTIFY, script, pid     it has come to a step; to "orphan-pts-master" with the
+      NOTIFY, success --------------------------> master of the container's terminal
+      <----- the type asked, success, results
+
+Directories are given to it as our descriptors of them, which it opens through /proc/PID/fd.
+"""
+
+from __future__ import annotations
+
+import os
+from _socket import AF_UNIX, MSG_CMSG_CLOEXEC, SOCK_CLOEXEC, SOCK_SEQPACKET, socket, socketpair
+from struct import unpack
+
+from oci_tools import protobuf
+from oci_tools.errors import Error
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from oci_tools.protobuf import Message
+
+    Notified = Callable[[str, int, list[int]], None]
+
+# criu_req_type
+DUMP, RESTORE, PRE_DUMP, NOTIFY, _FEATURE_CHECK = 1, 2, 4, 6, 9
+# Fields of criu_opts
+(
+    IMAGES, PID, LEAVE_RUNNING, EXT_UNIX_SK, TCP_ESTABLISHED, EVASIVE_DEVICES, SHELL_JOB, FILE_LOCKS, LOG_LEVEL,
+    LOG_FILE, PAGE_SERVER, NOTIFY_SCRIPTS, ROOT, PARENT, TRACK_MEM, AUTO_DEDUP, WORK, LINK_REMAP,
+) = range(1, 19)  # fmt: skip
+SIBLING, INHERIT, CGROUPS_MODE, EXTERNAL, EMPTY_NAMESPACES, JOIN, FREEZER = 26, 27, 34, 37, 38, 39, 44
+TCP_SKIP_IN_FLIGHT, LAZY_PAGES, ORPHAN_TERMINAL, CONFIG = 46, 48, 50, 51
+LSM_PROFILE, LSM_MOUNT_CONTEXT = 53, 63
+# Fields of criu_features
+MEMORY_TRACKING, LAZY = 1, 2
+
+_LONGEST = 1 << 16  # bytes of a message
+
+
+class Failed(Exception):
+    """It could not do it; its log says why, or these words of its."""
+
+
+def program() -> str:
+    for directory in ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"):
+        if os.access(f"{directory}/criu", os.X_OK):
+            return f"{directory}/criu"
+    raise Error('exec: "criu": executable file not found in $PATH', hint="Debian has it in the package criu")
+
+
+def environment() -> dict[str, str]:
+    return {"HOME": "/nonexistent", "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
+
+
+def pair() -> tuple[socket, socket]:
+    """Our end, and criu's."""
+    return socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC)
+
+
+def spawn(theirs: socket) -> int:
+    """criu on its end of a pair; it has its log, so nothing of our streams."""
+    quiet = [(os.POSIX_SPAWN_OPEN, fd, "/dev/null", os.O_RDWR, 0) for fd in range(3)]
+    criu = program()
+    pid = os.posix_spawn(
+        criu, [criu, "swrk", "3"], environment(), file_actions=[*quiet, (os.POSIX_SPAWN_DUP2, theirs.fileno(), 3)]
+    )
+    theirs.close()
+    return pid
+
+
+def ask(sock: socket, kind: int, options: Message, notified: Notified) -> Message:
+    """The answer to a request; `notified` hears of each step: its name, the first process's pid, descriptors."""
+    sock.send(protobuf.dumps({1: kind, 2: options}))
+    while True:
+        answer, fds = _receive(sock)
+        if answer[1][0] != NOTIFY:
+            return answer
+        told = protobuf.loads(answer[5][0])
+        notified(told[1][0].decode(), told.get(2, [0])[0], fds)
+        sock.send(protobuf.dumps({1: NOTIFY, 3: True}))
+
+
+def _receive(sock: socket) -> tuple[Message, list[int]]:
+    data, control, _, _ = sock.recvmsg(_LONGEST, 64, MSG_CMSG_CLOEXEC)
+    fds = [fd for _, _, sent in control for fd in unpack(f"{len(sent) // 4}i", sent)]
+    if not data:
+        raise Failed("it has ended")
+    answer = protobuf.loads(data)
+    if not answer[2][0]:
+        words = answer.get(9, [b""])[0].decode("utf-8", "replace").strip()
+        errno = answer.get(7, [0])[0]
+        raise Failed(words or (os.strerror(errno).lower() if errno else "it has left no word"))
+    return answer, fds
+
+
+def can(feature: int) -> bool:
+    """Whether criu and this kernel have a feature."""
+    ours, theirs = pair()
+    pid = spawn(theirs)
+    try:
+        ours.send(protobuf.dumps({1: _FEATURE_CHECK, 5: {feature: True}}))
+        answer, _ = _receive(ours)
+        return bool(protobuf.loads(answer.get(8, [b""])[0]).get(feature, [0])[0])
+    except (Failed, OSError):
+        return False
+    finally:
+        ours.close()
+        os.waitpid(pid, 0)
+
+
+def restored(answer: Message) -> int:
+    """The pid of the first process, of the answer to RESTORE."""
+    return int(protobuf.loads(answer[4][0])[1][0])
