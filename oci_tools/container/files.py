@@ -31,7 +31,7 @@ def texts(
     own = any(each["type"] == "network" for each in spec["linux"].get("namespaces", ()))
     name = spec.get("hostname") or host.hostname()
     return {
-        "hosts": hosts("" if own else _text(host, "/etc/hosts"), args.add_host, gateway if own else "127.0.0.1"),
+        "hosts": hosts(_hosts_before(args, host, own), args.add_host, gateway if own else "127.0.0.1"),
         "hostname": f"{name}\n",
         "resolv.conf": resolver(_resolver_of(host, own), own, args, servers),
     }
@@ -40,10 +40,17 @@ def texts(
 def shared(name: str, args: Args, host: Host) -> str | None:
     """The file of the container whose network is joined, as with docker, unless an option says something of it."""
     said = {
-        "hosts": args.add_host, "hostname": args.hostname,
+        "hosts": args.add_host or args.hosts_file, "hostname": args.hostname,
         "resolv.conf": args.dns or args.dns_search or args.dns_option,
     }  # fmt: skip
     return host.file_of(host.joins["network"], name) if "network" in host.joins and not said[name] else None
+
+
+def _hosts_before(args: Args, host: Host, own: bool) -> str:
+    """What comes before the lines of --add-host."""
+    if args.hosts_file and args.hosts_file != "none":
+        return host.text(args.hosts_file)
+    return "" if own or args.hosts_file else _text(host, "/etc/hosts")
 
 
 def _text(host: Host, path: str) -> str:

@@ -8,6 +8,7 @@ from oci_tools import bundle as bundles
 from oci_tools import document, fs
 from oci_tools.errors import Error, Usage
 from oci_tools.image import layout as layouts
+from oci_tools.image import manifest as manifests
 from oci_tools.image import ref as refs
 from oci_tools.layer import lookup
 
@@ -112,6 +113,16 @@ def _is_there(name: str) -> bool:
         return True
     except Error:
         return False
+
+
+def platform(args: Args) -> str:
+    """--os, --arch and --variant in the words of --platform."""
+    if args.platform:
+        raise Usage("--platform excludes --os, --arch and --variant")
+    host = manifests.host_platform()
+    architecture = args.arch or host["architecture"]
+    variant = args.variant or ("" if args.arch else host.get("variant", ""))
+    return "/".join(filter(None, (args.os or "linux", architecture, variant)))
 
 
 def _pull(ref: refs.Ref, platform: str | None, quiet: bool) -> None:

@@ -46,6 +46,8 @@ def apply(spec: dict[str, Any], args: Args, host: Host) -> None:
     for word in args.cgroup_conf:
         name, value = units.pair(word, "--cgroup-conf")
         _resource(spec, "unified")[name] = value
+    if args.rdt_class:
+        spec["linux"]["intelRdt"] = {"closID": args.rdt_class}
     if args.oom_score_adj is not None:
         if not -1000 <= args.oom_score_adj <= 1000:
             raise Usage("invalid value for --oom-score-adj", args.oom_score_adj, hint="-1000 to 1000")

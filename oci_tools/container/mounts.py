@@ -61,10 +61,14 @@ def apply(spec: dict[str, Any], args: Args, host: Host) -> Asked:
     for at, path in enumerate(places):
         if path in places[:at]:
             raise Usage("duplicate mount point", path)
-    for path in host.volumes:
-        if _destination(path, path) not in places:
-            wanted.append(_volume_mount(asked, None, _destination(path, path)))
-            places.append(wanted[-1]["destination"])
+    for path in host.volumes if args.image_volume != "ignore" else ():
+        where = _destination(path, path)
+        if where not in places:
+            wanted.append(_new_tmpfs(where, []) if args.image_volume == "tmpfs" else _volume_mount(asked, None, where))
+            places.append(where)
+    for path in ("/run", "/tmp", "/var/tmp") if args.read_only and args.read_only_tmpfs else ():
+        if path not in places:
+            wanted.append(_new_tmpfs(path, ["exec"] if path != "/run" else []))
     place(spec, wanted)
     kinds = {option.lstrip("r") for each in wanted for option in each["options"] if option in PROPAGATION}
     for kind in ("shared", "slave"):  # the root must let through what a mount is to receive

@@ -25,6 +25,7 @@ RUNNING: tuple[Option, ...] = (
     ("--sig-proxy", "flag", True, "pass signals on to it: the default; --sig-proxy=false: they end only ourselves"),
     ("--detach-keys KEYS", "text", None, "with -t: leave it alone when these are typed, like ctrl-p,ctrl-q"),
     ("--preserve-fds N", "int", 0, "leave N descriptors from 3 on open for the payload"),
+    ("--preserve-fd N,...", "list", (), "leave these descriptors open for the payload"),
     ("--rm", "flag", None, "remove it when it ends: the default, save with -d; --rm=false keeps it"),
     ("--rmi", "flag", False, "with it remove its image from the store, unless another container is of that"),
     ("--timeout SECONDS", "int", 0, "kill it if it has not ended by then; 0: never"),
@@ -38,6 +39,12 @@ RUNNING: tuple[Option, ...] = (
     ("--pull WHEN", ("always", "missing", "never", "newer"), "missing", "when to ask the registry for the image"),
     ("-q --quiet", "flag", False, "pull it without showing how far it is"),
     ("--platform OS/ARCH[/VARIANT]", "text", None, "platform to take of an image of several"),
+    ("--os OS", "text", None, "the same in podman's words"),
+    ("--arch ARCH", "text", None, "the same in podman's words"),
+    ("--variant VARIANT", "text", None, "the same in podman's words"),
+    ("--secret NAME[,KEY=VALUE]...", "list", (),
+     "what it may read at /run/secrets/NAME: src=FILE, env=VARIABLE or fd=N, else the file NAME in secrets of "
+     "OCI_ROOT; type=mount|env, target=, uid=, gid=, mode="),
     ("--rootfs", "flag", False, "the operand is the directory of a root file system"),
     ("-p --publish PORT", "list", (), "publish a port: [ADDRESS:][HOST-PORT:]PORT[/PROTOCOL], and ranges"),
     ("-P --publish-all", "flag", False, "publish all that the image exposes, on random ports"),
@@ -50,6 +57,7 @@ RUNNING: tuple[Option, ...] = (
     ("--dns-search DOMAIN", "list", (), "search domain"),
     ("--dns-option OPTION", "list", (), "option of the resolver"),
     ("--add-host NAME:ADDRESS", "list", (), "one more line of /etc/hosts"),
+    ("--hosts-file FILE", "text", None, "what /etc/hosts begins with: a file of the host; none: nothing"),
     ("--no-hosts", "flag", False, "leave the image's /etc/hosts as it is"),
     ("--no-hostname", "flag", False, "leave the image's /etc/hostname as it is"),
     ("--console-size ROWSxCOLUMNS", "text", None, "what its terminal begins with, where we have none"),
@@ -83,6 +91,8 @@ SPECIFYING: tuple[Option, ...] = (
     ("-e --env NAME[=VALUE]", "list", (), "set a variable; without a value, to what it is here; NAME*: all such"),
     ("--env-file FILE", "list", (), "set the variables in FILE, NAME=VALUE lines"),
     ("--env-host", "flag", False, "set all variables that are set here, unless the image or an option says otherwise"),
+    ("--env-merge NAME=VALUE", "list", (), "set a variable; ${NAME} in its value is what the image says"),
+    ("--http-proxy", "flag", False, "set the variables of the proxy that are set here, unless something else does"),
     ("--unsetenv NAME", "list", (), "take a variable away that the image sets"),
     ("--unsetenv-all", "flag", False, "take all variables away that the image sets"),
     ("-w --workdir DIR", "text", None, "working directory inside"),
@@ -92,6 +102,8 @@ SPECIFYING: tuple[Option, ...] = (
     ("--tz ZONE", "text", None, "time zone of the host's zoneinfo, or local"),
     ("--entrypoint WORDS", "text", None, "run this in place of the image's entrypoint: a word, or a JSON list"),
     ("--init", "flag", False, "put a small init before it, which passes signals on and reaps orphans"),
+    ("--init-path FILE", "text", None, "of --init: that one, a program of the host without libraries"),
+    ("--personality DOMAIN", ("LINUX", "LINUX32"), None, "LINUX32: have it see a processor of 32 bits"),
     ("-h --hostname NAME", "text", None, "the container's host name"),
     ("--domainname NAME", "text", None, "its NIS domain name"),
     ("--expose PORT[/PROTOCOL]", "list", (), "a port, or ports like 80-90, that it listens on"),
@@ -111,8 +123,11 @@ SPECIFYING: tuple[Option, ...] = (
     ("-v --volume [HOST-DIR|NAME:]DIR[:OPTIONS]", "list", (), "show a directory of the host, or a volume, inside"),
     ("--mount KEY=VALUE,...", "list", (), "the same in more words: type=volume|bind|tmpfs|image, source=, target=, ro"),
     ("--volumes-from ID[:OPTIONS]", "list", (), "what another container has of volumes and directories of the host"),
+    ("--image-volume KIND", ("bind", "anonymous", "tmpfs", "ignore"), "bind",
+     "what the image's volumes are: bind or anonymous, a new volume each; tmpfs; ignore: not there"),
     ("--tmpfs DIR[:OPTIONS]", "list", (), "an empty directory in memory"),
     ("--read-only", "flag", False, "make the root file system read-only"),
+    ("--read-only-tmpfs", "flag", False, "with it, let /run, /tmp and /var/tmp be empty directories in memory"),
     ("--shm-size SIZE", "text", None, "size of /dev/shm (64m)"),
     ("-m --memory SIZE", "text", None, "limit of memory"),
     ("--memory-swap SIZE", "text", None, "limit of memory and swap together; -1: no limit of swap"),
@@ -135,6 +150,7 @@ SPECIFYING: tuple[Option, ...] = (
     ("--device-write-bps PATH:SIZE", "list", (), "how many it may write"),
     ("--device-read-iops PATH:N", "list", (), "how often a second it may read from a disk"),
     ("--device-write-iops PATH:N", "list", (), "how often it may write"),
+    ("--rdt-class NAME", "text", None, "class of the processor's shared cache, of intelRdt, to be in"),
     ("--cgroup-parent PATH", "text", None, "cgroup to be put under"),
     ("--cgroup-conf NAME=VALUE", "list", (), "write VALUE to the file NAME of its cgroup, of version 2"),
     ("--ulimit NAME=SOFT[:HARD]", "list", (), "resource limit of each process; -1: none"),
@@ -162,6 +178,18 @@ EXPOSED = "org.opencontainers.image.exposedPorts"
 Asked = mounts.Asked
 
 
+def settle(args: Any) -> None:
+    """Say in docker's words what was said in podman's alone."""
+    if args.preserve_fd:
+        from oci_tools.runtime import descriptors
+
+        args.preserve_fds = descriptors.only(args.preserve_fd)
+    if args.os or args.arch or args.variant:
+        from oci_tools.container import image
+
+        args.platform = image.platform(args)
+
+
 def apply(spec: dict[str, Any], args: Args, host: Host) -> Asked:
     """Change `spec` as `args` say; what must be made first is returned."""
     spec.setdefault("linux", {})
@@ -179,7 +207,7 @@ def apply(spec: dict[str, Any], args: Args, host: Host) -> Asked:
         _shm_size(spec, units.size(args.shm_size, "--shm-size"))
     missing = mounts.apply(spec, args, host)
     if args.init:
-        process.begin_with_init(spec, host)
+        process.begin_with_init(spec, host, args.init_path)
     return missing
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from oci_tools import document
-from oci_tools.container import mounts
+from oci_tools.container import mounts, units
 from oci_tools.errors import Error, Usage
 from oci_tools.runtime import spec as specs
 from oci_tools.runtime import user as users
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 # crun's word for it, which our runtime understands as well.
 KEEP_GROUPS = "run.oci.keep_original_groups"
 ZONES = "/usr/share/zoneinfo"
+_PROXIES = [each for name in ("http", "https", "ftp", "no") for each in (f"{name}_proxy", f"{name.upper()}_PROXY")]
 
 
 def command(args: Args, entrypoint: list[str], default: list[str]) -> list[str]:
@@ -40,7 +41,11 @@ def apply(spec: dict[str, Any], args: Args, host: Host) -> None:
         base = specs.environment(["TERM=xterm"], base)
     if args.env_host:
         base = specs.environment([f"{name}={value}" for name, value in sorted(host.environ.items())], base)
-    process["env"] = specs.environment(base, variables(args, host))
+    if args.http_proxy:
+        base = specs.environment([f"{name}={host.environ[name]}" for name in _PROXIES if name in host.environ], base)
+    process["env"] = specs.environment(base, [*_merged(args.env_merge, base), *variables(args, host)])
+    if args.personality:
+        spec["linux"]["personality"] = {"domain": args.personality}
     if args.workdir is not None:
         if not args.workdir.startswith("/"):
             raise Usage("invalid working directory", args.workdir, "it must be absolute")
@@ -57,9 +62,11 @@ def apply(spec: dict[str, Any], args: Args, host: Host) -> None:
         mounts.place(spec, [mounts.bind(_zone(args.tz, host), mounts.LOCALTIME, True, flat=True)])
 
 
-def begin_with_init(spec: dict[str, Any], host: Host) -> None:
-    """--init: our init, bound in from a file of the host as docker does with its own, runs the payload."""
-    mounts.place(spec, [mounts.bind(host.init(), mounts.INIT, True, flat=True)])
+def begin_with_init(spec: dict[str, Any], host: Host, path: str | None) -> None:
+    """--init: our init, or the one at `path`, bound in from a file of the host as docker does, runs the payload."""
+    if path is not None and not host.is_file(path):
+        raise Error("cannot use init", path, "no such file")
+    mounts.place(spec, [mounts.bind(path or host.init(), mounts.INIT, True, flat=True)])
     spec["process"]["args"] = [mounts.INIT, "--", *spec["process"].get("args", [])]
 
 
@@ -100,6 +107,24 @@ def variables(args: Args, host: Host) -> list[str]:
             found += _variable(line, host)
     for word in args.env:
         found += _variable(word, host)
+    return found
+
+
+def _merged(words: list[str], base: list[str]) -> list[str]:
+    """--env-merge: NAME=VALUE with ${NAME} and $NAME of the variables that there are; nothing for others."""
+    known = dict(word.partition("=")[::2] for word in base)
+    found = []
+    for word in words:
+        name, value = units.pair(word, "--env-merge")
+        before, *parts = value.split("$")
+        for part in parts:
+            if part.startswith("{") and "}" in part:
+                variable, _, rest = part[1:].partition("}")
+            else:
+                size = next((at for at, c in enumerate(part) if not (c.isalnum() or c == "_")), len(part))
+                variable, rest = part[:size], part[size:]
+            before += (known.get(variable, "") if variable else "$") + rest
+        found.append(f"{name}={before}")
     return found
 
 

@@ -19,7 +19,7 @@ from oci_tools.container import events, files, joining, mounts, names, networkin
 from oci_tools.container import process as processes
 from oci_tools.container.host import Host
 from oci_tools.errors import Busy, Error, Usage
-from oci_tools.runtime import check, launch, lifecycle, state
+from oci_tools.runtime import check, descriptors, launch, lifecycle, state
 from oci_tools.runtime import spec as specs
 
 TYPE_CHECKING = False
@@ -84,7 +84,7 @@ def again(root: str, container: str, attached: bool, interactive: bool) -> int:
             return 0
         held.left = held.keep
         if not interactive:
-            _nothing(0)
+            descriptors.lose(0)
         return _stay(root, held, spec)
 
 
@@ -169,6 +169,7 @@ def is_bundle(word: str) -> bool:
 
 
 def _check(args: Args) -> None:
+    options.settle(args)
     if args.interactive and args.tty and not _detached(args) and not os.isatty(0):
         raise Error("cannot use -i with -t", None, "standard input is not a terminal")
     if args.interactive and args.image == "-":
@@ -290,6 +291,10 @@ def _finished(
     """The options applied, and everything checked, before the first thing is made."""
     host.later = bool(held.policy.get("waits"))
     asked = options.apply(spec, args, host)
+    if args.secret:
+        from oci_tools.container import secrets
+
+        secrets.add(spec, held.path, args.secret, host)
     joining.plan(held, spec, args.publish_all, host.joins)
     if args.cgroup_parent:
         spec["linux"]["cgroupsPath"] = f"{args.cgroup_parent.rstrip('/')}/{held.id}"
@@ -339,7 +344,7 @@ def _run(held: Place, spec: dict[str, Any], args: Args) -> int:
         return _attached(root, held, spec, args)
     for fd, name in enumerate(("stdin", "stdout", "stderr")):
         if name not in _streams(args) and not (fd and spec["process"].get("terminal")):
-            _nothing(fd)
+            descriptors.lose(fd)
     more = {"debug": lambda text: cli.say("oci-run", text)} if args.debug else {}
     return _stay(root, held, spec, preserve_fds=args.preserve_fds, proxy=args.sig_proxy, **more)
 
@@ -392,9 +397,3 @@ def _states(args: Args) -> str:
     return str(args.root or f"{fs.run()}/runtime")
 
 
-def _nothing(stream: int) -> None:
-    """Have a stream that is not to be ours empty, or lost."""
-    fd = os.open("/dev/null", os.O_RDWR)
-    if fd != stream:
-        os.dup2(fd, stream)
-        os.close(fd)

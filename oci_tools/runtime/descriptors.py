@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 
+from oci_tools.errors import Error
 from oci_tools.linux import process
 
 _NULL = os.makedev(1, 3)
@@ -24,6 +25,30 @@ def open_streams() -> None:
         except OSError:
             os.open("/dev/null", os.O_RDWR)
             os.set_inheritable(fd, True)
+
+
+def lose(stream: int) -> None:
+    """Have a stream that is not to be ours empty, or lost."""
+    fd = os.open("/dev/null", os.O_RDWR)
+    if fd != stream:
+        os.dup2(fd, stream)
+        os.close(fd)
+
+
+def only(words: list[str]) -> int:
+    """The count from 3 on in which all of these are, "4" or "7,9"; what else of the caller's is there goes."""
+    fds = [int(each) if each.isascii() and each.isdigit() else -1 for word in words for each in word.split(",")]
+    for fd in fds:
+        try:
+            os.fstat(fd)
+        except (OSError, OverflowError):
+            raise Error("cannot preserve descriptor", str(fd), "it is not open") from None
+        if fd < 3:
+            raise Error("cannot preserve descriptor", str(fd), "it is a standard stream")
+    for fd in range(3, max(fds)):
+        if fd not in fds:
+            process.close_range(fd, fd, process.CLOSE_RANGE_CLOEXEC)
+    return max(fds) - 2
 
 
 def own_streams(uid: int) -> None:

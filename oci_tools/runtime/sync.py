@@ -61,7 +61,10 @@ class Channel:
 
     def receive(self) -> tuple[dict[str, Any] | None, list[int]]:
         """The next message and its descriptors; None at end of file.  An "error" is raised."""
-        data, control, _, _ = self.sock.recvmsg(LIMIT, 64, MSG_CMSG_CLOEXEC)
+        try:
+            data, control, _, _ = self.sock.recvmsg(LIMIT, 64, MSG_CMSG_CLOEXEC)
+        except ConnectionResetError:  # it has ended without hearing our last word; what it had said comes next
+            data, control, _, _ = self.sock.recvmsg(LIMIT, 64, MSG_CMSG_CLOEXEC)
         fds = [fd for _, _, sent in control for fd in unpack(f"{len(sent) // 4}i", sent)]
         if not data:
             return None, fds

@@ -138,6 +138,35 @@ def test_variables_of_the_host_and_of_the_image():
     assert applied("--unsetenv-all", "-t")["process"]["env"] == ["TERM=xterm"]
 
 
+def test_variables_out_of_others_and_of_the_proxy():
+    base = {**spec.default()}
+    base["process"] = {**base["process"], "env": ["A=1", "B_2=two", "no_proxy=x"]}
+    words = [each for word in ("X=${A}-$B_2/$NOT${NOT}$", "A=$A$A") for each in ("--env-merge", word)]
+    env = applied(*words, "-e", "Y=z", base=copy.deepcopy(base))["process"]["env"]
+    assert env == ["A=11", "B_2=two", "no_proxy=x", "X=1-two/$", "Y=z"]
+    host = Fake()
+    host.environ = {"http_proxy": "http://p:1", "HTTPS_PROXY": "q", "no_proxy": "y", "other_proxy": "z"}
+    env = applied("--http-proxy", "-e", "HTTPS_PROXY=mine", base=base, host=host)["process"]["env"]
+    assert env == ["http_proxy=http://p:1", "HTTPS_PROXY=mine", "no_proxy=x", "A=1", "B_2=two"]
+    assert "invalid value for --env-merge 'A'" in refused("--env-merge", "A", kind=Usage)
+
+
+def test_podmans_words_for_the_kernel_and_the_image():
+    assert applied("--personality", "LINUX32")["linux"]["personality"] == {"domain": "LINUX32"}
+    assert applied("--rdt-class", "gold")["linux"]["intelRdt"] == {"closID": "gold"}
+    assert not any(mount_at(applied("--read-only-tmpfs"), path) for path in ("/run", "/tmp", "/var/tmp"))
+    made = applied("--read-only", "--read-only-tmpfs", "--tmpfs", "/tmp:size=1m")
+    assert [mount_at(made, path)[0]["type"] for path in ("/run", "/tmp", "/var/tmp")] == ["tmpfs"] * 3
+    assert "size=1m" in mount_at(made, "/tmp")[0]["options"]
+    host = Fake()
+    host.volumes = ["/db"]
+    assert mount_at(applied("--image-volume", "tmpfs", host=host), "/db")[0]["type"] == "tmpfs"
+    assert mount_at(applied("--image-volume", "ignore", host=host), "/db") == []
+    asked = options.Asked()
+    applied("--image-volume", "anonymous", host=host, asked=asked)
+    assert [want.anonymous for want in asked.volumes] == [True]
+
+
 @pytest.mark.parametrize("word", ["", "=x"])
 def test_a_variable_without_name(word):
     assert refused("-e", word, kind=Usage) == f"invalid environment variable '{word}'"

@@ -1,5 +1,6 @@
 """The options of a container that are not of its specification: how it is run, found, and what becomes of it."""
 
+import fcntl
 import json
 import os
 import pty
@@ -8,8 +9,11 @@ import subprocess
 
 import pytest
 
-from oci_tools.container import attaching, labels
+from oci_tools import cli
+from oci_tools.container import attaching, labels, options
 from oci_tools.errors import Usage
+from oci_tools.image import manifest
+from tests.container.conftest import BUSYBOX
 
 pytestmark = pytest.mark.root
 
@@ -334,3 +338,43 @@ def test_masks(run):
     said = run("--security-opt", "unmask=/proc/interrupts", "--security-opt", "mask=/etc/passwd", "busybox", "sh", "-c",
                "wc -c < /etc/passwd; head -c1 /proc/interrupts | wc -c").stdout  # fmt: skip
     assert said.split() == ["0", "1"]
+
+
+def test_these_descriptors_and_no_others(run, tmp_path):
+    (tmp_path / "a").write_text("one")
+    (tmp_path / "b").write_text("two")
+    with open(tmp_path / "a") as file, open(tmp_path / "b") as other:
+        low, between, high = file.fileno(), other.fileno(), fcntl.fcntl(other, fcntl.F_DUPFD, file.fileno() + 3)
+        words = ("--preserve-fd", f"{low},{high}", BUSYBOX, "sh", "-c", f"ls /proc/self/fd; cat <&{low}; cat <&{high}")
+        shown = run(*words, pass_fds=[low, between, high]).stdout.split()
+        os.close(high)
+    assert {str(low), str(high)} <= {*shown} and str(between) not in shown and shown[-1] == "onetwo"
+    assert "cannot preserve descriptor '77': it is not open" in run("--preserve-fd", "77", BUSYBOX, "true", code=125).stderr
+    assert "it is a standard stream" in run("--preserve-fd", "1", BUSYBOX, "true", code=125).stderr
+
+
+def test_an_init_of_ones_own_and_what_hosts_begins_with(run, tmp_path):
+    (tmp_path / "init").write_text('#!/bin/sh\necho "init $*"; shift; exec "$@"\n')
+    (tmp_path / "init").chmod(0o755)
+    said = run("--init", "--init-path", tmp_path / "init", BUSYBOX, "echo", "payload").stdout
+    assert said == "init -- echo payload\npayload\n"
+    assert "cannot use init '/nosuch': no such file" in run("--init", "--init-path", "/nosuch", BUSYBOX, "true", code=125).stderr
+    (tmp_path / "hosts").write_text("10.1.2.3 db")
+    begins = run("--hosts-file", tmp_path / "hosts", "--add-host", "x:10.0.0.1", BUSYBOX, "cat", "/etc/hosts").stdout
+    assert begins == "10.1.2.3 db\n10.0.0.1\tx\n"
+    assert run("--network", "host", "--hosts-file", "none", BUSYBOX, "cat", "/etc/hosts").stdout.startswith("127.0.0.1\tlocalhost\n")
+
+
+def test_a_platform_in_podmans_words(run):
+    def platform(*words):
+        args = cli.Args(cli.read(cli.Command("x", "x", "IMAGE [CMD...]", options.OPTIONS, stop=True), [*words, "image"]))
+        options.settle(args)
+        return args.platform
+
+    host = manifest.host_platform()
+    here = "/".join([host["architecture"], *([host["variant"]] if "variant" in host else [])])
+    assert platform() is None and platform("--os", "linux") == f"linux/{here}" == platform("--os=linux", "--arch=")
+    assert platform("--arch", "arm", "--variant", "v6") == "linux/arm/v6" and platform("--arch", "s390x") == "linux/s390x"
+    assert platform("--platform", "linux/arm") == "linux/arm"
+    assert run("--os", "linux", BUSYBOX, "echo", "x").stdout == "x\n"
+    assert "--platform excludes" in run("--arch", "arm", "--platform", "linux/arm", BUSYBOX, "true", code=2).stderr

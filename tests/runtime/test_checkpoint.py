@@ -253,7 +253,8 @@ def test_namespaces_of_others(counting: Any, images: Path) -> None:
     """Joined by path: they are not saved, and are joined again."""
     beyond(counting, 1)
     counting("delete", "--force")
-    with subprocess.Popen(["unshare", "-niup", "--fork", "--kill-child", "sleep", "1000"]) as other:
+    other = subprocess.Popen(["unshare", "-niup", "--fork", "--kill-child", "sh", "-c", "sleep 1000 & wait"])
+    try:
         children = Path(f"/proc/{other.pid}/task/{other.pid}/children")
         while not (pid := children.read_text().strip()):
             pass
@@ -263,17 +264,22 @@ def test_namespaces_of_others(counting: Any, images: Path) -> None:
         counting("create", **QUIET)
         counting("start")
         beyond(counting, 1)
-        before = {kind: os.readlink(f"/proc/{counting.state['pid']}/ns/{kind}") for kind in ("pid", "net", "uts", "ipc")}
+        first = Path(f"/proc/{counting.state['pid']}")
+        before = {kind: os.readlink(first / "ns" / kind) for kind in ("pid", "net", "uts", "ipc")}
         counting("checkpoint", "--image-path", images)
+        while first.exists():  # its pid in there is free when whose child it became has heard of its end
+            pass
         counting("restore", "-d", "--image-path", images, "-b", counting.bundle, **QUIET)
         beyond(counting, number(counting))
         assert {kind: os.readlink(f"/proc/{counting.state['pid']}/ns/{kind}") for kind in before} == before
         counting("delete", "--force")
+    finally:
         other.kill()
+        other.wait()
 
 
 @pytest.mark.needs("runc")
-def test_what_runc_has_saved_goes_on_here_and_the_other_way_round(box: Any, images: Path, tmp_path: Path) -> None:
+def test_what_runc_has_saved_goes_on_here(box: Any, images: Path, tmp_path: Path) -> None:
     runc = ["runc", "--root", str(tmp_path / "runc")]
     box.process["args"] = ["sh", "-c", COUNTING]
     box.share("time")
@@ -283,9 +289,4 @@ def test_what_runc_has_saved_goes_on_here_and_the_other_way_round(box: Any, imag
     subprocess.run([*runc, "checkpoint", "--image-path", images, box.id], check=True)
     box("restore", "-d", "--image-path", images, "-b", box.bundle, **QUIET)
     assert beyond(box, counted) < counted + 1000
-    back = tmp_path / "back"
-    box("checkpoint", "--image-path", back)
-    counted = number(box)
-    subprocess.run([*runc, "restore", "-d", "--image-path", back, "-b", box.bundle, box.id], check=True, **QUIET)
-    assert beyond(box, counted) < counted + 1000
-    subprocess.run([*runc, "delete", "--force", box.id], check=True)
+    box("delete", "--force")

@@ -151,7 +151,7 @@ def test_podman(podman: Engine) -> None:
 
 @pytest.mark.needs("skopeo", "criu")
 def test_podman_checkpoints(podman: Engine) -> None:
-    script = "n=0; while :; do n=$((n+1)); echo $n > /n; sleep 0.1; done"
+    script = "n=0; while :; do n=$((n+1)); echo $n > /m; mv /m /n; sleep 0.1; done"
     podman("run", "-d", "--name", "ck", "--network", "none", "bb", "sh", "-c", script)
     while not podman("exec", "ck", "sh", "-c", "cat /n 2>/dev/null; true").stdout:
         pass

@@ -31,6 +31,33 @@ def test_messages_and_descriptors() -> None:
     ours.close()
 
 
+def test_what_was_said_by_who_ended_without_hearing_our_last_word() -> None:
+    ours, theirs = both()
+    theirs.send("error", **sync.told(Error("cannot do it", "this")))
+    ours.send("go", groups=True)  # and nobody reads it
+    theirs.close()
+    with pytest.raises(Error, match="cannot do it"):
+        ours.receive()
+    assert ours.receive() == (None, [])
+    ours.close()
+
+
+def test_a_word_that_comes_with_descriptors() -> None:
+    ours, theirs = both()
+    reader, writer = os.pipe()
+    ours.send("go", [reader, writer], groups=True)
+    ours.send("start")
+    taken: list[int] = []
+    assert theirs.expect("go", "cannot go on", taken) == {"op": "go", "groups": True}
+    assert theirs.expect("start", "cannot go on") == {"op": "start"}
+    os.write(taken[1], b"through")
+    assert os.read(reader, 100) == b"through" and not os.get_inheritable(taken[0])
+    for fd in (reader, writer, *taken):
+        os.close(fd)
+    ours.close()
+    theirs.close()
+
+
 def test_what_is_not_expected() -> None:
     ours, theirs = both()
     theirs.send("ready")
