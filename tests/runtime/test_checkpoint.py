@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
+import socket
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -222,6 +224,31 @@ def test_terminals_and_words_that_do_not_fit(shell: Any, images: Path, tmp_path:
 
 
 # -- what criu has besides -----------------------------------------------------------------------
+
+
+def test_memory_is_left_where_it_is_until_it_is_asked_for(counting: Any, images: Path) -> None:
+    """All but memory is saved; whoever is to fetch that hears when it is served.  Nobody does, and nothing is lost."""
+    if subprocess.run(["criu", "check", "--feature", "uffd-noncoop"], capture_output=True).returncode:
+        pytest.skip("needs a kernel that lets a process serve another's memory")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    beyond(counting, 3)
+    reader, writer = os.pipe()
+    words = ("checkpoint", "--lazy-pages", "--page-server", f"127.0.0.1:{port}", "--status-fd", str(writer))
+    first = counting.oci.start("run", *words, "--image-path", images, counting.id, pass_fds=[writer], **QUIET)
+    os.close(writer)
+    assert os.read(reader, 2) == b"\0" and os.read(reader, 2) == b""
+    os.close(reader)
+    assert (images / "inventory.img").exists() and first.poll() is None
+    saved = sum(path.stat().st_size for path in images.glob("pages-*.img"))
+    (criu,) = Path(f"/proc/{first.pid}/task/{first.pid}/children").read_text().split()
+    os.kill(int(criu), signal.SIGKILL)
+    assert first.wait() == 1
+    stopped = number(counting)
+    beyond(counting, stopped)
+    counting("checkpoint", "--leave-running", "--image-path", images / "whole")
+    assert saved < sum(path.stat().st_size for path in (images / "whole").glob("pages-*.img"))
 
 
 @pytest.mark.parametrize(("words", "says"), [
