@@ -19,9 +19,8 @@ if TYPE_CHECKING:
 _LAUNCHING = ("create", "run", "exec")
 _RARE = ("update", "events", "spec", "checkpoint", "restore", "mount", "unshare")  # runtime/words.py
 _MAKING = ("_create", "_run")  # their ID is a new one
-# container/verbs.py
 PEOPLE = frozenset("new stop restart unpause adopt wait logs attach stats top diff cp export rename rm".split())
-_SEALED = ("restart", "adopt")  # those that start a container or look after one
+_SEALED = ("restart", "adopt")  # of them (container/verbs.py), those that start a container or look after one
 _CHANGING = ("_kill", "_pause", "_resume", "_update", "_events")  # container/changing.py has more to do
 
 _GLOBAL = (
@@ -30,6 +29,7 @@ _GLOBAL = (
     ("--log-format FORMAT", ("text", "json"), "text", "how to write them there"),
     ("--systemd-cgroup", "flag", False, "let systemd manage the cgroups (there must be one)"),
     ("--cgroup-manager NAME", ("cgroupfs", "systemd", "disabled"), None, "the same in crun's words; disabled: none"),
+    ("--criu FILE", "text", None, "the program criu, for 'checkpoint' and 'restore'"),
     ("--rootless BOOL", ("auto", "true", "false"), "auto", "understood for runc's callers: found out by itself"),
 )
 _BOTH = (  # of create and exec

@@ -263,10 +263,10 @@ class Cgroup:
             before, colon, after = text.partition(":")
             below = after if colon else before
             if any(part == ".." for part in below.split("/")):
-                raise Error("cannot use cgroup", text, f"{below} is not a sub cgroup path", "it leads upwards")
+                raise Error("cannot use cgroup", text, f"bad sub cgroup path {below}", "it leads upwards")
             chosen = [names for names in paths if not colon or {*before.split(",")} & {*names.split(",")}]
             if not chosen or (colon and self.unified):
-                raise Error("cannot use cgroup", text, "there is no such controller")
+                raise Error("cannot use cgroup", text, "unknown controller")
             paths |= {names: os.path.normpath(f"{self.paths[names]}/{below}") for names in chosen}
         return [*paths.values()]
 

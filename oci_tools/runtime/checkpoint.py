@@ -37,13 +37,13 @@ _FLAGS = {
 
 def save(args: Any, root: str) -> None:
     """The verb `checkpoint`."""
-    criu.program()
+    program = criu.program(args.criu)
     status = _status(args)
     known = state.load(root, args.id)
     current = lifecycle.status(root, known)
     if current not in ("running", "paused"):
         raise Error("cannot checkpoint container", args.id, f"it is {current}")
-    _check_features(args)
+    _check_features(args, program)
     descriptors.settle()
     spec = enter.configuration(root, args.id)
     images = directory(args.image_path)
@@ -66,14 +66,14 @@ def save(args: Any, root: str) -> None:
         record = {"version": 1, "mounts": outside, "streams": _streams(known["pid"])}
         fs.write(f"{images}/{RECORD}", document.dumps(record), 0o600, sync=False)
         fs.write(f"{images}/{DESCRIPTORS}", document.dumps(record["streams"]), 0o600, sync=False)
-    _dump(args, options, status)
+    _dump(args, options, status, program)
     if not (args.leave_running or args.pre_dump):
         lifecycle.delete(root, args.id, force=True)
 
 
-def _dump(args: Any, options: Message, status: int) -> None:
+def _dump(args: Any, options: Message, status: int, program: str) -> None:
     ours, theirs = criu.pair()
-    pid = criu.spawn(theirs)
+    pid = criu.spawn(theirs, program)
 
     def notified(step: str, _pid: int, _fds: list[int]) -> None:
         if step == "status-ready" and status >= 0:
@@ -89,11 +89,11 @@ def _dump(args: Any, options: Message, status: int) -> None:
         os.waitpid(pid, 0)  # of a pre-dump it is no success: criu waited for another request
 
 
-def _check_features(args: Any) -> None:
+def _check_features(args: Any, program: str) -> None:
     """Whether criu and the kernel can do what is asked for, in our words and before anything is written."""
-    if (args.pre_dump or args.parent_path) and not criu.can(criu.MEMORY_TRACKING):
+    if (args.pre_dump or args.parent_path) and not criu.can(program, criu.MEMORY_TRACKING):
         raise Error("cannot checkpoint container", args.id, "this kernel does not track what of memory changes")
-    if args.lazy_pages and not criu.can(criu.LAZY):
+    if args.lazy_pages and not criu.can(program, criu.LAZY):
         raise Error("cannot checkpoint container", args.id, "this kernel does not serve memory on demand")
 
 

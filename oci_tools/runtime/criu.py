@@ -48,7 +48,12 @@ class Failed(Exception):
     """It could not do it; its log says why, or these words of its."""
 
 
-def program() -> str:
+def program(wanted: str | None = None) -> str:
+    """The path of criu: of the one that is `wanted`, by its path, or of the usual."""
+    if wanted and "/" in wanted:
+        if os.access(wanted, os.X_OK):
+            return os.path.abspath(wanted)
+        raise Error(f'exec: "{wanted}": executable file not found', hint="it is what --criu says")
     for directory in ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"):
         if os.access(f"{directory}/criu", os.X_OK):
             return f"{directory}/criu"
@@ -64,10 +69,9 @@ def pair() -> tuple[socket, socket]:
     return socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC)
 
 
-def spawn(theirs: socket) -> int:
+def spawn(theirs: socket, criu: str) -> int:
     """criu on its end of a pair; it has its log, so nothing of our streams."""
     quiet = [(os.POSIX_SPAWN_OPEN, fd, "/dev/null", os.O_RDWR, 0) for fd in range(3)]
-    criu = program()
     pid = os.posix_spawn(
         criu, [criu, "swrk", "3"], environment(), file_actions=[*quiet, (os.POSIX_SPAWN_DUP2, theirs.fileno(), 3)]
     )
@@ -100,10 +104,10 @@ def _receive(sock: socket) -> tuple[Message, list[int]]:
     return answer, fds
 
 
-def can(feature: int) -> bool:
+def can(criu: str, feature: int) -> bool:
     """Whether criu and this kernel have a feature."""
     ours, theirs = pair()
-    pid = spawn(theirs)
+    pid = spawn(theirs, criu)
     try:
         ours.send(protobuf.dumps({1: _FEATURE_CHECK, 5: {feature: True}}))
         answer, _ = _receive(ours)

@@ -30,7 +30,7 @@ _CHANNEL, _STREAMS, _SPACES = 100, 101, 104  # descriptors by which criu is give
 
 def restore(args: Any, root: str) -> int:
     """The verb `restore`: the exit code of the payload, 0 if it is left alone."""
-    criu.program()
+    program = criu.program(args.criu)
     spec = specs.load(args.bundle)
     _check_terminal(args, bool(spec["process"].get("terminal")))
     options = saved.common(args, spec) | {criu.SIBLING: True, criu.EVASIVE_DEVICES: True}
@@ -46,7 +46,7 @@ def restore(args: Any, root: str) -> int:
             fs.write(f"{place}/config.json", document.dumps(spec), 0o600, sync=False)
             groups.find(made, spec, args.cgroup_manager or ("systemd" if args.systemd_cgroup else "cgroupfs"))
             options |= _told(made, spec, args.image_path)
-            _bring_back(made, spec, args, options)
+            _bring_back(made, spec, args, options, program)
             if args.pid_file:
                 fs.write_to(args.pid_file, str(made.state["pid"]).encode())
         except BaseException:
@@ -99,11 +99,11 @@ def _source(spec: dict[str, Any], made: Container, place: str, recorded: str) ->
     return saved.sources(made.state, spec).get(place, recorded)
 
 
-def _bring_back(made: Container, spec: dict[str, Any], args: Any, options: Message) -> None:
+def _bring_back(made: Container, spec: dict[str, Any], args: Any, options: Message, program: str) -> None:
     top = f"{state.directory(made.root, made.name)}/criu-root"
     os.mkdir(top, 0o700)
     ours, theirs = criu.pair()
-    pid = _start(made, spec, top, theirs)
+    pid = _start(made, spec, top, theirs, program)
 
     def notified(step: str, first: int, fds: list[int]) -> None:
         if step == "setup-namespaces":
@@ -141,7 +141,7 @@ def _take_terminal(made: Container, args: Any, master: int) -> None:
         made.master = master
 
 
-def _start(made: Container, spec: dict[str, Any], top: str, theirs: socket) -> int:
+def _start(made: Container, spec: dict[str, Any], top: str, theirs: socket, program: str) -> int:
     """The pid of criu, which waits for what it is asked."""
     tree = -1
     if "io.oci-tools.overlay" in (spec.get("annotations") or {}) and not os.path.ismount(made.state["rootfs"]):
@@ -158,7 +158,7 @@ def _start(made: Container, spec: dict[str, Any], top: str, theirs: socket) -> i
             if made.groups and not made.state.get("systemd"):
                 child.join_cgroups(made.groups.join_files())
             _make_root(made, spec, top, tree)
-            _become(theirs.fileno(), spaces)
+            _become(program, theirs.fileno(), spaces)
         except BaseException as error:
             os.write(2, f"oci-run: cannot restore: {error}\n".encode())
             os._exit(1)
@@ -183,7 +183,7 @@ def _make_root(made: Container, spec: dict[str, Any], top: str, tree: int) -> No
         targets.create(root, step.destination, not step.bind or os.path.isdir(step.source))
 
 
-def _become(channel: int, spaces: list[int]) -> None:
+def _become(program: str, channel: int, spaces: list[int]) -> None:
     os.dup2(channel, _CHANNEL, inheritable=True)
     for fd in range(3):
         os.dup2(fd, _STREAMS + fd, inheritable=True)
@@ -192,5 +192,4 @@ def _become(channel: int, spaces: list[int]) -> None:
     null = os.open("/dev/null", os.O_RDWR)
     for fd in range(3):
         os.dup2(null, fd)
-    program = criu.program()
     os.execve(program, [program, "swrk", str(_CHANNEL)], criu.environment())

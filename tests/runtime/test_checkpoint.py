@@ -317,3 +317,14 @@ def test_what_runc_has_saved_goes_on_here(box: Any, images: Path, tmp_path: Path
     box("restore", "-d", "--image-path", images, "-b", box.bundle, **QUIET)
     assert beyond(box, counted) < counted + 1000
     box("delete", "--force")
+
+
+def test_another_criu(counting: Any, images: Path, tmp_path: Path) -> None:
+    (tmp_path / "criu").write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/words; exec "$(PATH=/usr/sbin:/usr/bin command -v criu)" "$@"\n')
+    assert "executable file not found" in counting.oci("run", "--criu", tmp_path / "nosuch", "checkpoint", counting.id, code=1).stderr
+    (tmp_path / "criu").chmod(0o755)
+    beyond(counting, 1)
+    counting.oci("run", "--criu", tmp_path / "criu", "checkpoint", "--image-path", images, counting.id)
+    counting.oci("run", "--criu", tmp_path / "criu", "restore", "-d", "--image-path", images, "-b", counting.bundle, counting.id, **QUIET)
+    beyond(counting, number(counting))
+    assert (tmp_path / "words").read_text() == "swrk 3\nswrk 100\n"

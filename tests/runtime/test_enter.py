@@ -206,7 +206,7 @@ def test_a_group_beneath_the_containers(running: Any) -> None:
     assert f":{names}:/inner\n" in said
     assert "cannot open cgroup" in run(running, "--cgroup", "nosuch", "--", "true", code=255).stderr
     assert "leads upwards" in run(running, "--cgroup", "a/../..", "--", "true", code=255).stderr
-    assert "no such controller" in run(running, "--cgroup", "nosuch:/", "--", "true", code=255).stderr
+    assert "unknown controller" in run(running, "--cgroup", "nosuch:/", "--", "true", code=255).stderr
 
 
 def test_a_pidfd_by_socket(running: Any, tmp_path: Path) -> None:
