@@ -232,7 +232,7 @@ def pools(subnets: list[str], gateways: list[str], ranges: list[str]) -> list[di
     """Ranges out of --subnet, --gateway and --ip-range: each gateway and range belongs to the subnet it lies in."""
     found = [Subnet.parse(word) for word in subnets]
     for at, one in enumerate(found):
-        if one.size < 4:
+        if one.size < 2:
             raise Usage("invalid subnet", one, "it has no room for a gateway and a container")
         if any(one.overlaps(Subnet.parse(word)) for word in _NO_HOSTS):
             raise Usage("invalid subnet", one, "no host can have an address of it")

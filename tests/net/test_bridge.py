@@ -134,6 +134,19 @@ def test_several_networks_and_the_default_route(machine: Machine) -> None:
     assert "default via 10.7.1.1" in a.ip("route")
 
 
+def test_two_addresses_are_enough(machine: Machine, outside: Space) -> None:
+    """The host and one container (RFC 3021, RFC 6164)."""
+    machine.net("create", "--subnet", "10.7.0.0/31", "--subnet", "fd00:7::/127", "pair")
+    a = machine.space("a")
+    assert machine.net("attach", "-p", "8080:80", "pair", a.path) == "eth0\t10.7.0.1/31\tfd00:7::1/127"
+    with a.listen(80) as listener, outside.listen(81) as far:
+        assert machine.talks(listener, "10.7.0.1", 80) == "10.7.0.0" and outside.talks(listener, HERE, 8080) == THERE
+        assert a.talks(far, THERE, 81) == HERE
+    with a.listen(80, "::") as listener:
+        assert machine.talks(listener, "fd00:7::1", 80) == "fd00:7::"
+    assert "no address is left" in machine.fails("attach", "pair", machine.space("b").path)
+
+
 def test_routes_of_a_network(machine: Machine) -> None:
     machine.net("create", "--subnet", "10.7.0.0/24", "--route", "10.50.0.0/16,10.7.0.9", "--opt", "metric=77", "web")
     machine.net("create", "--subnet", "10.8.0.0/24", "--opt", "no_default_route=true", "quiet")
