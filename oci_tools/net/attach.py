@@ -86,8 +86,9 @@ def attach(network: Network, wanted: Wanted) -> dict[str, Any]:
 
 
 def _attach(network: Network, wanted: Wanted, fd: int) -> dict[str, Any]:
-    if wanted.ports and network.internal:
-        raise Error("cannot publish ports", wanted.container[:12], f"network {network.name} is internal")
+    if wanted.ports and (network.internal or _is_anothers(network)):
+        why = "internal" if network.internal else "of a bridge that is not ours"
+        raise Error("cannot publish ports", wanted.container[:12], f"network {network.name} is {why}")
     records.make_directories(network.name)
     store.keep(network)
     others = _others(wanted.container)
@@ -111,7 +112,8 @@ def _attach(network: Network, wanted: Wanted, fd: int) -> dict[str, Any]:
     if network.ours and network.driver == "bridge":
         made["host"] = f"veth{os.urandom(4).hex()}"
         records.write(made)
-        _admit(network, made)  # before there is a link that could do what it forbids
+        if network.managed:
+            _admit(network, made)  # before there is a link that could do what it forbids
         _plug(network, made, others, fd)
         if network.plugins[1:]:
             from oci_tools.net import foreign
@@ -129,6 +131,10 @@ def _attach(network: Network, wanted: Wanted, fd: int) -> dict[str, Any]:
         resolver.ensure(network)
     events.tell(network, "connect", made["container"])
     return made
+
+
+def _is_anothers(network: Network) -> bool:
+    return network.ours and network.driver == "bridge" and not network.managed
 
 
 def _others(container: str) -> list[dict[str, Any]]:

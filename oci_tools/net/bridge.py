@@ -31,9 +31,11 @@ def ensure(kernel: Rtnetlink, network: Network) -> Link:
     if found is not None:
         if found.kind != "bridge":
             raise Error("cannot use interface", network.bridge, f"it is no bridge, network {network.name} needs one")
-        if found.up:
+        if found.up or not network.managed:
             return found
         kernel.set_up(found.index, True)
+    elif not network.managed:
+        raise Error("no such bridge", network.bridge, f"network {network.name} is of one that somebody else makes")
     else:
         mac = bytes([0x02, 0x42]) + os.urandom(4)
         zone.enter(network)

@@ -50,7 +50,10 @@ _NEGATED = {"no_default_route": "defaultRoute"}
 # How a bridge's containers and the world reach each other: by translation, and whether directly as well, or not at all.
 GATEWAY_MODES = ("nat", "nat-unprotected", "routed", "isolated")
 REFUSALS = ("blackhole", "unreachable", "prohibit")  # kinds of routes that lead nowhere
-MODES = {"macvlan": ("bridge", "private", "vepa", "passthru"), "ipvlan": ("l2", "l3", "l3s")}
+MODES = {
+    "bridge": ("managed", "unmanaged"), "macvlan": ("bridge", "private", "vepa", "passthru"),
+    "ipvlan": ("l2", "l3", "l3s"),
+}  # fmt: skip
 # Of this host, of links, of groups, of nobody (RFC 6890).
 _NO_HOSTS = ("0.0.0.0/8", "127.0.0.0/8", "224.0.0.0/3", "::1/128", "fe80::/10", "ff00::/8")
 _BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
@@ -135,10 +138,14 @@ class Network:
         return found
 
     @property
+    def managed(self) -> bool:
+        """Whether it has a bridge that is made for it; else it is somebody else's, as all that is behind it."""
+        return self.ours and self.driver == "bridge" and self.get("mode", "") != "unmanaged"
+
+    @property
     def resolves(self) -> bool:
         """Whether the network has a resolver of names."""
-        wanted = self.driver == "bridge" and self.ours and bool(self.get("resolver", True))
-        return wanted and bool(self.pools) and not self.versions("isolated")
+        return self.managed and bool(self.get("resolver", True)) and bool(self.pools) and not self.versions("isolated")
 
     @property
     def routes(self) -> list[dict[str, str]]:

@@ -23,7 +23,7 @@ def remove(name: str) -> None:
         if not os.path.exists(store.path(name)):
             raise
     store.remove(name)
-    if network is not None and network.ours and network.driver == "bridge":
+    if network is not None and network.managed:
         if nft.is_there() and nft.has_chain(f"to-{network.bridge}"):
             nft.apply(firewall.without(place.table(), network))
             if not any(nft.has_chain(f"to-{other.bridge}") for other in store.readable()) and nft.is_untouched():
@@ -45,7 +45,7 @@ def reload() -> None:
     """
     for network in store.everywhere():
         attached = [one for one in record.of_network(network.name) if record.is_alive(one)]
-        if not attached or not network.ours or network.driver != "bridge":
+        if not attached or not network.managed:
             continue
         with Rtnetlink() as kernel:
             bridge.ensure(kernel, network)

@@ -39,7 +39,7 @@ def everything() -> list[dict[str, Any]]:
     with Rtnetlink() as kernel:
         links = kernel.links()
     for network in store.everywhere():
-        if not network.ours or network.driver != "bridge":
+        if not network.managed:
             continue
         attached = [one for one in record.of_network(network.name) if record.is_alive(one)]
         if attached or network.bridge in links:

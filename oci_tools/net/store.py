@@ -177,7 +177,7 @@ def _refuse_taken(network: Network) -> None:
             for their in other.pools:
                 if pool.subnet.overlaps(their.subnet) and network.driver == "bridge":
                     raise Error("subnet is taken", pool.subnet, f"it overlaps {their.subnet} of network {other.name}")
-    if network.driver == "bridge":
+    if network.managed:
         for pool in network.pools:
             for route in subnets.host():
                 if pool.subnet.overlaps(route):

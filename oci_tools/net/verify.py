@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def network(one: Network) -> None:
     """Whether a container could be attached."""
-    if one.ours and one.driver == "bridge":
+    if one.managed:
         if not nft.is_there():
             raise Error(f'exec: "{nft.PROGRAM}": executable file not found in $PATH')
         nft.has_chain("admin")  # raises what the kernel says against it
@@ -65,5 +65,5 @@ def _host(one: Network, record: dict[str, Any]) -> None:
     for name, link in ((one.bridge, bridge), (record["host"], port)):
         if link is None or not link.up:
             raise Error("interface is missing or down", name)
-    if not nft.has_chain(f"to-{one.bridge}"):
+    if one.managed and not nft.has_chain(f"to-{one.bridge}"):
         raise Error("the firewall lacks the network's rules", one.name)

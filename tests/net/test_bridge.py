@@ -147,6 +147,29 @@ def test_two_addresses_are_enough(machine: Machine, outside: Space) -> None:
     assert "no address is left" in machine.fails("attach", "pair", machine.space("b").path)
 
 
+def test_a_bridge_that_is_somebody_elses(machine: Machine, outside: Space) -> None:
+    """As podman has it, `mode=unmanaged`: a place on the link behind it; neither bridge nor rules are touched."""
+    words = ("--subnet", "192.0.2.0/24", "--gateway", THERE, "--ip-range", "192.0.2.128/25", "--opt", "mode=unmanaged")
+    machine.net("create", *words, "--opt", "bridge_name=lan0", "lan")
+    a, b = machine.space("a"), machine.space("b")
+    assert machine.fails("attach", "lan", a.path).startswith("no such bridge 'lan0'")
+    machine.run("sh", "-ec", "ip link add lan0 type bridge; ip link set lan0 up; ip link set eth0 master lan0")
+    before = machine.ip("addr", "show", "lan0").replace(" tentative", "")
+    assert "not ours" in machine.fails("attach", "-p", "8080:80", "lan", a.path)
+    assert address(machine, "lan", a) == ["192.0.2.129"]
+    assert address(machine, "lan", b) == ["192.0.2.130"]
+    assert f"default via {THERE}" in a.ip("route")
+    with outside.listen(80) as listener, b.listen(80) as inner:
+        assert a.talks(listener, THERE, 80) == "192.0.2.129"  # as it is: nothing is translated
+        assert outside.talks(inner, "192.0.2.130", 80) == THERE and a.talks(inner, "192.0.2.130", 80)
+    machine.net("check", "lan")
+    machine.net("reload")
+    machine.net("detach", "lan", a.path)
+    machine.net("rm", "-f", "lan")
+    assert machine.ip("addr", "show", "lan0").replace(" tentative", "") == before and "from-lan0" not in machine.rules()
+    assert "expected one of managed, unmanaged" in machine.fails("create", "--opt", "mode=x", "bad", code=2)
+
+
 def test_routes_of_a_network(machine: Machine) -> None:
     machine.net("create", "--subnet", "10.7.0.0/24", "--route", "10.50.0.0/16,10.7.0.9", "--opt", "metric=77", "web")
     machine.net("create", "--subnet", "10.8.0.0/24", "--opt", "no_default_route=true", "quiet")
