@@ -166,6 +166,23 @@ def write_all(fd: int, data: bytes | bytearray | memoryview) -> None:
         view = view[os.write(fd, view[:PIECE]) :]
 
 
+def unnamed(directory: str) -> int:
+    """A new file in a directory that has no name, to read and to append to; it is gone when it is closed."""
+    flags = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC
+    try:
+        try:
+            return os.open(directory, flags | os.O_TMPFILE, 0o600)
+        except OSError as error:
+            if error.errno not in (errno.EOPNOTSUPP, errno.EISDIR):
+                raise
+        path = f"{directory}/.unnamed-{os.getpid()}-{time.monotonic_ns()}"  # not every file system knows O_TMPFILE
+        fd = os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o600)
+        os.unlink(path)
+        return fd
+    except OSError as error:
+        raise Error("cannot make a file in", directory, error) from None
+
+
 def write_back(fd: int, offset: int, count: int) -> None:
     """Begin to write a part of a file to the disk, so that fsync(2) has little to wait for."""
     from oci_tools.linux import files
@@ -296,7 +313,7 @@ def remove_at(
                         levels.append(_Level(waiting, fd))
                         if len(levels) > _LEVELS_OPEN:
                             levels[-_LEVELS_OPEN].close()
-                elif levels[-1].names:
+                elif levels[-1].names or levels[-1].more():
                     waiting = levels[-1].names.pop()
                     continue
                 else:
@@ -312,6 +329,8 @@ def remove_at(
                 if on_error is None:
                     raise Error("cannot remove", path, error) from None
                 on_error(path, error)
+                if levels:
+                    levels[-1].stay.add(waiting)
             waiting = b""
             if not levels:
                 return
@@ -323,21 +342,40 @@ def remove_at(
 _LEVELS_OPEN = 64  # descriptors that remove_at keeps
 
 
-class _Level:
-    """A directory that is being emptied: its name, a descriptor or -1, the names left in it."""
+_NAMES = 10_000  # that remove_at reads at once
 
-    __slots__ = ("fd", "name", "names", "same")
+
+class _Level:
+    """A directory that is being emptied: its name, a descriptor or -1, names left in it, and those that stay."""
+
+    __slots__ = ("fd", "is_whole", "name", "names", "same", "stay")
 
     def __init__(self, name: bytes, fd: int) -> None:
         self.name = name
         self.fd = fd
         seen = os.fstat(fd)
         self.same = (seen.st_dev, seen.st_ino)
+        self.names: list[bytes] = []
+        self.stay: set[bytes] = set()
+        self.is_whole = False
         try:
-            self.names = [os.fsencode(child) for child in os.listdir(fd)]
+            self.more()
         except OSError:
             os.close(fd)
             raise
+
+    def more(self) -> bool:
+        """Read names, if there are any that were not read before."""
+        if not self.is_whole:
+            with os.scandir(self.fd) as entries:
+                for entry in entries:
+                    if (name := os.fsencode(entry.name)) not in self.stay:
+                        self.names.append(name)
+                    if len(self.names) == _NAMES:
+                        break
+                else:
+                    self.is_whole = True
+        return bool(self.names)
 
     def close(self) -> None:
         if self.fd >= 0:

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
         attributes: int  # bytes of those that are kept to its end
 
 BLOCK = 512
+SMALL = 1 << 10  # bytes of attributes of one file that may be kept on disk (shelf.py)
 ZEROS = bytes(BLOCK)
 ID_MAX = 0xFFFFFFFE  # 2**32-1 is chown's "leave it"
 MAJOR_MAX, MINOR_MAX = 0xFFF, 0xFFFFF  # mknod(2) would cut off what is more, and make another device
@@ -80,7 +81,7 @@ class Entry:
 
 
 class Attributes:
-    """Extended attributes that are kept, the same ones once; `size` is how many bytes they have."""
+    """Extended attributes that are kept; of those of more than SMALL bytes the same ones once, and they are counted."""
 
     def __init__(self, limits: Limits, subject: object) -> None:
         self._known: dict[tuple[tuple[bytes, bytes], ...], dict[bytes, bytes]] = {}
@@ -90,8 +91,11 @@ class Attributes:
     def keep(self, xattrs: dict[bytes, bytes]) -> tuple[tuple[tuple[bytes, bytes], ...], dict[bytes, bytes]]:
         """As a sorted tuple, and as they are."""
         key = tuple(sorted(xattrs.items()))
+        size = sum(len(name) + len(value) for name, value in key)
+        if size <= SMALL:
+            return key, xattrs
         if key not in self._known:
-            self.size += sum(len(name) + len(value) for name, value in key)
+            self.size += size
             self.check(self.size)
             self._known[key] = xattrs
         return key, self._known[key]

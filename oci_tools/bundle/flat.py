@@ -1,8 +1,8 @@
 """An image as one flat archive, or one file or directory of it, without unpacking it: two passes over the layers.
 
-The first reads the headers of all layers into a tree in memory (image/files.py), by the rules by which
-layers are unpacked; both digests of each are checked.  The second writes what of each layer is still
-there.  So nothing is kept on disk, and in memory only names.  The archive is a pure function of the image:
+The first reads the headers of all layers into a tree (image/files.py), by the rules by which layers are
+unpacked; both digests of each are checked.  The second writes what of each layer is still there.  So only
+names are kept, in memory, or beside it if there are too many.  The archive is a pure function of the image:
 
     1  files, in the order of their layers and archives; of hard links the first name has the content,
        the others follow it at once
@@ -21,10 +21,11 @@ from oci_tools.bundle.fresh import Fresh
 from oci_tools.errors import Error
 from oci_tools.image import files
 from oci_tools.bundle.places import Names
-from oci_tools.image.tree import LINKS_MAX, Dir, is_linked
+from oci_tools.image.tree import LINKS_MAX, Dir, side_by_side
 from oci_tools.layer import diff, entries
 from oci_tools.layer.entries import PIECE
 from oci_tools.layer.write import Writer
+from oci_tools.shelf import Attic, Shelf
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from oci_tools.layer.limits import Limits
     from oci_tools.layer.owner import Owner
 
-GONE: File = ("f", 0, 0, 0, 0, 0, b"", ())  # stands for a whiteout; known by identity
+GONE: File = ("f", 0, 0, 0, 0, 0, b"", 0, ())  # stands for a whiteout; known by identity
 _IMPLIED = (0o755, 0, 0, 0, ())
 
 
@@ -58,11 +59,12 @@ class Flat:
             if node is not None:
                 return node
             holder = self._tree.find(parts[:-1], start=start)
-            kid = holder.kids.get(parts[-1]) if holder else None
+            kid = holder.get(parts[-1]) if holder else None
             if kid is None or isinstance(kid, Dir):
                 raise Error("no such file in the image", path)
             if kid[0] != "l":
-                return kid
+                file: File = kid
+                return file
             assert holder is not None
             start = self._tree.root if kid[6].startswith(b"/") else holder
             parts = _words(kid[6])
@@ -87,7 +89,7 @@ class Flat:
                 names.add(path, found[6])
         for entry, reader, paths in self._entries(names):
             leader = next(paths)
-            file = (*_attributes(entry), b"", tuple(sorted(entry.xattrs.items())))
+            file = (*_attributes(entry), b"", 0, tuple(sorted(entry.xattrs.items())))
             _header(writer, leader, file, entry.size)
             for view in entries.plain(entry, reader):
                 writer.data(view)
@@ -96,7 +98,7 @@ class Flat:
             for name in paths:
                 _hard(writer, name, leader, file)
             yield from sink.taken(PIECE)
-        leaders: dict[int, bytes] = {}  # of files that stay the same objects, since they have several names
+        leaders = Shelf(Attic())  # the first names of files that have several
         for path, found in listed():
             if isinstance(found, Dir):
                 if path or found.meta is not None:
@@ -105,11 +107,14 @@ class Flat:
                 parent, slash, name = path.rpartition(b"/")
                 writer.entry("f", parent + slash + b".wh." + name, 0, 0, 0, 0)
             elif found[0] != "f":
-                leader = leaders.setdefault(id(found), path) if is_linked(found) else path
-                if leader == path:
-                    _header(writer, path, found)
+                link = b"%d" % found[7]
+                first = leaders.get(link) if found[7] else None
+                if first is not None:
+                    _hard(writer, path, first, found)
                 else:
-                    _hard(writer, path, leader, found)
+                    _header(writer, path, found)
+                    if found[7]:
+                        leaders.set(link, path, len(path))
             yield from sink.taken(PIECE)
         writer.close()
         yield from sink.taken(1)
@@ -141,16 +146,17 @@ class Flat:
 
     def _entries(self, names: Names) -> Iterator[tuple[Any, Any, Iterator[bytes]]]:
         """The entries that have names, with those, layer by layer; each is read as far as something in it is wanted."""
-        sources = self._image.sources()
-        for number, wanted in names.of_layers():
-            count, paths = next(wanted)
+        sources, wanted = self._image.sources(), names.places()
+        layer, count, paths = next(wanted, (-1, 0, iter(())))
+        while layer >= 0:
+            number = layer
             for entry, reader in entries.read(sources[number], self._limits):
                 if reader.count == count:
                     yield entry, reader, paths
-                    count, paths = next(wanted, (0, iter(())))
-                    if not count:
+                    layer, count, paths = next(wanted, (-1, 0, iter(())))
+                    if layer != number:
                         break
-            if count:
+            if layer == number:
                 raise Error("cannot read layer", sources[number], "it changed while it was read")
 
 
@@ -217,34 +223,38 @@ def _words(path: bytes) -> list[bytes]:
 def _walk(top: Dir) -> Iterator[tuple[bytes, Dir | File]]:
     """All that is in a directory, and itself, in the order of `layer/walk.py`."""
     yield b"", top
-    levels = [(b"", top, sorted(top.kids, reverse=True))]
+    levels = [(b"", top.items())]
     while levels:
-        prefix, node, names = levels[-1]
-        if not names:
+        prefix, rest = levels[-1]
+        for name, found in rest:
+            yield prefix + name, found
+            if isinstance(found, Dir):
+                levels.append((prefix + name + b"/", found.items()))
+                break
+        else:
             levels.pop()
-            continue
-        name = names.pop()
-        found = node.kids[name]
-        yield prefix + name, found
-        if isinstance(found, Dir):
-            levels.append((prefix + name + b"/", found, sorted(found.kids, reverse=True)))
 
 
 def _changed(below: Dir, whole: Dir) -> Iterator[tuple[bytes, Dir | File]]:
     """What is in a tree and was not, with the directories on the way, and what is GONE from it; in _walk's order."""
     if whole.meta != below.meta:
         yield b"", whole
-    waiting: list[tuple[bytes, Dir | File, Dir | File | None]] = list(_inside(b"", whole, below))
+    levels = [(b"", side_by_side(below, whole))]
     way: list[tuple[bytes, Dir]] = []  # directories that may be only on the way
-    while waiting:
-        path, found, old = waiting.pop()
+    while levels:
+        prefix, rest = levels[-1]
+        name, old, found = next(rest, (None, None, None))
+        if name is None:
+            levels.pop()
+            continue
+        path = prefix + name
         while way and not path.startswith(way[-1][0] + b"/"):
             way.pop()
         if not isinstance(found, Dir):
-            if found is GONE or found != old:
+            if found is None or not _is_same(found, old):
                 yield from way
                 way = []
-                yield path, found
+                yield path, GONE if found is None else found
             continue
         twin = old if isinstance(old, Dir) else None
         if twin is None or found.meta != twin.meta:
@@ -253,14 +263,12 @@ def _changed(below: Dir, whole: Dir) -> Iterator[tuple[bytes, Dir | File]]:
             yield path, found
         else:
             way.append((path, found))
-        waiting += _inside(path + b"/", found, twin)
+        levels.append((path + b"/", side_by_side(twin, found)))
 
 
-def _inside(prefix: bytes, node: Dir, twin: Dir | None) -> Iterator[tuple[bytes, Dir | File, Dir | File | None]]:
-    """What is in a directory or was, and what that was; the last name first."""
-    kids, known = node.kids, twin.kids if twin else {}
-    for name in sorted(kids.keys() | known.keys(), reverse=True):
-        yield prefix + name, kids.get(name, GONE), known.get(name)
+def _is_same(file: File, old: Dir | File | None) -> bool:
+    """Whether a file is what it was, however many names it has by now."""
+    return isinstance(old, tuple) and (*file[:7], file[8]) == (*old[:7], old[8])
 
 
 def _attributes(entry: Any) -> tuple[str, int, int, int, int, int]:
@@ -273,7 +281,7 @@ def _directory(writer: Writer, path: bytes, found: Dir) -> None:
 
 
 def _header(writer: Writer, path: bytes, file: File, size: int = 0) -> None:
-    kind, mode, uid, gid, _, mtime, what, xattrs = file
+    kind, mode, uid, gid, _, mtime, what, _, xattrs = file
     link = what if kind == "l" else b""
     major, _, minor = what.partition(b":") if kind in "cb" else (b"0", b"", b"0")
     writer.entry(

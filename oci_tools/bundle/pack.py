@@ -25,7 +25,7 @@ from oci_tools.layer.write import Archive
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from typing import Any
 
     from oci_tools.image.layout import Descriptor, Layout
@@ -127,7 +127,7 @@ def tree(
         os.close(rootfd)
 
 
-def _paths(rootfd: int, paths: list[bytes]) -> Fill:
+def _paths(rootfd: int, paths: Iterable[bytes]) -> Fill:
     return lambda packing: packing.changes(rootfd, ((path, False) for path in paths)) or True
 
 
@@ -243,7 +243,7 @@ class _Before:
             self._top = files.places_above(self._image.layout, self._image.manifest, 0, Limits())[1].root
         node = self._top
         for part in path.split(b"/"):
-            node = node.kids.get(part) if isinstance(node, Dir) else None
+            node = node.get(part) if isinstance(node, Dir) else None
         if node is None or isinstance(node, Dir):
             return None
         major, _, minor = node[6].partition(b":") if node[0] in "cb" else (b"0", b"", b"0")

@@ -21,7 +21,7 @@ from oci_tools.errors import Error
 from oci_tools.image import config as configs
 from oci_tools.image import files
 from oci_tools.image import manifest as manifests
-from oci_tools.image.tree import Dir
+from oci_tools.image.tree import Dir, side_by_side
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -173,23 +173,29 @@ def _compare_layers(a: list[dict[str, Any]], b: list[dict[str, Any]]) -> Iterato
 
 def _compare_files(a: Dir, b: Dir, ignore: frozenset[str]) -> Iterator[Record]:
     yield from _compare("/", a, b, ignore)
-    waiting: list[tuple[bytes, Dir | None, Dir | None]] = [(b"", a, b)]
-    while waiting:
-        path, one, two = waiting.pop()
-        old, new = one.kids if one else {}, two.kids if two else {}
-        inner = []
-        for name in sorted(old.keys() | new.keys()):
-            x, y = old.get(name), new.get(name)
-            where = path + b"/" + name
-            yield from _compare(os.fsdecode(where), x, y, ignore)
-            if isinstance(x, Dir) or isinstance(y, Dir):
-                inner.append((where, x if isinstance(x, Dir) else None, y if isinstance(y, Dir) else None))
-        waiting += reversed(inner)
+    yield from _compare_inside(b"", a, b, ignore)
+    levels = [(b"", side_by_side(a, b))]
+    while levels:
+        path, rest = levels[-1]
+        for name, x, y in rest:
+            one, two = (each if isinstance(each, Dir) else None for each in (x, y))
+            if one or two:
+                path += b"/" + name
+                yield from _compare_inside(path, one, two, ignore)
+                levels.append((path, side_by_side(one, two)))
+                break
+        else:
+            levels.pop()
+
+
+def _compare_inside(path: bytes, a: Dir | None, b: Dir | None, ignore: frozenset[str]) -> Iterator[Record]:
+    for name, x, y in side_by_side(a, b):
+        yield from _compare(os.fsdecode(path + b"/" + name), x, y, ignore)
 
 
 def _compare(path: str, a: Any, b: Any, ignore: frozenset[str]) -> Iterator[Record]:
     """What differs between two things of one name."""
-    if a is b or (isinstance(a, Dir) and isinstance(b, Dir) and a.meta == b.meta):
+    if a == b or (isinstance(a, Dir) and isinstance(b, Dir) and a.meta == b.meta):
         return
     one, two = (None if found is None else _aspects(found, ignore) for found in (a, b))
     if one is None or two is None:
@@ -212,7 +218,7 @@ def _aspects(found: Any, ignore: frozenset[str]) -> dict[str, str]:
         # A directory that no layer describes is made by whoever unpacks it, with what time it is then.
         kind, (mode, uid, gid, mtime, xattrs) = "d", found.meta or (0o755, 0, 0, None, ())
     else:
-        kind, mode, uid, gid, size, mtime, what, xattrs = found
+        kind, mode, uid, gid, size, mtime, what, _, xattrs = found
     said = {"type": kind}
     if "mode" not in ignore:
         said["mode"] = f"{mode:04o}"

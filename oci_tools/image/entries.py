@@ -8,7 +8,8 @@ from __future__ import annotations
 from oci_tools import compress
 from oci_tools.errors import Error
 from oci_tools.image import digest as digests
-from oci_tools.image.tree import NODES_MAX, Dir, Layer, bad, clean
+from oci_tools.image.tree import NODES_MAX, Dir, Layer, bad, clean, words
+from oci_tools.shelf import Shelf
 from oci_tools.tar import Attributes, Entry, Reader
 
 TYPE_CHECKING = False
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from oci_tools.image.layout import Descriptor, Layout
     from oci_tools.image.tree import File, Meta, Path
+    from oci_tools.shelf import Attic, Rows
 
 WHITEOUT, OPAQUE, AUFS, AUFS_LINKS = b".wh.", b".wh..wh..opq", b".wh..wh.", b".wh..wh.plnk"
 _ZEROS = bytes(1 << 20)
@@ -39,6 +41,7 @@ def read(
     layer: Descriptor,
     diff_id: str,
     holes: list[int],
+    attic: Attic,
     number: int | None = None,
     limits: Any = Limits,
     attributes: Attributes | None = None,
@@ -51,7 +54,7 @@ def read(
     with digests.Verifier(layout.blob(layer), layer) as stream:
         pieces = _checked(compress.expand(compress.read_pieces(stream), layer["digest"]), layer, diff_id)
         reader = Reader(pieces, limits, layer["digest"])
-        reading = _Reading(reader, holes, number, attributes or Attributes(limits, layer["digest"]))
+        reading = _Reading(reader, holes, attic, number, attributes or Attributes(limits, layer["digest"]))
         for entry in reader:
             reading.entry(entry)
         reader.drain()
@@ -72,16 +75,19 @@ def _checked(pieces: Iterator[bytes], layer: Descriptor, diff_id: str) -> Iterat
 class _Reading:
     """The entries of one layer on their way into its tree."""
 
-    def __init__(self, reader: Reader, holes: list[int], number: int | None, attributes: Attributes) -> None:
-        self._layer = Layer()
+    def __init__(
+        self, reader: Reader, holes: list[int], attic: Attic, number: int | None, attributes: Attributes
+    ) -> None:
+        self._layer = Layer(attic)
         self._tree = self._layer.tree
         self._reader = reader
         self._holes = holes
         self._number = number
         self._attributes = attributes
         self._last: tuple[Path, Dir] = [], self._tree.root  # a directory, and the name that led to it
-        # Hard links into lower layers: where they stand -> (their own name, their target's)
-        self._later: dict[tuple[Dir, bytes], tuple[Path, Path]] = {}
+        # Hard links into lower layers, by `place`: (the directory they are in, their own name, their target's)
+        self._later = Shelf(attic)
+        self._waits = False  # whether there are any
 
     def entry(self, entry: Entry) -> None:
         parts = clean(entry.name)
@@ -94,10 +100,10 @@ class _Reading:
             return
         node = self._parent(parts[:-1])
         name = parts[-1]
-        if self._later and entry.type != "h":
-            self._later.pop((node, name), None)
+        if self._waits and entry.type != "h":
+            self._later.pop(place(node, name))
         if entry.type == "d":
-            kid = node.kids.get(name)
+            kid = node.get(name)
             if isinstance(kid, Dir):
                 kid.meta = self._meta(entry)
             else:
@@ -119,31 +125,18 @@ class _Reading:
         return self._last[1]
 
     def _put(self, node: Dir, name: bytes, what: Dir | File) -> None:
-        if name in node.kids:
+        if node.get(name) is not None:
             self._last = [], self._tree.root  # which may have led through this
         self._tree.put(node, name, what)
 
     def end(self) -> Layer:
-        self._tree.root.kids.pop(AUFS_LINKS, None)
-        there: dict[Dir, bool] = {self._tree.root: True}
-        for (node, name), pair in self._later.items():
-            if name not in node.kids and self._has(node, there):
-                self._layer.links.append(pair)
+        self._tree.root.pop(AUFS_LINKS)
+        for where, (directory, path, target) in self._later.items():
+            node, name = self._tree.literal(words(directory)), path.rpartition(b"/")[2]
+            # Some other thing may have taken its name, or one above it.
+            if node is not None and where == place(node, name) and node.get(name) is None:
+                self._layer.links.append((path, target), len(path) + len(target))
         return self._layer
-
-    def _has(self, node: Dir, known: dict[Dir, bool]) -> bool:
-        """Whether a directory is still in the tree: some other thing may have taken a name above it."""
-        chain = []
-        while node not in known:
-            chain.append(node)
-            assert node.parent is not None
-            known[node] = node.parent.kids.get(node.name) is node
-            if not known[node]:
-                break
-            node = node.parent
-        found = known[node]
-        known.update(dict.fromkeys(chain, found))
-        return found
 
     def _is_mark(self, parts: Path) -> bool:
         """Whether a name is none of the tree, but tells of lower layers, or is AUFS's."""
@@ -156,37 +149,43 @@ class _Reading:
         if not name.startswith(WHITEOUT):
             return False
         if name == OPAQUE:
-            self._layer.opaques.append(parts[:-1])
+            self._mark(self._layer.opaques, parts[:-1])
         elif name.startswith(AUFS):
             return name != AUFS_LINKS or len(parts) > 1
         elif name[4:] in (b"", b".", b".."):
             bad(parts, "a whiteout of nothing")
         else:
-            self._layer.whiteouts.append([*parts[:-1], name[4:]])
+            self._mark(self._layer.whiteouts, [*parts[:-1], name[4:]])
         return True
+
+    def _mark(self, marks: Rows, parts: Path) -> None:
+        path = b"/".join(parts)
+        marks.append(path, len(path))
 
     def _hard(self, parts: Path, target: Path, node: Dir) -> None:
         name = parts[-1]
         if not target:
             bad(parts, "a hard link to a directory")
+        here = place(node, name)
         holder = self._tree.find(target[:-1])
-        if holder is node and target[-1] == name and ((node, name) in self._later or name in node.kids):
+        if holder is node and target[-1] == name and (self._later.get(here) or node.get(name) is not None):
             return
-        self._later.pop((node, name), None)
+        self._later.pop(here)
         if holder is not None:
-            taken = node.kids.get(name)
-            found = holder.kids.get(target[-1])  # last, so that it stays what it is until it is linked
+            taken, found = node.get(name), holder.get(target[-1])
             if isinstance(found, Dir):
                 bad(parts, "a hard link to a directory")
             if found is not None and not _within(holder, taken):
                 if taken is not None:
                     self._last = [], self._tree.root  # which may have led through this
-                self._tree.link(node, name, found)
+                self._tree.link(node, name, holder, target[-1])
                 return
-        if node.kids.pop(name, None) is not None:
+        if node.pop(name) is not None:
             self._last = [], self._tree.root
-        known = self._later.get((holder, target[-1])) if holder else None
-        self._later[node, name] = (parts, known[1] if known else target)
+        known = self._later.get(place(holder, target[-1])) if holder else None
+        said = b"/".join(node.path()), b"/".join(parts), known[2] if known else b"/".join(target)
+        self._later.set(here, said, sum(map(len, said)))
+        self._waits = True
 
     def _file(self, entry: Entry) -> File:
         what, size, mtime = b"", entry.size, entry.mtime
@@ -203,7 +202,7 @@ class _Reading:
             what = b"%d:%d" % entry.device
         mode = 0o777 if entry.type == "l" else entry.mode
         xattrs = self._attributes.keep(entry.xattrs)[0] if entry.xattrs else ()
-        return (entry.type, mode, entry.uid, entry.gid, size, mtime, what, xattrs)
+        return (entry.type, mode, entry.uid, entry.gid, size, mtime, what, 0, xattrs)
 
     def _digest(self, entry: Entry) -> bytes:
         """The SHA-256 of a file, holes and all."""
@@ -236,3 +235,8 @@ def _within(node: Dir | None, top: Dir | File | None) -> bool:
     while node is not None and node is not top:
         node = node.parent
     return node is not None
+
+
+def place(node: Dir, name: bytes) -> bytes:
+    """A name in a directory, whatever that is called: of another one that gets its name it is another."""
+    return node.number.to_bytes(6, "big") + name

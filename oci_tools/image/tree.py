@@ -1,81 +1,57 @@
 """A tree of files in memory, for files.py: directories, and what is known of each file.
 
-    File    (type, mode, uid, gid, size, mtime in ns, what, xattrs); what is a file's SHA-256, a link's
-            target, a device's "major:minor"
-    Dir     its kids by name, the one it is in, its meta: (mode, uid, gid, mtime, xattrs)
+    File    (type, mode, uid, gid, size, mtime in ns, what, link, xattrs); what is a file's SHA-256, a link's
+            target, a device's "major:minor"; link is a number that all names of a file have, if it has several, or 0
+    Dir     a shelf of what is in it, the one it is in, its meta: (mode, uid, gid, mtime, xattrs)
 
-Memory and time are what an attacker could ask for here: names, implied directories and steps are counted.
-The files of directories that nobody looks at are kept as bytes, a fifth of their size.
+Memory and time are what an attacker could ask for here: names, implied directories and steps are counted, and what
+there are too many of is on disk (oci_tools/shelf.py).
 """
 
 from __future__ import annotations
 
-import marshal
-from io import BytesIO
-
+from oci_tools import shelf
 from oci_tools.errors import Error
+from oci_tools.shelf import Attic, Node, Rows
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Any, NoReturn
 
-    File = tuple[str, int, int, int, int, int, bytes, tuple[tuple[bytes, bytes], ...]]
+    File = tuple[str, int, int, int, int, int, bytes, int, tuple[tuple[bytes, bytes], ...]]
     Meta = tuple[int, int, int, int, tuple[tuple[bytes, bytes], ...]]
     Path = list[bytes]
 
-NODES_MAX = 2_000_000  # files and directories in all layers: a gigabyte in memory, if all are directories
+NODES_MAX = 2_000_000  # files and directories in all layers
 STEPS_MAX = 200_000_000  # components of names that are walked
 HOLES_MAX = 16 << 30  # bytes of holes in sparse files that are hashed, all together
 LINKS_MAX = 40
-ROWS = 500  # files in one piece of those bytes
-AWAKE = 8_000  # names that are looked at, or have come, before those of other directories become bytes
 
 
-class Dir:
+class Dir(Node):
     """A directory: what is in it, the one it is in, its attributes; no meta: only implied by a name."""
 
-    __slots__ = ("_asleep", "_kids", "meta", "name", "parent")
+    __slots__ = ("_meta",)
 
-    def __init__(self, name: bytes, parent: Dir | None, meta: Meta | None = None) -> None:
-        self.name = name
-        self.parent = parent
-        self.meta = meta
-        self._kids: dict[bytes, Dir | File] = {}
-        self._asleep: bytes | None = None  # files as bytes, if they are no objects now
-        _attic.came(self, 0)
+    def __init__(self, name: bytes, parent: Dir | None, meta: Meta | None = None, attic: Attic | None = None) -> None:
+        super().__init__(name, parent, parent.attic if parent else attic or Attic())
+        self._meta = meta
 
     @property
-    def kids(self) -> dict[bytes, Dir | File]:
-        """What is in it, to be changed at once: before another directory is looked at."""
-        if self._asleep is not None:
-            rows = BytesIO(self._asleep)
-            while rows.tell() < len(self._asleep):
-                for name, known, size, mtime, what in marshal.load(rows):
-                    kind, mode, uid, gid, xattrs = _attic.metas[known]
-                    self._kids[name] = (kind, mode, uid, gid, size, mtime, what, xattrs)
-            self._asleep = None
-            _attic.came(self, len(self._kids))
-        return self._kids
+    def meta(self) -> Meta | None:
+        return self._meta
 
-    def is_asleep(self) -> bool:
-        return self._asleep is not None
+    @meta.setter
+    def meta(self, meta: Meta | None) -> None:
+        self._meta = meta
+        self.changed()
 
-    def sleep(self) -> None:
-        """Let the files be bytes; what is known by identity stays."""
-        others: dict[bytes, Dir | File] = {}
-        packs, files = [], []
-        for name, kid in self._kids.items():
-            if isinstance(kid, Dir) or id(kid) in _attic.linked:
-                others[name] = kid
-                continue
-            kind, mode, uid, gid, size, mtime, what, xattrs = kid
-            files.append((name, _attic.meta((kind, mode, uid, gid, xattrs)), size, mtime, what))
-            if len(files) == ROWS:
-                packs.append(marshal.dumps(files))
-                files = []
-        if files:
-            packs.append(marshal.dumps(files))
-        self._kids, self._asleep = others, b"".join(packs)
+    def said(self) -> Meta | None:
+        return self._meta
+
+    def node(self, name: bytes, said: Meta | None) -> Dir:
+        return Dir(name, self, said)
 
     def path(self) -> Path:
         """The names that lead here from the root."""
@@ -86,46 +62,21 @@ class Dir:
         return parts[::-1]
 
 
-class _Attic:
-    """Which directories are awake, of all trees; and what their files have in common."""
-
-    def __init__(self) -> None:
-        self.metas: list[tuple[Any, ...]] = []
-        self.linked: dict[int, File] = {}  # by identity: files with several names, which are no regular ones
-        self._known: dict[tuple[Any, ...], int] = {}
-        self._awake: list[Dir] = []
-        self._room = AWAKE
-
-    def meta(self, what: tuple[Any, ...]) -> int:
-        """The number of a file's type, mode, owner and attributes."""
-        found = self._known.get(what)
-        if found is None:
-            found = self._known[what] = len(self.metas)
-            self.metas.append(what)
-        return found
-
-    def came(self, node: Dir, count: int) -> None:
-        """A directory is awake, with so many names in it; of large ones a few may be awake, else they take turns."""
-        self._awake.append(node)
-        self.grew(node, min(count + 1, AWAKE // 8 + 1))
-
-    def grew(self, node: Dir, count: int) -> None:
-        """There are so many names more in a directory; others may go to sleep."""
-        self._room -= count
-        if self._room < 0:
-            for other in self._awake:
-                if other is not node and not other.is_asleep():
-                    other.sleep()
-            self._awake = [node]
-            self._room = AWAKE
-
-
-_attic = _Attic()
-
-
-def is_linked(file: File) -> bool:
-    """Whether a file that is no regular one has several names; then it is one object in all of them."""
-    return id(file) in _attic.linked
+def side_by_side(a: Dir | None, b: Dir | None) -> Iterator[tuple[bytes, Any, Any]]:
+    """What is in two directories, sorted by name: the name, and what each has, None for nothing."""
+    nothing: tuple[bytes | None, Any] = (None, None)
+    ours, theirs = (iter(one.items() if one else ()) for one in (a, b))
+    x, y = next(ours, nothing), next(theirs, nothing)
+    while x[0] is not None or y[0] is not None:
+        if y[0] is None or (x[0] is not None and x[0] < y[0]):
+            yield x[0], x[1], None  # type: ignore[misc]
+            x = next(ours, nothing)
+        elif x[0] is None or y[0] < x[0]:
+            yield y[0], None, y[1]
+            y = next(theirs, nothing)
+        else:
+            yield x[0], x[1], y[1]
+            x, y = next(ours, nothing), next(theirs, nothing)
 
 
 class Loop(Error):
@@ -133,13 +84,13 @@ class Loop(Error):
 
 
 class Layer:
-    """One layer as a tree, and what it says of those below (layer/apply.py)."""
+    """One layer as a tree, and what it says of those below (layer/apply.py): paths as bytes."""
 
-    def __init__(self) -> None:
-        self.tree = Tree()
-        self.whiteouts: list[Path] = []
-        self.opaques: list[Path] = []
-        self.links: list[tuple[Path, Path]] = []
+    def __init__(self, attic: Attic) -> None:
+        self.tree = Tree(attic)
+        self.whiteouts = Rows(attic)
+        self.opaques = Rows(attic)
+        self.links = Rows(attic)  # (path, target)
 
 
 def clean(name: bytes) -> Path:
@@ -153,30 +104,45 @@ def clean(name: bytes) -> Path:
     return kept
 
 
+def words(path: bytes) -> Path:
+    """The components of a path that is clean; of the root none."""
+    return path.split(b"/") if path else []
+
+
 class Tree:
     """Directories that grow, counted."""
 
-    def __init__(self) -> None:
-        self.root = Dir(b"", None)
+    def __init__(self, attic: Attic) -> None:
+        self.attic = attic
+        self.root = Dir(b"", None, attic=attic)
         self.count = 0
         self.holes = [HOLES_MAX]  # bytes that may still be hashed; shared by copies
         self._steps = 0
 
     def copy(self) -> Tree:
         """The same tree again, with directories of its own."""
-        made = Tree()
+        made = Tree(self.attic)
         made.count, made.holes, made.root.meta = self.count, self.holes, self.root.meta
-        waiting = [(self.root, made.root)]
-        while waiting:
-            node, twin = waiting.pop()
-            for name, kid in node.kids.items():
+        levels = [(made.root, self.root.items())]
+        while levels:
+            twin, rest = levels[-1]
+            for name, kid in rest:
                 if isinstance(kid, Dir):
                     other = Dir(name, twin, kid.meta)
-                    twin.kids[name] = other
-                    waiting.append((kid, other))
-                else:
-                    twin.kids[name] = kid
+                    made.set(twin, name, other)
+                    levels.append((other, kid.items()))
+                    break
+                made.set(twin, name, kid)
+            else:
+                levels.pop()
         return made
+
+    def literal(self, parts: Path) -> Dir | None:
+        """The directory that has this very path, no link on it."""
+        node: Any = self.root
+        for part in parts:
+            node = node.get(part) if isinstance(node, Dir) else None
+        return node if isinstance(node, Dir) else None
 
     def put(self, node: Dir, name: bytes, what: Dir | File) -> None:
         self.add(1)
@@ -184,13 +150,15 @@ class Tree:
 
     def set(self, node: Dir, name: bytes, what: Dir | File) -> None:
         """The same with what is counted already."""
-        node.kids[name] = what
-        _attic.grew(node, 1)
+        more, xattrs = (0, what.meta and what.meta[4]) if isinstance(what, Dir) else (len(what[6]), what[8])
+        node.set(name, what, more + shelf.weight(xattrs) if xattrs else more)
 
-    def link(self, node: Dir, name: bytes, what: File) -> None:
+    def link(self, node: Dir, name: bytes, holder: Dir, target: bytes) -> None:
         """A second name of a file: both have the same."""
-        if what[0] != "f":  # which is known by where its bytes are, or by what they are
-            _attic.linked[id(what)] = what
+        what = holder.get(target)
+        if not what[7]:
+            what = (*what[:7], self.attic.next_number(), what[8])
+            self.set(holder, target, what)
         self.put(node, name, what)
 
     def add(self, count: int) -> None:
@@ -213,7 +181,7 @@ class Tree:
                 else:
                     node = node.parent or node
                 continue
-            kid = None if missing else node.kids.get(part)
+            kid = None if missing else node.get(part)
             if isinstance(kid, Dir):
                 node = kid
             elif kid is not None and kid[0] == "l":
@@ -240,7 +208,7 @@ class Tree:
         steps = 0
         while node.parent:
             steps += 1
-            if node.parent.kids.get(node.name) is not node:
+            if node.parent.get(node.name) is not node:
                 break
             node = node.parent
         self._walk(steps)

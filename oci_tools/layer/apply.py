@@ -8,7 +8,7 @@ lower layers is put down here as data, and done there:
     opaques    directories whose content below is hidden
     links      hard links whose target is not in this layer, with that
 
-All are paths as bytes, which take a fifth of what lists of their components would.
+All are paths as bytes, and on disk where there are too many (oci_tools/shelf.py).
 
 A directory that only appears in the names of others is there with no meta: below it may
 be one whose attributes count, or a link to where the names really go.
@@ -22,12 +22,14 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from itertools import groupby, islice
 
 from oci_tools import compress, fs
 from oci_tools.errors import Error, quote
 from oci_tools.layer.ahead import Ahead
 from oci_tools.layer.limits import expand
 from oci_tools.layer.tree import Dir, Tree, clean, words
+from oci_tools.shelf import Rows, Shelf
 from oci_tools.tar import Attributes, Entry, Reader
 
 TYPE_CHECKING = False
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
     from oci_tools.layer.limits import Limits
     from oci_tools.layer.owner import Owner
     from oci_tools.layer.tree import Meta
+    from oci_tools.shelf import Attic
 
 WHITEOUT = b".wh."
 OPAQUE = b".wh..wh..opq"
@@ -91,22 +94,43 @@ class Layer:
 
     def __init__(self, tree: Tree) -> None:
         self.tree = tree
-        self.whiteouts: list[bytes] = []
-        self.opaques: list[bytes] = []
-        self.links: list[tuple[bytes, bytes]] = []
+        attic = tree.root.attic
+        self.whiteouts, self.opaques, self.links = Rows(attic), Rows(attic), Rows(attic)
         self.attributes = 0  # bytes of those of its directories
 
-    def dump(self) -> list[Any]:
-        """As plain values, for the way from one process to another."""
-        return [self.tree.dump(), self.whiteouts, self.opaques, self.links, self.attributes]
+    def dump(self) -> Iterator[tuple[int, list[Any]]]:
+        """As plain values, a part at a time, for the way from one process to another."""
+        every: list[Iterable[Any]] = [self.tree.dump(), self.whiteouts, self.opaques, self.links, [self.attributes]]
+        for kind, rows in enumerate(every):
+            given = iter(rows)
+            while part := list(islice(given, 500)):
+                yield kind, part
 
-    def load(self, values: list[Any]) -> None:
-        self.tree.load(values[0])
-        self.whiteouts, self.opaques, self.links, self.attributes = values[1:]
+    def load(self, parts: Iterable[tuple[int, list[Any]]]) -> None:
+        for kind, some in groupby(parts, lambda part: part[0]):
+            rows = (row for _, part in some for row in part)
+            if kind == 0:
+                self.tree.load(rows)
+            elif kind == 4:
+                self.attributes = sum(rows)
+            else:
+                for row in rows:
+                    (self.whiteouts, self.opaques, self.links)[kind - 1].append(row, length(row))
+
+
+def length(row: Any) -> int:
+    """Bytes of a path, or of a link's two."""
+    return len(row) if isinstance(row, bytes) else sum(map(len, row))
 
 
 def unpack(
-    source: Source, rootfd: int, owner: Owner, limits: Limits, threads: bool = False, literal: bool = False
+    source: Source,
+    rootfd: int,
+    owner: Owner,
+    limits: Limits,
+    threads: bool = False,
+    literal: bool = False,
+    attic: Attic | None = None,
 ) -> Layer:
     """Unpack a layer into the empty directory `rootfd`, and check all that it promises.
 
@@ -114,7 +138,7 @@ def unpack(
     their attributes yet: `Tree.settle`.  `literal`: it is no layer but an archive of a tree, in which names are
     names, links lead to what is in it, and the end is marked.
     """
-    layer = Layer(Tree(rootfd))
+    layer = Layer(Tree(rootfd, attic))
     source.check_type(owner)
     umask = os.umask(0)  # modes are the layer's
     try:
@@ -186,7 +210,9 @@ class _Unpacking:
         self._tree = layer.tree
         self._reader = reader
         self._owner = owner
-        self._later: dict[tuple[Dir, bytes], bytes] = {}  # hard links into lower layers
+        # Hard links into lower layers: (the directory that they are in, their target), by `_place`.
+        self._later = Shelf(layer.tree.root.attic)
+        self._waits = False  # whether there are any
         self._known: dict[bytes, Dir] = {}  # directories by the names under which they were found
         self._make = {"f": self._file, "l": self._link, "h": self._hard, "c": self._node, "b": self._node,
                       "p": self._node}  # fmt: skip
@@ -202,15 +228,19 @@ class _Unpacking:
             return
         self._tree.remove(self._tree.root, AUFS_LINKS)  # a file too, if somebody made it one
         self._layer.attributes = self._attributes.size
-        for (node, name), target in self._later.items():
-            if name not in node.kids and self._tree.has(node):
-                self._layer.links.append((_inside(node, name), target))
+        for place, (directory, target) in self._later.items():
+            node, name = self._tree.literal(words(directory)), place[PLACE:]
+            # Some other thing may have taken its name, or one above it.
+            if node is not None and place == _place(node, name) and node.get(name) is None:
+                link = _inside(node, name), target
+                self._layer.links.append(link, length(link))
 
     def _check_whole(self) -> None:
         if not self._reader.marked:
             self._reader.bad("the archive has no end")
-        for (node, name), target in self._later.items():
-            raise Error("cannot unpack", _inside(node, name), f"there is no {quote(target)} to link to")
+        for place, (directory, target) in self._later.items():
+            path = b"/".join((*words(directory), place[PLACE:]))
+            raise Error("cannot unpack", path, f"there is no {quote(target)} to link to")
 
     def _entry(self, entry: Entry) -> None:
         parts = clean(entry.name)
@@ -223,10 +253,10 @@ class _Unpacking:
             return
         name = parts.pop()
         node = self._parent(parts)
-        if self._later and entry.type != "h":
-            self._later.pop((node, name), None)
+        if self._waits and entry.type != "h":
+            self._later.pop(_place(node, name))
         if entry.type == "d":
-            kid = node.kids.get(name)
+            kid = node.get(name)
             if kid is None and self._keep_links:
                 kid = self._tree.leads_to(node, name)
             if kid is None:
@@ -260,7 +290,7 @@ class _Unpacking:
 
     def _clear(self, node: Dir, name: bytes) -> None:
         """Take away what has a name, so that something else can have it."""
-        if name in node.kids:
+        if node.get(name) is not None:
             self._known.clear()
         self._tree.remove(node, name)
 
@@ -277,14 +307,18 @@ class _Unpacking:
         if not name.startswith(WHITEOUT):
             return False
         if name == OPAQUE:
-            self._layer.opaques.append(b"/".join(parts[:-1]))
+            self._mark(self._layer.opaques, parts[:-1])
         elif name.startswith(AUFS):
             return name != AUFS_LINKS or len(parts) > 1
         elif name[4:] in (b"", b".", b".."):
             raise Error("cannot unpack", entry.name, "a whiteout of nothing")
         else:
-            self._layer.whiteouts.append(b"/".join((*parts[:-1], name[4:])))
+            self._mark(self._layer.whiteouts, [*parts[:-1], name[4:]])
         return True
+
+    def _mark(self, marks: Rows, parts: list[bytes]) -> None:
+        path = b"/".join(parts)
+        marks.append(path, len(path))
 
     # -- what is no directory ----------------------------------------------------------------
 
@@ -329,23 +363,21 @@ class _Unpacking:
         parts = clean(entry.link)
         if not parts:
             raise Error("cannot unpack", entry.name, "a hard link to a directory")
-        target = parts.pop()
+        target, place = parts.pop(), _place(node, name)
         holder = self._tree.find(parts)
-        if (
-            holder is node
-            and target == name
-            and ((node, name) in self._later or self._tree.has_name(node, name))
-        ):
+        if holder is node and target == name and (self._later.get(place) or self._tree.has_name(node, name)):
             return
-        self._later.pop((node, name), None)
+        self._later.pop(place)
         if holder is not None:
-            if target in holder.kids:
+            if holder.get(target) is not None:
                 raise Error("cannot unpack", entry.name, "a hard link to a directory")
             if link_at(self._tree, holder, target, node, name):
                 return
         self._clear(node, name)
-        path = b"/".join((*parts, target))
-        self._later[node, name] = self._later.get((holder, target), path) if holder else path
+        known = self._later.get(_place(holder, target)) if holder else None
+        said = node.path(), known[1] if known else b"/".join((*parts, target))
+        self._later.set(place, said, length(said))
+        self._waits = True
 
     def _node(self, entry: Entry, node: Dir, name: bytes) -> None:
         kind = {"c": stat.S_IFCHR, "b": stat.S_IFBLK, "p": stat.S_IFIFO}[entry.type]
@@ -353,7 +385,7 @@ class _Unpacking:
         if self._owner.stacked and entry.type == "c" and entry.device == (0, 0):
             self._owner.warn("whiteouts", "a device 0:0 only hides what is below: it is overlayfs's whiteout")
             self._clear(node, name)
-            self._layer.whiteouts.append(_inside(node, name))
+            self._mark(self._layer.whiteouts, [_inside(node, name)])
             return
         device = 0 if entry.type == "p" else os.makedev(*entry.device)
         try:
@@ -364,6 +396,14 @@ class _Unpacking:
             entry.mode = 0
         self._owner.other(at, name, entry.mode, entry.uid, entry.gid, entry.xattrs)
         os.utime(name, ns=(entry.mtime, entry.mtime), dir_fd=at, follow_symlinks=False)
+
+
+PLACE = 6  # bytes of a place before the name
+
+
+def _place(node: Dir, name: bytes) -> bytes:
+    """A name in a directory, whatever that is called: of another one that gets its name it is another."""
+    return node.number.to_bytes(PLACE, "big") + name
 
 
 def _inside(node: Dir, name: bytes) -> bytes:

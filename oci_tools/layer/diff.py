@@ -23,6 +23,7 @@ from oci_tools.layer import snapshot
 from oci_tools.layer.planned import Plan
 from oci_tools.layer.tree import Dir, Tree, clean
 from oci_tools.layer.walk import Found, order, walk
+from oci_tools.shelf import Attic, Shelf
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ class Packing:
         self._epoch = None if epoch is None else epoch * 1_000_000_000
         self._single = single
         self._warn = warn
-        self._links: dict[tuple[int, int], tuple[bytes, int]] = {}  # the first name, and how many are to come
+        self._links = Shelf(Attic())  # by device and inode: the first name, and how many are to come
 
     def tree(
         self,
@@ -209,9 +210,10 @@ class Packing:
                 kind, uid, gid, device = was[0], was[2], was[3], was[4]
                 mode = was[1] if kind in "cb" else mode
         if kind != "d" and seen.st_nlink > 1:
-            leader, left = self._links.pop((seen.st_dev, seen.st_ino), (path, seen.st_nlink))
+            key = b"%d %d" % (seen.st_dev, seen.st_ino)
+            leader, left = self._links.pop(key) or (path, seen.st_nlink)
             if left > 1:
-                self._links[seen.st_dev, seen.st_ino] = leader, left - 1
+                self._links.set(key, (leader, left - 1), len(leader))
             if leader != path:
                 self.writer.entry("h", path, mode, uid, gid, mtime, link=leader)
                 return
@@ -315,8 +317,8 @@ def compare(
     seen = os.fstat(rootfd)
     same = (seen.st_dev, seen.st_ino) == before.root
     masked = Masks(masks)
-    fewer: dict[bytes, list[bytes]] = {}
-    fresh: set[bytes] = set()
+    attic = Attic()
+    fewer, fresh = Shelf(attic), Shelf(attic)
     for path, now, then in _side_by_side(rootfd, before):
         if masked.has(path) or (now and now.fields[0] == b"s"):
             continue
@@ -326,7 +328,7 @@ def compare(
             continue
         elif then is None or not _is_same(now, then, same):
             if now.nlink != b"1":
-                fresh.add(now.ino)
+                fresh.set(now.ino, True)
             yield path, False
         elif same and not now.is_directory() and now.ctime != then.ctime:
             # Only the number of its names is another, as far as can be told: it is unchanged,
@@ -334,11 +336,10 @@ def compare(
             if now.nlink == then.nlink:
                 yield path, False
             else:
-                fewer.setdefault(now.ino, []).append(path)
-    for ino, paths in fewer.items():
-        if ino in fresh:
-            for path in paths:
-                yield path, False
+                fewer.set(path, now.ino)
+    for path, ino in fewer.items():
+        if fresh.get(ino):
+            yield path, False
 
 
 def _is_same(now: snapshot.Row, then: snapshot.Row, same: bool) -> bool:

@@ -22,7 +22,9 @@ from oci_tools import fs
 from oci_tools.errors import Error, quote, reason
 from oci_tools.layer.apply import Layer, Source, link_at, unpack
 from oci_tools.layer.tree import Dir, Tree, clean, new_root, words
+from oci_tools.layer.walk import names
 from oci_tools.linux import libc
+from oci_tools.shelf import Attic, Rows
 from oci_tools.tar import Attributes
 
 TYPE_CHECKING = False
@@ -45,43 +47,38 @@ def merge(lower: Tree, layer: Layer, keep_links: bool = False) -> None:
     for parts in map(words, layer.opaques):
         node = _below(lower, upper, parts, keep_links)
         if node is not None:
-            for name in os.listdir(b"/proc/self/fd/%d" % lower.fd(node)):
+            for name in names(lower.fd(node)):
                 lower.remove(node, name)
-    through = _Through(keep_links)
-    _merge_all(lower, upper, [(upper.root, lower.root)], through)
-    while through:  # what goes through links, once all that has its place is there
-        kid, parent = through.pop(0)
-        _merge_all(lower, upper, [(kid, _again(lower, parent, [kid.name]))], through)
+    through = Rows(lower.root.attic)
+    _merge_all(lower, upper, upper.root, lower.root, through, keep_links)
+    while len(through):  # what goes through links, once all that has its place is there
+        again, through = through, Rows(lower.root.attic)
+        for path, to in again:
+            kid = upper.literal(words(path))
+            assert kid is not None
+            _merge_all(lower, upper, kid, _there(lower, [*words(to), kid.name]), through, keep_links)
 
 
-class _Through(list[tuple["Dir", "Dir"]]):
-    """Directories of a layer that go through links of lower ones, and those that have the links."""
-
-    def __init__(self, keep_links: bool) -> None:
-        super().__init__()
-        self._keep = keep_links
-
-    def wants(self, lower: Tree, below: Dir, kid: Dir) -> bool:
-        if not _is_link(lower, below, kid.name):
-            return False
-        return kid.meta is None or (self._keep and lower.leads_to(below, kid.name) is not None)
+def _goes_through(lower: Tree, below: Dir, kid: Dir, keep_links: bool) -> bool:
+    """Whether a directory of a layer goes through a link of a lower one."""
+    if not _is_link(lower, below, kid.name):
+        return False
+    return kid.meta is None or (keep_links and lower.leads_to(below, kid.name) is not None)
 
 
-def _merge_all(lower: Tree, upper: Tree, waiting: list[tuple[Dir, Dir]], through: _Through) -> None:
-    while waiting:
-        above, below = waiting.pop()
-        below = _again(lower, below, [])
-        if above.meta is not None:
-            below.meta = above.meta
-        waiting.extend(_merge_directory(lower, below, upper, above, through))
+def _merge_all(lower: Tree, upper: Tree, above: Dir, below: Dir, through: Rows, keep_links: bool) -> None:
+    levels = [_merge_directory(lower, below, upper, above, through, keep_links)]
+    while levels:
+        pair = next(levels[-1], None)
+        if pair is None:
+            levels.pop()
+        else:
+            levels.append(_merge_directory(lower, pair[1], upper, pair[0], through, keep_links))
 
 
-def _again(lower: Tree, node: Dir, more: list[bytes]) -> Dir:
-    """A directory, or one in it, that is there for sure: what went through a link may have replaced it."""
-    if lower.has(node):
-        found = lower.find(more, make=True, start=node) if more else node
-    else:
-        found = lower.find([*clean(node.path()), *more], make=True)
+def _there(lower: Tree, parts: list[bytes]) -> Dir:
+    """A directory that is made if there is none, or something else."""
+    found = lower.find(parts, make=True)
     assert found is not None
     return found
 
@@ -95,11 +92,11 @@ def _below(lower: Tree, upper: Tree, parts: list[bytes], keep_links: bool) -> Di
     above: Dir | None = upper.root
     for part in parts:
         assert below is not None
-        kid = above.kids.get(part) if above else None
+        kid = above.get(part) if above else None
         if kid is None and above is not None and upper.has_name(above, part):
             return None
         if kid is not None and kid.meta is not None and not (keep_links and lower.leads_to(below, part)):
-            below = below.kids.get(part)
+            below = below.get(part)
         else:
             try:
                 below = lower.find([part], start=below)
@@ -119,29 +116,31 @@ def _link(lower: Tree, layer: Layer) -> None:
         node = upper.find(parts[:-1])
         holder = lower.find(target[:-1])
         assert node is not None
-        if holder is not None and target[-1] in holder.kids:
+        if holder is not None and holder.get(target[-1]) is not None:
             raise Error("cannot unpack", path, "a hard link to a directory")
         if holder is None or not link_at(upper, holder, target[-1], node, parts[-1], lower):
             raise Error("cannot unpack", path, f"no such file to link to: {quote(to)}")
 
 
 def _merge_directory(
-    lower: Tree, below: Dir, upper: Tree, above: Dir, through: _Through
-) -> list[tuple[Dir, Dir]]:
-    """Move a directory's content; the pairs of directories that both have are given back."""
-    both = []
-    for name in sorted(os.listdir(b"/proc/self/fd/%d" % upper.fd(above))):
-        kid = above.kids.get(name)
-        twin = below.kids.get(name)
+    lower: Tree, below: Dir, upper: Tree, above: Dir, through: Rows, keep_links: bool
+) -> Iterator[tuple[Dir, Dir]]:
+    """Move a directory's content; what both have of directories is still to do, and given."""
+    if not lower.has(below):  # what went through a link may have replaced it
+        below = _there(lower, clean(below.path()))
+    if above.meta is not None:
+        below.meta = above.meta
+    for name in names(upper.fd(above)):
+        kid = above.get(name)
+        twin = below.get(name)
         if kid is not None and twin is not None:
-            both.append((kid, twin))
-        elif kid is not None and through.wants(lower, below, kid):
-            through.append((kid, below))
+            yield kid, twin
+        elif kid is not None and _goes_through(lower, below, kid, keep_links):
+            through.append((kid.path(), below.path()))
         else:
             _move(lower, below, upper, above, name)
             if kid is not None:
                 lower.adopt(below, kid, upper)
-    return both
 
 
 def _is_link(tree: Tree, node: Dir, name: bytes) -> bool:
@@ -182,7 +181,7 @@ def flatten(sources: Sequence[Source], path: str, owner: Owner, limits: Limits) 
     if not sources:
         os.close(new_root(path))
         return
-    with Unpackers(sources, places, owner, limits) as layers:
+    with Unpackers(sources, places, owner, limits, Attic()) as layers:
         whole: Tree | None = None
         attributes = 0
         try:
@@ -211,10 +210,18 @@ class Unpackers:
     The root's descriptor of each is closed when the next one is asked for.
     """
 
-    def __init__(self, sources: Sequence[Source], places: list[str], owner: Owner, limits: Limits) -> None:
+    def __init__(
+        self,
+        sources: Sequence[Source],
+        places: list[str],
+        owner: Owner,
+        limits: Limits,
+        attic: Attic | None = None,
+    ) -> None:
         self._work = (sources, places, owner, limits)
+        self._attic = attic
         self._workers: list[_Worker] = []
-        self._found: dict[int, list[Any]] = {}
+        self._found: dict[int, Iterator[Any]] = {}
         self._given: Generator[Layer] | None = None
         sizes = [source.size or 0 for source in sources]
         count = min(len(os.sched_getaffinity(0)), len(sources))
@@ -242,15 +249,15 @@ class Unpackers:
             fd = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC) if values else new_root(place)
             try:
                 if values:
-                    layer = Layer(Tree(fd))
+                    layer = Layer(Tree(fd, self._attic))
                     layer.load(values)
                 else:
-                    layer = unpack(source, fd, owner, limits, threads=True)
+                    layer = unpack(source, fd, owner, limits, threads=True, attic=self._attic)
                 yield layer
             finally:
                 os.close(fd)
 
-    def _wait(self, at: int) -> list[Any]:
+    def _wait(self, at: int) -> Iterator[Any]:
         """What a worker says of a layer."""
         while at not in self._found:
             for number, values, told in self._results():
@@ -283,9 +290,13 @@ class Unpackers:
 
 
 class _Worker:
-    """A process that unpacks layers; what it says is length (8 bytes) and marshal, for each layer."""
+    """A process that unpacks layers; what it says is length (8 bytes) and marshal, for each layer.
+
+    What it found goes into a file without a name, which takes any number of directories.
+    """
 
     def __init__(self, jobs: int, give: int, threads: bool, *work: Any) -> None:
+        self._file = fs.unnamed(os.path.dirname(work[1][0]))
         self.fd, out = os.pipe()
         self.ended = False
         self._data = bytearray()
@@ -307,13 +318,19 @@ class _Worker:
         import marshal
 
         owner.mute()
+        end = 0
         while number := os.read(jobs, 4):
             at = int.from_bytes(number, "little")
             try:
                 fd = new_root(places[at])
                 layer = unpack(sources[at], fd, owner, limits, threads)
                 os.close(fd)
-                said: Any = (at, layer.dump(), owner.told)
+                start = end
+                for part in layer.dump():
+                    data = marshal.dumps(part)
+                    fs.write_all(self._file, data)
+                    end += len(data)
+                said: Any = (at, (start, end), owner.told)
             except Error as error:
                 cause = None if error.cause is None else reason(error.cause)
                 subject = None if error.subject is None else str(Error("", error.subject))[2:-1]
@@ -345,12 +362,22 @@ class _Worker:
                 raise Error(what, subject, cause, hint, code)
             if result[0] == -2:
                 raise RuntimeError(result[1])
-            found.append(result)
+            found.append((result[0], self._parts(*result[1]), result[2]))
         return found
+
+    def _parts(self, start: int, end: int) -> Iterator[Any]:
+        """What was found of a layer, out of the file."""
+        import marshal
+
+        with open(f"/proc/self/fd/{self._file}", "rb") as file:
+            file.seek(start)
+            while file.tell() < end:
+                yield marshal.load(file)
 
     def end(self) -> None:
         """End the process, whatever it is doing."""
         os.close(self.fd)
+        os.close(self._file)
         try:
             os.kill(self.pid, 9)
         except ProcessLookupError:

@@ -7,6 +7,7 @@ zero byte more before its last part, and so before all that is in its directory.
 from __future__ import annotations
 
 from oci_tools.layer.walk import order
+from oci_tools.shelf import Attic, Shelf
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,26 +20,19 @@ class Plan:
     """Changes, (path, whether it is gone), each time in their order, with the directories on the way to each."""
 
     def __init__(self, changes: Iterable[tuple[bytes, bool]]) -> None:
-        self._keys: list[bytes] = []
-        ways: set[bytes] = set()
+        self._keys = Shelf(Attic())
         for path, gone in changes:
             parent, slash, name = path.rpartition(b"/")
-            self._keys.append(order(parent + slash) + b"\0" + name if gone else order(path))
-            while parent and parent not in ways:
-                ways.add(parent)
-                self._keys.append(order(parent))
+            self._keys.set(order(parent + slash) + b"\0" + name if gone else order(path), True)
+            while parent and self._keys.get(order(parent)) is None:
+                self._keys.set(order(parent), True)
                 parent = parent.rpartition(b"/")[0]
-        self._keys.sort()
 
     def __bool__(self) -> bool:
-        return bool(self._keys)
+        return not self._keys.is_empty()
 
     def __iter__(self) -> Iterator[tuple[bytes, bool]]:
-        last = None
-        for key in self._keys:
-            if key != last:  # a directory on the way that changed itself
-                yield _path(key)
-            last = key
+        return (_path(key) for key, _ in self._keys.items())
 
     def there(self) -> Iterator[bytes]:
         """The paths that are not gone."""

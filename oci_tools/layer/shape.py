@@ -17,6 +17,7 @@ import stat
 from oci_tools import fs
 from oci_tools.layer.diff import Masks
 from oci_tools.layer.walk import walk
+from oci_tools.shelf import Attic, Rows, Shelf
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,42 +29,44 @@ LIST_MAX = 16 << 20  # bytes of one list
 _MERGED = (b"bin", b"lib", b"lib32", b"lib64", b"libx32", b"sbin")  # where these are links into usr
 
 
-def cut(rootfd: int, most: int, masks: Iterable[bytes] = ()) -> list[list[bytes]]:
+def cut(rootfd: int, most: int, masks: Iterable[bytes] = ()) -> list[Rows]:
     """The paths of each of at most `most` layers of a tree, the lowest first; none is empty but maybe the lowest."""
-    masked, owners = Masks(masks), dict(_packages(rootfd))
-    lowest: list[bytes] = []
-    parts: dict[bytes, tuple[int, list[bytes]]] = {}
-    whose: dict[tuple[int, int], bytes] = {}
+    attic, masked = Attic(), Masks(masks)
+    owners, whose, sizes, rows = Shelf(attic), Shelf(attic), Shelf(attic), Rows(attic)
+    for path, package in _packages(rootfd):
+        owners.set(path, package, len(package))
+    packaged = not owners.is_empty()
     for found in walk(rootfd, lambda found: not masked.has(found.path)):
         if masked.has(found.path):
             continue
-        if found.is_directory():
-            lowest.append(found.path)
-            continue
-        part = owners.get(found.path) or b"/".join(found.path.split(b"/")[:-1][:DEPTH])
-        if found.seen.st_nlink > 1:
-            part = whose.setdefault((found.seen.st_dev, found.seen.st_ino), part)
-        if most == 1 or not part or (owners and part[:1] != b"="):
-            lowest.append(found.path)
-            continue
-        size, paths = parts.get(part, (0, []))
-        size += found.seen.st_size if stat.S_ISREG(found.seen.st_mode) else 0
-        parts[part] = (size + 512, paths)
-        paths.append(found.path)
-    return [lowest, *filter(None, _layers(parts, most - 1))]
+        part = b""  # of the lowest layer
+        if not found.is_directory() and most > 1:
+            part = owners.get(found.path) or b"/".join(found.path.split(b"/")[:-1][:DEPTH])
+            if found.seen.st_nlink > 1:
+                key = b"%d %d" % (found.seen.st_dev, found.seen.st_ino)
+                part = whose.get(key) or part
+                whose.set(key, part, len(part))
+            if packaged and part[:1] != b"=":
+                part = b""
+        if part:
+            size = found.seen.st_size if stat.S_ISREG(found.seen.st_mode) else 0
+            sizes.set(part, (sizes.get(part) or 0) + size + 512)
+        rows.append((found.path, part), len(found.path) + len(part))
+    return _layers(rows, sizes, most)
 
 
-def _layers(parts: dict[bytes, tuple[int, list[bytes]]], most: int) -> list[list[bytes]]:
-    """The paths of parts in `most` layers; those that have one of their own last, the largest first."""
-    share = sum(size for size, _ in parts.values()) / max(most, 1)
-    large = [name for name, (size, _) in parts.items() if size > share]
-    large.sort(key=lambda name: (-parts[name][0], name))
-    rest = most - len(large)
-    layers: list[list[bytes]] = [[] for _ in range(rest)]
-    for name, (_, paths) in parts.items():
-        if name not in large:
-            layers[_sum(name) % rest].extend(paths)
-    return layers + [parts[name][1] for name in large]
+def _layers(rows: Rows, sizes: Shelf, most: int) -> list[Rows]:
+    """The paths in layers; those parts that have one of their own last, the largest first."""
+    share = sum(size for _, size in sizes.items()) / max(most - 1, 1)
+    large = [name for name, size in sizes.items() if size > share]
+    large.sort(key=lambda name: (-sizes.get(name), name))
+    rest = most - 1 - len(large)
+    own = {name: rest + at for at, name in enumerate(large, 1)}
+    layers = [Rows(sizes.attic) for _ in range(most)]
+    for path, part in rows:
+        at = own.get(part) or 1 + _sum(part) % rest if part else 0
+        layers[at].append(path, len(path))
+    return [layers[0], *(layer for layer in layers[1:] if len(layer))]
 
 
 def _sum(name: bytes) -> int:

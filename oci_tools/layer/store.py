@@ -263,7 +263,7 @@ def finish(layer: Layer, owner: Owner) -> dict[str, Any]:
     tree.settle(owner)
     return {
         "implied": [
-            os.fsdecode(node.path()) for node in tree.root.below() if node.meta is None and node.parent
+            os.fsdecode(node.path()) for _, node in tree.root.below() if node.meta is None and node.parent
         ],
         "hollow": [os.fsdecode(node.path()) for node in hollow],
         "whiteouts": [os.fsdecode(path) for path in whiteouts],
@@ -290,7 +290,7 @@ def _literal(tree: Tree, parts: list[bytes], made: list[Dir]) -> Dir | None:
     """
     node = tree.root
     for part in parts:
-        kid = node.kids.get(part)
+        kid = node.get(part)
         if kid is None:
             if tree.has_name(node, part):
                 return None

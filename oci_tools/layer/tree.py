@@ -16,12 +16,13 @@ from __future__ import annotations
 import os
 import struct
 
-from oci_tools import fs
+from oci_tools import fs, shelf
 from oci_tools.errors import Error
+from oci_tools.shelf import Attic, Node
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from typing import Any
 
     Meta = tuple[int, int, int, int, dict[bytes, bytes]]
@@ -30,32 +31,27 @@ OPEN_MAX = 240  # descriptors of one tree; a process has 1024
 LINKS_MAX = 40  # links on the way to one name, as in the kernel: path_resolution(7)
 DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _META = struct.Struct("<HIIq")
-_NO_KIDS: dict[bytes, Dir] = {}  # of all directories that have none; never changed
 _NO_XATTRS: dict[bytes, bytes] = {}
 _TIME_MAX = 1 << 63
 
 
-class Dir:
-    """One directory, in some 200 bytes: an image may have hundreds of thousands.
+class Dir(Node):
+    """One directory, a shelf of the directories in it: an image may have millions.
 
-    kids   name -> Dir, all directories in it; `put` adds one
     fd     its O_PATH descriptor, or -1
     meta   (mode, uid, gid, mtime in ns, xattrs) as the layer says, or None: only implied by a name
     """
 
-    __slots__ = ("fd", "kids", "name", "packed", "parent")
+    __slots__ = ("fd", "packed")
 
-    def __init__(self, name: bytes, parent: Dir | None, meta: Meta | None = None) -> None:
-        self.name = name
-        self.parent = parent
-        self.kids = _NO_KIDS
+    def __init__(self, name: bytes, parent: Dir | None, meta: Meta | None = None, attic: Attic | None = None) -> None:
+        super().__init__(name, parent, parent.attic if parent else attic or Attic())
         self.fd = -1
-        self.meta = meta
+        self.packed = _pack(meta)
 
     def put(self, kid: Dir) -> None:
-        if not self.kids:
-            self.kids = {}
-        self.kids[kid.name] = kid
+        xattrs = kid.packed[4] if isinstance(kid.packed, tuple) else None
+        self.set(kid.name, kid, shelf.weight(xattrs) if xattrs else 0)
 
     @property
     def meta(self) -> Meta | None:
@@ -63,9 +59,16 @@ class Dir:
 
     @meta.setter
     def meta(self, meta: Meta | None) -> None:
-        self.packed: Meta | bytes | None = meta
-        if meta is not None and not meta[4] and -_TIME_MAX <= meta[3] < _TIME_MAX:
-            self.packed = _META.pack(*meta[:4])
+        self.packed = _pack(meta)
+        self.changed()
+
+    def said(self) -> Meta | bytes | None:
+        return self.packed
+
+    def node(self, name: bytes, said: Meta | bytes | None) -> Dir:
+        made = Dir(name, self)
+        made.packed = said
+        return made
 
     def path(self) -> bytes:
         """Its path from the root, for messages and records."""
@@ -75,20 +78,35 @@ class Dir:
             node = node.parent
         return b"/".join(reversed(parts))
 
-    def below(self) -> Iterator[Dir]:
-        """Itself and all directories in it, parents first."""
-        waiting = [self]
-        while waiting:
-            node = waiting.pop()
-            yield node
-            waiting.extend(node.kids.values())
+    def below(self, deepest_first: bool = False) -> Iterator[tuple[int, Dir]]:
+        """Itself and all directories in it, each with how deep it is; parents first, or last."""
+        levels = [(self, self.items())]
+        if not deepest_first:
+            yield 0, self
+        while levels:
+            node, rest = levels[-1]
+            _, kid = next(rest, (b"", None))
+            if kid is not None:
+                levels.append((kid, kid.items()))
+                if not deepest_first:
+                    yield len(levels) - 1, kid
+            else:
+                levels.pop()
+                if deepest_first:
+                    yield len(levels), node
+
+
+def _pack(meta: Meta | None) -> Meta | bytes | None:
+    if meta is not None and not meta[4] and -_TIME_MAX <= meta[3] < _TIME_MAX:
+        return _META.pack(*meta[:4])
+    return meta
 
 
 class Tree:
     """The tree in the directory of which `rootfd` is a descriptor; a `with` block closes the others."""
 
-    def __init__(self, rootfd: int) -> None:
-        self.root = Dir(b"", None)
+    def __init__(self, rootfd: int, attic: Attic | None = None) -> None:
+        self.root = Dir(b"", None, attic=attic)
         self.root.fd = rootfd
         self._open: dict[Dir, None] = {}  # those with descriptors, the oldest first; never the root
 
@@ -151,7 +169,7 @@ class Tree:
                 else:
                     node = node.parent or node
                 continue
-            kid = None if missing else node.kids.get(part)
+            kid = None if missing else node.get(part)
             if kid is not None:
                 node = kid
                 continue
@@ -175,7 +193,7 @@ class Tree:
         """The directory that has this very path, no link on it."""
         node: Dir | None = self.root
         for part in parts:
-            node = node.kids.get(part) if node else None
+            node = node.get(part) if node else None
         return node
 
     def leads_to(self, node: Dir, name: bytes) -> Dir | None:
@@ -215,7 +233,7 @@ class Tree:
 
     def remove(self, node: Dir, name: bytes) -> None:
         """Remove whatever has a name, if anything."""
-        kid = node.kids.pop(name, None)
+        kid = node.pop(name)
         if kid is not None:
             self.forget(kid)
         fs.remove_at(self.fd(node), name)
@@ -223,16 +241,21 @@ class Tree:
     def has(self, node: Dir) -> bool:
         """Whether a directory is still in the tree."""
         while node.parent:
-            if node.parent.kids.get(node.name) is not node:
+            if node.parent.get(node.name) is not node:
                 return False
             node = node.parent
         return node is self.root
 
     def forget(self, node: Dir) -> None:
         """Close what is open of a directory that is taken out of the tree."""
-        if self._open:
-            for below in node.below():
-                self._close(below)
+        if not self._open:
+            return
+        for count, (_, below) in enumerate(node.below()):
+            if count == OPEN_MAX:  # it is quicker to look at what is open
+                for other in [other for other in self._open if _is_in(other, node)]:
+                    self._close(other)
+                break
+            self._close(below)
 
     def adopt(self, node: Dir, kid: Dir, donor: Tree) -> None:
         """Take over a directory of another tree, which has been renamed to its place here."""
@@ -248,7 +271,7 @@ class Tree:
         With `keep_open` their owner can still write in them: for a plain user, who has
         more to put in.
         """
-        for node in reversed(list(self.root.below())):
+        for _, node in self.root.below(deepest_first=True):
             if node.meta is None:
                 continue
             mode, uid, gid, mtime, xattrs = node.meta
@@ -259,25 +282,26 @@ class Tree:
 
     # -- from one process to another -----------------------------------------------------------
 
-    def dump(self) -> list[Any]:
-        """The directories as plain values: for each its name, meta, and how many kids follow it."""
-        return [(node.name, node.packed, len(node.kids)) for node in self.root.below()]
+    def dump(self) -> Iterator[tuple[int, bytes, Meta | bytes | None]]:
+        """The directories as plain values: for each how deep it is, its name, its meta."""
+        return ((depth, node.name, node.packed) for depth, node in self.root.below())
 
-    def load(self, rows: list[Any]) -> None:
+    def load(self, rows: Iterable[tuple[int, bytes, Meta | bytes | None]]) -> None:
         """Take in what `dump` gave."""
-        waiting: list[list[Any]] = []
-        for name, packed, count in rows:
-            if not waiting and not name:
-                node = self.root
-            else:
-                while not waiting[-1][1]:
-                    waiting.pop()
-                waiting[-1][1] -= 1
-                parent = waiting[-1][0]
-                node = Dir(name, parent)
-                parent.put(node)
-            node.packed = packed
-            waiting.append([node, count])
+        way: list[Dir] = []
+        for depth, name, packed in rows:
+            del way[depth:]
+            node = Dir(name, way[-1]) if way else self.root
+            node.packed = node.attic.same(packed)
+            if way:
+                way[-1].put(node)
+            way.append(node)
+
+
+def _is_in(node: Dir | None, top: Dir) -> bool:
+    while node is not None and node is not top:
+        node = node.parent
+    return node is not None
 
 
 def new_root(path: str, roomy: bool = True) -> int:

@@ -12,9 +12,11 @@ from __future__ import annotations
 
 import os
 import stat
+from itertools import chain, islice
 
 from oci_tools.errors import Error
 from oci_tools.layer.tree import Dir, Tree
+from oci_tools.shelf import Attic, Shelf
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,14 +41,14 @@ class Found:
 def walk(rootfd: int, enters: Callable[[Found], bool] | None = None) -> Iterator[Found]:
     """Every name below a directory; not what is in directories which `enters` says no to."""
     with Tree(rootfd) as tree:
-        levels = [(tree.root, b"", _names(tree, tree.root))]
+        levels = [(tree.root, b"", _names(tree, tree.root, 0))]
         while levels:
-            node, prefix, names = levels[-1]
-            if not names:
+            node, prefix, rest = levels[-1]
+            name = next(rest, None)
+            if name is None:
                 levels.pop()
                 tree.forget(node)
                 continue
-            name = names.pop()
             try:
                 at = tree.fd(node)
                 seen = os.lstat(name, dir_fd=at)
@@ -57,19 +59,33 @@ def walk(rootfd: int, enters: Callable[[Found], bool] | None = None) -> Iterator
             yield found
             if stat.S_ISDIR(seen.st_mode) and (enters is None or enters(found)):
                 kid = Dir(name, node)
-                levels.append((kid, path + b"/", _names(tree, kid)))
+                levels.append((kid, path + b"/", _names(tree, kid, len(levels))))
 
 
-def _names(tree: Tree, node: Dir) -> list[bytes]:
-    """The names in a directory, the first one last."""
+def _names(tree: Tree, node: Dir, depth: int) -> Iterator[bytes]:
     try:
-        found = os.listdir(b"/proc/self/fd/%d" % tree.fd(node))
+        return names(tree.fd(node), MOST >> min(depth // 2, 6))
     except (FileNotFoundError, NotADirectoryError):
-        return []
+        return iter(())
     except OSError as error:
         raise Error("cannot read directory", node.path() or b".", error) from None
-    found.sort(reverse=True)
-    return found
+
+
+MOST = 1 << 14  # names of a directory that are in memory at once
+
+
+def names(fd: int, most: int = MOST) -> Iterator[bytes]:
+    """The names in a directory as they are now, sorted; if there are more than `most` they are on disk meanwhile."""
+    with os.scandir(b"/proc/self/fd/%d" % fd) as entries:
+        found = [entry.name for entry in islice(entries, most + 1)]
+        if len(found) <= most:
+            found.sort()
+            return iter(found)
+        shelf = Shelf(Attic())
+        for name in chain(found, (entry.name for entry in entries)):
+            shelf.set(name, True)
+    shelf.attic.sleep()
+    return (name for name, _ in shelf.items())
 
 
 def order(path: bytes) -> bytes:

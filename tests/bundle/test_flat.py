@@ -16,12 +16,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from oci_tools import bundle
+from oci_tools import bundle, shelf
 from oci_tools.bundle import apart, flat
 from oci_tools.errors import Error
 from oci_tools.image import config as configs
 from oci_tools.image import digest as digests
-from oci_tools.image import manifest, tree
+from oci_tools.image import manifest
 from oci_tools.image.layout import Layout
 from oci_tools.layer import merge, owner
 from oci_tools.layer.limits import Limits
@@ -74,9 +74,11 @@ def both(made: bundle.Image, place: Path) -> None:
     whole = flat.Flat(made, Limits())
     archive = b"".join(whole.archive(whole.find("/")))  # type: ignore[arg-type]
     assert lines(extracted(archive, place / "x")) == lines(place / "t")
-    with patch.object(tree, "AWAKE", 1), patch.object(tree, "_attic", tree._Attic()):  # every directory sleeps
+    with patch.object(shelf, "ROOM", 0), patch.object(shelf, "PAGE", 1):  # everything is on disk
         whole = flat.Flat(made, Limits())
         assert archive == b"".join(whole.archive(whole.find("/")))  # type: ignore[arg-type]
+        merge.flatten(made.sources(), f"{place}/t2", owner.for_process(), Limits())
+        assert lines(place / "t2") == lines(place / "t")
 
 
 @pytest.mark.root

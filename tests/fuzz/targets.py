@@ -32,6 +32,7 @@ from oci_tools.layer import diff, merge, owner, snapshot
 from oci_tools.layer.apply import Source
 from oci_tools.layer.limits import Limits
 from oci_tools.layer.write import Writer
+from oci_tools.shelf import Attic
 from tests.layer import listing
 
 PLACE: Path | None = None  # where `apply` works; None: a temporary directory
@@ -144,7 +145,7 @@ def _check_model(layers: list[bytes], path: Path, said: str | None) -> None:
     """What files.py tells of the layers is what was made of them, or both refuse them."""
     described = [({"digest": digests.of(layer), "size": len(layer)}, digests.of(layer)) for layer in layers]
     try:
-        model = files._read(_Blobs(layers), described, None).root  # type: ignore[arg-type]
+        model = files._read(_Blobs(layers), described, Attic()).root  # type: ignore[arg-type]
     except Error as error:
         assert said is not None, f"only files.py refuses: {error}"
         return
@@ -160,17 +161,17 @@ def told(root: Dir) -> list[Any]:
     leaders: dict[int, bytes] = {}
 
     def walk(node: Dir, prefix: bytes) -> None:
-        for name in sorted(node.kids):
-            kid, path = node.kids[name], prefix + name
+        for name, kid in node.items():
+            path = prefix + name
             if isinstance(kid, Dir):
                 mode, uid, gid, mtime, xattrs = kid.meta or (0o755, 0, 0, None, ())
                 found.append((path, "d", mode, uid, gid, _time(mtime), b"", b"", _users(dict(xattrs))))
                 walk(kid, path + b"/")
             else:
-                kind, mode, uid, gid, size, mtime, what, xattrs = kid
+                kind, mode, uid, gid, size, mtime, what, link, xattrs = kid
                 kept = _users(dict(xattrs)) if kind == "f" else {}
                 what = what + b" %d" % size if kind == "f" else what
-                leader = leaders.setdefault(id(kid), path)
+                leader = leaders.setdefault(link, path) if link else path
                 found.append((path, kind, mode, uid, gid, _time(mtime), what, leader, kept))
 
     walk(root, b"")

@@ -255,7 +255,7 @@ def test_nothing_outside_is_touched(tmp_path: Path) -> None:
 
 
 def test_attributes_that_are_kept_are_limited_and_the_same_ones_kept_once(tmp_path: Path) -> None:
-    value, limits = b"v" * 500, Limits.parse(["attributes=1200"])
+    value, limits = b"v" * 1100, Limits.parse(["attributes=3000"])
 
     def directory(name: str, value: bytes) -> Any:
         return {"kind": "d", "name": name, "xattrs": {b"user.a": value}}
@@ -264,9 +264,9 @@ def test_attributes_that_are_kept_are_limited_and_the_same_ones_kept_once(tmp_pa
     make.unpack(tmp_path / "t", same, limits=limits)
     assert os.getxattr(tmp_path / "t/d49", "user.a") == value
     other = [directory(f"d{n}", b"%d" % n + value) for n in range(3)]
-    with pytest.raises(Error, match="layer is too large .*: more than 1200 bytes of extended attributes have to be kept"):
+    with pytest.raises(Error, match="layer is too large .*: more than 3000 bytes of extended attributes have to be kept"):
         make.unpack(tmp_path / "u", other, limits=limits)
-    with pytest.raises(Error, match="more than 1200 bytes"):
+    with pytest.raises(Error, match="more than 3000 bytes"):
         make.unpack(tmp_path / "v", other[:1], other[1:2], other[2:], limits=limits)
 
 

@@ -17,7 +17,7 @@ from tests.layer import listing
 def cut(tree: Path, most: int, masks: tuple[bytes, ...] = ()) -> list[list[bytes]]:
     fd = os.open(tree, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        return shape.cut(fd, most, masks)
+        return [list(layer) for layer in shape.cut(fd, most, masks)]
     finally:
         os.close(fd)
 
