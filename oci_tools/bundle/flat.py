@@ -25,7 +25,7 @@ from oci_tools.image.tree import LINKS_MAX, Dir, side_by_side
 from oci_tools.layer import diff, entries
 from oci_tools.layer.entries import PIECE
 from oci_tools.layer.write import Writer
-from oci_tools.shelf import Attic, Shelf
+from oci_tools.shelf import Shelf
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ class Flat:
     def _written(self, listed: Callable[[], Iterator[tuple[bytes, Dir | File]]]) -> Iterator[bytes]:
         sink = _Sink()
         writer = Writer(sink)
-        names = Names()
+        names = Names(self._tree.attic)
         for path, found in listed():
             if not isinstance(found, Dir) and found[0] == "f" and found is not GONE:
                 names.add(path, found[6])
@@ -98,7 +98,7 @@ class Flat:
             for name in paths:
                 _hard(writer, name, leader, file)
             yield from sink.taken(PIECE)
-        leaders = Shelf(Attic())  # the first names of files that have several
+        leaders = Shelf(self._tree.attic)  # the first names of files that have several
         for path, found in listed():
             if isinstance(found, Dir):
                 if path or found.meta is not None:
@@ -127,7 +127,7 @@ class Flat:
     def _file(self, file: File, path: str) -> Iterator[tuple[Any, Iterator[bytes]]]:
         if file[0] != "f":
             raise Error("cannot read", path, "not a regular file")
-        names = Names()
+        names = Names(self._tree.attic)
         names.add(os.fsencode(path), file[6])
         for entry, reader, _ in self._entries(names):
             yield entry, entries.plain(entry, reader)

@@ -10,18 +10,20 @@ from __future__ import annotations
 
 from itertools import groupby
 
-from oci_tools.shelf import Attic, Shelf
+from oci_tools.shelf import Shelf
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from oci_tools.shelf import Attic
+
 
 class Names:
     """Paths by keys that sort as they are wanted: layer, entry, how many were added before."""
 
-    def __init__(self) -> None:
-        self._paths = Shelf(Attic())
+    def __init__(self, attic: Attic) -> None:
+        self._paths = Shelf(attic)
         self._count = 0
 
     def add(self, path: bytes, place: bytes) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import stat
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -28,7 +27,6 @@ from oci_tools.layer.limits import Limits
 from tests.layer import invented, listing, make
 from tests.layer.test_tricky import LAYERS, cases
 
-OURS = Path(__file__).resolve().parent.parent.parent / "bin/oci-unpack"
 NAMES = st.sampled_from(["a", "b", "a/b", "a/c", "b/a", "a/b/c", "l", "l/a"])
 ENTRIES = st.one_of(
     NAMES,
@@ -124,24 +122,6 @@ def test_attributes_and_hard_links_across_layers(tmp_path: Path) -> None:
         both(image(layout, below, ["ro/.wh.f", "y=h", "k=l", ("z", b"other")]), tmp_path)
     assert os.path.samefile(tmp_path / "x/h", tmp_path / "x/y")
     assert (tmp_path / "x/z").read_bytes() == b"other"
-
-
-def test_memory_of_many_files(tmp_path: Path) -> None:
-    """A name takes two hundred bytes, whatever else is known of it: a third of a million fit into 80 MB."""
-    many = 25_000
-    names = [f"usr/d{at % 2500:04}/f{at}" for at in range(many)]
-    entries = [*({"name": f"usr/d{at:04}", "kind": "d", "mtime": at} for at in range(2500)), "usr/l=" + names[9],
-               *({"name": name, "uid": at % 3 * 500, "mtime": at * 1001} for at, name in enumerate(names))]  # fmt: skip
-    # By way of a small process: what ours is, and so its child's at first, is large.
-    code = "import os, sys; print(os.wait4(os.posix_spawn(sys.argv[1], sys.argv[1:], os.environ), 0)[2].ru_maxrss)"
-    peaks = []
-    for name, listed in (("few", entries[2501:2511]), ("many", sorted(entries, key=str))):
-        with Layout.create(f"{tmp_path}/{name}") as layout:
-            layout.tag("v1", image(layout, listed).descriptor)
-        words = [sys.executable, "-ISc", code, "/bin/sh", "-c", f"exec {OURS} {tmp_path}/{name}:v1 - > {tmp_path}/tar"]
-        peaks.append(int(subprocess.run(words, check=True, stdout=subprocess.PIPE).stdout))
-    assert subprocess.run(["tar", "-tf", tmp_path / "tar"], stdout=subprocess.PIPE, check=True).stdout.count(b"\n") > many
-    assert (peaks[1] - peaks[0]) * 1024 < 200 * len(entries) + 6_000_000  # those that are awake
 
 
 def test_holes_are_zeros(tmp_path: Path) -> None:

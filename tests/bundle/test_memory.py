@@ -1,0 +1,67 @@
+"""Memory does not grow with an image: of a million names as of some thousands it is under 80 MB."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from oci_tools.image.layout import Layout
+from tests import long
+from tests.bundle import many
+
+BIN = Path(__file__).resolve().parent.parent.parent / "bin"
+LIMIT = 80 << 10  # kilobytes, of each process
+SOME = 42 << 10  # the same where nothing grows; with everything in memory it was more of 100,000 names
+# By way of a small process: what ours is, and so its child's at first, is large.
+PEAK = "import os, sys; r = os.wait4(os.posix_spawn(sys.argv[1], sys.argv[1:], os.environ), 0); print(r[2].ru_maxrss if not r[1] else 1 << 40)"
+COMMANDS = {
+    "flat": "{bin}/oci-unpack {at}/img:v1 - > {at}/tar",
+    "diff": "{bin}/oci-image diff {at}/img:v1 {at}/img:v2 > {at}/lines",
+    "unpack": "{bin}/oci-unpack {at}/img:v1 {at}/b",
+    "pack": "{bin}/oci-pack {at}/b/rootfs {at}/packed:v1",
+    "changes": "{bin}/oci-pack {at}/b {at}/packed:v2",
+    "squash": "{bin}/oci-pack --flatten {at}/img:v1 {at}/packed:v3",
+    "layers": "{bin}/oci-pack --layers 5 {at}/b/rootfs {at}/packed:v4",
+    "remove": "{bin}/oci-unpack --rm {at}/b",
+}
+
+
+def made(place: Path, kind: str, count: int) -> Path:
+    """Where an image of so many names is, and one of which all times are others."""
+    place.mkdir()
+    with Layout.create(f"{place}/img") as layout:
+        for tag, mtime in (("v1", 1), ("v2", 2)):
+            layout.tag(tag, many.image(layout, kind, count, mtime))
+    return place
+
+
+def peak(command: str, place: Path) -> int:
+    words = [sys.executable, "-ISc", PEAK, "/bin/sh", "-c", "exec " + COMMANDS[command].format(bin=BIN, at=place)]
+    return int(subprocess.run(words, check=True, stdout=subprocess.PIPE).stdout.split()[-1])
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("kind", ["files of one directory", "directories", "hard links of links"])
+def test_of_a_hundred_thousand_names(kind: str, tmp_path: Path) -> None:
+    place = made(tmp_path / "some", kind, 100_000)
+    for command in ("flat", "diff"):
+        assert peak(command, place) < SOME, command
+
+
+@pytest.mark.root
+def test_of_a_hundred_thousand_directories(tmp_path: Path) -> None:
+    place = made(tmp_path / "some", "directories of two layers", 200_000)
+    for command in ("unpack", "pack", "changes", "remove"):
+        assert peak(command, place) < SOME, command
+
+
+@pytest.mark.root
+@pytest.mark.skipif(not long.LONG, reason="an hour: --long")
+@pytest.mark.parametrize("kind", many.KINDS)
+def test_of_a_million_names(kind: str, tmp_path: Path) -> None:
+    place = made(tmp_path / "many", kind, 1_000_000)
+    peaks = {command: peak(command, place) for command in COMMANDS}
+    assert all(found < LIMIT for found in peaks.values()), peaks
