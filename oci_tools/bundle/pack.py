@@ -50,6 +50,7 @@ class Options:
     masks        paths to leave out
     volumes      whether to pack what is in the image's volumes
     warn         hears what is left out
+    tell         gives, for each layer that is begun, who hears how far it is (layer/write.py)
     """
 
     def __init__(self) -> None:
@@ -65,6 +66,7 @@ class Options:
         self.masks: list[bytes] = []
         self.volumes = False
         self.warn: Callable[[str], None] | None = None
+        self.tell: Callable[[], Callable[[int, bool], None]] | None = None
 
     def plain(self) -> Options:
         """The same for a layer that is not the last: nothing but the layer is changed yet."""
@@ -76,7 +78,7 @@ class Options:
         """A layer's archive, of this compression, into a stream."""
         wanted = self.compatible or compress.COMPATIBILITY
         level = compress.EARLIER[wanted].get(kind) if self.level is None else self.level
-        made = Archive(stream, kind, level)
+        made = Archive(stream, kind, level, self.tell() if self.tell else None)
         if not compress.is_compatible(kind, level):
             what = f"the {kind} library here makes other bytes than compatibility level {wanted}"
             if self.compatible:

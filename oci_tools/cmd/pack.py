@@ -14,9 +14,12 @@ from oci_tools.image.names import BASE_DIGEST, BASE_NAME
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from oci_tools import bundle
     from oci_tools.bundle import pack
     from oci_tools.image.layout import Descriptor, Layout
+    from oci_tools.registry.progress import Progress
 
 OPTIONS: tuple[cli.Option, ...] = (
     ("--base IMAGE", "text", None, "the image to put the layer on; a bundle has its own"),
@@ -37,31 +40,35 @@ OPTIONS: tuple[cli.Option, ...] = (
     ("--strip PATH", "list", (), "TREE is an image: take this path out of its layers above --base"),
     ("--retime", "flag", False, "TREE is an image: no time above --base is later than SOURCE_DATE_EPOCH"),
     *words.CHANGES,
+    *words.PROGRESS,
 )
 
 
 def run(args: cli.Args) -> None:
     from oci_tools.image import layout as layouts
     from oci_tools.image import ref as refs
+    from oci_tools.registry.progress import Progress
 
     place = refs.locate(args.image)
     if place.kind not in ("layout", "store"):
         raise Usage("not a place in a layout", args.image)
     name = place.name_for(place.ref or refs.Ref.parse("image"))
-    with layouts.at(place, make=True) as layout:
-        made = _pack(args, layout, name)
+    with layouts.at(place, make=True) as layout, Progress("pack", args.progress, args.status_fd) as progress:
+        made = _pack(args, layout, name, None if progress.quiet else progress)
         layout.tag(name, made)
         if args.refresh:
             _refresh(args, layout, made, name)
         sys.stdout.write(f"{layouts.handle(layout, made)}\n")
 
 
-def _pack(args: cli.Args, layout: Layout, name: str | None) -> Descriptor:
+def _pack(args: cli.Args, layout: Layout, name: str | None, progress: Progress | None) -> Descriptor:
     from oci_tools import bundle
     from oci_tools.bundle import pack, subordinate
     from oci_tools.layer.limits import Limits
 
     options = _options(args)
+    if progress:
+        options.tell = _Layers(progress).begin
     args = cli.Args({**args.__dict__, "tree": _of_container(args.tree)})
     if args.refresh and (args.tree == "-" or not bundle.is_bundle(args.tree)):
         raise Usage("only a bundle can be refreshed", args.tree)
@@ -88,6 +95,24 @@ def _pack(args: cli.Args, layout: Layout, name: str | None) -> Descriptor:
         raise Error("cannot open", args.tree, error) from None
     with open(fd, "rb", buffering=0, closefd=fd != 0) as stream:
         return pack.archive(stream, layout, _base(args, layout, name), options, Limits.parse(args.limit))
+
+
+class _Layers:
+    """What there is to tell of layers that are packed: they have no digest before they are done."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._count = 0
+
+    def begin(self) -> Callable[[int, bool], None]:
+        self._count += 1
+        name = f"layer {self._count}"
+        self._progress.tell(name, "pack")
+
+        def tell(size: int, is_all: bool) -> None:
+            self._progress.tell(name, "done" if is_all else "pack", size, size if is_all else 0)
+
+        return tell
 
 
 def _of_container(word: str) -> str:

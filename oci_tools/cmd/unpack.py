@@ -7,12 +7,14 @@ import sys
 
 from oci_tools import cli, fs
 from oci_tools.errors import Error, Usage
+from oci_tools.image.words import PROGRESS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
     from oci_tools.bundle import Image
+    from oci_tools.bundle.watched import Watched
     from oci_tools.layer.limits import Limits
     from oci_tools.layer.owner import Owner
 
@@ -27,6 +29,7 @@ OPTIONS: tuple[cli.Option, ...] = (
     ("--platform OS/ARCH[/VARIANT]", "text", None, "platform to take of an image of several"),
     ("--limit NAME=N", "list", (), "change a limit: entries, size, expansion, path, header, xattrs"),
     ("--rm", "flag", False, "remove the bundle IMAGE, with what a plain user cannot remove"),
+    *PROGRESS,
 )
 
 
@@ -57,9 +60,20 @@ def _unpack(args: cli.Args) -> None:
     limits.keep_links = args.keep_dirlinks
     with Source(args.image) as source:
         image = bundle.Image(source.layout, source.descriptor, args.platform, source.name)
-        made = _make(args, image, limits)
+        made = _shown(args, image, limits)
     if made is not None:
         sys.stdout.write(f"{made}\n")
+
+
+def _shown(args: cli.Args, image: Image, limits: Limits) -> str | None:
+    """What is asked for, while it is shown how far that is."""
+    if args.status_fd is None and (args.progress == "none" or (args.progress == "auto" and not os.isatty(2))):
+        return _make(args, image, limits)
+    from oci_tools.bundle.watched import Watched
+    from oci_tools.registry.progress import Progress
+
+    with Progress("unpack", args.progress, args.status_fd) as progress, Watched(image, progress.tell) as watched:
+        return _make(args, image, limits, watched)
 
 
 def _check(args: cli.Args) -> None:
@@ -76,7 +90,7 @@ def _check(args: cli.Args) -> None:
         raise Usage("an archive is nothing for a terminal", hint="redirect standard output")
 
 
-def _make(args: cli.Args, image: Image, limits: Limits) -> str | None:
+def _make(args: cli.Args, image: Image, limits: Limits, watched: Watched | None = None) -> str | None:
     """What is asked for; its path, None if it went to standard output."""
     from oci_tools.bundle import subordinate
 
@@ -92,7 +106,11 @@ def _make(args: cli.Args, image: Image, limits: Limits) -> str | None:
     from oci_tools.bundle import flat
     from oci_tools.image.tree import Dir
 
+    if watched:
+        watched.last = False
     whole = flat.Flat(image, limits)
+    if watched:
+        watched.last = True
     path = args.path or "/"
     found = whole.find(path)
     if args.bundle != "-":

@@ -13,7 +13,7 @@ from oci_tools import compress
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from typing import Any
 
 BLOCK = 512
@@ -158,14 +158,23 @@ class Writer:
 class Archive(Writer):
     """A layer's blob: an archive, compressed into a stream, and its diff id once it is closed.
 
-    Leaving the `with` block frees what compressing holds.
+    Leaving the `with` block frees what compressing holds.  `tell` hears how many plain bytes there are by now, and
+    whether that is all.
     """
 
     DIRECT = 32 << 10
 
-    def __init__(self, stream: Any, compression: str, level: int | None = None) -> None:
+    def __init__(
+        self,
+        stream: Any,
+        compression: str,
+        level: int | None = None,
+        tell: Callable[[int, bool], None] | None = None,
+    ) -> None:
         import hashlib
 
+        self._tell = tell
+        self._plain = 0
         self._packed = compress.writer(stream, compression, level)
         self._hash = hashlib.sha256()
         super().__init__(self)
@@ -174,6 +183,7 @@ class Archive(Writer):
         """A piece of the plain archive, on its way."""
         self._hash.update(data)
         self._packed.write(data)
+        self._came(len(data))
 
     def move(self, fd: int, count: int) -> int:
         """The same out of a file, in one go at most so many bytes: how many there were."""
@@ -181,11 +191,18 @@ class Archive(Writer):
         found = os.readv(fd, [room])
         self._hash.update(room[:found])
         self._packed.filled(found)
+        self._came(found)
         return found
+
+    def _came(self, count: int, is_all: bool = False) -> None:
+        self._plain += count
+        if self._tell:
+            self._tell(self._plain, is_all)
 
     def close(self) -> None:
         super().close()
         self._packed.close()
+        self._came(0, is_all=True)
 
     @property
     def diff_id(self) -> str:

@@ -1,9 +1,10 @@
-"""How far a copy is, a save or a load: for people on stderr, for machines on a descriptor (contracts.md).
+"""How far work on blobs is: for people on stderr, for machines on a descriptor (contracts.md, `--status-fd`).
 
     {"op": "pull", "id": "sha256:...", "state": "get", "current": 1048576, "total": 3408729}
 
-states: wait, get or send, done, exists, mounted.  Callers tell it from several threads.  A registry
-that counts pulls is a line too, at the end: its host as the id, state "limit", how many are left, of how many.
+states: wait; get, send, read, unpack or pack; done, exists, mounted.  A total of 0 is one that nobody knows
+yet.  Callers tell it from several threads.  A registry that counts pulls is a line too, at the end: its host as
+the id, state "limit", how many are left, of how many.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import time
 from oci_tools import document
 from oci_tools.errors import Error
 
-MOVING = ("get", "send")
+MOVING = ("get", "send", "read", "unpack", "pack")
 EVERY = 0.1  # seconds between two looks of a person, or two lines of a machine, at the same blob
 
 
@@ -132,7 +133,8 @@ class _Blob:
 
 def _far(current: int, total: int, moved: int, spent: float) -> str:
     """How much there is, how fast it moves, and how long that takes."""
-    text = f" {size(current)} of {size(total)}" if total else f" {size(current)}"  # nobody knows how much a pipe has
+    # Nobody knows how much a pipe has, or a layer that is packed.
+    text = f" {size(current)} of {size(total)}" if total and total >= current else f" {size(current)}"
     if spent < 0.2 or not moved:
         return text
     rate = moved / spent

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import re
@@ -22,6 +23,11 @@ WORK = {
     "copy": "oci-push docker://{host}/app:1 {host}/copied:1",
     "build": "oci-build -t ./built:x context",
     "pull --unpack": "oci-pull --unpack ./b {host}/app:1",
+    "pack": "oci-pack t ./img:again",
+    "pack in parts": "oci-pack --layers 3 t ./img:parts",
+    "unpack": "oci-unpack ./img:app ./b2",
+    "unpack of one directory": "oci-unpack ./img:app --path / ./one",
+    "layers of the store": "oci-unpack --overlay ./img:app ./b3",
 }
 DRAWN = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
@@ -73,3 +79,32 @@ def test_without_a_terminal_nothing_is_drawn(place: tuple[Any, str]) -> None:
         said = oci(command.removeprefix("oci-"), *words).stderr
         assert "\x1b" not in said and "\r" not in said, name
         assert name == "build" or not said, (name, said)
+
+
+@pytest.mark.parametrize("line", ["oci-unpack ./img:app ./b", "oci-unpack ./img:app -", "oci-unpack --overlay ./img:app ./o", "oci-pack t ./img:again"])
+def test_lines_for_machines_tell_of_each_layer_to_its_end(place: tuple[Any, str], line: str) -> None:
+    oci, _ = place
+    name, *words = line.split()
+    ours, theirs = os.pipe()
+    process = subprocess.Popen([oci.bin / name, *words, "--status-fd", str(theirs)], env=oci.env, cwd=oci.cwd, stdout=subprocess.DEVNULL, pass_fds=[theirs])
+    os.close(theirs)
+    with open(ours, "rb") as file:
+        rows = [json.loads(line) for line in file]
+    assert process.wait() == 0
+    assert {row["op"] for row in rows} == {name.removeprefix("oci-")} and len({row["id"] for row in rows}) == 1
+    states = [row["state"] for row in rows]
+    assert states[-1] == "done" and states.count("done") == 1
+    for state in {*states} - {"wait", "done"}:
+        counts = [row["current"] for row in rows if row["state"] == state]
+        assert counts == sorted(counts)
+    assert rows[-1]["current"] == rows[-1]["total"] > 9 << 20
+
+
+def test_plain_lines_say_what_is_done(place: tuple[Any, str]) -> None:
+    oci, _ = place
+    said = oci("unpack", "--progress", "plain", "./img:app", "./b").stderr
+    assert re.fullmatch(r"sha256:[0-9a-f]{12} 9\.4 MB done\n", said), said
+    said = oci("pack", "--progress", "plain", "t", "./img:again").stderr
+    assert re.fullmatch(r"layer 1 9\.4 MB done\n", said), said
+    known = oci("unpack", "--progress", "plain", "--overlay", "./img:app", "./o").stderr + oci("unpack", "--progress", "plain", "--overlay", "./img:app", "./o2").stderr
+    assert [line.split()[-1] for line in known.splitlines()] == ["done", "exists"]
