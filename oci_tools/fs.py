@@ -166,23 +166,6 @@ def write_all(fd: int, data: bytes | bytearray | memoryview) -> None:
         view = view[os.write(fd, view[:PIECE]) :]
 
 
-def unnamed(directory: str) -> int:
-    """A new file in a directory that has no name, to read and to append to; it is gone when it is closed."""
-    flags = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC
-    try:
-        try:
-            return os.open(directory, flags | os.O_TMPFILE, 0o600)
-        except OSError as error:
-            if error.errno not in (errno.EOPNOTSUPP, errno.EISDIR):
-                raise
-        path = f"{directory}/.unnamed-{os.getpid()}-{time.monotonic_ns()}"  # not every file system knows O_TMPFILE
-        fd = os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o600)
-        os.unlink(path)
-        return fd
-    except OSError as error:
-        raise Error("cannot make a file in", directory, error) from None
-
-
 def write_back(fd: int, offset: int, count: int) -> None:
     """Begin to write a part of a file to the disk, so that fsync(2) has little to wait for."""
     from oci_tools.linux import files
@@ -368,13 +351,9 @@ class _Level:
         """Read names, if there are any that were not read before."""
         if not self.is_whole:
             with os.scandir(self.fd) as entries:
-                for entry in entries:
-                    if (name := os.fsencode(entry.name)) not in self.stay:
-                        self.names.append(name)
-                    if len(self.names) == _NAMES:
-                        break
-                else:
-                    self.is_whole = True
+                new = (name for entry in entries if (name := os.fsencode(entry.name)) not in self.stay)
+                self.names = [name for _, name in zip(range(_NAMES), new, strict=False)]
+            self.is_whole = len(self.names) < _NAMES
         return bool(self.names)
 
     def close(self) -> None:

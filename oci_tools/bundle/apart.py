@@ -20,9 +20,9 @@ from oci_tools.layer.tree import words
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from oci_tools.bundle import Image
-    from oci_tools.layer.apply import Layer
     from oci_tools.layer.limits import Limits
     from oci_tools.layer.owner import Owner
+    from oci_tools.layer.unpacked import Layer
 
 
 def unpack(image: Image, path: str, owner: Owner, limits: Limits) -> str:

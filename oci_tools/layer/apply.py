@@ -22,14 +22,14 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from itertools import groupby, islice
 
 from oci_tools import compress, fs
 from oci_tools.errors import Error, quote
 from oci_tools.layer.ahead import Ahead
 from oci_tools.layer.limits import expand
 from oci_tools.layer.tree import Dir, Tree, clean, words
-from oci_tools.shelf import Rows, Shelf
+from oci_tools.layer.unpacked import Layer, bytes_of
+from oci_tools.shelf import Shelf
 from oci_tools.tar import Attributes, Entry, Reader
 
 TYPE_CHECKING = False
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from oci_tools.layer.limits import Limits
     from oci_tools.layer.owner import Owner
     from oci_tools.layer.tree import Meta
-    from oci_tools.shelf import Attic
+    from oci_tools.shelf import Attic, Rows
 
 WHITEOUT = b".wh."
 OPAQUE = b".wh..wh..opq"
@@ -87,40 +87,6 @@ class Source:
         if self.compression != found and found in compress.LEVELS:
             what = "not compressed" if found == "none" else found
             owner.warn("type", f"layer {quote(self)} is {what}, whatever its type says")
-
-
-class Layer:
-    """A layer that is a tree by now: the tree, and what it says of those below (see the module)."""
-
-    def __init__(self, tree: Tree) -> None:
-        self.tree = tree
-        attic = tree.root.attic
-        self.whiteouts, self.opaques, self.links = Rows(attic), Rows(attic), Rows(attic)
-        self.attributes = 0  # bytes of those of its directories
-
-    def dump(self) -> Iterator[tuple[int, list[Any]]]:
-        """As plain values, a part at a time, for the way from one process to another."""
-        every: list[Iterable[Any]] = [self.tree.dump(), self.whiteouts, self.opaques, self.links, [self.attributes]]
-        for kind, rows in enumerate(every):
-            given = iter(rows)
-            while part := list(islice(given, 500)):
-                yield kind, part
-
-    def load(self, parts: Iterable[tuple[int, list[Any]]]) -> None:
-        for kind, some in groupby(parts, lambda part: part[0]):
-            rows = (row for _, part in some for row in part)
-            if kind == 0:
-                self.tree.load(rows)
-            elif kind == 4:
-                self.attributes = sum(rows)
-            else:
-                for row in rows:
-                    (self.whiteouts, self.opaques, self.links)[kind - 1].append(row, length(row))
-
-
-def length(row: Any) -> int:
-    """Bytes of a path, or of a link's two."""
-    return len(row) if isinstance(row, bytes) else sum(map(len, row))
 
 
 def unpack(
@@ -233,7 +199,7 @@ class _Unpacking:
             # Some other thing may have taken its name, or one above it.
             if node is not None and place == _place(node, name) and node.get(name) is None:
                 link = _inside(node, name), target
-                self._layer.links.append(link, length(link))
+                self._layer.links.append(link, bytes_of(link))
 
     def _check_whole(self) -> None:
         if not self._reader.marked:
@@ -376,7 +342,7 @@ class _Unpacking:
         self._clear(node, name)
         known = self._later.get(_place(holder, target)) if holder else None
         said = node.path(), known[1] if known else b"/".join((*parts, target))
-        self._later.set(place, said, length(said))
+        self._later.set(place, said, bytes_of(said))
         self._waits = True
 
     def _node(self, entry: Entry, node: Dir, name: bytes) -> None:

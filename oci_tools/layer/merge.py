@@ -20,8 +20,9 @@ import os
 
 from oci_tools import fs
 from oci_tools.errors import Error, quote, reason
-from oci_tools.layer.apply import Layer, Source, link_at, unpack
+from oci_tools.layer.apply import Source, link_at, unpack
 from oci_tools.layer.tree import Dir, Tree, clean, new_root, words
+from oci_tools.layer.unpacked import Layer, unnamed
 from oci_tools.layer.walk import names
 from oci_tools.linux import libc
 from oci_tools.shelf import Attic, Rows
@@ -296,7 +297,7 @@ class _Worker:
     """
 
     def __init__(self, jobs: int, give: int, threads: bool, *work: Any) -> None:
-        self._file = fs.unnamed(os.path.dirname(work[1][0]))
+        self._file = unnamed(os.path.dirname(work[1][0]))
         self.fd, out = os.pipe()
         self.ended = False
         self._data = bytearray()

@@ -24,17 +24,17 @@ import stat
 
 from oci_tools import document, fs
 from oci_tools.errors import Busy, Error
-from oci_tools.layer.tree import new_root, words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
-    from oci_tools.layer.apply import Layer, Source
+    from oci_tools.layer.apply import Source
     from oci_tools.layer.limits import Limits
     from oci_tools.layer.owner import Owner
     from oci_tools.layer.tree import Dir, Tree
+    from oci_tools.layer.unpacked import Layer
 
 VERSION = 1
 NEW_TIMEOUT = 600.0  # seconds to wait for another process that unpacks the same layer
@@ -208,6 +208,8 @@ def sweep(path: str | None = None) -> None:
 
 def make_upper(upper: str, chain: Chain, roomy: bool = False) -> None:
     """Make an overlay's upper directory, `roomy` if it is to have many files, with what the stack needs in it."""
+    from oci_tools.layer.tree import new_root
+
     fd = new_root(upper, roomy)
     try:
         for path, _, uid, gid, _, xattrs in chain.made:
@@ -234,6 +236,8 @@ def make_upper(upper: str, chain: Chain, roomy: bool = False) -> None:
 
 def finish(layer: Layer, owner: Owner) -> dict[str, Any]:
     """Write a layer's whiteouts into its tree as overlayfs has them, and settle it; what to say beside it."""
+    from oci_tools.layer.tree import words
+
     tree = layer.tree
     hollow: list[Dir] = []  # made for marks alone
     opaque = OPAQUE[owner.trusted]
