@@ -29,11 +29,13 @@ COST = 400  # bytes of an entry besides its name and what it has of bytes
 LARGE = 1 << 10  # bytes of attributes, the last part of a value, from which on they stay in memory, the same once
 PAGE = 32  # entries that are read at once
 _NOTHING: dict[bytes, Any] = {}  # what all have that have nothing; never changed
-_TABLE = """
-PRAGMA cache_size = -4096; PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;
-CREATE TABLE names (shelf INTEGER, name BLOB, node INTEGER, value BLOB, PRIMARY KEY (shelf, name)) WITHOUT ROWID;
-BEGIN
-"""
+_TABLE = (
+    "PRAGMA cache_size = -4096",
+    "PRAGMA journal_mode = OFF",
+    "PRAGMA synchronous = OFF",
+    "CREATE TABLE names (shelf INTEGER, name BLOB, node INTEGER, value BLOB, PRIMARY KEY (shelf, name)) WITHOUT ROWID",
+    "BEGIN",
+)
 
 
 class Shelf:
@@ -180,7 +182,8 @@ class Attic:
 
         self._nodes = WeakValueDictionary()
         self._base = sqlite3.connect("", isolation_level=None, check_same_thread=False)
-        self._base.executescript(_TABLE)
+        for statement in _TABLE:
+            self.run(statement)
         return True
 
     def __del__(self) -> None:
