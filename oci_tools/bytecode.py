@@ -46,12 +46,14 @@ class Archive:
         self.path = f"{_TOP}/__pycache__/{command}.{sys.implementation.cache_tag}.archive"
         self.entries: dict[str, Entry] = {}
         self._fd = -1  # held, since a name may soon be another file's, which has other offsets
+        self._file = (0, 0)  # what it is: who closes all descriptors may give its number to another
         self._start = 0  # what they count from
 
     def use(self) -> None:
         """Find modules here first, if there is such a file."""
         try:
             self._fd = _opened(self.path)
+            self._file = _identity(self._fd)
             head = posix.pread(self._fd, _HEAD, 0)
             self._start = 8 + int.from_bytes(head[4:8], "little")
             if head[:4] != MAGIC_NUMBER or self._start > _LONGEST:
@@ -66,6 +68,8 @@ class Archive:
     def code(self, name: str) -> bytes:
         """A module's code as marshal wrote it."""
         _, _, _, _, at, length = self.entries[name]
+        if _identity(self._fd) != self._file:
+            raise ValueError("its descriptor was closed")
         return posix.pread(self._fd, length, self._start + at)
 
     def find_spec(self, name: str, _path: object = None, _target: object = None) -> ModuleSpec | None:
@@ -131,6 +135,11 @@ class Archive:
 
 # What is there before an archive can be used.
 _ALWAYS = frozenset(("oci_tools", "oci_tools.bytecode"))
+
+
+def _identity(fd: int) -> tuple[int, int]:
+    found = posix.fstat(fd)
+    return found.st_dev, found.st_ino
 
 
 def _opened(path: str) -> int:

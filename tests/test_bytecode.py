@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -85,3 +86,17 @@ def test_a_place_that_cannot_be_written(copy: Path) -> None:
     (copy / "oci_tools/__pycache__").write_text("a file")
     first = run(copy, "new")
     assert run(copy, "new") == first
+
+
+@pytest.mark.parametrize("closed", [True, False], ids=["closed", "another file's"])
+def test_a_descriptor_that_is_no_longer_the_archives(copy: Path, closed: bool) -> None:
+    run(copy, "new")
+    (copy / "other").write_bytes(b"\xff" * (1 << 20))
+    lines = [
+        "import os, sys", f"sys.path[:0] = [{str(copy)!r}]", "from oci_tools import bytecode",
+        "archive = bytecode.Archive('spec')", "archive.use()", "assert archive.entries and archive._fd >= 500",
+        "os.close(archive._fd)" if closed else f"os.dup2(os.open({str(copy / 'other')!r}, os.O_RDONLY), archive._fd)",
+        "from oci_tools import errors", "print(errors.__spec__.loader)",
+    ]  # fmt: skip
+    done = subprocess.run([sys.executable, "-IS", "-c", "\n".join(lines)], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "") and "_Kept" not in done.stdout

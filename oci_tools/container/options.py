@@ -30,6 +30,8 @@ RUNNING: tuple[Option, ...] = (
     ("--rmi", "flag", False, "with it remove its image from the store, unless another container is of that"),
     ("--timeout SECONDS", "int", 0, "kill it if it has not ended by then; 0: never"),
     ("--runtime NAME", "text", None, "understood for docker's callers: oci-run, or its path"),
+    ("--volume-driver NAME", ("local",), "local", "understood for docker's callers: there is this one"),
+    ("--disable-content-trust", "flag", True, "understood for docker's callers: oci-pull checks by a policy"),
     ("--name NAME", "text", None, "a name for it besides its id"),
     ("--replace", "flag", False, "first remove the container that has the name"),
     ("--cidfile FILE", "text", None, "write its id to FILE, which must not be there"),
