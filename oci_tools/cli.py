@@ -133,7 +133,7 @@ def main(command: Command, words: list[str]) -> int:
         assert leaf.run is not None
         return leaf.run(Args(values)) or 0
     except Error as error:
-        say(command.name, str(error))
+        say(command.name, error)
         if debug:
             _traceback()
         return failure if error.code == 1 else error.code
@@ -149,8 +149,14 @@ def main(command: Command, words: list[str]) -> int:
         return 70
 
 
-def say(name: str, text: str) -> None:
-    """A line to people on stderr, in the form of an error."""
+def say(name: str, text: str | Error) -> None:
+    """A line to people on stderr, in the form of an error; behind an Error what to do next."""
+    if isinstance(text, Error):
+        if not text.hint:
+            from oci_tools import advice
+
+            text.hint = advice.of(name, text)
+        text = str(text)
     try:
         sys.stderr.write(f"{name}: {printable(text)}\n")
         sys.stderr.flush()

@@ -52,6 +52,19 @@ class Error(Exception):
         return printable(line)
 
 
+# Debian's packages of the programs of others that may be missing, where the name is not the program's.
+PACKAGES = {
+    "nft": "nftables", "pasta": "passt", "newuidmap": "uidmap", "newgidmap": "uidmap", "ps": "procps",
+    "ssh": "openssh-client", "fusermount3": "fuse3", "mkfs.ext4": "e2fsprogs",
+}  # fmt: skip
+
+
+def missing(program: str, what: str, subject: object = None, hint: str = "") -> Error:
+    """A program of others is not there: in the words that engines' clients know, and what has it."""
+    package = f"apt install {PACKAGES.get(program, program)}{f', or {hint}' if hint else ''}"
+    return Error(what, subject, f'exec: "{program}": executable file not found in $PATH', package)
+
+
 class Usage(Error):
     """The command line makes no sense."""
 

@@ -196,7 +196,7 @@ def _git(words: list[str], cwd: str | None, repository: Git) -> str:
             capture_output=True,
         )  # fmt: skip
     except OSError as error:
-        raise Error("cannot run git", None, error, "git URLs need the program") from None
+        raise Error("cannot run git", None, error, "apt install git") from None
     if done.returncode:
         lines = done.stderr.decode("utf-8", "replace").strip().split("\n")
         said = next((line for line in lines if line.startswith(("fatal:", "error:", "remote:"))), lines[-1])

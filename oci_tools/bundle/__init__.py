@@ -24,7 +24,7 @@ from __future__ import annotations
 import os
 
 from oci_tools import document, fs
-from oci_tools.errors import Busy, Error
+from oci_tools.errors import Busy, Error, missing
 from oci_tools.image import config as configs
 from oci_tools.image import manifest as manifests
 from oci_tools.layer import store as stores
@@ -172,7 +172,7 @@ def unmount(path: str) -> None:
     # fusermount3(1) is set-user-ID: it undoes what the same user mounted.
     program = next((p for p in ("/usr/bin/fusermount3", "/bin/fusermount3") if os.access(p, os.X_OK)), None)
     if program is None:
-        raise Error("cannot unmount", place, "a plain user needs fusermount3")
+        raise missing("fusermount3", "cannot unmount", place)
     child = os.posix_spawn(program, [program, "-u", place], {})
     if os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]):
         raise Error("cannot unmount", place, "fusermount3 failed")

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 
 from oci_tools import bundle, document
-from oci_tools.errors import Error
+from oci_tools.errors import Error, missing
 from oci_tools.layer import store as stores
 from oci_tools.runtime import overlay
 
@@ -65,7 +65,7 @@ def _fuse(path: str, stacked: dict[str, Any]) -> None:
             raise Error("cannot mount", path, f"'{one}' has a comma, colon or backslash")
     program = next((f"{d}/fuse-overlayfs" for d in _PLACES if os.access(f"{d}/fuse-overlayfs", os.X_OK)), None)
     if program is None:
-        raise Error("cannot mount", path, "a plain user needs fuse-overlayfs", "or oci-run, or no --overlay")
+        raise missing("fuse-overlayfs", "cannot mount", path, "no --overlay")
     words = [program, "-o", f"lowerdir={':'.join(trees)},upperdir={upper},workdir={work}", f"{path}/rootfs"]
     child = os.posix_spawn(program, words, {"PATH": ":".join(_PLACES)})
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])

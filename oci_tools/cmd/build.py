@@ -223,7 +223,7 @@ def _in_chroot(bundle: str) -> int:
     try:
         return chrooted.run(bundle, 3)
     except Error as error:
-        cli.say("oci-build", str(error))
+        cli.say("oci-build", error)
         return error.code
 
 

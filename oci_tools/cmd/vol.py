@@ -157,7 +157,7 @@ def _inspect(args: cli.Args) -> int:
         try:
             found.append(change.document(volumes.load(name), used.get(name, []), args.size))
         except Error as error:
-            cli.say("oci-vol", str(error))
+            cli.say("oci-vol", error)
             code = error.code
     if args.json:
         print("".join(f"{document.dumps(each).decode()}\n" for each in found), end="")
@@ -178,7 +178,7 @@ def _rm(args: cli.Args) -> int:
             change.remove(name)
             print(name)
         except Error as error:
-            cli.say("oci-vol", str(error))
+            cli.say("oci-vol", error)
             code = error.code
     return code
 
@@ -333,7 +333,7 @@ def main(words: list[str]) -> int:
     try:
         shared.go(words)
     except Error as error:
-        cli.say("oci-vol", str(error))
+        cli.say("oci-vol", error)
         return error.code
 
 

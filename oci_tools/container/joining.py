@@ -11,7 +11,7 @@ import os
 
 from oci_tools import document, fs
 from oci_tools.container import names, networking
-from oci_tools.errors import Error
+from oci_tools.errors import Error, missing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def _serve(container: str, policy: dict[str, Any], pid: int) -> None:
     name, options = networking.program_of(policy)
     path = userland.program(name)
     if path is None:
-        raise Error(f'cannot set up the network: exec: "{name}": executable file not found in $PATH')
+        raise missing(name, "cannot set up the network")
     mappings = ports.choose(policy.get("ports", []))
     if mappings:
         fs.write(f"{names.place(container)}/published.json", document.dumps({"ports": mappings}), 0o600, sync=False)

@@ -86,7 +86,8 @@ def has_ids() -> bool:
 def need_ids(network: str) -> None:
     """An Error where containers on networks could not be: they have more ids than one."""
     if not has_ids():
-        raise Error("cannot join network", network, "this user has no subordinate ids", "subuid(5) and newuidmap(1)")
+        hint = "apt install uidmap, and usermod --add-subuids FIRST-LAST --add-subgids FIRST-LAST USER"
+        raise Error("cannot join network", network, "this user has no subordinate ids", hint)
 
 
 def _maps() -> dict[str, list[dict[str, int]]]:

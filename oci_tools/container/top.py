@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from oci_tools.errors import Error
+from oci_tools.errors import Error, missing
 from oci_tools.runtime import lifecycle, state
 
 TYPE_CHECKING = False
@@ -37,7 +37,7 @@ def _ps(words: list[str]) -> list[str]:
     """What the host's ps prints."""
     program = next((f"{place}/ps" for place in _PATH.split(":") if os.access(f"{place}/ps", os.X_OK)), None)
     if program is None:
-        raise Error("cannot list processes", None, 'exec: "ps": executable file not found in $PATH')
+        raise missing("ps", "cannot list processes")
     reader, writer = os.pipe2(os.O_CLOEXEC)
     actions = [(os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0), (os.POSIX_SPAWN_DUP2, writer, 1)]
     try:

@@ -177,7 +177,7 @@ def told(action: Action, sealed: bool = False) -> Callable[[Args], int | None]:
         code = 0
         for line in done:
             if isinstance(line, Error):
-                cli.say("oci-run", str(line))
+                cli.say("oci-run", line)
                 code = code or line.code
             else:
                 print(line, flush=True)

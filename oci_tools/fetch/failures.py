@@ -30,7 +30,8 @@ def error_of(error: BaseException, host: str) -> Error:
             return cause
         if isinstance(cause, ssl.SSLCertVerificationError):
             why = cause.verify_message or "certificate verify failed"
-            return Error("cannot trust", host, why.lower(), "--tls-verify=false accepts any certificate")
+            hint = "--cert-dir names whom to trust, --tls-verify=false accepts any certificate"
+            return Error("cannot trust", host, why.lower(), hint)
         if isinstance(cause, (TimeoutError, ConnectionError)):  # http.client's RemoteDisconnected is one
             return Lost("cannot reach", host, cause if cause.strerror else _plain(cause), way)
         if isinstance(cause, ssl.SSLError):

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 
 from oci_tools import document
-from oci_tools.errors import Error
+from oci_tools.errors import Error, missing
 from oci_tools.linux.nfnetlink import Nfnetlink
 from oci_tools.net import place
 
@@ -74,7 +74,7 @@ def _program() -> str:
     found = find(PROGRAM)
     if found:
         return found
-    raise Error(f'cannot change the firewall: exec: "{PROGRAM}": executable file not found in $PATH', hint="nftables")
+    raise missing(PROGRAM, "cannot change the firewall")
 
 
 def execute(words: list[str], data: bytes) -> tuple[int, str]:

@@ -174,7 +174,7 @@ def _program(name: str) -> str:
             return f"{directory}/{name}"
     if name == PLUGIN:
         raise Error("plugin stands in the wrong place", name, "it is the first of its list")
-    raise Error("no such plugin", name, f"not in {_path()}", "containernetworking-plugins")
+    raise Error("no such plugin", name, f"not in {_path()}", "apt install containernetworking-plugins")
 
 
 def _reason(said: bytes, also: bytes) -> str:

@@ -10,7 +10,7 @@ import os
 from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_STREAM, socket
 
 from oci_tools import document, fs
-from oci_tools.errors import Error
+from oci_tools.errors import Error, missing
 from oci_tools.linux import process
 
 TYPE_CHECKING = False
@@ -78,7 +78,7 @@ def share(record: str, pid: int, mappings: list[dict[str, Any]]) -> str:
     """
     path = program("pasta")
     if path is None:
-        raise Error('cannot set up the network: exec: "pasta": executable file not found in $PATH', hint="passt")
+        raise missing("pasta", "cannot set up the network")
     loopback = ["--host-lo-to-ns-lo"]  # a port may be published on 127.0.0.1 alone
     if mappings:
         _pasta(path, loopback, pid, mappings)

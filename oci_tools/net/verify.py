@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from oci_tools.errors import Error
+from oci_tools.errors import Error, missing
 from oci_tools.linux.netlink import Rtnetlink, inside
 from oci_tools.net import address, attach, lease, namespace, nft, plugins
 from oci_tools.net.conflist import Network
@@ -18,7 +18,7 @@ def network(one: Network) -> None:
     """Whether a container could be attached."""
     if one.managed:
         if not nft.is_there():
-            raise Error(f'exec: "{nft.PROGRAM}": executable file not found in $PATH')
+            raise missing(nft.PROGRAM, "cannot read the firewall")
         nft.has_chain("admin")  # raises what the kernel says against it
     plugins.status(one, one.plugins[1:] if one.ours else one.plugins)
 

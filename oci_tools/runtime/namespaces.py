@@ -10,7 +10,7 @@ import os
 from _socket import AF_INET, SOCK_CLOEXEC, SOCK_DGRAM, socket
 from struct import pack, unpack
 
-from oci_tools.errors import Error
+from oci_tools.errors import Error, missing
 from oci_tools.linux import process
 
 TYPE_CHECKING = False
@@ -279,7 +279,7 @@ def _map_by_helper(pid: int, maps: dict[str, list[dict[str, int]]]) -> None:
         name = f"new{file.replace('_', '')}"
         program = next((f"{d}/{name}" for d in ("/usr/bin", "/usr/sbin", "/bin") if os.access(f"{d}/{name}", 1)), None)
         if program is None:
-            raise Error("cannot map ids", None, f'exec: "{name}": executable file not found in $PATH')
+            raise missing(name, "cannot map ids")
         words = [name, str(pid)]
         for entry in entries:
             words += [str(entry["containerID"]), str(entry["hostID"]), str(entry["size"])]

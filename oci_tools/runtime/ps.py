@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from oci_tools.errors import Error
+from oci_tools.errors import Error, missing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,8 +29,7 @@ def _ps(words: list[str]) -> str:
     try:
         pid = os.posix_spawnp("ps", ["ps", *words], environment, file_actions=[(os.POSIX_SPAWN_DUP2, writer, 1)])
     except FileNotFoundError:
-        hint = "--format json needs none"
-        raise Error('exec: "ps": executable file not found in $PATH', hint=hint) from None
+        raise missing("ps", "cannot list processes", hint="--format json") from None
     finally:
         os.close(writer)
     with open(reader, encoding="utf-8", errors="surrogateescape") as file:

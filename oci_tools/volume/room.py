@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 
 from oci_tools import volume as volumes
-from oci_tools.errors import Error
+from oci_tools.errors import Error, missing
 from oci_tools.linux import quota
 
 TYPE_CHECKING = False
@@ -95,7 +95,7 @@ def run(words: list[str], what: str) -> None:
     path = os.environ.get("PATH") or "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
     found = shutil.which(words[0], path=f"{path}:/usr/sbin:/sbin")
     if found is None:
-        raise Error(what, None, f'exec: "{words[0]}": executable file not found in $PATH')
+        raise missing(words[0], what)
     done = subprocess.run([found, *words[1:]], stdin=subprocess.DEVNULL, capture_output=True)
     if done.returncode:
         said = (done.stderr or done.stdout).decode("utf-8", "replace").strip().split("\n")[-1]

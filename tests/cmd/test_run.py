@@ -79,7 +79,7 @@ def test_nobody_is_there(oci: Any, verb: str) -> None:
     if verb in ("create", "run"):
         assert "config.json': no such file or directory" in done.stderr
     else:
-        assert done.stderr == "oci-run: container does not exist 'x'\n"
+        assert done.stderr == "oci-run: container does not exist 'x' (oci-run list shows those that there are)\n"
     oci("run", "delete", "--force", "x")
 
 

@@ -475,7 +475,7 @@ def test_what_the_host_learns_of_routers_goes_on(machine: Machine, outside: Spac
 def test_without_nft(machine: Machine) -> None:
     machine.run("mount", "--bind", "/dev/null", "/usr/sbin/nft")
     said = machine.fails("attach", "bridge", machine.space("a").path)
-    assert said == 'cannot change the firewall: exec: "nft": executable file not found in $PATH (nftables)'
+    assert said == 'cannot change the firewall: exec: "nft": executable file not found in $PATH (apt install nftables)'
     assert machine.net("ls", "--fields", "containers") == "0" and "veth" not in machine.ip("link")
 
 

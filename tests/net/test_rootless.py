@@ -340,4 +340,4 @@ def test_without_the_program(machine: Machine) -> None:
     assert done.stdout.count("\n") == 1
     assert done.stderr == "oci-run: warning: no network: pasta is not installed (--network none says so)\n"
     said = machine.command("run", "--network", "pasta", "busybox", "true", code=125).stderr
-    assert said == 'oci-run: cannot set up the network: exec: "pasta": executable file not found in $PATH\n'
+    assert said == 'oci-run: cannot set up the network: exec: "pasta": executable file not found in $PATH (apt install passt)\n'

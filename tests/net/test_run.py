@@ -165,7 +165,7 @@ def test_without_nft(machine: Machine) -> None:
     assert done.stdout.count("\n") == 1
     assert done.stderr == "oci-run: warning: no network: nft is not installed (--network none says so)\n"
     said = machine.command("run", "--network", "bridge", "busybox", "true", code=125).stderr
-    assert said == 'oci-run: cannot change the firewall: exec: "nft": executable file not found in $PATH (nftables)\n'
+    assert said == 'oci-run: cannot change the firewall: exec: "nft": executable file not found in $PATH (apt install nftables)\n'
     machine.run("umount", "/usr/sbin/nft")
     nothing_left(machine)
 

@@ -30,7 +30,7 @@ def each(words: list[str], engines: Engines, action: Callable[[Engine, str], Any
             action(engine, said["Id"])
             print(word, flush=True)
         except Error as error:
-            cli.say("oci-ctl", str(error))
+            cli.say("oci-ctl", error)
             code = code or error.code
     return code
 
@@ -93,7 +93,7 @@ def all_of(engines: Engines, ask: Callable[[Engine], list[dict[str, Any]]]) -> l
     if wrong and (len(engines) == 1 or len(wrong) == len(engines)):
         raise wrong[0]
     for error in wrong:
-        cli.say("oci-ctl", str(error))
+        cli.say("oci-ctl", error)
     return [record for each in found if not isinstance(each, Error) for record in each]
 
 
@@ -142,7 +142,7 @@ def inspect(args: Args, engines: Engines) -> int:
         try:
             found.append(_any(word, engines, args.type, args.size))
         except Error as error:
-            cli.say("oci-ctl", str(error))
+            cli.say("oci-ctl", error)
             code = code or error.code
     if args.format:
         output.formatted(args.format, found)

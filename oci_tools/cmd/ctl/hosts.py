@@ -14,7 +14,7 @@ import os
 import socket
 
 from oci_tools import document, fs
-from oci_tools.errors import Error, Usage
+from oci_tools.errors import Error, Usage, missing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -91,9 +91,7 @@ class Host:
                 [*words, _DIAL.format(host=host)], stdin=pipe, stdout=pipe, start_new_session=True
             )
         except FileNotFoundError:
-            raise Error(
-                "cannot connect to", self.address, 'exec: "ssh": executable file not found in $PATH'
-            ) from None
+            raise missing("ssh", "cannot connect to", self.address) from None
         finally:
             theirs.close()
         return ours

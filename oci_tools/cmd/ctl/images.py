@@ -232,7 +232,7 @@ def rmi(args: Args, engines: Engines) -> int:
                 kind, name = next(iter(said.items()))
                 print(f"{kind}: {name}", flush=True)
         except Error as error:
-            cli.say("oci-ctl", str(error))
+            cli.say("oci-ctl", error)
             code = code or error.code
     return code
 

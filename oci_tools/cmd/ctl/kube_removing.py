@@ -61,7 +61,7 @@ def _stop(engine: Engine, container: str) -> None:
     try:
         Engine(engine.host).post(f"/containers/{container}/stop")
     except Error as error:
-        cli.say("oci-ctl", str(error))
+        cli.say("oci-ctl", error)
 
 
 def gone(engine: Engine, path: str, query: dict[str, Any] | None = None) -> None:
@@ -69,4 +69,4 @@ def gone(engine: Engine, path: str, query: dict[str, Any] | None = None) -> None
     try:
         engine.delete(path, query)
     except Error as error:
-        cli.say("oci-ctl", str(error))
+        cli.say("oci-ctl", error)

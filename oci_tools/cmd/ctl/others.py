@@ -30,7 +30,7 @@ def _removed(words: list[str], remove: Callable[[str], Any]) -> int:
             remove(word)
             print(word, flush=True)
         except Error as error:
-            cli.say("oci-ctl", str(error))
+            cli.say("oci-ctl", error)
             code = code or error.code
     return code
 

@@ -262,7 +262,7 @@ def wait(args: Args, engines: Engines) -> int:
                 query = {"condition": args.condition}
                 print(engine.post(f"/containers/{said['Id']}/wait", query)["StatusCode"], flush=True)
         except Error as error:
-            cli.say("oci-ctl", str(error))
+            cli.say("oci-ctl", error)
             code = code or error.code
     return code
 

@@ -124,6 +124,6 @@ def main(words: list[str]) -> int:
             if words[0] not in _LOOKING or shared.is_running():
                 shared.go(words)
         except Error as error:
-            cli.say("oci-net", str(error))
+            cli.say("oci-net", error)
             return error.code
     return cli.main(COMMAND, words)

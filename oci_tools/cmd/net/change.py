@@ -118,7 +118,7 @@ def rm(args: cli.Args) -> int | None:
         except Error as error:
             if args.force and error.what == "no such network":
                 continue
-            cli.say("oci-net", str(error))
+            cli.say("oci-net", error)
             code = error.code
     return code
 

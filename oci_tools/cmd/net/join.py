@@ -7,7 +7,7 @@ import sys
 from binascii import crc32
 
 from oci_tools import cli, document
-from oci_tools.errors import Error
+from oci_tools.errors import Error, missing
 from oci_tools.net import attach as attaching
 from oci_tools.net import detach as detaching
 from oci_tools.net import place, ports, publishing, record, store, userland
@@ -59,7 +59,7 @@ def _way_out(args: cli.Args, target: _Target) -> None:
     """Have pasta serve a namespace until its path is gone: what a plain user has in place of a bridge."""
     program = userland.program(WAY_OUT)
     if program is None:
-        raise Error(f'cannot set up the network: exec: "{WAY_OUT}": executable file not found in $PATH')
+        raise missing(WAY_OUT, "cannot set up the network")
     userland.serve(program, target.namespace)
     if args.json:
         say(document.dumps({"dns": {"nameservers": userland.AROUND[WAY_OUT][:1]}}).decode())

@@ -134,7 +134,7 @@ def resolve(args: cli.Args) -> int | None:
         for each in found:
             say(each)
         if not found:
-            cli.say("oci-net", str(Error("no container has the name", name)))
+            cli.say("oci-net", Error("no container has the name", name))
             code = 1
     return code
 

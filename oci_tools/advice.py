@@ -1,0 +1,65 @@
+"""What to do next, by what went wrong: said in parentheses behind an error that brings no hint of its own.
+
+Here and not where errors are raised: a library knows what is wrong, who prints it to people which command helps.
+Read only when an error is printed.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from oci_tools import fs
+from oci_tools.errors import Error
+
+_LISTED = "shows those that there are"
+_NEXT = {
+    "no such network": f"oci-net ls {_LISTED}",
+    "network exists": "oci-net rm removes it",
+    "network is in use": "oci-net detach, or oci-run rm",
+    "subnet is taken": "another, or no --subnet: one that is free is found",
+    "no such volume": f"oci-vol ls {_LISTED}",
+    "cannot remove volume": "oci-run rm removes the container",
+    "no such container": f"oci-run list {_LISTED}",
+    "container does not exist": f"oci-run list {_LISTED}",
+    "container name is in use": "oci-run rm removes it, --replace does so first",
+    "cannot start an already running container": "oci-run exec runs something in it",
+    "port is in use": "another port, or just the container's: any that is free",
+    "cannot open image or bundle": "oci-pull and oci-pack make layouts, oci-unpack makes bundles",
+    "cannot open image layout": "oci-pull, oci-pack and oci-build make layouts",
+    "cannot unpack into": "name one that is not there",
+    "no image for": "--platform takes another",
+    "cannot speak tls with": "--tls-verify=false speaks http, too",
+    "cannot use -i with -t": "a pipe or file goes with -i alone",
+    "unable to find user": "a number needs no entry there",
+    "exec format error": "it may be for another processor: --platform",
+}
+# In the words of oci-ctl, whose things are an engine's.
+_CLIENTS = {
+    "no such container": f"oci-ctl ps -a {_LISTED}", "no such network": f"oci-ctl network ls {_LISTED}",
+    "no such volume": f"oci-ctl volume ls {_LISTED}", "no such image": "oci-ctl pull brings it",
+    "cannot connect to": "is an engine there?",
+}  # fmt: skip
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+
+
+def of(command: str, error: Error) -> str | None:
+    """What a command says after an error, if there is something."""
+    number = error.cause.errno if isinstance(error.cause, OSError) else None
+    subject = str(error.subject)
+    if command.startswith("oci-ctl"):
+        return _CLIENTS.get(error.what)
+    if number in _NO_ROOM and subject.startswith(f"{fs.root()}/"):
+        return "oci-image gc, oci-vol prune and oci-run rm make room"
+    if number in (errno.EACCES, errno.EPERM) and os.geteuid() and subject.startswith((fs.root(), fs.run())):
+        return "another user's? OCI_ROOT and OCI_RUN say where ours are"
+    if error.what == "cannot read" and number == errno.ENOENT and subject.endswith("config.json"):
+        return "oci-unpack makes bundles, oci-spec new a config.json"
+    if error.what == "no such image":
+        layout, colon, _ = subject.rpartition(":")
+        return f"oci-image ls {layout} {_LISTED}" if layout.startswith("/") else "oci-pull brings it"
+    if error.what == "cannot reach":
+        return "is a registry there?" if number == errno.ECONNREFUSED else None
+    # What another process of ours has said is one text, perhaps with its hint.
+    said = error.what if not error.what.endswith(")") else ""
+    return next((hint for what, hint in _NEXT.items() if said.startswith(what)), None)
