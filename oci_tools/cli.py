@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 SHARED: tuple[Option, ...] = (
     ("--debug", "flag", False, "say what is done, and show a traceback with an error"),
 )
+FORCE: Option = ("-f --force", "flag", False, "understood for docker's callers: nothing is asked")
 NO_ROOM = (EPIPE, ENOSPC, EDQUOT, EFBIG, EIO)
 BOOLEANS = {"true": True, "1": True, "t": True, "false": False, "0": False, "f": False}
 

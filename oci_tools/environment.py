@@ -96,8 +96,9 @@ def execute(
     except OSError as error:
         raise Error("cannot run", argv[0], error) from None
     if done.returncode:
-        words = [line for line in done.stderr.splitlines() if line.strip()] or [f"exit code {done.returncode}"]
-        raise Error("cannot run", line if len(line) < 60 else f"{line[:60]}...", words[-1].strip())
+        words = [line.strip() for line in done.stderr.splitlines() if line.strip()] or [f"exit code {done.returncode}"]
+        why = next((word for word in words if word.startswith("E: ")), words[-1])  # apt's last says little
+        raise Error("cannot run", line if len(line) < 60 else f"{line[:60]}...", why)
     return done.stdout
 
 

@@ -304,7 +304,7 @@ COMMAND = cli.Command(
         "rm": _verb(_rm, "remove volumes that no container uses", "NAME...", (
             ("-f --force", "flag", False, "none of that name is no error"),), "db"),
         "prune": _verb(_prune, "remove unnamed volumes that no container uses", "", (
-            ("-a --all", "flag", False, "named ones as well"), _FILTER, _JSON), "--filter until=24h"),
+            ("-a --all", "flag", False, "named ones as well"), cli.FORCE, _FILTER, _JSON), "--filter until=24h"),
         "path": _verb(_path, "print where a volume's files are", "NAME", (), "db"),
         "export": _verb(_export, "write all that is in a volume as a tar stream", "NAME", (
             ("-o --output FILE", "text", None, "to FILE, not to stdout"), *_PROGRESS), "db | zstd > db.tar.zst"),

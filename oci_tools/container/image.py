@@ -26,7 +26,7 @@ _ELSEWHERE = {
     "image": "oci-image", "images": "oci-image ls", "import": "oci-pack - IMAGE", "info": "oci-run features",
     "inspect": "oci-run state, oci-image inspect", "load": "oci-image load", "login": "oci-pull --login HOST",
     "logout": "oci-pull --logout HOST", "network": "oci-net", "port": "oci-net publish ls", "pull": "oci-pull",
-    "push": "oci-push", "rmi": "oci-image rm", "save": "oci-image save", "search": "oci-registry ls URL",
+    "push": "oci-push", "rmi": "oci-image rm", "save": "oci-image save", "search": "no registry is searched",
     "system": "oci-image gc", "tag": "oci-image tag", "version": "oci-run --version", "volume": "oci-vol",
 }  # fmt: skip
 

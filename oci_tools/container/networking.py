@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import os
 
-from oci_tools.errors import Error, Usage
+from oci_tools.errors import PACKAGES, Error, Usage
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -56,7 +56,8 @@ def default() -> str:
     if not found:
         from oci_tools import cli
 
-        cli.say("oci-run", f"warning: no network: {needed} is not installed (--network none says so)")
+        how = f"apt install {PACKAGES[needed]}; --network none is without"
+        cli.say("oci-run", f"warning: no network: {needed} is not installed ({how})")
     return found or "none"
 
 

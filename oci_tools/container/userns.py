@@ -71,7 +71,8 @@ def _keep_id(spec: dict[str, Any], args: Args) -> None:
     """A plain user's one id is, inside, that same one, or the one said, and not root."""
     how, _, text = args.userns.partition(":")
     if how != "keep-id" or args.uidmap or args.gidmap or args.subuidname or args.subgidname:
-        raise Error("cannot use --userns", args.userns or None, "a plain user's containers have one id", "keep-id")
+        why = "a plain user's containers are in one of his own"
+        raise Error("cannot use --userns", args.userns or None, why, "keep-id, or nothing")
     ids = {"uid": os.geteuid(), "gid": os.getegid()}
     for word in text.split(",") if text else ():
         key, value = units.pair(word, "--userns")

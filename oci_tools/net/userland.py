@@ -23,6 +23,7 @@ _GUEST = "10.0.2.100"
 SHARED = "OCI_SHARED"  # in the environment of a plain user's shared namespaces: the pid of pasta, outside
 _PATIENCE = 3.0  # seconds: pasta looks every second what somebody listens on
 _RECORD = "pasta.pid"  # of a container's, in its directory
+_TUN = "/dev/net/tun"
 _OPEN = {"tcp": "0A", "udp": "07"}  # TCP_LISTEN; TCP_CLOSE, which is no connection
 
 
@@ -168,7 +169,9 @@ def _run(words: list[str]) -> None:
         code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
         if code:
             lines = os.pread(said, 1 << 16, 0).decode("utf-8", "replace").strip().splitlines()
-            raise Error("cannot set up the network", os.path.basename(words[0]), lines[-1] if lines else f"code {code}")
+            why = lines[-1] if lines else f"code {code}"
+            hint = None if os.access(_TUN, os.R_OK | os.W_OK) else f"we may not open {_TUN}: chmod 666"
+            raise Error("cannot set up the network", os.path.basename(words[0]), why, hint)
     finally:
         os.close(said)
 

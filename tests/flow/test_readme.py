@@ -86,3 +86,15 @@ def test_the_job(project: Project) -> None:
     project.test_is("exit 3")
     project.run(job, code=3, COMMIT="three", **said)
     project.run(f"oci-pull {project.host}/app:three", code=1)
+
+
+@pytest.mark.needs("docker")
+def test_every_command_of_docker_has_its_row(tmp_path: Path) -> None:
+    """With all of its plugins; `docker init` and the like are Docker Desktop's."""
+    env = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}
+    helped = subprocess.run(["docker", "--help"], capture_output=True, text=True, check=True, env=env).stdout
+    commands = set(re.findall(r"^  (\w+)\*? +[A-Z]", helped, re.M)) - {"docker"}
+    assert len(commands) > 50
+    rows = (TOP / "README.md").read_text().partition("## Coming from Docker\n")[2].partition("\n## ")[0]
+    told = set(re.findall(r"\w+", " ".join(row.split("|")[1] for row in rows.splitlines() if row.startswith("|"))))
+    assert commands - told == set()

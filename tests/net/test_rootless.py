@@ -338,6 +338,6 @@ def test_without_the_program(machine: Machine) -> None:
     machine.enter = enter
     done = machine.command("run", "busybox", "ip", "-o", "link")
     assert done.stdout.count("\n") == 1
-    assert done.stderr == "oci-run: warning: no network: pasta is not installed (--network none says so)\n"
+    assert done.stderr == "oci-run: warning: no network: pasta is not installed (apt install passt; --network none is without)\n"
     said = machine.command("run", "--network", "pasta", "busybox", "true", code=125).stderr
     assert said == 'oci-run: cannot set up the network: exec: "pasta": executable file not found in $PATH (apt install passt)\n'
