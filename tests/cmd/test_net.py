@@ -49,7 +49,7 @@ def test_remove_and_prune(oci: Any, home: dict[str, str]) -> None:
         oci("net", "create", "--label", f"n={name}", name)
     assert oci("net", "rm", "one").stdout == "one\n"
     assert not network(home, "one").exists()
-    assert oci("net", "rm", "one", code=1).stderr == "oci-net: no such network 'one'\n"
+    assert oci("net", "rm", "one", code=1).stderr == "oci-net: no such network 'one' (oci-net ls shows those that there are)\n"
     oci("net", "rm", "-f", "one")
     assert oci("net", "prune", "--filter", "label=n=two").stdout == "two\n"
     assert oci("net", "prune").stdout == "three\n"
@@ -107,9 +107,9 @@ def test_refused(oci: Any, words: list[str], said: str) -> None:
 
 def test_taken(oci: Any) -> None:
     oci("net", "create", "--subnet", "10.201.0.0/16", "one")
-    assert oci("net", "create", "one", code=1).stderr == "oci-net: network exists 'one'\n"
+    assert oci("net", "create", "one", code=1).stderr == "oci-net: network exists 'one' (oci-net rm removes it)\n"
     assert oci("net", "create", "--subnet", "10.201.7.0/24", "two", code=1).stderr == (
-        "oci-net: subnet is taken '10.201.7.0/24': it overlaps 10.201.0.0/16 of network one\n"
+        "oci-net: subnet is taken '10.201.7.0/24': it overlaps 10.201.0.0/16 of network one (another, or no --subnet: one that is free is found)\n"
     )
     shown = subprocess.run(["ip", "-4", "route"], capture_output=True, text=True).stdout
     for route in [line.split()[0] for line in shown.splitlines() if "/" in line.split()[0]][:1]:
@@ -152,7 +152,7 @@ def test_edited_by_hand_into_nonsense(oci: Any, home: dict[str, str], change: An
 def test_words_that_make_no_sense(oci: Any) -> None:
     oci("net", code=2)
     assert "unknown verb 'nope'" in oci("net", "nope", code=2).stderr
-    assert oci("net", "attach", "nope", "/nowhere", code=1).stderr == "oci-net: no such network 'nope'\n"
+    assert oci("net", "attach", "nope", "/nowhere", code=1).stderr == "oci-net: no such network 'nope' (oci-net ls shows those that there are)\n"
     assert "no such container 'nope'" in oci("net", "attach", "bridge", "nope", code=1).stderr
     assert "cannot use network namespace '/nowhere'" in oci("net", "attach", "bridge", "/nowhere", code=1).stderr
     assert "invalid port 'x'" in oci("net", "attach", "-p", "x", "bridge", "/nowhere", code=2).stderr

@@ -61,7 +61,7 @@ def test_several(run):
     for name in ("one", "two"):
         run("-d", "--name", name, "busybox", "sleep", "1000")
     done = run("stop", "-t", "0", "one", "nope", "two", code=1)
-    assert done.stderr == "oci-run: no such container 'nope'\n"
+    assert done.stderr == "oci-run: no such container 'nope' (oci-run list shows those that there are)\n"
     assert "is running" not in run("rm", "one", "two").stderr
 
 

@@ -68,5 +68,5 @@ def test_of_several(run):
     run("-d", "--name", "one", "busybox", "sh", "-c", "exit 1")
     run("-d", "--name", "two", "busybox", "sh", "-c", "exit 2")
     done = run("wait", "two", "nope", "one", code=1)
-    assert done.stdout == "2\n1\n" and done.stderr == "oci-run: no such container 'nope'\n"
+    assert done.stdout == "2\n1\n" and done.stderr == "oci-run: no such container 'nope' (oci-run list shows those that there are)\n"
     run("rm", "one", "two")

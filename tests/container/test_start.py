@@ -89,7 +89,7 @@ def test_terminal(run, oci):
 
 def test_a_terminal_needs_one(run):
     said = run("-it", "busybox", "true", code=125).stderr
-    assert said == "oci-run: cannot use -i with -t: standard input is not a terminal\n"
+    assert said == "oci-run: cannot use -i with -t: standard input is not a terminal (a pipe or file goes with -i alone)\n"
 
 
 # -- a place of its own -------------------------------------------------------------------------
@@ -198,7 +198,7 @@ def test_the_images_own_words_and_user(run, oci, busybox, tmp_path):
 def test_an_image_is_pulled_if_it_is_missing(run, oci, registry):
     name = f"{registry.host}/box:1"
     oci("push", "busybox", name)
-    assert run("--pull", "never", name, "true", code=125).stderr == f"oci-run: no such image '{name}'\n"
+    assert run("--pull", "never", name, "true", code=125).stderr == f"oci-run: no such image '{name}' (oci-pull brings it)\n"
     hint = "(oci-run state, oci-image inspect; the image is docker.io/library/inspect:latest)"
     assert run("inspect", "c1", code=125).stderr == f"oci-run: no such verb or image here 'inspect' {hint}\n"
     assert run(name, "echo", "pulled").stdout == "pulled\n"

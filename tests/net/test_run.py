@@ -235,7 +235,7 @@ def test_a_container_that_cannot_start_leaves_nothing(machine: Machine) -> None:
     machine.command("run", "-p", "8080:80", "busybox", "/nosuch", code=127)
     nothing_left(machine)
     said = machine.command("run", "--network", "nosuch", "busybox", "true", code=125).stderr
-    assert said == "oci-run: no such network 'nosuch'\n"
+    assert said == "oci-run: no such network 'nosuch' (oci-net ls shows those that there are)\n"
     said = machine.command("run", "--ip", "10.99.0.1", "busybox", "true", code=125).stderr
     assert said == "oci-run: address is in no subnet of the network '10.99.0.1': bridge\n"
     nothing_left(machine)
