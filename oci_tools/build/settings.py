@@ -80,10 +80,6 @@ def apply(settings: Settings, instruction: Instruction, expand: Expand, many: Ca
     return _KINDS[instruction.name](settings, instruction, expand, many)
 
 
-def applies(name: str) -> bool:
-    return name in _KINDS
-
-
 def _env(settings: Settings, said: Instruction, expand: Expand, many: Any) -> str:
     # Variables are what they were before the instruction, for all of it.
     pairs = [(expand(name), expand(value)) for name, value in said.pairs]

@@ -28,9 +28,6 @@ if TYPE_CHECKING:
     Maps = dict[str, list[dict[str, int]]]
     Warn = Callable[[str], None]
 
-FILES = ("/etc/subuid", "/etc/subgid")
-_PLACES = ("/usr/bin", "/usr/sbin", "/bin")
-
 
 class Mapped(Owner):
     """Ownership as layers say it, seen from inside such a namespace."""
@@ -50,44 +47,15 @@ class Mapped(Owner):
 
 
 def maps_of_user() -> Maps | None:
-    """The mapping of this user; None for root, and where there are no ranges or nobody to grant them."""
-    if os.geteuid() == 0 or not all(_has(program) for program in ("newuidmap", "newgidmap")):
+    """The mapping of this user; None for root, and where there are no subordinate ids or nobody to grant them."""
+    if os.geteuid() == 0:
         return None
-    import pwd
+    from oci_tools.runtime import ids
 
-    try:
-        names = {pwd.getpwuid(os.geteuid()).pw_name, str(os.geteuid())}
-    except KeyError:
+    maps = ids.of_user()
+    if any(len(entries) == 1 for entries in maps.values()):
         return None
-    made: Maps = {}
-    for member, path, own in zip(("uidMappings", "gidMappings"), FILES, (os.geteuid(), os.getegid()), strict=True):
-        ranges = _ranges(path, names)
-        if not ranges:
-            return None
-        made[member] = [{"containerID": 0, "hostID": own, "size": 1}]
-        at = 1
-        for start, count in ranges:
-            made[member].append({"containerID": at, "hostID": start, "size": count})
-            at += count
-    return made
-
-
-def _has(program: str) -> bool:
-    return any(os.access(f"{place}/{program}", os.X_OK) for place in _PLACES)
-
-
-def _ranges(path: str, names: set[str]) -> list[tuple[int, int]]:
-    """The ranges that a file gives one of these names; lines that are none are passed over, as by newuidmap."""
-    try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            lines = [line.strip().split(":") for line in file]
-    except OSError:
-        return []
-    found = []
-    for line in lines:
-        if len(line) == 3 and line[0] in names and line[1].isdigit() and line[2].isdigit() and int(line[2]):
-            found.append((int(line[1]), int(line[2])))
-    return found
+    return {"uidMappings": maps["uid_map"], "gidMappings": maps["gid_map"]}
 
 
 # -- bundles --------------------------------------------------------------------------------------

@@ -64,12 +64,14 @@ def _shared() -> list[Hierarchy]:
         ours = _places(os.getpid())
     except (OSError, ValueError):
         return []
-    found = [each for each in cgroup.hierarchies() if _keeps(each.controllers)]
-    if os.path.exists(f"{cgroup.HYBRID}/cgroup.procs") and "" in ours:
-        found.append(Hierarchy([], cgroup.HYBRID, ours[""]))
+    found = [
+        Hierarchy([], each.mountpoint, each.own) if each.controllers == [cgroup.UNIFIED] else each
+        for each in cgroup.hierarchies()
+    ]
     return [
         each for each in found
-        if each.own != "/" and ours.get(name := ",".join(each.controllers)) == theirs.get(name, "")
+        if _keeps(each.controllers)
+        and each.own != "/" and ours.get(name := ",".join(each.controllers)) == theirs.get(name, "")
     ]  # fmt: skip
 
 

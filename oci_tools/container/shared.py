@@ -80,7 +80,9 @@ def _running() -> int:
 
 def has_ids() -> bool:
     """Whether this user has subordinate ids, and somebody to grant them."""
-    return all(len(entries) > 1 for entries in _maps().values())
+    from oci_tools.runtime import ids
+
+    return all(len(entries) > 1 for entries in ids.of_user().values())
 
 
 def need_ids(network: str) -> None:
@@ -90,23 +92,12 @@ def need_ids(network: str) -> None:
         raise Error("cannot join network", network, "this user has no subordinate ids", hint)
 
 
-def _maps() -> dict[str, list[dict[str, int]]]:
-    from oci_tools.net.userland import program
-    from oci_tools.runtime import unshare as users
-
-    own = (("uid_map", "/etc/subuid", os.geteuid()), ("gid_map", "/etc/subgid", os.getegid()))
-    maps = {name: users.mapping(path, number) for name, path, number in own}
-    if not all(program(name) for name in ("newuidmap", "newgidmap")):
-        maps = {name: entries[:1] for name, entries in maps.items()}
-    return maps
-
-
 def _make() -> int:
     from oci_tools.linux import process
     from oci_tools.net import userland, within
-    from oci_tools.runtime import namespaces
+    from oci_tools.runtime import ids, namespaces
 
-    maps = _maps()
+    maps = ids.of_user()
     servers = f"{fs.run()}/shared.resolv.conf"
     fs.write(servers, f"nameserver {userland.AROUND['pasta'][0]}\n".encode(), sync=False)
     within.forget()

@@ -121,10 +121,6 @@ class Request:
         value = self.header("content-length")
         return int(value) if value else None  # h11 has checked that it is a number
 
-    @property
-    def has_body(self) -> bool:
-        return bool(self.length) or bool(self.header("transfer-encoding"))
-
     def read(self) -> bytes:
         """The next piece of the body, as it comes; empty at its end."""
         data = b"" if self._ended else self._connection.body()

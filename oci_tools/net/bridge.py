@@ -139,16 +139,6 @@ def _gateway(record: dict[str, Any], version: int) -> bytes:
     return next((address.packed(one) for one in record["gateways"] if address.number(one)[0] == version), b"")
 
 
-def drop_default(there: Rtnetlink, metric: int = 0) -> None:
-    """No default route any more; another network may bring its own."""
-    for family in (2, 10):
-        try:
-            there.route(Route(family, 0, b"", b"", 0, 254), metric, remove=True)
-        except OSError as error:
-            if error.errno not in (_ESRCH, _ENOENT):
-                raise
-
-
 def unplug(record: dict[str, Any]) -> None:
     """Take a container's pair of links away, from whichever end is there."""
     with Rtnetlink() as kernel:

@@ -12,6 +12,7 @@ from struct import pack, unpack
 
 from oci_tools.errors import Error, missing
 from oci_tools.linux import process
+from oci_tools.runtime import ids
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -277,7 +278,7 @@ def _map_by_helper(pid: int, maps: dict[str, list[dict[str, int]]]) -> None:
     """newuidmap(1) and newgidmap(1): setuid helpers that know a user's subordinate ids."""
     for file, entries in maps.items():
         name = f"new{file.replace('_', '')}"
-        program = next((f"{d}/{name}" for d in ("/usr/bin", "/usr/sbin", "/bin") if os.access(f"{d}/{name}", 1)), None)
+        program = ids.helper(name)
         if program is None:
             raise missing(name, "cannot map ids")
         words = [name, str(pid)]

@@ -1,9 +1,8 @@
 """`unshare`: a command in a user namespace like that of one's own rootless containers.
 
 Where a plain user is root over what the containers made: files of subordinate ids can be looked at,
-changed and removed there.  The ids are the user's own as root, then those of /etc/subuid and
-/etc/subgid where newuidmap(1) is installed; with a mount namespace of its own.  Root within a container that may
-mount nothing gets all ids that he has.
+changed and removed there.  The ids are those of ids.py; with a mount namespace of its own.  Root within
+a container that may mount nothing gets all ids that he has.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ import os
 
 from oci_tools.errors import Error
 from oci_tools.linux import process
-from oci_tools.runtime import apart, child, namespaces
+from oci_tools.runtime import apart, child, ids, namespaces
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,11 +25,7 @@ def main(args: Any, _: str) -> int:
         raise Error("cannot unshare", None, "root's containers are in no user namespace of its own", "nsenter(1)")
     words = args.cmd or [os.environ.get("SHELL") or "/bin/sh"]
     program = child.find_program(words[0], dict(os.environ))
-    maps = {"uid_map": mapping("/etc/subuid", os.geteuid()), "gid_map": mapping("/etc/subgid", os.getegid())}
-    if os.geteuid() == 0:
-        maps = {name: _same(name) for name in maps}
-    elif not all(os.access(f"/usr/bin/{name}", os.X_OK) for name in ("newuidmap", "newgidmap")):
-        maps = {name: entries[:1] for name, entries in maps.items()}
+    maps = ids.of_user() if os.geteuid() else {name: _same(name) for name in ("uid_map", "gid_map")}
     reader, writer = os.pipe2(os.O_CLOEXEC)
     try:
         pid, pidfd = process.clone3(process.CLONE_NEWUSER | process.CLONE_NEWNS)
@@ -84,29 +79,3 @@ def _become(reader: int, writer: int, program: str, words: list[str]) -> None:
     except OSError as error:
         os.write(2, f"oci-run: {child.exec_error(words[0], error)}\n".encode())
     os._exit(126)
-
-
-def mapping(path: str, own: int) -> list[dict[str, int]]:
-    """Oneself as root, then the subordinate ids, "name-or-uid:first:count" in subuid(5)."""
-    found = [{"containerID": 0, "hostID": own, "size": 1}]
-    names = {str(os.geteuid()), _login()}
-    try:
-        with open(path, encoding="utf-8", errors="surrogateescape") as file:
-            rows = [line.strip().split(":") for line in file]
-    except OSError:
-        return found
-    at = 1
-    for row in rows:
-        if len(row) == 3 and row[0] in names and row[1].isdecimal() and row[2].isdecimal():
-            found.append({"containerID": at, "hostID": int(row[1]), "size": int(row[2])})
-            at += int(row[2])
-    return found
-
-
-def _login() -> str:
-    import pwd
-
-    try:
-        return pwd.getpwuid(os.geteuid()).pw_name
-    except KeyError:
-        return ""

@@ -117,17 +117,17 @@ def test_unshare(plain: Any) -> None:
 
 
 def test_unshare_with_subordinate_ids() -> None:
-    from oci_tools.runtime import unshare
+    from oci_tools.runtime import ids
 
     here = Path("/proc/self/nosuch")
-    assert unshare.mapping(str(here), 5) == [{"containerID": 0, "hostID": 5, "size": 1}]
+    assert ids.mapping(str(here), 5) == [{"containerID": 0, "hostID": 5, "size": 1}]
 
 
 def test_subordinate_ids_come_after_oneself(tmp_path: Path) -> None:
-    from oci_tools.runtime import unshare
+    from oci_tools.runtime import ids
 
     (tmp_path / "subuid").write_text(f"other:1:5\n{os.geteuid()}:100000:10\n{os.geteuid()}:200000:20\nbad\n")
-    assert unshare.mapping(str(tmp_path / "subuid"), 7) == [
+    assert ids.mapping(str(tmp_path / "subuid"), 7) == [
         {"containerID": 0, "hostID": 7, "size": 1},
         {"containerID": 1, "hostID": 100000, "size": 10},
         {"containerID": 11, "hostID": 200000, "size": 20},

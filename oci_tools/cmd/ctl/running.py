@@ -247,9 +247,6 @@ def _moment(text: str | None) -> str | None:
     return f"{int(when.timestamp())}.{digits[:9].ljust(9, '0')}"
 
 
-CONDITIONS = ("not-running", "next-exit", "removed", "healthy", "unhealthy", "running")
-
-
 def wait(args: Args, engines: Engines) -> int:
     """Print the exit code of each; or wait until it is healthy, unhealthy or running: nothing is printed then."""
     code = 0
