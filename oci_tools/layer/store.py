@@ -162,6 +162,7 @@ class _New:
             self._lock.__enter__()
             try:
                 if os.path.samestat(os.fstat(self._lock.fd), os.stat(self._lock.path)):
+                    fs.remove_tree(self.place)  # a killed one's
                     return self
             except FileNotFoundError:
                 pass

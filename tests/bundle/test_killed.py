@@ -8,16 +8,15 @@ from __future__ import annotations
 import os
 import random
 import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.fault import killing
 from tests.layer import listing
 from tests.long import rounds
 
-CALLS = "mkdir,mkdirat,openat,rename,renameat,unlink,unlinkat,rmdir,symlink,symlinkat,linkat,mknodat,write,utimensat,flock,fsync,syncfs"
 WAYS: dict[str, list[str]] = {
     "plain": ["unpack", "./img:x", "made"],
     "overlay": ["unpack", "--overlay", "./img:x", "made"],
@@ -78,19 +77,14 @@ def collect(oci: Any, way: str) -> None:
 def test_killed_at_any_system_call(way: str, oci: Any, world: Path) -> None:
     words = [oci.bin / f"oci-{WAYS[way][0]}", *WAYS[way][1:]]
     clear(world)
-
-    def traced(*how: str) -> int:
-        line = ["strace", "-f", "-qqq", "-o", world / "trace", "-e", f"trace={CALLS}", *how, *words]
-        return subprocess.run(line, env=oci.env, cwd=world, capture_output=True).returncode
-
-    assert traced() == 0
+    log = world / "trace"
+    calls = killing.trace(words, log, env=oci.env, cwd=world)
     collect(oci, way)
     whole, beside = seen(world, way), sorted(os.listdir(world))
-    calls = [line.split(None, 1)[1].partition("(")[0] for line in (world / "trace").read_text().splitlines() if "(" in line]
     clear(world)
-    first = calls.index("mkdir") if "mkdir" in calls else 0
-    for at in random.Random(way).sample(range(first, len(calls)), min(len(calls) - first, rounds(9, 1000))):
-        code = traced("-e", f"inject={calls[at]}:signal=KILL:when={calls[: at + 1].count(calls[at])}")
+    points = killing.points(calls)
+    for at in random.Random(way).sample(points, min(len(points), rounds(9, 1000))):
+        code = killing.kill(words, calls, at, log, env=oci.env, cwd=world)
         looks = (world / "made/.oci-unpack.json").exists() if way in ("plain", "overlay") else (world / "made").exists()
         if way not in ("changes", "tree") and looks:
             now = [line for line in seen(world, way) if not line.startswith(".oci-unpack.new")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import json
 import os
 import re
@@ -300,3 +301,21 @@ def _drain(fd: int, into: bytearray) -> None:
             into.extend(data)
     except OSError:
         pass  # EIO: the other end is closed
+
+
+def test_what_a_killed_build_left_of_a_step_is_in_nobodys_way(oci: Any, tmp_path: Path) -> None:
+    """Its tree was moved to where a layer of the store is made, and it came no further."""
+    (tmp_path / "c/d").mkdir(parents=True)
+    (tmp_path / "c/d/a").write_text("a")
+    (tmp_path / "c/Dockerfile").write_text("FROM scratch\nCOPY d /d\n")
+    first = oci("build", "-q", "-t", "./img:x", "c").stdout
+    layers = Path(oci.env["OCI_ROOT"]) / "layers"
+    (made,) = [path for path in layers.rglob("*") if path.is_dir() and len(path.name) == 64]
+    key = "" if made.parent.parent == layers else made.parent.parent.name
+    left = layers / ".new" / f"{key}-sha256-{made.name}"
+    left.parent.mkdir(exist_ok=True)
+    made.rename(left)
+    made.with_name(f"{made.name}.json").unlink()
+    shutil.rmtree(Path(oci.env["OCI_ROOT"]) / "cache")
+    assert oci("build", "-q", "-t", "./img:x", "c").stdout == first
+    assert made.is_dir() and not list(left.parent.iterdir())

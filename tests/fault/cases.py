@@ -50,7 +50,8 @@ CASES = {
     "image index create": Case("oci-image index create ./img:both ./img:x ./img:y", IMG, FSCK, tidy=GC),
     "image artifact create": Case("oci-image artifact create ./img:f t/a", IMG, FSCK, tidy=GC),
     "pack": Case("oci-pack t ./img:new", IMG, FSCK, tidy=GC),
-    "unpack": Case("oci-unpack ./img:x made", "cat made/rootfs/d/b; ls made/rootfs made/.oci-unpack.json", again=1),
+    # Without the record it does not look finished, whatever is in there.
+    "unpack": Case("oci-unpack ./img:x made", "[ ! -e made/.oci-unpack.json ] || { cat made/rootfs/d/b; ls made/rootfs; }", again=1),
     "build": Case("oci-build -q -t ./img:built t", IMG, FSCK, tidy=GC),
     "registry rm": Case("oci-registry rm registry app:1", REGISTRY, "oci-image fsck ./registry/app", 1, "oci-registry gc --grace 0 registry"),
     "registry gc": Case("oci-registry gc --grace 0 registry", REGISTRY, "oci-image fsck ./registry/app"),
