@@ -6,7 +6,7 @@ import os
 import sys
 
 from oci_tools import cli, document, fs
-from oci_tools.cmd.ctl import output, plotting, wording
+from oci_tools.cmd.ctl import output, wording
 from oci_tools.cmd.ctl.engine import Engine, Refused, part
 from oci_tools.cmd.ctl.running import where
 from oci_tools.errors import Error, Usage
@@ -201,7 +201,11 @@ def stats(args: Args, engines: Engines) -> None:
     names = args.container or [
         record["Id"] for record in all_of(engines, lambda engine: engine.get("/containers/json"))
     ]
-    plot = plotting.Plot() if args.plot else None
+    plot = None
+    if args.plot:
+        from oci_tools.cmd.ctl import plotting
+
+        plot = plotting.Plot()
     while names:
         found = [_measured(*where(engines, name)) for name in names]
         if plot:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 
 from oci_tools import document
 from oci_tools.errors import Error, Usage
@@ -370,4 +369,6 @@ def _health(args: Args) -> dict[str, Any]:
 
 def words(text: str) -> list[str]:
     """A line as a shell splits it."""
+    import shlex
+
     return shlex.split(text)
