@@ -12,7 +12,6 @@ from struct import pack, unpack
 
 from oci_tools.errors import Error, missing
 from oci_tools.linux import process
-from oci_tools.runtime import ids
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -276,6 +275,8 @@ def _line(entry: dict[str, int]) -> str:
 
 def _map_by_helper(pid: int, maps: dict[str, list[dict[str, int]]]) -> None:
     """newuidmap(1) and newgidmap(1): setuid helpers that know a user's subordinate ids."""
+    from oci_tools.runtime import ids
+
     for file, entries in maps.items():
         name = f"new{file.replace('_', '')}"
         program = ids.helper(name)
