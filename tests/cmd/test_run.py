@@ -198,7 +198,7 @@ def test_words_of_crun(box: Any, tmp_path: Path) -> None:
     words = ("--cgroup-manager", "disabled", "run", "-b", box.bundle, "--config", box.bundle / "other.json", box.id)
     assert box.id not in box.oci("run", *words).stdout
     said = box.oci("run", "run", "-b", box.bundle, box.id, code=1).stderr
-    assert said == f"oci-run: cannot read '{box.bundle}/config.json': no such file or directory\n"
+    assert said == f"oci-run: cannot read '{box.bundle}/config.json': no such file or directory (oci-unpack makes bundles, oci-spec new a config.json)\n"
     (box.bundle / "other.json").rename(box.bundle / "config.json")
 
 

@@ -64,7 +64,7 @@ def test_new_looks_a_name_up_in_the_image(oci, image):
     found = made(oci("spec", "new", image("--user", "nobody")))["process"]
     assert found["user"] == {"uid": 65534, "gid": 65534, "additionalGids": [65534]}
     assert one_line(oci("spec", "new", image("--user", "who"), code=1)) == (
-        "unable to find user 'who': no matching entries in passwd file"
+        "unable to find user 'who': no matching entries in passwd file (a number needs no entry there)"
     )
 
 

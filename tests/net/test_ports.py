@@ -350,7 +350,7 @@ def test_in_use(machine: Machine) -> None:
     assert "port is in use '127.0.0.1:8080/tcp'" in refused("127.0.0.1:8080:80")
     assert "port is in use '0.0.0.0:8081/tcp'" in refused("8081:80")
     with machine.listen(8082):
-        assert refused("8082:80") == "port is in use '0.0.0.0:8082/tcp': a process of the host listens there"
+        assert refused("8082:80") == "port is in use '0.0.0.0:8082/tcp': a process of the host listens there (another port, or just the container's: any that is free)"
     assert refused("192.0.2.77:8083:80") == "cannot publish on address '192.0.2.77': the host does not have it"
     machine.net("attach", "-p", "8080:80/udp", "-p", "127.0.0.2:8081:80", "bridge", b.path)
 

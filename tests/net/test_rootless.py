@@ -327,7 +327,7 @@ def test_ports_are_free_at_once(shared: Machine) -> None:
 def test_networks_need_subordinate_ids(machine: Machine) -> None:
     said = machine.command("run", "--network", "web", "busybox", "true", code=125).stderr
     assert said == (
-        "oci-run: cannot join network 'web': this user has no subordinate ids (subuid(5) and newuidmap(1))\n"
+        "oci-run: cannot join network 'web': this user has no subordinate ids (apt install uidmap, and usermod --add-subuids FIRST-LAST --add-subgids FIRST-LAST USER)\n"
     )
 
 

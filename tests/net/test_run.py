@@ -71,7 +71,7 @@ def test_two_containers_by_name(machine: Machine) -> None:
     assert run(machine, "--network", "web", "busybox", "wget", "-qO-", f"http://{container}/hostname").strip() == container
     assert machine.net("resolve", "db") == "10.89.0.2"
     assert "no container" in machine.fails("resolve", "nobody")
-    assert machine.fails("rm", "web") == "network is in use 'web': container db is attached to it"
+    assert machine.fails("rm", "web") == "network is in use 'web': container db is attached to it (oci-net detach, or oci-run rm)"
     run(machine, "rm", "-f", "db")
     machine.net("rm", "web")
     nothing_left(machine)
