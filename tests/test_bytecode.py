@@ -57,6 +57,20 @@ def test_another_verb_adds_what_it_needs(copy: Path) -> None:
     assert run(copy, "new") == made
 
 
+@pytest.mark.needs("strace")
+def test_a_copy_runs_its_own_code(copy: Path, tmp_path: Path) -> None:
+    """Made with all times, as `cp -a` does."""
+    run(copy, "new")
+    second = tmp_path / "second"
+    shutil.copytree(copy / "oci_tools", second / "oci_tools")
+    shutil.copytree(copy / "bin", second / "bin")
+    (second / ".venv").symlink_to(TOP / ".venv")
+    for _ in range(2):  # and writes an archive of its own
+        subprocess.run(["strace", "-f", "-e", "trace=%file", "-o", "trace", second / "bin/oci-spec", "new"], check=True, cwd=second, stdout=subprocess.DEVNULL)
+        trace = (second / "trace").read_text()
+        assert f"{copy}/oci_tools/" not in trace and f"{second}/oci_tools/runtime/" in trace
+
+
 def test_a_changed_source_is_read(copy: Path) -> None:
     run(copy, "new")
     source = copy / "oci_tools/runtime/spec.py"
@@ -100,17 +114,3 @@ def test_a_descriptor_that_is_no_longer_the_archives(copy: Path, closed: bool) -
     ]  # fmt: skip
     done = subprocess.run([sys.executable, "-IS", "-c", "\n".join(lines)], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "") and "_Kept" not in done.stdout
-
-
-@pytest.mark.needs("strace")
-def test_a_copy_runs_its_own_code(copy: Path, tmp_path: Path) -> None:
-    """Made with all times, as `cp -a` does."""
-    run(copy, "new")
-    second = tmp_path / "second"
-    shutil.copytree(copy / "oci_tools", second / "oci_tools")
-    shutil.copytree(copy / "bin", second / "bin")
-    (second / ".venv").symlink_to(TOP / ".venv")
-    for _ in range(2):  # and writes an archive of its own
-        subprocess.run(["strace", "-f", "-e", "trace=%file", "-o", "trace", second / "bin/oci-spec", "new"], check=True, cwd=second, stdout=subprocess.DEVNULL)
-        trace = (second / "trace").read_text()
-        assert f"{copy}/oci_tools/" not in trace and f"{second}/oci_tools/runtime/" in trace
