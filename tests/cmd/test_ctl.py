@@ -72,6 +72,23 @@ def test_run_gives_streams_input_and_codes(ctl: Ctl) -> None:
     assert ctl("ps", "-aq").stdout == ""
 
 
+def test_words_that_hands_know(ctl: Ctl) -> None:
+    """-f of inspect and of prunes is docker's; what cannot be executed is 126."""
+    ctl("run", *NONE, "bb", "/etc", code=126)
+    ctl("create", *NONE, "--name", "made", "bb", "true")
+    assert ctl("inspect", "-f", "{{.State.Status}}", "made").stdout == "created\n"
+    ctl("system", "prune", "-f", "--filter", "until=24h")
+    assert ctl("inspect", "-f", "{{.Name}}", "made").stdout == "/made\n"
+    ctl("prune", "-f")
+    ctl("inspect", "made", code=1)
+
+
+def test_stats_of_one_that_starts_over_and_over(ctl: Ctl) -> None:
+    ctl("run", "-d", *NONE, "--name", "again", "--restart", "always", "bb", "false")
+    for _ in range(3):
+        assert "again" in ctl("stats", "--no-stream", "again").stdout
+
+
 def test_options_arrive(ctl: Ctl) -> None:
     script = "id -u; pwd; hostname; echo $A $B; touch /x || echo ro; ls -d /t"
     words = ("-u", "7:8", "-w", "/tmp", "-h", "hosty", "-e", "A=b", "-e", "B=c d", "--read-only", "--tmpfs", "/t")

@@ -11,6 +11,7 @@ from oci_tools.cmd.ctl.declaring import (
     LIMITS,
     LIST,
     QUIET,
+    SHOWN,
     SIGNAL,
     TIME,
     WHOLE,
@@ -106,7 +107,7 @@ VERBS: dict[str, Command] = {
         "show all that is known of containers, images, volumes, networks",
         "NAME...",
         (
-            FORMAT,
+            SHOWN,
             JSON,
             ("--type KIND", ("container", "image", "volume", "network"), None, "only this kind"),
             ("-s --size", "flag", False, "and what they wrote"),

@@ -11,10 +11,15 @@ if TYPE_CHECKING:
     from oci_tools.cli import Args, Command, Option
 
 FORMAT: Option = ("--format TEMPLATE", "text", "", "print by a template: '{{.Name}}'; or json")
+SHOWN: Option = ("-f --format TEMPLATE", *FORMAT[1:])  # of who shows one thing: nothing is filtered
 JSON: Option = ("--json", "flag", False, "print JSON, one object a line")
 FIELDS: Option = ("--fields NAME[,NAME]...", "text", "", "the columns to list")
 QUIET: Option = ("-q --quiet", "flag", False, "only ids or names")
 FILTER: Option = ("-f --filter NAME=VALUE", "list", (), "only those")
+PRUNE: tuple[Option, ...] = (
+    ("--filter NAME=VALUE", *FILTER[1:]),
+    ("-f --force", "flag", False, "taken for docker's sake: nobody is asked"),
+)
 WHOLE: Option = ("--no-trunc", "flag", False, "whole ids")
 KEYS: Option = ("--detach-keys KEYS", "text", None, "what leaves a terminal: ctrl-p,ctrl-q")
 SIGNAL: Option = ("-s --signal SIGNAL", "text", None, "the signal to send")

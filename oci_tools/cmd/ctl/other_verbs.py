@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from oci_tools import cli
-from oci_tools.cmd.ctl.declaring import FILTER, FORMAT, JSON, LIST, QUIET, WHOLE, verb
+from oci_tools.cmd.ctl.declaring import FILTER, FORMAT, JSON, LIST, PRUNE, QUIET, SHOWN, WHOLE, verb
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ _NETWORKS = {
     ),
     "rm": verb("network rm", "remove networks", "NETWORK...", (), "others.network_rm"),
     "inspect": verb(
-        "network inspect", "show all that is known", "NETWORK...", (FORMAT,), "others.network_inspect"
+        "network inspect", "show all that is known", "NETWORK...", (SHOWN,), "others.network_inspect"
     ),
     "connect": verb(
         "network connect",
@@ -157,7 +157,7 @@ _NETWORKS = {
         (FORCE,),
         "others.network_disconnect",
     ),
-    "prune": verb("network prune", "remove networks nobody is on", "", (FILTER,), "others.network_prune"),
+    "prune": verb("network prune", "remove networks nobody is on", "", PRUNE, "others.network_prune"),
 }
 _VOLUMES = {
     "ls": verb("volume ls", "list volumes", "", (QUIET, FILTER, *LIST), "others.volume_ls"),
@@ -170,13 +170,13 @@ _VOLUMES = {
     ),
     "rm": verb("volume rm", "remove volumes", "VOLUME...", (FORCE,), "others.volume_rm"),
     "inspect": verb(
-        "volume inspect", "show all that is known", "VOLUME...", (FORMAT,), "others.volume_inspect"
+        "volume inspect", "show all that is known", "VOLUME...", (SHOWN,), "others.volume_inspect"
     ),
     "prune": verb(
         "volume prune",
         "remove unnamed volumes nobody uses",
         "",
-        (("-a --all", "flag", False, "named ones too"), FILTER),
+        (("-a --all", "flag", False, "named ones too"), *PRUNE),
         "others.volume_prune",
     ),
 }
@@ -189,7 +189,7 @@ _SYSTEM = {
         (
             ("-a --all", "flag", False, "all images without a container"),
             ("--volumes", "flag", False, "unnamed volumes too"),
-            FILTER,
+            *PRUNE,
         ),
         "others.prune",
     ),
@@ -270,7 +270,7 @@ OTHERS: dict[str, Command] = {
     "context": _family("context", "names of engines", _CONTEXTS),
     "info": verb("info", "show what an engine says of itself", "", (FORMAT, JSON), "others.info"),
     "version": verb("version", "show versions", "", (FORMAT, JSON), "others.version"),
-    "prune": verb("prune", "remove containers that have ended", "", (FILTER,), "containers.prune"),
+    "prune": verb("prune", "remove containers that have ended", "", PRUNE, "containers.prune"),
     "completion": verb(
         "completion",
         "print what a shell loads to complete the words of all our commands: bash, zsh or fish",

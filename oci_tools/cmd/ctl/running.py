@@ -82,8 +82,8 @@ def start_one(engine: Engine, container: str) -> None:
         engine.post(f"/containers/{container}/start")
     except Refused as error:
         text = str(error)
-        error.code = 127 if "not found in $PATH" in text or "no such file or directory" in text else 125
-        error.code = 126 if "permission denied" in text else error.code
+        missing = "not found in $PATH" in text or "no such file or directory" in text
+        error.code = 127 if missing else 126 if "is a directory" in text or "permission denied" in text else 125
         raise
 
 

@@ -136,7 +136,7 @@ class Container:
         """created, running, paused, restarting or exited."""
         if self.failed and self.asked.get("Unstarted"):
             return "created"
-        if self.ended is not None and not (self.started or {}).get("started", 0) > self.ended.get("finished", 0):
+        if self.ended is not None:  # a start removes it before it says that it is one
             return "restarting" if self.ended.get("restarting") else "exited"
         if self.started is None and not self.state():
             return "created"

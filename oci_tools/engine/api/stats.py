@@ -35,13 +35,12 @@ def stats(api: Api, asked: Asked) -> Response:
         if asked.flag("one-shot"):
             raise Refused(400, "cannot have stream=true and one-shot=true")
         return stream(_measured(api, one, asked.request.sock.fileno()))
-    if not one.running:
-        return answer(_stopped(one))
-    before = _NOTHING, 0
-    if not asked.flag("one-shot"):
-        before = _measure(api, one)["cpu_stats"], time.time_ns()
+    before, found = (_NOTHING, 0), _now(api, one)
+    if found and not asked.flag("one-shot"):
+        before = found["cpu_stats"], time.time_ns()
         _pause(asked.request.sock.fileno())
-    return answer(_shown(one, _measure(api, one), before))
+        found = _now(api, one)
+    return answer(_shown(one, found, before) if found else _stopped(one))
 
 
 def _measured(api: Api, one: Container, client: int) -> Iterator[bytes]:
@@ -51,11 +50,7 @@ def _measured(api: Api, one: Container, client: int) -> Iterator[bytes]:
         now = api.world.get(one.id)
         if now is None:
             return
-        if now.running:
-            try:
-                found = _measure(api, one)
-            except Refused:
-                continue  # it has just ended
+        if found := _now(api, one):
             yield document.dumps(_shown(one, found, before)) + b"\n"
             before = found["cpu_stats"], time.time_ns()
         else:
@@ -81,6 +76,14 @@ def _shown(one: Container, found: dict[str, Any], before: tuple[dict[str, Any], 
         "read": times.written(time.time_ns()), "preread": times.written(before[1]), "num_procs": 0,
         "storage_stats": {}, **found, "precpu_stats": before[0], "name": f"/{one.name}", "id": one.id,
     }  # fmt: skip
+
+
+def _now(api: Api, one: Container) -> dict[str, Any]:
+    """What it uses now; nothing of one that does not run, or has just ended."""
+    try:
+        return _measure(api, one) if one.status in ("running", "paused") else {}
+    except Refused:
+        return {}
 
 
 def _measure(api: Api, one: Container) -> dict[str, Any]:
