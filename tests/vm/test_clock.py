@@ -80,20 +80,21 @@ def test_a_clock_that_is_set(engine: Engine, set_clock: Callable[[int], None]) -
     check = {"Test": ["CMD", "true"], "Interval": second, "Timeout": 20 * second}
     create(engine, "well", "sleep", "100000", Healthcheck=check)
     create(engine, "slow", "sleep", "100000", Healthcheck={**check, "Test": ["CMD", "sleep", "2"]})
-    create(engine, "again", "false", host={"RestartPolicy": {"Name": "always"}})
     create(engine, "says", "sh", "-c", "n=0; while :; do n=$((n+1)); echo line $n; sleep 0.2; done")
     events = Stream(engine, "/events")
     stats = Stream(engine, "/containers/says/stats")
     logs = Stream(engine, "/containers/says/logs?stdout=1&follow=1&tail=0")
     until(lambda: inspect(engine, "well")["State"]["Health"]["Status"] == "healthy")
     until(lambda: inspect(engine, "slow")["State"]["Health"]["Log"])
-    for step in (HOUR, -25 * HOUR, 24 * HOUR):
+    for at, step in enumerate((HOUR, -25 * HOUR, 24 * HOUR)):
+        again = f"again{at}"  # whose pauses are short at first
+        create(engine, again, "false", host={"RestartPolicy": {"Name": "always"}})
         set_clock(step)
         probes = inspect(engine, "well")["State"]["Health"]["Log"][-1]["End"]
         before = [len(each.lines) for each in (events, stats, logs)]
-        restarts = inspect(engine, "again")["RestartCount"]
+        restarts = inspect(engine, again)["RestartCount"]
         until(lambda p=probes: inspect(engine, "well")["State"]["Health"]["Log"][-1]["End"] != p)
-        until(lambda r=restarts: inspect(engine, "again")["RestartCount"] > r)
+        until(lambda a=again, r=restarts: inspect(engine, a)["RestartCount"] > r)
         until(lambda b=before: all(len(each.lines) > n for each, n in zip((events, stats, logs), b, strict=True)))
         health = inspect(engine, "slow")["State"]["Health"]
         assert health["Status"] == "healthy" and all(each["ExitCode"] == 0 for each in health["Log"]), health

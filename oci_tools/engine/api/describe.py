@@ -52,7 +52,7 @@ def whole(api: Api, one: Container) -> dict[str, Any]:
         "HostsPath": f"{one.path}/hosts",
         "LogPath": f"{one.path}/log/log",
         "Name": f"/{one.name}",
-        "RestartCount": int((one.ended or one.started or {}).get("restarts") or 0),
+        "RestartCount": int((one.started or {}).get("restarts") or 0),
         "Driver": "overlay2",
         "Platform": one.asked.get("Platform") or "linux",
         "MountLabel": "",
