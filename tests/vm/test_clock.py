@@ -14,10 +14,12 @@ import pytest
 
 from tests.conftest import TOP
 from tests.daemon import Engine, started
+from tests.long import LONG
 
 pytestmark = [
     pytest.mark.root,
     pytest.mark.skipif(str(TOP) != "/checkout", reason="sets the clock of the machine: only in one of ours"),
+    pytest.mark.skipif(not LONG, reason="--long: it waits for what is due"),
 ]
 HOUR = 3600
 NONE = {"NetworkMode": "none"}
