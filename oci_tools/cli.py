@@ -221,13 +221,16 @@ def _options_before(table: dict[str, Option], words: list[str]) -> int:
     """How many words stand before the first operand."""
     at = 0
     while at < len(words) and words[at].startswith("-") and words[at] not in ("-", "--"):
-        word = words[at]
-        if not word.startswith("--"):
-            taker = next((i for i, c in enumerate(word) if i and _takes_value(table.get("-" + c))), None)
-            at += 2 if taker == len(word) - 1 else 1
-        else:
-            at += 2 if "=" not in word and _takes_value(table.get(word)) else 1
+        at += 2 if takes_next(table, words[at]) else 1
     return min(at, len(words))
+
+
+def takes_next(table: dict[str, Option], word: str) -> bool:
+    """Whether the value of an option, or of the last one of a cluster, is the next word."""
+    if word.startswith("--"):
+        return "=" not in word and _takes_value(table.get(word))
+    taker = next((i for i, c in enumerate(word) if i and _takes_value(table.get("-" + c))), None)
+    return taker == len(word) - 1
 
 
 # -- the small strict reader -------------------------------------------------------

@@ -176,13 +176,13 @@ def _plain_flags(command: cli.Command, words: list[str]) -> list[str]:
     skip = False
     for at, word in enumerate(words):
         operand = word == "-" or not word.startswith("-")
-        if word == "--" or (command.stop and not skip and operand):
+        if not skip and (word == "--" or (command.stop and operand)):
             return plain + words[at:]
         name, equals, value = word.partition("=")
         option = table.get(name)
         if not skip and option and option[1] == "flag" and equals and value in cli.BOOLEANS:
             word = name if cli.BOOLEANS[value] else _off(name)
-        skip = not skip and option is not None and option[1] != "flag" and not equals
+        skip = not skip and not operand and cli.takes_next(table, word)
         plain.append(word)
     return plain
 

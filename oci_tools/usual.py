@@ -39,6 +39,10 @@ Image: -e --entrypoint --cmd -u -w -l --expose --volume --author""",
 What: --platform --all-platforms --all-tags --match --referrers --verify-key --unpack --dry-run
 Registry: --login --username --logout --tls-verify --cert-dir --retries -j
 Telling: --progress --describe""",
+    "oci-push": """\
+What: --platform -t --no-clobber --referrers --sign-key --format --compress --delete
+Registry: --tls-verify --cert-dir --authfile --retries -j
+Telling: --progress""",
     "oci-registry serve": """\
 What: --listen --read-only --delete --upstream --gc --retention --access-log --metrics
 Who: --tls-cert --tls-key --htpasswd --ldap --oidc --rules --anonymous-read --auth""",

@@ -87,6 +87,8 @@ def agree(command: cli.Command, words: list[str]) -> None:
 @example((WORDS, ["--", "-i", "--"]))
 @example((WORDS, ["-", "-"]))
 @example((WORDS, ["-itwq", "img"]))
+@example((WORDS, ["-ie", "--interactive=true", "img"]))
+@example((WORDS, ["-e", "--", "--interactive=true", "img"]))
 @example((WORDS, ["--count", "-1", "img"]))
 @example((WORDS, ["-w", "--verify=false", "img"]))
 @example((PAYLOAD, ["--", "img", "--", "x"]))
