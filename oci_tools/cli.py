@@ -36,6 +36,7 @@ SHARED: tuple[Option, ...] = (
     ("--debug", "flag", False, "say what is done, and show a traceback with an error"),
 )
 FORCE: Option = ("-f --force", "flag", False, "understood for docker's callers: nothing is asked")
+advises = True  # whether an error is said with what to do next: not where a client reads it
 NO_ROOM = (EPIPE, ENOSPC, EDQUOT, EFBIG, EIO)
 BOOLEANS = {"true": True, "1": True, "t": True, "false": False, "0": False, "f": False}
 
@@ -153,7 +154,7 @@ def main(command: Command, words: list[str]) -> int:
 def say(name: str, text: str | Error) -> None:
     """A line to people on stderr, in the form of an error; behind an Error what to do next."""
     if isinstance(text, Error):
-        if not text.hint:
+        if advises and not text.hint:
             from oci_tools import advice
 
             text.hint = advice.of(name, text)

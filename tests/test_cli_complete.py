@@ -16,7 +16,7 @@ LINES = {  # what is typed before the tab, and the words that it then is
     "oci-im": ["oci-image"],
     "oci-image ins": ["oci-image", "inspect"],
     "oci-image index ann": ["oci-image", "index", "annotate"],
-    "oci-run --read-o": ["oci-run", "--read-only"],
+    "oci-run --read-only-": ["oci-run", "--read-only-tmpfs"],
     "oci-run --pull=mis": ["oci-run", "--pull=missing"],
     "oci-run --pull alw": ["oci-run", "--pull", "always"],
     "oci-run --memory 4m -it --pull=missing --net fr": ["oci-run", "--memory", "4m", "-it", "--pull=missing", "--net", "front"],

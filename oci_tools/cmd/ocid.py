@@ -143,8 +143,13 @@ def _ready(args: cli.Args, listeners: Sequence[socket]) -> None:
 
 
 def _command(name: str) -> Callable[[], None]:
-    """In the forker: the end of a file in `bin/`."""
-    return lambda: cli.launch(name)
+    """In the forker: the end of a file in `bin/`, whose errors are for the API."""
+
+    def launch() -> None:
+        cli.advises = False
+        cli.launch(name)
+
+    return launch
 
 
 def _api(args: cli.Args, listeners: Sequence[socket], call: Asker) -> None:

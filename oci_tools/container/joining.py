@@ -69,13 +69,16 @@ def join(container: str, policy: dict[str, Any]) -> None:
     userland.wait([port for one in made for port in one["ports"]])
 
 
-def late(container: str, policy: dict[str, Any]) -> Callable[[int], None]:
-    """What is to be done with the pid of a container whose namespaces the runtime has made."""
+def late(container: str, policy: dict[str, Any]) -> Callable[[int], None] | None:
+    """What is to be done with the pid of a container whose namespaces the runtime has made, if something is."""
+    served = bool(networking.program_of(policy)[0])
+    if not served and not (policy.get("networks") and policy.get("joinsLate")):
+        return None
 
     def join_late(pid: int) -> None:
-        if networking.program_of(policy)[0]:
+        if served:
             _serve(container, policy, pid)
-        elif policy.get("networks") and policy.get("joinsLate"):
+        else:
             from oci_tools.net import detach, place, userland
 
             with place.Change():

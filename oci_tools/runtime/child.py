@@ -53,6 +53,7 @@ class Setup:
         self.seccomp: Any = None
         self.cgroup_files: list[int] = []  # they come with the word to go on
         self.inside = False  # of the groups
+        self.is_joined = False  # others look for our namespaces before the word to go on
         self.birthplace = -1  # the cgroup2 directory in which it is born
         self.cgroup_layout: Any = None
         self.waiting: Any = None  # where `start` will ask (starting.Waiting); None for `run`
@@ -134,6 +135,8 @@ def _set_up(setup: Setup, channel: Channel) -> None:
     spec, spaces = setup.spec, setup.namespaces
     if spaces.has("user"):  # else it is `_make_tree` that waits, as late as can be
         _join(setup, channel)
+    elif setup.is_joined:  # a plain user's could not, once nobody may look at us
+        _join_late(setup, channel)
     spaces.make_time()  # now, while what is in /proc/self belongs to this user
     process.prctl(process.PR_SET_DUMPABLE, 0)  # nobody inside may look at us (CVE-2016-9962)
     process.prctl(process.PR_SET_PDEATHSIG, 9)  # a runtime that dies now leaves nothing behind

@@ -39,7 +39,7 @@ class Options:
     timeout = 0  # seconds after which it is killed in the foreground; 0: never
     plain_newlines = False  # of a terminal of ours, whose output goes to a file or a pipe
     proxy = True  # signals that reach us in the foreground are the container's
-    joined: Any = staticmethod(lambda pid: None)  # called when its namespaces are there, and nothing else
+    joined: Any = None  # called with its pid when its namespaces are there, and nothing else
 
     @staticmethod
     def warn(error: Error | None) -> None:
@@ -96,6 +96,7 @@ def launch(
                 setup.waiting = starting.Waiting(directory)
             if "debug" in options.__dict__:
                 _tell_plan(made, setup, options)
+            setup.is_joined = options.joined is not None
             _clone(made, setup, options.joined)
             # What needs not be done before is done while the other side works.
             fs.write(f"{directory}/config.json", document.dumps(said), 0o600, sync=False)
@@ -233,7 +234,8 @@ def _clone(made: Container, setup: child.Setup, joined: Any) -> None:
     groups.make(made, setup.spec, made.state["pid"])
     spaces.map_ids(made.state["pid"])
     _give_devices(made, setup)
-    joined(made.state["pid"])
+    if joined:
+        joined(made.state["pid"])
     spaces.close()
     scheduling.set_oom_score(made.state["pid"], setup.process)
     _let_go_on(made)

@@ -15,9 +15,9 @@ descriptors beside it where noted.  Every step may instead be answered by "error
       <---------------------- "console" + pty        finds the program
       <------------------------------------ "ready"  all is done but the exec
 
-    With a user namespace nothing is done before "go", when ids are mapped.  Two detours: a user namespace joined by
-    path, and `exec`, make the real process beside the first ("moved" + its pidfd, answered by "go"); a seccomp filter
-    that notifies gives "seccomp" + its listener.
+    With a user namespace nothing is done before "go", when ids are mapped; nor where others look for the network first.
+    Two detours: a user namespace joined by path, and `exec`, make the real process beside the first ("moved" + its
+    pidfd, answered by "go"); a seccomp filter that notifies gives "seccomp" + its listener.
 
     then, on the same pair for `run` (a created container waits as `starting.py` says):
 

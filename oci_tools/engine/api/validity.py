@@ -106,7 +106,7 @@ def _modes(host: dict[str, Any]) -> Iterator[str]:
         mode = host.get(key) or ""
         if mode == "container:" and words:
             yield f"invalid {called} mode: {mode}"
-        if key in ("UTSMode", "CgroupnsMode") and mode.startswith("container:"):
+        if key == "CgroupnsMode" and mode.startswith("container:"):
             yield f"invalid {called} mode: {mode}"
         if mode and words and mode not in words and not mode.startswith(("container:", "ns:")):
             yield f"invalid {called} mode: {mode}"

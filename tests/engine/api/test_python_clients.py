@@ -231,7 +231,7 @@ def test_settings_that_are_told_as_they_were_asked_for(client: Any) -> None:
     placed = client.containers.run("bb", "sleep 1000", detach=True, mac_address="02:42:ac:11:00:0a")
     placed.reload()
     assert placed.attrs["NetworkSettings"]["MacAddress"] == "02:42:ac:11:00:0a"
-    refused = "logger: no log driver named 'asdf' is registered"
+    refused = 'error looking up logging plugin asdf: plugin "asdf" not found'
     with pytest.raises(docker.errors.APIError, match=refused):
         client.containers.create("bb", "true", log_config=docker.types.LogConfig(type="asdf"), **NONE)
     for _ in range(5):  # whether it has ended by then or not
