@@ -19,7 +19,7 @@ _MILLISECOND = 1_000_000
 _MODES = (  # of which namespaces there may be which words beside container:ID
     ("IpcMode", "IPC", ("none", "private", "shareable", "host")),
     ("PidMode", "PID", ("host",)),
-    ("UTSMode", "UTS", ("host",)),
+    ("UTSMode", "UTS", ("host",)),  # container:ID as podman has it: containers of a pod have one name
     ("UsernsMode", "user namespace", None),
     ("CgroupnsMode", "cgroup namespace", ("private", "host")),
 )

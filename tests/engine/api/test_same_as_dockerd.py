@@ -235,7 +235,7 @@ def create(**host: Any) -> tuple[str, str, Any]:
 REFUSED: list[tuple[str, str, Any]] = [
     ("POST", "/containers/create", {}), ("POST", "/containers/create", {"Image": ""}),
     ("POST", "/containers/create", {"Image": "bb", "Entrypoint": [""], "HostConfig": {"NetworkMode": "none"}}),
-    create(PidMode="private"), create(UTSMode="container:x"), create(CgroupnsMode="container:x"), create(PidMode="container:"),
+    create(PidMode="private"), create(CgroupnsMode="container:x"), create(PidMode="container:"),
     create(NetworkMode="container"), create(NetworkMode="container:"), create(Isolation="hyperv"),
     create(MemoryReservation=1024), create(CpusetMems="42"), create(CpusetCpus="999"),
     create(SecurityOpt=["systempaths=unconfined"]), create(RestartPolicy={"Name": "no", "MaximumRetryCount": 1}),
