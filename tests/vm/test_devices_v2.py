@@ -24,6 +24,7 @@ pytestmark = [
 NODES = (("c", 1, 3), ("c", 1, 5), ("c", 1, 11), ("b", *divmod(os.stat("/dev/vdb").st_rdev, 256))) if os.path.exists(
     "/dev/vdb"
 ) else ()  # fmt: skip
+MADE = f"/dev/test-{os.getpid()}"  # another worker makes its own
 MODES = {"r": os.O_RDONLY, "w": os.O_WRONLY, "rw": os.O_RDWR}
 VDB = {"type": "b", "major": NODES[-1][1], "minor": NODES[-1][2]} if NODES else {}
 NOTHING = {"allow": False, "access": "rwm"}
@@ -64,7 +65,7 @@ def allows(rules: list[dict[str, Any]], kind: str, major: int, minor: int, acces
 
 @pytest.fixture
 def fresh() -> Iterator[Path]:
-    path = TOP / "test-devices"
+    path = TOP / f"test-devices-{os.getpid()}"
     path.mkdir()
     yield path
     path.rmdir()
@@ -91,7 +92,7 @@ def tried(group: Path) -> list[tuple[str, int, int, str]]:
 
 def _can(node: tuple[str, int, int], how: str) -> bool:
     kind, major, minor = node
-    place = f"/dev/test-{kind}-{major}-{minor}"
+    place = f"{MADE}-{kind}-{major}-{minor}"
     try:
         if how == "m":
             os.mknod(f"{place}-made", {"c": stat.S_IFCHR, "b": stat.S_IFBLK}[kind] | 0o600, os.makedev(major, minor))
@@ -107,10 +108,10 @@ def _can(node: tuple[str, int, int], how: str) -> bool:
 def nodes() -> Iterator[None]:
     for kind, major, minor in NODES:
         mode = {"c": stat.S_IFCHR, "b": stat.S_IFBLK}[kind] | 0o600
-        os.mknod(f"/dev/test-{kind}-{major}-{minor}", mode, os.makedev(major, minor))
+        os.mknod(f"{MADE}-{kind}-{major}-{minor}", mode, os.makedev(major, minor))
     yield
     for kind, major, minor in NODES:
-        os.unlink(f"/dev/test-{kind}-{major}-{minor}")
+        os.unlink(f"{MADE}-{kind}-{major}-{minor}")
 
 
 @pytest.mark.filterwarnings("ignore:This process")  # a thread that watches the tests
