@@ -185,10 +185,20 @@ class World:
                 wrong.append(f"{line}\n    {code}: {out.read_text(errors='replace')[-1500:] if out.exists() else ''}")
         return wrong
 
+    def clean(self) -> None:
+        """Remove the containers that ended with the namespaces, whose groups are the host's."""
+        for root, run in ("root1", "run1"), ("root2", "run2"), ("other", "run2"):
+            names = [path.name for path in (self.place / root / "containers").glob("*")]
+            env = {**self.env, "OCI_ROOT": f"{self.place}/{root}", "OCI_RUN": f"{self.place}/{run}"}
+            if names:
+                subprocess.run([f"{BIN}/oci-run", "rm", "-f", *names], env=env, stdout=subprocess.DEVNULL, check=True)
+
 
 @pytest.fixture
 def world(tmp_path: Path, store: Path) -> Iterator[World]:
-    yield World(tmp_path, store)
+    made = World(tmp_path, store)
+    yield made
+    made.clean()
     subprocess.run(["umount", "-R", "-q", tmp_path], capture_output=True)
 
 
