@@ -253,15 +253,10 @@ class Guard:
 
     def _reap(self) -> bool:
         """Whoever of our children has ended; False if none is left."""
-        while True:
-            try:
-                seen = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-            except ChildProcessError:
-                return False
-            if seen is None:
-                return True
-            self.reaped(seen.si_pid, seen.si_status << 8 if seen.si_code == os.CLD_EXITED else seen.si_status)
-            os.waitpid(seen.si_pid, 0)
+        for pid, status in process.ended():
+            self.reaped(pid, status)
+            os.waitpid(pid, 0)
+        return process.has_children()
 
     def _adopt(self) -> float | None:
         """Have somebody take over what is due; the seconds until the next is."""

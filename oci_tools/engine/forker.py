@@ -268,18 +268,11 @@ def _answer(sock: socket, command: Callable[[str], Callable[[], None]], running:
 
 def _reap(running: dict[int, socket], guard: Guard | None) -> None:
     """Whoever of our children has ended: commands, and what the guard, who is a subreaper, got from a dead monitor."""
-    while True:
-        try:
-            seen = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-        except ChildProcessError:
-            return
-        if seen is None:
-            return
-        reply = running.pop(seen.si_pid, None)
-        status = seen.si_status << 8 if seen.si_code == os.CLD_EXITED else seen.si_status
+    for pid, status in process.ended():
+        reply = running.pop(pid, None)
         if guard and reply is None:
-            guard.reaped(seen.si_pid, status)
-        os.waitpid(seen.si_pid, 0)
+            guard.reaped(pid, status)
+        os.waitpid(pid, 0)
         if reply is not None:
             _finish(reply, status)
 

@@ -198,15 +198,7 @@ class Supervisor:
 
     def _reap(self) -> None:
         """Whoever of our children has ended: parts, and processes that came to us as subreaper."""
-        while True:
-            try:
-                seen = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-            except ChildProcessError:
-                return
-            if seen is None:
-                return
-            status = seen.si_status << 8 if seen.si_code == os.CLD_EXITED else seen.si_status
-            pid = seen.si_pid
+        for pid, status in process.ended():
             self.watcher.reaped(pid, status)  # before the kernel may tell whoever waits for that
             os.waitpid(pid, 0)
             for part in self.parts:

@@ -11,7 +11,7 @@ from oci_tools.linux import libc
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
 CLONE_NEWTIME = 0x80
 CLONE_PIDFD = 0x1000
@@ -24,6 +24,8 @@ CLONE_NEWUSER = 0x10000000
 CLONE_NEWPID = 0x20000000
 CLONE_NEWNET = 0x40000000
 CLONE_INTO_CGROUP = 0x200000000
+
+_ENDED = os.WEXITED | os.WNOHANG | os.WNOWAIT  # waitid(2) tells, waits for none and reaps none
 
 PR_SET_PDEATHSIG = 1
 PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP = 28, 4
@@ -141,6 +143,30 @@ def age(pid: int) -> float:
     """Seconds since a process started, whatever was done to the clock; 0 of one that has ended."""
     ticks = start_time(pid)
     return max(0.0, time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")) if ticks else 0.0
+
+
+def ended() -> Iterator[tuple[int, int]]:
+    """Pid and wait status of each child of ours that has ended.
+
+    Who asks reaps it (waitpid(2)) before the next: until then the kernel tells nobody else of its end.
+    """
+    while True:
+        try:
+            seen = os.waitid(os.P_ALL, 0, _ENDED)
+        except ChildProcessError:
+            return
+        if seen is None:
+            return
+        yield seen.si_pid, seen.si_status << 8 if seen.si_code == os.CLD_EXITED else seen.si_status
+
+
+def has_children() -> bool:
+    """Whether there is one, ended or not, that is not reaped."""
+    try:
+        os.waitid(os.P_ALL, 0, _ENDED)
+        return True
+    except ChildProcessError:
+        return False
 
 
 def sethostname(name: str) -> None:
