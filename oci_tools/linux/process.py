@@ -169,6 +169,15 @@ def has_children() -> bool:
         return False
 
 
+def write(path: str, text: str) -> None:
+    """Tell the kernel something by a file of /proc, in one write(2)."""
+    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(fd, text.encode())
+    finally:
+        os.close(fd)
+
+
 def sethostname(name: str) -> None:
     data = os.fsencode(name)
     libc.call("sethostname", data, len(data), subject=name)

@@ -10,6 +10,7 @@ import os
 
 from oci_tools import fs
 from oci_tools.errors import Error
+from oci_tools.linux import process
 from oci_tools.net import place
 
 _FILES = {4: "ipv4/ip_forward", 6: "ipv6/conf/all/forwarding"}
@@ -77,11 +78,7 @@ def read(name: str) -> str:
 
 def write(name: str, value: str) -> None:
     try:
-        fd = os.open(f"/proc/sys/net/{name}", os.O_WRONLY | os.O_CLOEXEC)
-        try:
-            os.write(fd, value.encode())
-        finally:
-            os.close(fd)
+        process.write(f"/proc/sys/net/{name}", value)
     except OSError as error:
         raise Error("cannot write", f"/proc/sys/net/{name}", error) from None
 

@@ -294,10 +294,6 @@ def _map_by_helper(pid: int, maps: dict[str, list[dict[str, int]]]) -> None:
 
 def _write(path: str, text: str) -> None:
     try:
-        fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-        try:
-            os.write(fd, text.encode())
-        finally:
-            os.close(fd)
+        process.write(path, text)
     except OSError as error:
         raise Error("cannot write", path, error) from None

@@ -7,8 +7,6 @@ Names are as sysctl(8) takes them: `net.ipv4.ip_forward`, or `net/ipv4/conf/eth0
 
 from __future__ import annotations
 
-import os
-
 from oci_tools.errors import Error
 from oci_tools.linux import process
 
@@ -54,15 +52,7 @@ def apply(spec: dict[str, Any], spaces: Namespaces) -> None:
     if spec.get("domainname") and spaces.isolates("uts"):
         process.setdomainname(spec["domainname"])
     for name, value in ((spec.get("linux") or {}).get("sysctl") or {}).items():
-        _write(f"/proc/sys/{path(name)}", value, f"cannot set sysctl '{name}' to '{value}'")
-
-
-def _write(path: str, text: str, what: str) -> None:
-    try:
-        fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
         try:
-            os.write(fd, text.encode())
-        finally:
-            os.close(fd)
-    except OSError as error:
-        raise Error(what, None, error) from None
+            process.write(f"/proc/sys/{path(name)}", value)
+        except OSError as error:
+            raise Error(f"cannot set sysctl '{name}' to '{value}'", None, error) from None
