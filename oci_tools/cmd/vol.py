@@ -207,6 +207,7 @@ def _export(args: cli.Args) -> None:
 
 
 def _import(args: cli.Args) -> None:
+    from oci_tools.image.watch import Stream
     from oci_tools.volume import stream
 
     if args.archive in (None, "-"):
@@ -220,7 +221,7 @@ def _import(args: cli.Args) -> None:
             raise Error("cannot open", args.archive, error) from None
     seen = os.fstat(source.fileno())
     with _told(args, "import", "get", seen.st_size if stat.S_ISREG(seen.st_mode) else 0) as told:
-        stream.import_(args.name, source, args.replace, _warn, told.tell)
+        stream.import_(args.name, Stream(source, told.tell) if told.tell else source, args.replace, _warn)
     print(args.name)
 
 

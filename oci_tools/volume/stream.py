@@ -119,33 +119,11 @@ class Opened:
         mounting.release([self._volume.name])
 
 
-class _Told:
-    """A stream that says how much of it was read."""
-
-    def __init__(self, stream: Any, tell: Tell) -> None:
-        self._stream = stream
-        self._tell = tell
-        self._came = 0
-
-    def read(self, size: int = -1) -> bytes:
-        data: bytes = self._stream.read(size)
-        self._came += len(data)
-        self._tell(self._came)
-        return data
-
-    def __enter__(self) -> _Told:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stream.close()
-
-
-def import_(name: str, stream: Any, replace: bool, warn: Warn, tell: Tell | None = None) -> None:
+def import_(name: str, stream: Any, replace: bool, warn: Warn) -> None:
     """Make a volume of an archive, plain or compressed, or put it into the empty one of that name.
 
     With `replace` what was in it goes.
     """
-    stream = _Told(stream, tell) if tell else stream
     limits = Limits()
     limits.size = 1 << 62  # what people keep is not ours to bound
     known = volumes.find(volumes.check(name))
