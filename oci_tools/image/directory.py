@@ -5,11 +5,12 @@
     HEX.manifest.json    the manifests and indexes in that
     HEX                  configuration, layers and all else, each by the hex digits of its digest
 
-`Directory` reads one as if it were a layout; `write` makes one, beside, and gives it its name when it is whole.
+`Directory` reads one as if it were a layout; `write` makes one, or another image of one that is there.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
 
 from oci_tools import document, fs
@@ -25,7 +26,10 @@ if TYPE_CHECKING:
     from oci_tools.image.layout import Descriptor
 
 VERSION = "Directory Transport Version: "
-_OURS = "1.1\n"
+_WRITTEN = "1.1\n"
+_BESIDE = ".new"  # ends the name of a directory that is not whole
+_NEW = ".new"  # a file that is not
+_OURS = r"[0-9a-f]{32,128}(\.manifest\.json)?|([0-9a-f]{32,128}\.)?signature-[0-9]+|(version[.0-9]+)?\.new"
 
 
 class Directory(Layout):
@@ -80,25 +84,83 @@ def _read(path: str) -> bytes:
 
 
 def write(view: Any, top: Descriptor, path: str) -> None:
-    """An image, or of an index what is here, in place of such a directory, or of nothing."""
+    """An image, or of an index what is here, in place of such a directory, or of nothing.
+
+    At any moment, also that of a kill, there is what was or what is to be, whole: a new one is made beside; in one
+    that is there manifest.json changes last, and only then what it no longer leads to is removed.  So it stays the
+    same directory, which may be a mount point.  What a killed run left the next one takes away.
+    """
     path = os.path.abspath(path)
-    _check_free(path)
-    beside = f"{path}.{os.getpid()}.new"
+    try:
+        if os.path.isdir(path):
+            with fs.Lock(os.path.realpath(path)):
+                _renew(view, top, path)
+        else:
+            _check_free(path)
+            _make(view, top, path)
+    except OSError as error:
+        raise Error("cannot write", path, error) from None
+
+
+def _make(view: Any, top: Descriptor, path: str) -> None:
+    _sweep(path)
+    beside = f"{path}.{os.getpid()}{_BESIDE}"
     try:
         os.mkdir(beside)
-        for descriptor in manifests.parts(view, top):
-            _copy(view, descriptor, f"{beside}/{_name(descriptor, top)}")
-        fs.write(f"{beside}/version", f"{VERSION}{_OURS}".encode(), sync=False)
-        if os.path.exists(path):
-            os.rename(path, f"{beside}.old")
-        os.rename(beside, path)
-        fs.remove_tree(f"{beside}.old")
-    except OSError as error:
-        fs.remove_tree(beside)
-        raise Error("cannot write", path, error) from None
+        with fs.Lock(beside):
+            _fill(view, top, beside, [])
+            os.rename(beside, path)
     except BaseException:
         fs.remove_tree(beside)
         raise
+
+
+def _renew(view: Any, top: Descriptor, path: str) -> None:
+    _check_free(path)
+    import re
+
+    before, made = set(os.listdir(path)), list[str]()
+    try:
+        _fill(view, top, path, made)
+    except BaseException:
+        _remove(path, {*made, _NEW} - before)
+        raise
+    _remove(path, {name for name in before.difference(made) if re.fullmatch(_OURS, name)})
+
+
+def _fill(view: Any, top: Descriptor, path: str, made: list[str]) -> None:
+    """Have the files of an image in a directory, its manifest last; `made` are their names."""
+    made.append("version")
+    fs.write(f"{path}/version", f"{VERSION}{_WRITTEN}".encode(), sync=False)
+    parts = manifests.parts(view, top)
+    for descriptor in itertools.chain((one for one in parts if one["digest"] != top["digest"]), [top]):
+        name = _name(descriptor, top)
+        _copy(view, descriptor, f"{path}/{_NEW}")
+        made.append(name)
+        os.rename(f"{path}/{_NEW}", f"{path}/{name}")
+
+
+def _remove(path: str, names: set[str]) -> None:
+    for name in names:
+        fs.remove_tree(f"{path}/{name}")
+
+
+def _sweep(path: str) -> None:
+    """Remove what killed runs left beside."""
+    where, name = os.path.split(path)
+    try:
+        left = [one for one in os.listdir(where) if one.startswith(f"{name}.") and one.endswith(_BESIDE)]
+    except OSError:
+        return
+    for one in left:
+        pid = one[len(name) + 1 : -len(_BESIDE)]
+        if not pid.isdecimal() or os.path.exists(f"/proc/{pid}"):
+            continue
+        try:
+            with fs.Lock(f"{where}/{one}", timeout=0, make=False):  # /proc may not show who makes it
+                fs.remove_tree(f"{where}/{one}")
+        except Error:
+            continue
 
 
 def _check_free(path: str) -> None:
@@ -127,6 +189,6 @@ def _name(descriptor: Descriptor, top: Descriptor) -> str:
 
 
 def _copy(view: Any, descriptor: Descriptor, path: str) -> None:
-    with digests.Verifier(view.blob(descriptor), descriptor) as blob, open(path, "xb", buffering=0) as file:
+    with digests.Verifier(view.blob(descriptor), descriptor) as blob, open(path, "wb", buffering=0) as file:
         while data := blob.read(1 << 20):
             fs.write_all(file.fileno(), data)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
+import random
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,9 @@ from typing import Any
 import pytest
 
 from oci_tools.image.layout import Layout
+from tests.fault import killing
 from tests.image.make import image, index
+from tests.long import rounds
 
 
 def skopeo(*words: str) -> None:
@@ -75,6 +79,62 @@ def test_what_is_there_already(oci: Any, tmp_path: Path) -> None:
     assert (tmp_path / "mine/version").read_text() == "3\n"
     assert "cannot write" in oci("pull", "./img:app", "dir:no/where", code=1).stderr
     assert not [path for path in tmp_path.iterdir() if ".new" in path.name]
+
+
+def names(path: Path) -> list[str]:
+    return sorted(one.name for one in path.iterdir())
+
+
+@pytest.mark.parametrize("there", [False, True])
+@pytest.mark.needs("strace")
+def test_killed_at_any_system_call(oci: Any, tmp_path: Path, there: bool) -> None:
+    """What is there is the old image or the new one, whole; the next run leaves nothing of the killed one."""
+    both(tmp_path)
+    new = digest(oci("pull", "--platform", "arm64", "./img:app", "./arm:app").stdout)
+    words = [oci.bin / "oci-pull", "--platform", "arm64", "./img:app", "dir:d"]
+    old = digest(oci("pull", "--platform", "amd64", "./img:app", "./amd:app").stdout) if there else ""
+
+    def begin() -> None:
+        shutil.rmtree(tmp_path / "d", ignore_errors=True)
+        if there:
+            oci("pull", "./amd:app", "dir:d")
+            (tmp_path / "d/mine").write_text("stays")
+
+    begin()
+    calls = killing.trace(words, tmp_path / "trace", env=oci.env, cwd=tmp_path)
+    whole, around = names(tmp_path / "d"), names(tmp_path)
+    assert ("mine" in whole) == there and len(whole) == 4 + there
+    points, found = killing.points(calls), set()
+    for at in random.Random(there).sample(points, min(len(points), rounds(20, 1000))):
+        begin()
+        killing.kill(words, calls, at, tmp_path / "trace", env=oci.env, cwd=tmp_path)
+        if there or (tmp_path / "d").exists():
+            found.add(digest(oci("pull", "dir:d", "./check").stdout))
+            assert found <= {old, new}, f"{calls[at]} {at}"
+            assert oci("image", "fsck", "./check").stdout == ""
+            shutil.rmtree(tmp_path / "check")
+        oci("pull", "--platform", "arm64", "./img:app", "dir:d")
+        assert (names(tmp_path / "d"), names(tmp_path)) == (whole, around), f"{calls[at]} {at}"
+        assert digest(oci("pull", "dir:d", "./check").stdout) == new
+        shutil.rmtree(tmp_path / "check")
+    assert found
+
+
+def test_one_that_is_reached_by_a_link(oci: Any, tmp_path: Path) -> None:
+    """It stays the same directory; two writers of it come one after the other, what fails leaves it as it was."""
+    both(tmp_path)
+    (tmp_path / "link").symlink_to("real")
+    (tmp_path / "real").mkdir()
+    inode = (tmp_path / "real").stat().st_ino
+    writers = [oci.start("pull", "--platform", one, "./img:app", "dir:link") for one in ("amd64", "arm64")]
+    assert [one.wait() for one in writers] == [0, 0]
+    assert (tmp_path / "real").stat().st_ino == inode and len(names(tmp_path / "real")) == 4
+    before = {one.name: one.read_bytes() for one in (tmp_path / "real").iterdir()}
+    for name in ("amd64", "arm64"):
+        for one in json.loads(oci("image", "cat", "--platform", name, "./img:app").stdout)["layers"]:
+            (tmp_path / "img/blobs" / one["digest"].replace(":", "/")).write_bytes(b"x" * one["size"])
+    assert "wrong" in oci("pull", "--all-platforms", "./img:app", "dir:link", code=1).stderr
+    assert {one.name: one.read_bytes() for one in (tmp_path / "real").iterdir()} == before
 
 
 @pytest.mark.parametrize(
