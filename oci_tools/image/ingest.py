@@ -38,7 +38,7 @@ class Ingest:
         self._descriptor = descriptor
         self._algorithm = algorithm
         self._partial = f"{algorithm}-{text}" if descriptor is not None and resume else ""
-        self._again = resume  # whoever gave it can give it again
+        self._again = resume or not layout.lasts  # whoever gave it can give it again
         self._limit = None if descriptor is None else descriptor["size"]
         self._hash = digests.new(algorithm)
         self._fd = -1

@@ -91,6 +91,7 @@ class Layout:
         self.also = ""  # a directory with blobs that are not here (shared.py)
         self._held: fs.Lock | None = None
         self._new = False
+        self.lasts = True  # False: it goes with its maker, and need not be on disk before
         self.fresh: set[str] = set()  # directories with names that are not on disk for sure
 
     @classmethod

@@ -103,6 +103,7 @@ class Scratch:
         with fs.Lock(cache):  # so that nobody takes ours, made and not yet held, for a dead one
             _sweep(cache)
             self._layout = layouts.Layout.create(f"{cache}/archive-{os.urandom(8).hex()}")
+            self._layout.lasts = False
         return self._layout
 
     def __exit__(self, *_: object) -> None:
