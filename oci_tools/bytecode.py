@@ -6,11 +6,13 @@ long as its source has the size and time that it had.  Whoever may write there w
 missed something; who may not starts as Python does.
 
     __pycache__/COMMAND.cpython-313.archive
-        Python's magic number, and the length of what comes next: 4 bytes each
-        marshal of {module's name: (source, size, mtime_ns, is package, offset, length)}
+        Python's magic number, this form's, and the length of what comes next: 4, 1 and 4 bytes
+        marshal of {module's name: (source, size, mtime_ns, is package, offset, length, modules that it imports first)}
         each module's code as marshal writes it, where the offsets count from
 """
 
+import _thread
+import gc
 import marshal
 import os
 import posix
@@ -23,15 +25,18 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    Entry = tuple[str, int, int, bool, int, int]
+    Entry = tuple[str, int, int, bool, int, int, tuple[str, ...]]
 
+_MARK = MAGIC_NUMBER + b"2"
 _HEAD, _LONGEST = 1 << 15, 1 << 24  # bytes that are read first; and at most, of a table
+_FEW = 20_000  # objects that a short command makes: it ends before the collector would look at them
 _HIGH = 500  # from here on are descriptors that are in no payload's way
 _TOP = os.path.dirname(os.path.abspath(__file__))
 
 
 def launch(name: str) -> None:
     """The end of every file in `bin/`: run `oci_tools.cmd.NAME`, its modules from its archive, and end the process."""
+    gc.set_threshold(_FEW, *gc.get_threshold()[1:])
     archive = Archive(name)
     archive.use()
     from oci_tools import cli
@@ -55,19 +60,19 @@ class Archive:
             self._fd = _opened(self.path)
             self._file = _identity(self._fd)
             head = posix.pread(self._fd, _HEAD, 0)
-            self._start = 8 + int.from_bytes(head[4:8], "little")
-            if head[:4] != MAGIC_NUMBER or self._start > _LONGEST:
+            self._start = 9 + int.from_bytes(head[5:9], "little")
+            if head[:5] != _MARK or self._start > _LONGEST:
                 return
             if self._start > len(head):
                 head += posix.pread(self._fd, self._start - len(head), len(head))
-            self.entries = marshal.loads(memoryview(head)[8 : self._start])
+            self.entries = marshal.loads(memoryview(head)[9 : self._start])
         except (OSError, ValueError, EOFError, TypeError):
             return  # there is none, or it is no archive: Python finds the modules
         sys.meta_path.insert(0, self)
 
     def code(self, name: str) -> bytes:
         """A module's code as marshal wrote it."""
-        _, _, _, _, at, length = self.entries[name]
+        _, _, _, _, at, length, _ = self.entries[name]
         if _identity(self._fd) != self._file:
             raise ValueError("its descriptor was closed")
         return posix.pread(self._fd, length, self._start + at)
@@ -76,7 +81,7 @@ class Archive:
         entry = self.entries.get(name)
         if entry is None:
             return None
-        source, size, mtime, package, _, _ = entry
+        source, size, mtime, package, _, _, first = entry
         if name.startswith("oci_tools") and not source.startswith(f"{_TOP}/"):
             return None  # this is a copy of another checkout, with its times
         try:
@@ -86,7 +91,7 @@ class Archive:
             code = marshal.loads(self.code(name))
             if not hasattr(code, "co_code"):
                 return None  # of another archive, which has just taken this one's place
-            loader = _Kept(name, source, code)
+            loader = _Kept(name, source, code, first, self)
         except (OSError, ValueError, EOFError, TypeError):
             return None
         spec = ModuleSpec(name, loader, origin=source, is_package=package)
@@ -94,6 +99,33 @@ class Archive:
         if package:
             spec.submodule_search_locations = [os.path.dirname(source)]
         return spec
+
+    def load(self, name: str) -> None:
+        """Import a module that another one is about to import, past most of what Python does for that.
+
+        Not where there are threads, which Python's locks keep from a module that is half there.
+        """
+        if name in sys.modules or _thread._count():
+            return
+        above, _, last = name.rpartition(".")
+        if above:
+            self.load(above)
+        spec: Any = self.find_spec(name)
+        if spec is None or (above and above not in sys.modules):
+            return
+        module: Any = _MODULE(name)
+        module.__spec__, module.__loader__, module.__file__ = spec, spec.loader, spec.origin
+        module.__package__ = name if spec.submodule_search_locations else above
+        if spec.submodule_search_locations:
+            module.__path__ = spec.submodule_search_locations
+        sys.modules[name] = module
+        try:
+            spec.loader.exec_module(module)
+        except BaseException:
+            del sys.modules[name]
+            raise
+        if above:
+            setattr(sys.modules[above], last, module)
 
     # -- writing -----------------------------------------------------------------------
 
@@ -116,25 +148,27 @@ class Archive:
                 pass
 
     def _together(self, missed: list[str]) -> bytes:
-        codes: dict[str, tuple[tuple[str, int, int, bool], bytes]] = {}
-        for name, (source, size, mtime, package, _, _) in self.entries.items():
+        codes: dict[str, tuple[tuple[str, int, int, bool], bytes, tuple[str, ...]]] = {}
+        for name, (source, size, mtime, package, _, _, first) in self.entries.items():
             if name not in missed:
-                codes[name] = (source, size, mtime, package), self.code(name)
+                codes[name] = (source, size, mtime, package), self.code(name), first
         for name in missed:
             module: Any = sys.modules[name]
             source = os.path.abspath(module.__spec__.origin)
             found = os.stat(source)  # before it is read, as Python does for a .pyc
             code = module.__spec__.loader.get_code(name)
-            codes[name] = (source, found.st_size, found.st_mtime_ns, hasattr(module, "__path__")), marshal.dumps(code)
+            about = source, found.st_size, found.st_mtime_ns, hasattr(module, "__path__")
+            codes[name] = about, marshal.dumps(code), _imported(source)
 
         table, at = {}, 0
-        for name, (about, code) in codes.items():
-            table[name] = (*about, at, len(code))
+        for name, (about, code, first) in codes.items():
+            table[name] = (*about, at, len(code), tuple(each for each in first if each in codes))
             at += len(code)
         head = marshal.dumps(table)
-        return b"".join((MAGIC_NUMBER, len(head).to_bytes(4, "little"), head, *(code for _, code in codes.values())))
+        return b"".join((_MARK, len(head).to_bytes(4, "little"), head, *(code for _, code, _ in codes.values())))
 
 
+_MODULE = type(sys)
 # What is there before an archive can be used.
 _ALWAYS = frozenset(("oci_tools", "oci_tools.bytecode"))
 
@@ -155,15 +189,31 @@ def _opened(path: str) -> int:
 class _Kept(SourceFileLoader):
     """A module's loader as Python's own is, but for where its code comes from."""
 
-    def __init__(self, name: str, source: str, code: "Any") -> None:
+    def __init__(self, name: str, source: str, code: "Any", first: "tuple[str, ...]", archive: Archive) -> None:
         super().__init__(name, source)
-        self._code = code
+        self._code, self._first, self._archive = code, first, archive
 
     def get_code(self, fullname: str) -> "Any":
         return self._code
 
     def exec_module(self, module: "Any") -> None:
+        for name in self._first:
+            self._archive.load(name)
         exec(self._code, module.__dict__)
+
+
+def _imported(source: str) -> "tuple[str, ...]":
+    """What a source imports when it is executed, in order, as far as it does so unconditionally."""
+    import ast
+
+    found: list[str] = []
+    with open(source, "rb") as file:
+        for step in ast.parse(file.read()).body:
+            if isinstance(step, ast.Import):
+                found += [each.name for each in step.names]
+            elif isinstance(step, ast.ImportFrom) and step.module and not step.level:
+                found += [step.module, *(f"{step.module}.{each.name}" for each in step.names)]
+    return tuple(dict.fromkeys(found))
 
 
 def _is_source(name: str, module: "Any") -> bool:

@@ -84,12 +84,14 @@ def test_a_changed_source_is_read(copy: Path) -> None:
     assert "changed" not in run(copy, "new")
 
 
-@pytest.mark.parametrize("damage", [b"", b"\0" * 100, None, 10, 2000])
-def test_a_damaged_file_is_no_archive(copy: Path, damage: bytes | int | None) -> None:
+@pytest.mark.parametrize("damage", [b"", b"\0" * 100, None, "form", 10, 2000])
+def test_a_damaged_file_is_no_archive(copy: Path, damage: bytes | int | str | None) -> None:
     first = run(copy, "new")
     data = archive(copy).read_bytes()
     if damage is None:
         archive(copy).write_bytes(b"xxxx" + data[4:])  # another Python's
+    elif isinstance(damage, str):
+        archive(copy).write_bytes(data[:4] + b"1" + data[5:])  # an older version's
     else:
         archive(copy).write_bytes(data[:damage] if isinstance(damage, int) else damage)
     assert run(copy, "new") == first
@@ -114,3 +116,24 @@ def test_a_descriptor_that_is_no_longer_the_archives(copy: Path, closed: bool) -
     ]  # fmt: skip
     done = subprocess.run([sys.executable, "-IS", "-c", "\n".join(lines)], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "") and "_Kept" not in done.stdout
+
+
+def test_a_module_from_the_archive_is_as_python_makes_it(copy: Path) -> None:
+    """Whether it was asked for, or came because another was about to import it."""
+    said = []
+    lines = [
+        "import sys", f"sys.path[:0] = [{str(copy)!r}]", "from oci_tools import bytecode",
+        "archive = bytecode.Archive('spec')", "{use}", "from oci_tools.runtime import spec", "import oci_tools",
+        "mine = [m for name, m in sorted(sys.modules.items()) if name.startswith('oci_tools.') and name != 'oci_tools.bytecode']",
+        "kept = [m for m in mine if type(m.__loader__).__name__ == '_Kept']",
+        "assert len(kept) == (len(mine) if {all} else 0), (kept, mine)",
+        "for m in mine: print(m.__name__, m.__file__, m.__package__, getattr(m, '__path__', None), m.__spec__.name, m.__spec__.origin)",
+        "print(spec.checking is sys.modules['oci_tools.runtime.check'], oci_tools.runtime.check is spec.checking)",
+    ]  # fmt: skip
+    run(copy, "new")
+    for use, all_of_them in (("archive.use()", "True"), ("pass", "False")):
+        text = "\n".join(lines).replace("{use}", use).replace("{all}", all_of_them)
+        done = subprocess.run([sys.executable, "-IS", "-c", text], capture_output=True, text=True)
+        assert (done.returncode, done.stderr) == (0, "")
+        said.append(done.stdout)
+    assert said[0] == said[1] and said[0].endswith("True True\n") and said[0].count("oci_tools.runtime.fields") > 1
