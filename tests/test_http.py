@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import socket
 import ssl
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -240,6 +242,31 @@ def test_more_connections_than_threads_and_slots(serve: Callable[..., Running]) 
     for sock in socks:
         assert b"200 OK" in rest(sock)
         sock.close()
+
+
+def test_a_rush_leaves_no_threads_and_no_circle_behind(serve: Callable[..., Running]) -> None:
+    """Neither workers for whom there is nothing to do, nor what only the collector would find."""
+    running = serve(echo, threads=100)
+    gc.collect()
+    gc.disable()
+    try:
+        before = threading.active_count()
+        socks = [running.connect() for _ in range(50)]
+        for sock in socks:
+            sock.sendall(GET)
+        for sock in socks:
+            assert b"200 OK" in sock.recv(1 << 16)
+            sock.close()
+        deadline = time.monotonic() + 20
+        while (threading.active_count() > before + http.SPARE or running.server.open_connections()) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert threading.active_count() <= before + http.SPARE
+        assert not running.server.open_connections()
+        with_circles = [each for each in gc.get_objects() if type(each).__name__ in ("Connection", "Request") and type(each).__module__.startswith("oci_")]
+        assert len(with_circles) < 5, with_circles  # those that the loop has looked at last
+        assert b"200 OK" in running.talk(GET)
+    finally:
+        gc.enable()
 
 
 def test_a_slow_head_costs_no_thread(serve: Callable[..., Running]) -> None:

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 __all__ = ["File", "Gone", "Handler", "Hijacked", "Request", "Response", "Server"]
 
 TICK = 1.0  # seconds between looks at the deadlines
+SPARE = 8  # workers that stay when there is nothing to do
 
 
 class Server:
@@ -241,13 +242,21 @@ class Server:
             threading.Thread(target=self._work, daemon=True).start()
 
     def _work(self) -> None:
-        while True:
-            with self._lock:
-                self._free += 1
+        while self._stays():
             connection = self._jobs.get()
             connection.answer()
             self._returned.append(connection)
+            del connection  # the next may be long in coming
             self._wake()
+
+    def _stays(self) -> bool:
+        """Whether a worker that has nothing to do waits for more: a rush leaves no more of them than before."""
+        with self._lock:
+            if self._free >= SPARE:
+                self._workers -= 1
+                return False
+            self._free += 1
+            return True
 
 
 def _listener(address: str) -> socket.socket:

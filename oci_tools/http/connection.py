@@ -47,7 +47,7 @@ class Connection:
         if server.tls is not None:
             sock = server.tls.wrap_socket(sock, server_side=True, do_handshake_on_connect=False)
         self.sock = sock
-        self._request: Request
+        self._head: h11.Request  # of what is to be answered; a Request knows us, and would be kept by us
         self.h11 = h11.Connection(h11.SERVER, max_incomplete_event_size=server.head_limit)
 
     # -- in the loop ---------------------------------------------------------------------
@@ -82,7 +82,7 @@ class Connection:
             self._refuse(error.error_status_hint, printable(str(error)))
             return False
         if isinstance(event, h11.Request):
-            self._request = Request(self, event)
+            self._head = event
             return True
         return None if event is h11.NEED_DATA else False
 
@@ -92,7 +92,7 @@ class Connection:
         """Answer the request whose head is whole, and those that the client has sent behind it already."""
         self.sock.settimeout(self.server.body_timeout)
         try:
-            while self._answer(self._request):
+            while self._answer(Request(self, self._head)):
                 more = self._next()
                 while more is None and self.tls and self.sock.pending():  # type: ignore[attr-defined]
                     self.h11.receive_data(self.sock.recv(READ))  # decrypted already: no selector tells of it
@@ -106,7 +106,7 @@ class Connection:
             pass  # nobody is there to be told
         except Exception:  # a fault of the handler's that showed while its answer was sent
             if self.server.broken:
-                self.server.broken(self._request)
+                self.server.broken(Request(self, self._head))
         self.finish()
 
     def _answer(self, request: Request) -> bool:

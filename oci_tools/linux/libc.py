@@ -97,3 +97,16 @@ def hold(data: bytes | bytearray) -> Any:
 def address(held: Any) -> int:
     """Where a buffer lies in memory."""
     return int(_ctypes.addressof(held))
+
+
+M_ARENA_MAX = -8
+
+
+def mallopt(param: int, value: int) -> None:
+    """How libc allocates from now on, mallopt(3).  One that is not glibc has no such function, and its own ways."""
+    try:
+        found = _Function(_ctypes.dlsym(_ctypes.dlopen(None, 0), "mallopt"))  # type: ignore[arg-type]
+    except OSError:
+        return
+    found.argtypes = (_Long, _Long)
+    found(param, value)

@@ -1,7 +1,7 @@
 """exec: another process in a running container, by `oci-run exec`.
 
-What was asked for and how it ended is known as long as the API lives, as dockerd's; of a container that goes,
-all of its execs go.  Streams are pipes of ours, or a terminal whose master `oci-run` sends to a socket of ours.
+What was asked for and how it ended is known for some minutes, as dockerd's; of a container that goes, all of its
+execs go.  Streams are pipes of ours, or a terminal whose master `oci-run` sends to a socket of ours.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import socket
 import threading
+import time
 
 from oci_tools import document
 from oci_tools.engine.api import answers, members, streams, wording
@@ -20,6 +21,7 @@ from oci_tools.linux import tty as terminals
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from oci_tools.engine.api.commands import Started
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from oci_tools.engine.api.container import Container
 
 _MOST = 10000  # execs that are remembered
+_KEPT = 300.0  # seconds for which an exec that has ended is, as dockerd keeps it
 
 
 class Exec:
@@ -39,6 +42,7 @@ class Exec:
         self.said = said
         self.begun = False
         self.code: int | None = None
+        self.ended = 0.0  # when, by time.monotonic
         self.master = -1
         self.pid = 0
         self.lock = threading.Lock()
@@ -53,8 +57,18 @@ class Execs:
 
     def __init__(self) -> None:
         self._all: dict[str, Exec] = {}
+        self._swept = 0.0
 
-    def add(self, one: Exec) -> None:
+    def add(self, one: Exec, lives: Callable[[str], bool]) -> None:
+        """Know one more.
+
+        lives  whether a container is there still
+        """
+        if (now := time.monotonic()) > self._swept + _KEPT / 10:
+            self._swept = now
+            for each in list(self._all.values()):
+                if (each.code is not None and each.ended < now - _KEPT) or not lives(each.container):
+                    self._all.pop(each.id, None)
         while len(self._all) >= _MOST:
             ended = (key for key, each in self._all.items() if each.code is not None)
             self._all.pop(next(ended, next(iter(self._all))))
@@ -87,7 +101,7 @@ def create(api: Api, asked: Asked) -> Response:
     one = _runs(api, asked["id"])
     made = Exec(one.id, said)
     streams.keys(said.get("DetachKeys") or "")
-    api.execs.add(made)
+    api.execs.add(made, lambda container: api.world.get(container) is not None)
     api.events.tell(one, f"exec_create: {' '.join(said['Cmd'])}", execID=made.id)
     return answer({"Id": made.id}, 201)
 
@@ -185,6 +199,7 @@ class Session:
             if one.master >= 0:
                 os.close(one.master)
                 one.master = -1
+        one.ended = time.monotonic()
         one.code = code
         self._api.events.tell(self._container, "exec_die", execID=one.id, exitCode=str(code))
         if sock is not None:

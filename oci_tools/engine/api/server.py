@@ -35,6 +35,7 @@ from oci_tools.engine.api.store import Store
 from oci_tools.engine.api.world import World
 from oci_tools.errors import Error
 from oci_tools.http import Server
+from oci_tools.linux import libc
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -78,6 +79,7 @@ def serve(
     listeners: Sequence[socket], begin: Begin, context: Callable[[], ssl.SSLContext] | None = None
 ) -> None:
     """Answer on these sockets until SIGTERM; `context` makes the TLS of those that are no unix sockets."""
+    libc.mallopt(libc.M_ARENA_MAX, 1)  # threads of one interpreter seldom allocate at once, and each heap has its holes
     api = Api(begin)
     local = [sock for sock in listeners if sock.family == AF_UNIX]
     far = [sock for sock in listeners if sock.family != AF_UNIX]

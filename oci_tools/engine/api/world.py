@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import select
+import sys
 import threading
 
 from oci_tools import fs
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 _NAMES = inotify.IN_CREATE | inotify.IN_MOVED_TO | inotify.IN_MOVED_FROM | inotify.IN_DELETE
 _CHANGES = inotify.IN_CLOSE_WRITE | _NAMES
 WRITTEN = inotify.IN_MODIFY | inotify.IN_CREATE | inotify.IN_MOVED_TO
-_REMEMBERED = 4096
+_REMEMBERED = 1024
 OPENED = inotify.IN_CREATE | inotify.IN_OPEN
 
 
@@ -156,7 +157,7 @@ class World:
             return self._begin(container)
         if not known.load(names):
             del self._known[container]
-            self._gone[container] = known.image
+            self._gone[container] = sys.intern(known.image)  # the same of many
             if len(self._gone) > _REMEMBERED:
                 del self._gone[next(iter(self._gone))]
         return True
