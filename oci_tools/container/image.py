@@ -11,13 +11,14 @@ from oci_tools.image import layout as layouts
 from oci_tools.image import manifest as manifests
 from oci_tools.image import ref as refs
 from oci_tools.layer import lookup
+from oci_tools.linux import process
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
     from oci_tools.cli import Args
-
+    from oci_tools.container.host import Host
     from oci_tools.runtime.user import Read
 
 # Verbs that people of docker try, and where they are here: no stranger's image of that name is meant.
@@ -82,15 +83,25 @@ def stacked(args: Args, directory: str) -> dict[str, list[str]]:
     for number, word in enumerate(dict.fromkeys(mounts.images(args))):
         if not word:
             raise Usage("invalid mount", "type=image", "it needs a source")
-        if args.userns not in ("", "host") or args.uidmap or os.geteuid() != 0:
-            raise Error("cannot mount image", word, "not in a user namespace")
         with Source(bring(word, args.pull, None, args.quiet)) as source:
             image = bundles.Image(source.layout, source.descriptor, None, source.name)
             path = bundles.overlay(image, f"{directory}/images/{number}")
         known = bundles.overlay_of(path) or {}
         trees = ":".join(f"{known['store']}/{digest.replace(':', '/')}" for digest in known["lower"])
         found[word] = [f"lowerdir={trees}", f"upperdir={path}/upper", f"workdir={path}/work"]
+        if not process.in_host_user_namespace() or os.geteuid():
+            found[word].append("userxattr")  # where the marks of the layers are then
     return found
+
+
+def show_as_inside(spec: dict[str, Any], host: Host) -> None:
+    """Root's images that are mounted in a user namespace are that one's, as the container's own is."""
+    if host.rootless or not any(each["type"] == "user" for each in spec["linux"].get("namespaces", ())):
+        return
+    for mount in spec["mounts"]:
+        options = set(mount.get("options", ()))
+        if mount.get("type") == "overlay" and any(options.issuperset(one) for one in host.images.values()):
+            mount["options"].append("idmap")
 
 
 def let_go(word: str) -> None:

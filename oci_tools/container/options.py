@@ -208,6 +208,10 @@ def apply(spec: dict[str, Any], args: Args, host: Host) -> Asked:
     if args.shm_size:
         _shm_size(spec, units.size(args.shm_size, "--shm-size"))
     missing = mounts.apply(spec, args, host)
+    if host.images:
+        from oci_tools.container import image
+
+        image.show_as_inside(spec, host)
     if args.init:
         process.begin_with_init(spec, host, args.init_path)
     return missing

@@ -29,6 +29,9 @@ def clone_sources(setup: child.Setup) -> dict[int, int]:
     everything = setup.namespaces.has("user") and os.geteuid() == 0
     trees = {}
     for number, step in enumerate(setup.mounts):
+        if step.idmap is not None and step.type == "overlay" and not step.bind:
+            trees[number] = _overlay(step, setup)
+            continue
         if step.idmap is not None and not step.bind:
             raise Error("cannot map the ids of", step.destination, "not supported for new file systems")
         if not step.bind or step.link or not (everything or step.idmap is not None or of_another(step.source)):
@@ -40,6 +43,19 @@ def clone_sources(setup: child.Setup) -> dict[int, int]:
         except OSError as error:
             raise Error(f"cannot mount '{step.source}' on", step.destination, error) from None
     return trees
+
+
+def _overlay(step: Any, setup: child.Setup) -> int:
+    from oci_tools.runtime import overlay
+
+    label = (setup.spec.get("linux") or {}).get("mountLabel")
+    users = _owners(step, setup.namespaces)
+    try:
+        return overlay.of_mount([*step.data, *([f"context={label}"] if label else ())], step.subdirectory, users)
+    except OSError as error:
+        raise Error("cannot mount 'overlay' on", step.destination, error) from None
+    finally:
+        os.close(users)
 
 
 def of_another(source: str) -> tuple[int, str] | None:
@@ -76,11 +92,17 @@ def _clone_of(pidfd: int, path: str, recursive: bool) -> int:
 
 def _map_mount(tree: int, step: Any, container: namespaces.Namespaces) -> None:
     """Show a mount's files with mapped owners, by its own maps or the container's."""
-    said = step.maps["uid_map"] and step.maps["gid_map"]
-    owners = namespaces.user_namespace(step.maps) if said else container.users()
-    if owners < 0:
-        raise Error("config.json: mounts: idmap needs uidMappings and gidMappings on", step.destination)
+    owners = _owners(step, container)
     try:
         mount.mount_setattr(tree, "", mount.AT_EMPTY_PATH | step.idmap, mount.MOUNT_ATTR_IDMAP, 0, 0, owners)
     finally:
         os.close(owners)
+
+
+def _owners(step: Any, container: namespaces.Namespaces) -> int:
+    """The user namespace by whose maps a mount is shown."""
+    said = step.maps["uid_map"] and step.maps["gid_map"]
+    owners = namespaces.user_namespace(step.maps) if said else container.users()
+    if owners < 0:
+        raise Error("config.json: mounts: idmap needs uidMappings and gidMappings on", step.destination)
+    return owners

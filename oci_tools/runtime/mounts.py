@@ -361,6 +361,10 @@ def attach(mounted: int, target: int) -> None:
 
 def new(fstype: str, source: str, data: list[str], attributes: int = 0) -> int:
     """A detached mount of a new file system."""
+    if fstype == "overlay" and any(len(os.fsencode(option)) > _FSCONFIG_LONGEST for option in data):
+        from oci_tools.runtime import overlay
+
+        data = overlay.one_by_one(data)
     if any(len(os.fsencode(option)) > _FSCONFIG_LONGEST for option in data):
         raise OSError(7, "mount option too long", fstype)
     context = mount.fsopen(fstype)

@@ -16,6 +16,7 @@ beneath the bundle.  Everything is opened first and mounted by descriptor.
 from __future__ import annotations
 
 import os
+from errno import EINVAL
 
 from oci_tools import document, fs
 from oci_tools.errors import Error
@@ -23,6 +24,7 @@ from oci_tools.linux import mount, process
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any
 
 ANNOTATION = "io.oci-tools.overlay"
@@ -83,21 +85,91 @@ def _mapped(wanted: dict[str, Any], bundle: str, store: str, users: int) -> int:
 
 def _attached(wanted: dict[str, Any], bundle: str, trees: list[int]) -> int:
     """The overlay of two trees, put somewhere where nobody else sees them."""
+    opened = _apart(f"{bundle}/rootfs", trees)  # empty, and only ever mounted upon
+    return _stack(wanted, opened[0], opened[1], [])
+
+
+def _apart(place: str, trees: list[int]) -> list[int]:
+    """Have detached mounts in a mount namespace of one's own, and be whom the last one's root belongs to there."""
     process.unshare(process.CLONE_NEWNS)
     mount.mount(None, "/", None, mount.MS_REC | mount.MS_PRIVATE)
-    place = f"{bundle}/rootfs"  # empty, and only ever mounted upon
     mount.mount("none", place, "tmpfs", 0)
     opened = []
-    for name, tree in zip(("store", "bundle"), trees, strict=True):
-        os.mkdir(f"{place}/{name}")
-        mount.move_mount(tree, "", mount.AT_FDCWD, f"{place}/{name}", mount.MOVE_MOUNT_F_EMPTY_PATH)
-        opened.append(os.open(f"{place}/{name}", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
+    for number, tree in enumerate(trees):
+        os.mkdir(f"{place}/{number}")
+        mount.move_mount(tree, "", mount.AT_FDCWD, f"{place}/{number}", mount.MOVE_MOUNT_F_EMPTY_PATH)
+        opened.append(os.open(f"{place}/{number}", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
+    os.mkdir(f"{place}/whole", 0o700)
     # overlayfs makes its own files as whoever mounted it, for which there must be an id on this side of the map.
-    owner = os.stat(f"{place}/bundle")
+    owner = os.fstat(opened[-1])
     process.prctl(process.PR_SET_SECUREBITS, process.SECBIT_NO_SETUID_FIXUP)  # that one keeps the capabilities
     os.setresgid(-1, owner.st_gid, -1)
     os.setresuid(-1, owner.st_uid, -1)
-    return _stack(wanted, opened[0], opened[1], [])
+    return opened
+
+
+def of_mount(data: list[str], part: str, users: int) -> int:
+    """A mount of type overlay with `idmap`: its layers are shown with the owners that `users` maps theirs to.
+
+    data  its options: lowerdir, upperdir, workdir, and others
+    part  the directory of it that is meant; empty for the whole
+    """
+    from oci_tools.runtime import source as sources
+    from oci_tools.runtime import sync
+
+    lower, more = _lower(data), [option for option in data if not option.startswith(_DIRECTORIES)]
+    over = [option.partition("=")[2] for name in _DIRECTORIES[1:] for option in data if option.startswith(name)]
+    if not lower or len(over) not in (0, 2):
+        raise OSError(EINVAL, "an overlay needs lowerdir, and upperdir with workdir")
+    top = [os.path.commonpath([os.path.abspath(path) for path in over])] if over else []  # both on one mount
+    trees: list[int] = []
+
+    def stack() -> int:
+        place = (*lower, *top)[-1]
+        opened = _apart(place, trees)
+        inner = [fs.open_beneath(opened[-1], os.path.relpath(path, top[0]), os.O_PATH) for path in over]
+        upper, work = inner or (-1, -1)
+        whole = _mount(opened[: len(lower)], upper, work, more)
+        if not part:
+            return whole
+        where = f"{place}/whole"  # before Linux 6.15 nothing can be cloned of what is nowhere
+        mount.move_mount(whole, "", mount.AT_FDCWD, where, mount.MOVE_MOUNT_F_EMPTY_PATH)
+        return sources.beneath(whole, part)
+
+    try:
+        for path in (*lower, *top):
+            trees.append(mount.open_tree(mount.AT_FDCWD, path, mount.OPEN_TREE_CLONE))
+            mount.mount_setattr(trees[-1], "", mount.AT_EMPTY_PATH, mount.MOUNT_ATTR_IDMAP, 0, 0, users)
+        return sync.opened_by_child(stack)
+    finally:
+        for tree in trees:
+            os.close(tree)
+
+
+_DIRECTORIES = ("lowerdir=", "upperdir=", "workdir=")
+
+
+def _lower(data: list[str]) -> list[str]:
+    """The directories of `lowerdir`, in which a colon of a path is written with a backslash."""
+    text = next((option.partition("=")[2] for option in data if option.startswith("lowerdir=")), "")
+    found = [""]
+    at = 0
+    while at < len(text):
+        if text[at] == ":":
+            found.append("")
+        else:
+            at += text[at] == "\\" and at + 1 < len(text)
+            found[-1] += text[at]
+        at += 1
+    return [path for path in found if path]
+
+
+def one_by_one(data: list[str]) -> list[str]:
+    """The same options where `lowerdir` is longer than fsconfig(2) takes: each directory by itself (Linux 6.5)."""
+    text = next((option for option in data if option.startswith("lowerdir=")), "")
+    if "::" in text:  # layers of data only
+        return data
+    return [f"lowerdir+={path}" for path in _lower(data)] + [option for option in data if option != text]
 
 
 def attach(spec: dict[str, Any], bundle: str, where: str) -> None:
@@ -128,19 +200,24 @@ def _opened(opened: list[int], fd: int) -> int:
     return fd
 
 
-def _mount(lower: list[int], upper: int, work: int) -> int:
+def _mount(lower: list[int], upper: int, work: int, more: Sequence[str] = ()) -> int:
     context = mount.fsopen("overlay")
     try:
         mount.fsconfig(context, mount.FSCONFIG_SET_STRING, "source", "overlay")
         for fd in lower:
             _set(context, "lowerdir+", fd)
-        _set(context, "upperdir", upper)
-        _set(context, "workdir", work)
+        if upper >= 0:
+            _set(context, "upperdir", upper)
+            _set(context, "workdir", work)
         if not process.in_host_user_namespace():
             mount.fsconfig(context, mount.FSCONFIG_SET_FLAG, "userxattr", None)
         else:
             for option in ("redirect_dir", "metacopy"):  # marks by which `upper` alone would say too little
                 mount.fsconfig(context, mount.FSCONFIG_SET_STRING, option, "off")
+        for option in more:
+            key, equals, value = option.partition("=")
+            command = mount.FSCONFIG_SET_STRING if equals else mount.FSCONFIG_SET_FLAG
+            mount.fsconfig(context, command, key, value if equals else None)
         mount.fsconfig(context, mount.FSCONFIG_CMD_CREATE, None, None)
         return mount.fsmount(context)
     finally:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -74,3 +77,65 @@ def test_a_glob(run: Any, tmp_path: Path) -> None:
 def test_a_tmpfs_with_what_it_hides(run: Any, words: tuple[str, str]) -> None:
     assert run(*words, BUSYBOX, "sh", "-c", "grep -c ^root: /etc/passwd; echo > /etc/passwd").stdout == "1\n"
     assert run("--tmpfs", "/etc:notmpcopyup", BUSYBOX, "ls", "/etc/passwd", code=1).stdout == ""
+
+
+SCRIPT = "stat -c %u:%g /m /m/bin/busybox /m/new 2>/dev/null; touch /m/new; chown 5:6 /m/new"
+
+
+@pytest.fixture
+def img(oci: Any, busybox: Path, tmp_path: Path) -> str:
+    """An image of so many layers that their names are longer than the kernel takes at once; one hides a file."""
+    subprocess.run(["cp", "-r", busybox, tmp_path / "img"], check=True)
+    for number in range(4):
+        (tmp_path / "t").mkdir(exist_ok=True)
+        (tmp_path / f"t/made{number}").write_text("x")
+        oci("unpack", "./img:latest", "./b")
+        subprocess.run(["cp", "-r", f"{tmp_path}/t/.", tmp_path / "b/rootfs"], check=True)
+        (tmp_path / "b/rootfs/etc/os-release").unlink(missing_ok=True)
+        oci("pack", "./b", "./img:latest")
+        shutil.rmtree(tmp_path / "b")
+    return "type=image,src=./img:latest,dst=/m"
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("words", [("auto",), ("private", "--uidmap", "0:700000:5000")], ids=["auto", "said"])
+def test_an_image_in_a_user_namespace(run: Any, oci: Any, img: str, tmp_path: Path, words: tuple[str, ...]) -> None:
+    """Its files are root's inside as they are in the image, and so is what is written; nothing of it is the host's."""
+    made = run("new", "--network", "none", "--userns", *words, "--mount", f"{img},rw=true", BUSYBOX, "sh", "-c", SCRIPT).stdout.strip()
+    assert oci("run", "start", "-a", made).stdout.split() == ["0:0", "0:0"]
+    assert oci("run", "start", "-a", made).stdout.split() == ["0:0", "0:0", "5:6"], "kept with the container"
+    new = (tmp_path / f"root/containers/{made}/images/0/upper/new").stat()
+    assert (new.st_uid, new.st_gid) == (5, 6), "on disk as the image's are"
+    oci("run", "rm", made)
+    refused = run("--network", "none", "--userns", *words, "--mount", img, BUSYBOX, "touch", "/m/new", code=1).stderr
+    assert "Read-only" in refused
+    part = run("--network", "none", "--userns", *words, "--mount", f"{img},subpath=etc", BUSYBOX, "stat", "-c", "%u", "/m/passwd")
+    assert part.stdout == "0\n"
+
+
+@pytest.mark.root
+def test_an_image_of_many_layers(run: Any, img: str) -> None:
+    for words in ((), ("--userns", "auto")):
+        said = run("--network", "none", *words, "--mount", img, BUSYBOX, "sh", "-c", "ls /m | grep made; ls /m/etc").stdout
+        assert said.split() == ["made0", "made1", "made2", "made3", "group", "passwd"]
+
+
+def test_an_image_of_a_plain_user(plain_run: Any, plain: Any, busybox: Path, public: Path) -> None:
+    shutil.copytree(busybox, public / "img")
+    word = "type=image,src=./img:latest,dst=/m"
+    for words, owner in (((), "0:0"), (("--userns", "keep-id:uid=7,gid=8"), "7:8")):
+        said = plain_run("--network", "none", *words, "--mount", f"{word},rw=true", BUSYBOX, "sh", "-c", "touch /m/new; stat -c %u:%g /m/new /m/bin").stdout
+        assert said.split() == [owner] * 2
+        assert "Read-only" in plain_run("--network", "none", *words, "--mount", word, BUSYBOX, "touch", "/m/new", code=1).stderr
+
+
+@pytest.mark.root
+def test_a_bundle_with_an_image_in_its_own_user_namespace(run: Any, oci: Any, img: str, tmp_path: Path) -> None:
+    """Which the options do not say, and config.json does."""
+    oci("unpack", "./img:latest", "./b")
+    spec = json.loads((tmp_path / "b/config.json").read_text())
+    spec["linux"]["namespaces"] += [] if any(each["type"] == "user" for each in spec["linux"]["namespaces"]) else [{"type": "user"}]
+    spec["linux"]["uidMappings"] = spec["linux"]["gidMappings"] = [{"containerID": 0, "hostID": 700000, "size": 1000}]
+    (tmp_path / "b/config.json").write_text(json.dumps(spec))
+    subprocess.run(["chown", "-R", "700000:700000", tmp_path / "b/rootfs"], check=True)
+    assert run("--mount", img, "./b", "stat", "-c", "%u", "/m/bin").stdout == "0\n"

@@ -247,8 +247,6 @@ def test_an_image_that_is_mounted(run, oci, busybox, tmp_path):
     for bad in "/etc", "../etc", "a/../../b":
         said = run(*part[:-1], f"{words[-1]},image-subpath={bad}", "busybox", "true", code=2).stderr
         assert "invalid image-subpath" in said
-    said = run("--userns", "auto", *words, "busybox", "true", code=125).stderr
-    assert said == "oci-run: cannot mount image './img:latest': not in a user namespace\n"
     assert "no such file" in run("--mount", "type=image,src=./none,dst=/m", "busybox", "true", code=125).stderr
     assert "needs a source" in run("--mount", "type=image,dst=/m", "busybox", "true", code=2).stderr
     assert oci("spec", "new", "--mount", "type=image,src=./img:latest,dst=/m", code=1).stderr.count("\n") == 1

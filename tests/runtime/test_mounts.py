@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from oci_tools.runtime import mounts
+from oci_tools.runtime import mounts, overlay
 from tests.box import populate
 
 # -- the plan ----------------------------------------------------------------------------------
@@ -483,3 +483,25 @@ class TestMasks:
         script = "touch /data/x /data/sub/x /etc/x; touch /proc/sys/kernel/domainname; touch /proc/fs /proc/sys"
         assert box.says(f"({script}) 2>&1; true").count("ead-only file system") == 6
         assert not (nested / "x").exists() and not (nested / "sub/x").exists()
+
+
+def test_directories_of_an_overlay() -> None:
+    """overlayfs.rst: a colon of a path has a backslash; one by one there is none, and an option may be longer."""
+    data = ["metacopy=off", r"lowerdir=/a\:b:/c\\d:/e", "upperdir=/u"]
+    assert overlay.one_by_one(data) == ["lowerdir+=/a:b", r"lowerdir+=/c\d", "lowerdir+=/e", "metacopy=off", "upperdir=/u"]
+    assert overlay.one_by_one(["lowerdir=/a::/data"]) == ["lowerdir=/a::/data"]
+
+
+@pytest.mark.root
+def test_an_overlay_of_an_id_map(box: Any, tmp_path: Path) -> None:
+    """Without anything to write in it, too."""
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / f"of{name}").write_text("")
+    box.mapped()
+    box.mount("/m", "overlay", "ro", "idmap", f"lowerdir={tmp_path}/one:{tmp_path}/two", type="overlay")
+    assert box.says("cd /m; stat -c '%u %n' *; touch x 2>/dev/null || echo ro").splitlines() == ["0 ofone", "0 oftwo", "ro"]
+    box.spec["mounts"][-1]["options"] = ["idmap", f"lowerdir={tmp_path}/none"]
+    assert box("run", code=1).stderr == "oci-run: cannot mount 'overlay' on '/m': no such file or directory\n"
+    box.spec["mounts"][-1]["options"] = ["idmap"]
+    assert box("run", code=1).stderr.endswith(": an overlay needs lowerdir, and upperdir with workdir\n")
