@@ -245,8 +245,9 @@ class Fake:
         return descriptor(media_type, data, algorithm)
 
     def image(
-        self, repository: str, tag: str, layers: list[bytes], media_type: str = MANIFEST, **platform: str
-    ) -> dict[str, Any]:
+        self, repository: str, tag: str, layers: list[bytes], media_type: str = MANIFEST, subject: Any = None,
+        **platform: str,
+    ) -> dict[str, Any]:  # fmt: skip
         """Serve an image; its descriptor."""
         diff_ids = [digest(layer) for layer in layers]
         config = {
@@ -263,6 +264,7 @@ class Fake:
             "mediaType": media_type,
             "config": descriptor(CONFIG, data),
             "layers": [descriptor(LAYER, layer) for layer in layers],
+            **({"subject": subject} if subject else {}),
         }
         made = self.manifest(repository, tag, found, media_type)
         return {**made, "platform": platform} if platform else made

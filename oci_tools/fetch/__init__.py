@@ -312,6 +312,13 @@ def is_loopback(host: str) -> bool:
     return name.lower() == "localhost" or name == "::1" or address
 
 
+def part_end(said: str, start: int) -> int:
+    """Where a part ends that begins as it was asked to, by its Content-Range; else 0."""
+    unit, _, span = said.partition(" ")
+    first, _, last = span.partition("/")[0].partition("-")
+    return int(last) + 1 if unit == "bytes" and first == str(start) and last.isascii() and last.isdigit() else 0
+
+
 def retry_after(value: str) -> float:
     """The seconds that a Retry-After asks for, in either of its forms; 0 for none."""
     value = value.strip()

@@ -38,6 +38,7 @@ class Auth:
         self._host = host
         self._challenge: Challenge | None = None  # how this registry wants to be asked
         self._tokens: dict[frozenset[str], tuple[str, float]] = {}
+        self._renewed: dict[str, str] = {}  # identity tokens, each by the first
         self._lock = threading.Lock()
 
     def header(self, repository: str, scopes: frozenset[str]) -> str:
@@ -60,7 +61,7 @@ class Auth:
                         continue
                     self._challenge = challenge
                     if scheme == "bearer":
-                        scopes |= frozenset(challenge[1].get("scope", "").split())
+                        scopes = merged(scopes, challenge[1].get("scope", "").split())
                         if self._tokens.get(scopes, ("", 0.0))[0] == refused.partition(" ")[2]:
                             self._tokens.pop(scopes, None)  # it was withdrawn, or never enough
                     said = self._answer(challenge, repository, scopes)
@@ -105,7 +106,7 @@ class Auth:
             asked = [*asked[:1], ("scope", " ".join(sorted(scopes)))] if params.get("service") else asked
             asked += [
                 ("grant_type", "refresh_token"),
-                ("refresh_token", credential.identity),
+                ("refresh_token", self._renewed.get(credential.identity, credential.identity)),
                 ("client_id", "oci-tools"),
             ]
             headers["Content-Type"] = "application/x-www-form-urlencoded"
@@ -120,7 +121,7 @@ class Auth:
             mark = "&" if "?" in realm else "?"
             answer = self._client.request("GET", f"{realm}{mark}{urlencode(asked)}", headers)
         with answer:
-            return self._read(answer, realm)
+            return self._read(answer, realm, credential.identity if credential else "")
 
     def _check_realm(self, realm: str) -> None:
         """A registry chooses who is told our password: not somebody who listens on the way."""
@@ -128,7 +129,7 @@ class Auth:
         if not realm.startswith("https://") and not (realm.startswith("http://") and open_way):
             raise Error("cannot log in to", self._host, f"its token service '{fetch.shown(realm)}' is not https")
 
-    def _read(self, answer: fetch.Answer, realm: str) -> tuple[str, float]:
+    def _read(self, answer: fetch.Answer, realm: str, identity: str) -> tuple[str, float]:
         if answer.status in (401, 403):
             raise Error("cannot log in to", self._host, "the user's name or password is not accepted")
         if answer.status != 200:
@@ -138,9 +139,22 @@ class Auth:
         token = (found.get("token") or found.get("access_token")) if isinstance(found, dict) else None
         if not isinstance(token, str) or not token.isascii() or not token.isprintable():
             raise Error("cannot get token for", self._host, f"{fetch.host_of(realm)} sends none")
+        renewed = found.get("refresh_token")
+        if identity and isinstance(renewed, str) and renewed:
+            self._renewed[identity] = renewed  # the one before may be good no longer
         life = found.get("expires_in")
         life = float(life) if isinstance(life, (int, float)) and life > 0 else LIFE
         return token, max(life * 0.8, 1.0)
+
+
+def merged(scopes: Iterable[str], more: Iterable[str]) -> frozenset[str]:
+    """All scopes, those of one resource as one: TYPE:NAME:ACTION,ACTION."""
+    found: dict[str, set[str]] = {}
+    for scope in (*scopes, *more):
+        resource, colon, actions = scope.rpartition(":")
+        kept = found.setdefault(resource + colon if colon else scope, set())
+        kept.update(actions.split(",") if colon else ())
+    return frozenset(resource + ",".join(sorted(actions)) for resource, actions in found.items())
 
 
 def parse(value: str) -> list[Challenge]:

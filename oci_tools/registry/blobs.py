@@ -73,7 +73,7 @@ class Blobs:
         if start >= end:
             body.close()
             raise Refusal(
-                416, "BLOB_UNKNOWN", "no such range", headers=[("Content-Range", f"bytes */{size}")]
+                416, "RANGE_INVALID", "no such range", headers=[("Content-Range", f"bytes */{size}")]
             )
         headers.append(("Content-Range", f"bytes {start}-{end - 1}/{size}"))
         return Response(206, headers, File(fd, end - start, start))
@@ -191,7 +191,7 @@ def _range(value: str, size: int) -> tuple[int, int] | None:
     unit, _, spans = value.partition("=")
     first, dash, last = spans.strip().partition("-")
     if (
-        unit.strip() != "bytes"
+        unit.strip().lower() != "bytes"
         or not dash
         or not all(not x or (x.isascii() and x.isdigit()) for x in (first, last))
     ):

@@ -135,13 +135,22 @@ class Chosen:
         for digest in self._taken:
             for entry in registry.referrers(repository, digest):
                 if entry["digest"] not in self._seen and is_document(entry):
-                    self.referrers.append(referrers.named(entry, None))
-                    self.take(*self._child(entry))
+                    self._take_referrer(entry, digest)
             for tag in referrers.cosign_tags(digest):
                 if registry.head_manifest(repository, tag):
                     data, entry = registry.manifest(repository, tag)
                     self.referrers.append(referrers.named(entry, tag))
                     self.take(data, entry)
+
+    def _take_referrer(self, entry: Descriptor, digest: str) -> None:
+        """What is listed as referring to a digest, if it does: anybody who may push can write such a list."""
+        data, _ = self._child(entry)
+        document.check_weight(data, entry["digest"], MAX_WEIGHT)
+        if referrers.subject(manifests.parse(data, entry)) != digest:
+            said = f"'{entry['digest']}' does not refer to '{digest}', as is said"
+            return self.remote.main[0].warned(self.remote.ref.host, said)
+        self.referrers.append(referrers.named(entry, None))
+        return self.take(data, entry)
 
     def keep_only(self, wanted: frozenset[str]) -> None:
         """Of the blobs only these: digests, or "config"."""

@@ -222,8 +222,8 @@ class Registry:
         try:
             if answer.status == 206 and headers:
                 said = answer.header("Content-Range")
-                if said.startswith(f"bytes {offset}-{(end or descriptor['size']) - 1}/"):
-                    return answer, offset
+                if offset < fetch.part_end(said, offset) <= (end or descriptor["size"]):
+                    return answer, offset  # it may send less than was asked for (RFC 9110, 15.3.7)
                 raise Error("cannot fetch blob", digest, f"asked from {offset} on, got '{said}'")
             if answer.status != 200:
                 raise self.fail(answer, "cannot fetch blob", digest)
@@ -290,7 +290,16 @@ class Registry:
                 if not isinstance(found, dict):
                     raise Error(what, self._name(repository), "the answer is not an object")
                 yield found
-                at = _next_page(answer.header("Link"), answer.url)
+                at = self._next_page(answer, what, repository)
+
+    def _next_page(self, answer: fetch.Answer, what: str, repository: str) -> str:
+        """The URL of the page that follows, or "": nobody sends us to hosts that we were not sent to before."""
+        at = _next_page(answer.header("Link"), answer.url)
+        if not at or fetch.origin(at) in (self.base(), fetch.origin(answer.url)):
+            return at
+        if fetch.host_of(at) == fetch.host_of(self.base()):  # behind a proxy that does tls and does not say so
+            return f"{self.base()}/{at.partition('://')[2].partition('/')[2]}"
+        raise Error(what, self._name(repository), f"its next page would be at '{printable(fetch.host_of(at))}'")
 
     def _name(self, repository: str, reference: str = "") -> str:
         mark = "@" if ":" in reference else ":" if reference else ""

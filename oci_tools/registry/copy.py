@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from oci_tools.registry.policy import Policy
 
 JOBS = 6
+WORTH = 1 << 20  # bytes of progress after which attempts are counted anew
 
 
 class Options:

@@ -19,6 +19,7 @@ from oci_tools import document, fs
 from oci_tools.errors import Error
 from oci_tools.image import digest as digests
 from oci_tools.image import layout as layouts
+from oci_tools.image import manifest as manifests
 from oci_tools.image.names import entry
 
 TYPE_CHECKING = False
@@ -237,3 +238,42 @@ class Index:
     def _drop(self, number: int) -> None:
         self._forget(number)
         del self.entries[number], self._encoded[number]
+
+
+class Inner:
+    """The manifests that are only within indexes, as other tools leave them; looked for once for each version."""
+
+    def __init__(self, index: Index) -> None:
+        self._index = index
+        self._found: dict[str, Descriptor] = {}
+        self._version = -1
+        self._lock = threading.Lock()
+
+    def of_digest(self, digest: str) -> Descriptor | None:
+        with self._lock:
+            with self._index.lock:
+                version, tops = self._index.version, list(self._index.entries.values())
+            if version != self._version:
+                self._found = {}
+                for top in tops:
+                    self._look_into(top)
+                self._version = version
+            return self._found.get(digest)
+
+    def _look_into(self, top: Descriptor) -> None:
+        """Add what an index leads to; manifests are not read for it."""
+        todo, seen = [top], set[str]()
+        while todo:
+            at = todo.pop()
+            if not manifests.is_index(at.get("mediaType")) or at.get("digest") in seen:
+                continue
+            seen.add(str(at["digest"]))
+            try:
+                entries = manifests.load(self._index.layout, at)["manifests"]
+            except (Error, KeyError):
+                continue
+            for one in entries:
+                kind = one.get("mediaType")
+                if manifests.is_index(kind) or manifests.is_manifest(kind):
+                    self._found[one["digest"]] = {key: one[key] for key in ("mediaType", "digest", "size")}
+                    todo.append(one)

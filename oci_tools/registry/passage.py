@@ -13,7 +13,7 @@ from oci_tools.errors import Error
 from oci_tools.image import digest as digests
 from oci_tools.image.kept import Kept
 from oci_tools.image.layout import MAX_DOCUMENT
-from oci_tools.registry.copy import is_document
+from oci_tools.registry.copy import WORTH, is_document
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -79,6 +79,7 @@ class _Passage:
         self._answer: fetch.Answer | None = None
         self._offset = 0
         self._attempt = 0
+        self._mark = 0  # how far it was at the first of these attempts
 
     def read(self, size: int) -> bytes:
         client = self._remote.options.client
@@ -87,6 +88,8 @@ class _Passage:
                 return self._read(size)
             except fetch.Lost:
                 self.close()
+                if self._offset - self._mark >= WORTH:
+                    self._attempt, self._mark = 0, self._offset
                 if self._attempt >= client.retries:
                     raise
                 client.pause(self._attempt)

@@ -22,7 +22,7 @@ from oci_tools.image.source import Scratch
 from oci_tools.image.target import Fresh
 from oci_tools.registry import ranges
 from oci_tools.registry.choose import ORIGIN, choose
-from oci_tools.registry.copy import Options, Remote, Stopped, parallel
+from oci_tools.registry.copy import WORTH, Options, Remote, Stopped, parallel
 from oci_tools.registry.passage import Passing
 
 TYPE_CHECKING = False
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
 
     Along = Callable[[Arriving], None]
 
-WORTH = 1 << 20  # bytes of progress after which attempts are counted anew
 
 
 def pull(
@@ -192,7 +191,7 @@ class _Fetch:
         self.progress.tell(self.descriptor["digest"], state, current, self.descriptor["size"])
 
     def _receive(self, ingest: Any, stop: threading.Event) -> None:
-        """All that is missing; a cut is followed by another request from there on."""
+        """All that is missing; a cut is followed by another request from there on, and so is a part of a range."""
         client = self.remote.options.client
         attempt, mark = 0, ingest.offset
         while ingest.offset < self.descriptor["size"]:
@@ -211,6 +210,7 @@ class _Fetch:
         at, stream = ranges.pieces(self.remote, self.descriptor, ingest.offset, self.width, stop)
         if at != ingest.offset:
             ingest.restart()
+        begun = ingest.offset
         try:
             for data in stream:
                 if stop.is_set():
@@ -224,7 +224,7 @@ class _Fetch:
             raise
         finally:
             stream.close()
-        if ingest.offset < self.descriptor["size"]:
+        if ingest.offset < self.descriptor["size"] and not (at and ingest.offset - begun >= ranges.PIECE):
             raise fetch.Lost("cannot fetch blob", self.descriptor["digest"], "it ends too early")
 
 

@@ -263,6 +263,8 @@ class Registry:
             return self._delete_manifest(request, repository, reference)
         found = repository.manifest(reference)
         if found is None:
+            if lost := repository.find(reference):  # a client may push it again
+                self._failed(f"the manifest '{name}@{lost['digest']}' is lost or damaged: oci-image fsck tells more")
             raise Refusal(404, "MANIFEST_UNKNOWN", "no such manifest", {"name": name, "reference": reference})
         data, descriptor = found
         digest = descriptor["digest"]

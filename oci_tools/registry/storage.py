@@ -25,7 +25,7 @@ from oci_tools.image import layout as layouts
 from oci_tools.image import manifest as manifests
 from oci_tools.image import ref as refs
 from oci_tools.image.referrers import fallback_tag
-from oci_tools.registry.index import Index
+from oci_tools.registry.index import Index, Inner
 from oci_tools.registry.referrers import referrer
 
 TYPE_CHECKING = False
@@ -169,6 +169,7 @@ class Repository:
         self._tags_of = -1  # the version of the index that these are of
         self._subjects: dict[str, tuple[str, Descriptor] | None] = {}  # of manifests, which never change
         self._referrers: dict[str, dict[str, Descriptor]] = {}
+        self._inner = Inner(self.index)
         self._lock = threading.Lock()
 
     def exists(self) -> bool:
@@ -199,17 +200,17 @@ class Repository:
             return self.index.named(self.prefix + reference)
         found = self.index.of_digest(reference)
         if found is None and os.path.exists(self.layout.blob_path(reference)):
-            try:
-                inner = self.layout.find(reference)  # within an index, as other tools leave it
-            except Error:
-                return None
-            media_type = inner.get("mediaType")
-            found = inner if manifests.is_index(media_type) or manifests.is_manifest(media_type) else None
+            return self._inner.of_digest(reference)
         return found
+
+    def there(self, reference: str) -> Descriptor | None:
+        """The same of a manifest that is not only in the index: its file may be lost, or short."""
+        found = self.find(reference)
+        return found if found and self.layout.has(found) else None
 
     def manifest(self, reference: str) -> tuple[bytes, Descriptor] | None:
         """The bytes of a manifest, verified, and its descriptor with its media type."""
-        descriptor = self.find(reference)
+        descriptor = self.there(reference)
         if descriptor is None:
             return None
         data = self.layout.read(descriptor, MAX_MANIFEST)

@@ -122,7 +122,7 @@ class Upstreams:
             if not self._wanted(name, reference):
                 return  # somebody else has just seen to it
             repository = self._storage.repository(name)
-            known = repository.find(reference) if repository else None
+            known = repository.there(reference) if repository else None
             failure: Error | None = None
             for remote in remotes:
                 try:
@@ -141,7 +141,7 @@ class Upstreams:
 
     def _wanted(self, name: str, reference: str) -> bool:
         repository = self._storage.repository(name)
-        known = repository.find(reference) if repository else None
+        known = repository.there(reference) if repository else None
         if known is None:
             return True
         if ":" in reference or annotation(known, CACHED) is None:

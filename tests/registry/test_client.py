@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,10 @@ from oci_tools.errors import Error
 from oci_tools.image import shortnames
 from oci_tools.image.ref import Ref
 from oci_tools.registry import hosts
+from oci_tools.registry.auth import merged
 from oci_tools.registry.policy import Policy
-from tests.peers import Answer, Fake, digest
-from tests.registry.test_pull import auth_file, tokens
+from tests.peers import INDEX, Answer, Fake, digest
+from tests.registry.test_pull import auth_file, demand, tokens
 from tests.registry.test_push import Layout, Receiver
 
 HEX = "sha256:" + "0" * 64
@@ -35,7 +37,7 @@ def fake() -> Iterator[Fake]:
 def test_a_page_for_people_is_no_list_of_referrers(oci: Any, fake: Fake, kind: str) -> None:
     """Then there is no such API, and the list is where old registries keep it."""
     image = fake.image("app", "v1", [b"layer"])
-    note = fake.image("app", "", [b"note"])
+    note = fake.image("app", "", [b"note"], subject=image)
     fake.index("app", image["digest"].replace(":", "-"), [note])
     fake.on("GET", f"/v2/app/referrers/{image['digest']}", Answer(200, {"Content-Type": kind}, b"<html>"))
     for name in (image["digest"], note["digest"]):
@@ -43,6 +45,72 @@ def test_a_page_for_people_is_no_list_of_referrers(oci: Any, fake: Fake, kind: s
             fake.on("HEAD", f"/v2/app/manifests/{name.replace(':', '-')}.{end}", Answer(404))
     oci("pull", "--referrers", f"{fake.host}/app:v1", "./img")
     assert note["digest"] in oci("image", "ls", "./img").stdout
+
+
+def test_what_is_listed_as_a_referrer_and_is_none_stays(oci: Any, fake: Fake) -> None:
+    image = fake.image("app", "v1", [b"layer"])
+    refers = fake.image("app", "", [b"note"], subject=image)
+    of_another = fake.image("app", "", [b"other"], subject={**image, "digest": HEX})
+    of_none = fake.image("app", "", [b"none"])
+    listed = {"schemaVersion": 2, "mediaType": INDEX, "manifests": [of_another, refers, of_none]}
+    path = f"/v2/app/referrers/{image['digest']}"
+    fake.on("GET", path, Answer(200, {"Content-Type": INDEX}, json.dumps(listed).encode()))
+    said = oci("pull", "--referrers", f"{fake.host}/app:v1", "./img").stderr
+    names = oci("image", "ls", "./img").stdout
+    assert refers["digest"] in names and of_another["digest"] not in names and of_none["digest"] not in names
+    for one in (of_another, of_none):
+        assert f"warning of {fake.host}: '{one['digest']}' does not refer to '{image['digest']}', as is said" in said
+    assert said.count("\n") == 2
+
+
+def test_a_next_page_at_another_host_is_not_fetched(oci: Any, fake: Fake) -> None:
+    with Fake() as other:
+        link = {"Link": f'<{other.url}/v2/app/tags/list?last=a>; rel="next"'}
+        fake.on("GET", "/v2/app/tags/list", Answer(200, link, b'{"tags":["a"]}'))
+        said = oci("pull", "--dry-run", "--all-tags", f"{fake.host}/app", code=1).stderr
+        assert f"its next page would be at '{other.host}'" in said and not other.asked
+    link = {"Link": f'<https://{fake.host}/v2/app/tags/list?last=a>; rel="next"'}  # of a proxy that is mistaken
+    fake.on("GET", "/v2/app/tags/list", Answer(200, link, b'{"tags":["a"]}'))
+    fake.on("GET", "/v2/app/tags/list?last=a", Answer(200, {}, b'{"tags":["b"]}'))
+    assert oci("pull", "--dry-run", "--all-tags", f"{fake.host}/app").stdout == f"{fake.host}/app:a\n{fake.host}/app:b\n"
+
+
+@pytest.mark.parametrize("target", ["./img", "oci-archive:x.tar"])
+def test_parts_that_are_shorter_than_asked_for(oci: Any, fake: Fake, target: str) -> None:
+    """RFC 9110, 15.3.7: what comes is said, and the rest is asked for; no retry is spent on it."""
+    layer = os.urandom(3_000_000)
+    fake.image("app", "v1", [layer])
+    path = fake.blob("app", layer)
+    ends = range(1_200_000, 3_000_001, 300_000 if target == "./img" else 1_800_000)
+    parts = [(start, end) for start, end in zip(ends, [*ends[1:], 3_000_000], strict=False) if start < end]
+    answers = [Answer(206, {"Content-Range": f"bytes {a}-{b - 1}/{len(layer)}"}, layer[a:b]) for a, b in parts]
+    cut = Answer(200, {"Content-Length": str(len(layer))}, layer, cut=ends[0])
+    fake.on("GET", path, cut, *answers)
+    oci("pull", "--retries", "1", "--retry-delay", "1", f"{fake.host}/app:v1", target)
+    assert [one.headers.get("Range") for one in fake.seen("GET", path)] == [None, *(f"bytes={a}-" for a, _ in parts)]
+
+
+def test_an_identity_token_that_is_renewed(oci: Any, fake: Fake, tmp_path: Path) -> None:
+    """Each token is good once: the one that came with an answer is for the next question."""
+    fake.image("app", "v1", [b"layer"])
+    tokens(fake)
+    answers = [{"access_token": name, "refresh_token": f"id{at}"} for at, name in enumerate(("t0k3n", "n3w"), 2)]
+    fake.on("POST", "/token", *(Answer(200, {}, json.dumps(one).encode()) for one in answers))
+    old, new = fake.guard, demand("Bearer n3w", f'Bearer realm="{fake.url}/token"')
+    fake.guard = lambda asked: new(asked) if "/blobs/" in asked.path else old(asked)
+    auth_file(tmp_path, fake.host, "x:", identitytoken="id1")
+    oci("pull", "--jobs", "1", "--authfile", "auth.json", f"{fake.host}/app:v1", "./img")
+    assert [one.body.rpartition(b"refresh_token=")[2].partition(b"&")[0] for one in fake.seen("POST", "/token")] == [b"id1", b"id2"]
+
+
+def test_scopes_that_a_registry_orders_otherwise_are_the_same(oci: Any, fake: Fake, tmp_path: Path) -> None:
+    fake.image("app", "v1", [b"layer"])
+    fake.on("GET", "/token", Answer(200, {}, b'{"token":"less"}'), Answer(200, {}, b'{"token":"t0k3n"}'))
+    scope = "repository:app:push,pull repository:base:pull registry:catalog:*"
+    fake.guard = demand("Bearer t0k3n", f'Bearer realm="{fake.url}/token",scope="{scope}"')
+    oci("pull", "--jobs", "1", f"{fake.host}/app:v1", "./img")
+    assert "scope=repository%3Aapp%3Apull%2Cpush&scope=repository%3Abase%3Apull" in fake.seen("GET", "/token")[1].path
+    assert merged(["a", "b"], ["r:x:pull,*", "r:x:pull"]) == {"a", "b", "r:x:*,pull"}
 
 
 def test_a_registry_that_says_no_digest(oci: Any, tmp_path: Path) -> None:

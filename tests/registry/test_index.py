@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from oci_tools import document
 from oci_tools.errors import Error
+from oci_tools.image import manifest as manifests
 from oci_tools.image import names
 from oci_tools.image.layout import Layout
-from oci_tools.registry.index import Index
+from oci_tools.registry.index import Index, Inner
 
 DIGESTS = [f"sha256:{n:064x}" for n in range(5)]
 
@@ -105,3 +107,29 @@ def test_a_change_that_fails_is_told_and_leaves_the_others(tmp_path: Path) -> No
     (tmp_path / "index.json").write_text('{"schemaVersion":2}')
     mine.refresh()
     assert not mine.entries
+
+
+def test_what_is_only_within_indexes_is_read_once_for_each_version(tmp_path: Path) -> None:
+    read: list[str] = []
+
+    class Counting(Layout):
+        def read(self, descriptor: dict[str, object], limit: int = 1 << 23) -> bytes:
+            read.append(str(descriptor["digest"]))
+            return super().read(descriptor, limit)
+
+    with Layout.create(str(tmp_path)) as layout:
+        leaves = [one(f"sha256:{n:064x}") for n in range(300)]
+        inner = layout.put(document.dumps(manifests.new_index(leaves)), manifests.OCI_INDEX)
+        lost = {**inner, "digest": DIGESTS[4]}
+        top = layout.put(document.dumps(manifests.new_index([inner, lost])), manifests.OCI_INDEX)
+        layout.tag("v1", top)
+    index = Index(Counting(str(tmp_path)))
+    index.refresh()
+    within = Inner(index)
+    for leaf in leaves:
+        assert within.of_digest(str(leaf["digest"])) == leaf
+    assert within.of_digest(inner["digest"]) == {key: inner[key] for key in ("mediaType", "digest", "size")}
+    assert within.of_digest(f"sha256:{999:064x}") is None
+    assert sorted(read) == sorted([top["digest"], inner["digest"], DIGESTS[4]])
+    index.change(lambda: index.tag("v2", one(DIGESTS[0])))
+    assert within.of_digest(DIGESTS[1]) == leaves[1] and len(read) == 6

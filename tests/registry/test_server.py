@@ -93,6 +93,56 @@ def test_is_a_registry(ask: Client) -> None:
 # -- pull --------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    ("wanted", "content"),
+    [
+        ("-20", b"0123456789"), ("0-0", b"0"), ("0-100", b"0123456789"), ("-1", b"9"), (" 8-20", b"89"), ("5-", b"56789"),
+        (f"9-{'9' * 30}", b"9"), ("10-11", None), ("5-4", None), ("-0", None), ("10-", None),
+    ],
+)  # fmt: skip
+def test_ranges_at_the_edges(ask: Client, wanted: str, content: bytes | None) -> None:
+    path = f"/v2/a/blobs/{ask.blob('a', b'0123456789')}"
+    for unit in ("bytes", "Bytes"):
+        answer = ask("GET", path, Range=f"{unit}={wanted}")
+        if content is None:
+            assert answer.status == 416 and answer.code == "RANGE_INVALID" and answer.headers["Content-Range"] == "bytes */10"
+        else:
+            assert answer.status == 206 and answer.body == content
+
+
+@pytest.mark.parametrize(
+    "value", ["items=0-1", "bytes=1", "bytes=--1", "bytes=-abc", "bytes=abc-1", "bytes=0-a", "bytes=", "=0", "", "bytes=-1-0", "bytes=0-1,5-7"]
+)
+def test_ranges_that_are_none(ask: Client, value: str) -> None:
+    """RFC 9110, 14.2: what is not understood is ignored."""
+    answer = ask("GET", f"/v2/a/blobs/{ask.blob('a', b'0123456789')}", Range=value)
+    assert answer.status == 200 and answer.body == b"0123456789"
+
+
+def test_a_manifest_that_is_lost_or_cut_can_be_pushed_again(oci: Any, tmp_path: Path) -> None:
+    process = oci.start("registry", "serve", tmp_path / "s", stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    ask = Client(process.stdout.readline().strip().partition("://")[2])
+    name = ask.image("a", "v1")["digest"]
+    data = ask("GET", "/v2/a/manifests/v1").body
+    path = tmp_path / "s/a/blobs" / name.replace(":", "/")
+    for harm in (path.unlink, lambda: path.write_bytes(data[:9])):
+        harm()
+        for reference in ("v1", name):
+            assert ask("GET", f"/v2/a/manifests/{reference}").code == "MANIFEST_UNKNOWN"
+            assert ask("HEAD", f"/v2/a/manifests/{reference}").status == 404
+        assert f"a@{name}' is lost or damaged" in process.stderr.readline()
+        for _ in range(3):
+            process.stderr.readline()
+        assert ask("GET", "/v2/a/tags/list").json["tags"] == ["v1"]
+        assert ask("PUT", "/v2/a/manifests/v1", data, Content_Type=MANIFEST).status == 201
+        assert ask("GET", "/v2/a/manifests/v1").body == data
+    path.unlink()
+    for reference in ("v1", name):
+        assert ask("DELETE", f"/v2/a/manifests/{reference}").status == 202
+    assert ask("GET", "/v2/a/tags/list").json["tags"] == []
+    ask.connection.close()
+
+
 def test_blobs(ask: Client) -> None:
     name = ask.blob("a/b", BLOB)
     answer = ask("GET", f"/v2/a/b/blobs/{name}")

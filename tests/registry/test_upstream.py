@@ -40,6 +40,16 @@ def test_what_is_missing_comes_from_there_once(registry: Any, cache: Any) -> Non
     assert here("GET", "/v2/other/app/manifests/1").status == 404
 
 
+def test_a_manifest_that_was_lost_here_comes_again(registry: Any, cache: Any) -> None:
+    there, here = Client(registry.host), Client(cache.host)
+    name = there.image("app", "1")["digest"]
+    data = here("GET", "/v2/hub/app/manifests/1").body
+    path = cache.dir / "hub/app/blobs" / name.replace(":", "/")
+    for reference in ("1", name):
+        path.unlink()
+        assert here("GET", f"/v2/hub/app/manifests/{reference}").body == data == path.read_bytes()
+
+
 def test_a_tag_is_followed_and_a_pushed_one_is_ours(registry: Any, cache: Any) -> None:
     there, here = Client(registry.host), Client(cache.host)
     there.image("app", "latest", b"1")
