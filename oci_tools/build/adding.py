@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from oci_tools.build import chmod, copying, ignore, picking, remote
+from oci_tools.build import chmod, copying, hashes, ignore, picking, remote
 from oci_tools.build.copying import Target
 from oci_tools.build.picking import Origin, Pick
 from oci_tools.build.position import Wrong
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from oci_tools.build.instructions import Instruction
+    from oci_tools.build.lines import Heredoc
     from oci_tools.build.listing import Listing
     from oci_tools.build.picking import Tell
     from oci_tools.build.progress import Step
@@ -47,7 +48,7 @@ class Adding:
         expand = stage.expander(one)
         flags = one.flags
         self.sources = [expand(word) for word in one.sources]
-        self.contents = [(name, self._raw(text) if ex else text) for name, text, ex in one.contents]
+        self.contents = [(heredoc.name, self._content(heredoc)) for heredoc in one.contents]
         self.dest = expand(one.dest)
         self.chown = expand(flags["chown"]) if flags["chown"] is not None else ""
         self.chmod = expand(flags["chmod"]) if flags["chmod"] is not None else ""
@@ -61,8 +62,11 @@ class Adding:
             raise one.wrong(f'invalid chmod parameter: "{self.chmod}"', self.chmod, "it is octal, or like u=rwX,go=rX")
         self.path = self._path()
 
-    def _raw(self, text: str) -> str:
-        return self.stage.scope.expand(self.one, text, self.stage.result.settings.env, raw=True)
+    def _content(self, heredoc: Heredoc) -> bytes:
+        text = heredoc.chomped()
+        if heredoc.expand:
+            text = self.stage.scope.expand(self.one, text, self.stage.result.settings.env, raw=True)
+        return text.encode("utf-8", "surrogateescape")
 
     def _path(self) -> str:
         """The destination, absolute; with a slash at its end if it is a directory by what is written."""
@@ -94,9 +98,8 @@ class Adding:
                 raise
             except Error as error:
                 raise self.one.wrong(str(error), word).with_code(error.code) from None
-        for name, text in self.contents:
-            data = text.encode("utf-8", "surrogateescape")
-            found.append(Source(("text", name, data), self._writer(name, data, 0o644)))
+        for name, data in self.contents:
+            found.append(Source(("text", name, hashes.short(data)), self._writer(name, data, 0o644)))
         return found
 
     def _of_word(self, word: str, origin: Origin | None, tell: Tell) -> list[Source]:
@@ -242,7 +245,8 @@ def add(stage: Building, one: Instruction) -> None:
 
     quick = None
     if identity is not None and not any(remote.git(word) or remote.is_url(word) for word in work.sources):
-        quick = {"from": identity, "sources": tuple(work.sources), "contents": tuple(work.contents)}
+        texts = tuple((name, hashes.short(data)) for name, data in work.contents)
+        quick = {"from": identity, "sources": tuple(work.sources), "contents": texts}
     stage.step(one, text, work.parts(), act, said=text, content=content, quick=quick, alone=work.link)
 
 
@@ -274,8 +278,6 @@ def origin_of(stage: Building, one: Instruction, name: str) -> tuple[Origin, str
             image = shared.contexts.image(name.lower() if named else name, stage.platform or None, shared.progress.say)
         except Error as error:
             raise one.wrong(f"{name}: {error}", name).with_code(error.code) from None
-        from oci_tools.build import hashes
-
         layers = shared.contexts.layers(image)
         identity = hashes.digest_of(tuple(image.diff_ids))
     return Origin(lambda: shared.place.view(layers).mount()), identity

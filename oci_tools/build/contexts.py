@@ -95,8 +95,8 @@ class Contexts:
             remote.unpack(_chain(head, found), path, self.place.owner, subject)
             self.directory, self._unpacked = path, True
             return
-        data = head + b"".join(found)
-        if len(data) > LARGEST or b"\0" in data:
+        data = _joined(head, found, subject)
+        if b"\0" in data:
             raise Error("cannot use context", subject, "it is neither an archive nor a Dockerfile")
         self.dockerfile = data
 
@@ -112,7 +112,7 @@ class Contexts:
             if self.word == "-":
                 raise Usage("the context and the Dockerfile cannot both be standard input")
             self.ignore(None)
-            return b"".join(_stdin()), "Dockerfile"
+            return _joined(b"", _stdin(), "standard input"), "Dockerfile"
         if file and remote.is_url(file):
             path = self.place.fresh("dockerfile")
             remote.download(file, path)
@@ -349,6 +349,16 @@ def _stdin() -> Iterator[bytes]:
         raise Usage("standard input is a terminal", hint="a context or a Dockerfile is read from it")
     while data := os.read(0, 1 << 18):
         yield data
+
+
+def _joined(head: bytes, pieces: Iterator[bytes], subject: str) -> bytes:
+    """A Dockerfile that comes in pieces."""
+    data = bytearray(head)
+    for piece in pieces:
+        data += piece
+        if len(data) > LARGEST:
+            raise Error("cannot read", subject, f"larger than {LARGEST} bytes")
+    return bytes(data)
 
 
 def _chain(head: bytes, pieces: Iterator[bytes]) -> Iterator[bytes]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from oci_tools.build import instructions
 from oci_tools.build.lines import Source
-from oci_tools.build.position import Wrong
+from oci_tools.build.position import Text, Wrong
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class Dockerfile:
 
     def __init__(self, data: bytes, file: str, shown: list[str] | None = None, places: Sequence[int] = ()) -> None:
         self.file = file
-        self._lines = shown or data.decode("utf-8", "replace").removeprefix("\ufeff").split("\n")
+        self._lines: Sequence[str] | Text = shown or Text(data)
         self._places = places
         self.globals: list[Instruction] = []
         self.stages: list[Stage] = []

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 STEP = 20_000_000  # nanoseconds: a change time as young as this may be given twice
 PIECE = 1 << 20
+SHORT = 1 << 16  # bytes of a here-document that a key holds
 _STAT = struct.Struct("<QQQqq")
 
 
@@ -84,6 +85,15 @@ def digest_of(values: Any) -> str:
     import hashlib
 
     return hashlib.sha256(marshal.dumps(values, 2)).hexdigest()
+
+
+def short(data: bytes) -> bytes:
+    """What stands for a here-document in a key: itself, or of a long one its digest."""
+    if len(data) <= SHORT:
+        return data
+    import hashlib
+
+    return hashlib.sha256(data).digest()
 
 
 def kind_of(mode: int) -> str:

@@ -6,7 +6,7 @@ yet: that is done when a stage is built (`variables.py`).
     FROM                 base, stage (its name in small letters, ""), platform
     ARG                  pairs [(name, value or None)]
     ENV LABEL            pairs [(name, value)], legacy (NAME VALUE without =)
-    COPY ADD             sources, contents [(name, text, expand)], dest, flags
+    COPY ADD             sources, contents [Heredoc], dest, flags
     RUN                  args, shell (args are one text for it), files [Heredoc], flags, mounts
     CMD ENTRYPOINT       args, shell
     HEALTHCHECK          health: the config's member
@@ -212,8 +212,7 @@ def _copy(statement: Statement, escape: str) -> Instruction:
     for source in sources:
         found = heredoc_of(source) if known else None
         if found and found.name in known:
-            kept = known[found.name]
-            contents.append((kept.name, kept.chomped(), kept.expand))
+            contents.append(known[found.name])
         else:
             plain.append(source)
     return Instruction(statement, sources=plain, contents=contents, dest=dest, flags=flags)
@@ -232,7 +231,7 @@ def _run(statement: Statement, escape: str) -> Instruction:
         raise statement.wrong(f'security "{flags["security"]}" is not valid', flags["security"], hint)
     for text in flags["mount"]:
         mounts.read(text, statement)
-    files = statement.heredocs if shell else []
+    files = list(statement.heredocs) if shell else []
     devices = [mounts.device(text, statement) for text in flags["device"]]
     return Instruction(
         statement, args=args, shell=shell, files=files, flags=flags, mounts=flags["mount"], devices=devices

@@ -14,13 +14,17 @@ from __future__ import annotations
 import re
 
 from oci_tools.build import words
-from oci_tools.build.position import Wrong
+from oci_tools.build.position import Reading, Text, Wrong, decoded
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 LINE_MAX = 65535  # bytes of one line, as BuildKit has it
+HEREDOC = 8 << 20  # bytes of one here-document
+PIECE = 1 << 16
+INSTRUCTIONS = 50_000  # of a Dockerfile
+LARGEST = 2 << 20  # letters of all instructions: twice as many are in an image's configuration
 _DIRECTIVE = re.compile(r"#\s*([a-zA-Z][a-zA-Z0-9]*)\s*=\s*(.+?)\s*$")
 _DIRECTIVES = ("escape", "syntax", "check")
 _HEREDOC = re.compile(r"(\d*)<<(-?)([^<]+)$")
@@ -32,18 +36,35 @@ _WITH_HEREDOCS = ("ADD", "COPY", "RUN")
 class Heredoc:
     """One here-document: `content` is its lines, of which `chomp` takes leading tabs."""
 
-    __slots__ = ("chomp", "content", "expand", "fd", "name")
+    __slots__ = ("_place", "chomp", "expand", "fd", "name")
 
     def __init__(self, name: str, fd: int, expand: bool, chomp: bool) -> None:
         self.name = name
         self.fd = fd
         self.expand = expand
         self.chomp = chomp
-        self.content = ""
+        self._place: tuple[bytes, int, int] = (b"", 0, 0)
+
+    def at(self, data: bytes, start: int, end: int) -> None:
+        """Where its lines are: it may be long, and is read when somebody wants it."""
+        self._place = data, start, end
+
+    @property
+    def content(self) -> str:
+        data, start, end = self._place
+        return decoded(data[start:end].replace(b"\r\n", b"\n"))
 
     def chomped(self) -> str:
         """The content as it is meant."""
-        return re.sub(r"(?m)^\t+", "", self.content) if self.chomp else self.content
+        return decoded(b"".join(self._pieces())) if self.chomp else self.content
+
+    def _pieces(self) -> Iterator[bytes]:
+        """The same in pieces of lines, as one line may be a tab."""
+        data, at, end = self._place
+        while at < end:
+            after = data.index(b"\n", min(at + PIECE, end - 1), end) + 1
+            yield re.sub(rb"(?m)^\t+", b"", data[at:after].replace(b"\r\n", b"\n"))
+            at = after
 
 
 class Statement:
@@ -58,7 +79,7 @@ class Statement:
     empty     it has empty lines within
     """
 
-    __slots__ = ("comments", "empty", "end", "flags", "heredocs", "name", "rest", "start", "text", "word")
+    __slots__ = ("about", "empty", "end", "flags", "heredocs", "name", "rest", "start", "text", "word")
 
     def __init__(self, text: str, start: int, end: int, escape: str) -> None:
         self.text = text
@@ -67,13 +88,19 @@ class Statement:
         found = _SPACE.split(text.strip(), maxsplit=1)
         self.word = found[0]
         self.name = found[0].upper()
-        self.flags: list[str] = []
+        self.flags: Sequence[str] = ()
         self.rest = ""
         if len(found) > 1:
             self.flags, self.rest = _flags(found[1])
-        self.heredocs: list[Heredoc] = []
-        self.comments: list[str] = []
+        self.heredocs: Sequence[Heredoc] = ()
+        self.about: tuple[bytes, int, int] = (b"", 0, 0)
         self.empty = False
+
+    @property
+    def comments(self) -> list[str]:
+        data, start, end = self.about
+        lines = (line.strip() for line in decoded(data[start:end]).split("\n"))
+        return [line[1:].strip() for line in lines if line.startswith("#")]
 
     def wrong(self, message: str, text: str | None = None, hint: str | None = None) -> Wrong:
         """An error here; `text` is what is pointed at."""
@@ -86,71 +113,81 @@ class Source:
     statements  in their order
     escape      the escape character
     directives  name -> (value, line)
-    lines       the text's lines
     """
 
     def __init__(self, data: bytes) -> None:
-        text = data.decode("utf-8", "surrogateescape")
-        text = text.removeprefix("\ufeff")
-        self.lines = [line.removesuffix("\r") for line in text.split("\n")]
-        if self.lines[-1] == "":
-            self.lines.pop()
+        self._text = Text(data)
+        self._words = 0  # letters of statements so far
         self.escape = "\\"
         self.directives: dict[str, tuple[str, int]] = {}
         self.statements: list[Statement] = []
         self._reading()
         if not self.statements:
-            raise Wrong("file with no instructions", max(len(self.lines), 1))
+            raise Wrong("file with no instructions", max(len(self._text), 1))
 
     def _reading(self) -> None:
         head = True  # directives may still come
-        comments: list[str] = []
-        numbers = iter(range(len(self.lines)))
-        for number in numbers:
-            line = self._line(number)
-            if head and not (number == 0 and line.startswith("#!")):
-                head = self._directive(line, number + 1)
+        reading = Reading(self._text)
+        start = 0  # of the comments above
+        while (line := self._line(reading)) is not None:
+            line = line.lstrip()
+            if head and not (reading.number == 1 and line.startswith("#!")):
+                head = self._directive(line, reading.number)
             if line.startswith("#"):
-                said = line[1:].strip()
-                comments = [*comments, said] if said else []
+                start = start if line[1:].strip() else reading.end
                 continue
             if not line:
                 continue
-            text, goes_on = self._cut(line)
-            empty = False
-            last = number
-            while goes_on and (following := next(numbers, None)) is not None:
-                last = following
-                line = self._line(following, strip=False)
-                bare = line.lstrip()
-                if bare.startswith("#"):
-                    continue
-                if not bare:
-                    empty = True
-                    continue
-                line, goes_on = self._cut(line)
-                text += line
-            if not text.strip():
-                if goes_on or last > number:
-                    raise Wrong("unknown instruction: " + words.quoted(text), number + 1)
-                continue
-            made = Statement(text, number + 1, last + 1, self.escape)
-            made.comments, made.empty, comments = comments, empty, []
-            self._heredocs(made, numbers)
-            self.statements.append(made)
+            about = self._text.data, start, reading.start
+            if made := self._statement(line, reading):
+                made.about = about
+                self._heredocs(made, reading)
+                self.statements.append(made)
+                start = reading.end
+                if len(self.statements) > INSTRUCTIONS:
+                    raise made.wrong(f"more than {INSTRUCTIONS} instructions")
 
-    def _line(self, number: int, strip: bool = True) -> str:
-        line = self.lines[number]
-        if len(line) > LINE_MAX // 4 and len(line.encode("utf-8", "surrogateescape")) > LINE_MAX - 1:
-            raise Wrong(f"dockerfile line greater than max allowed size of {LINE_MAX}", number + 1)
-        return line.lstrip() if strip else line
+    def _statement(self, line: str, reading: Reading) -> Statement | None:
+        """The statement that a line begins, up to its end; None for what is none."""
+        number, empty = reading.number, False
+        text, goes_on = self._cut(line)
+        parts = [text]
+        self._words += len(text)
+        while goes_on and (following := self._line(reading)) is not None:
+            bare = following.lstrip()
+            if bare.startswith("#"):
+                continue
+            if not bare:
+                empty = True
+                continue
+            line, goes_on = self._cut(following)
+            parts.append(line)
+            self._words += len(line)
+            if self._words > LARGEST:
+                break
+        text = "".join(parts)
+        if self._words > LARGEST:
+            raise Wrong(f"instructions of more than {LARGEST} letters, without here-documents", number)
+        if not text.strip():
+            if goes_on or reading.number > number:
+                raise Wrong("unknown instruction: " + words.quoted(text), number)
+            return None
+        made = Statement(text, number, reading.number, self.escape)
+        made.empty = empty
+        return made
+
+    def _line(self, reading: Reading) -> str | None:
+        line = reading.line()
+        if line is not None and len(line) > LINE_MAX - 1:
+            raise Wrong(f"dockerfile line greater than max allowed size of {LINE_MAX}", reading.number)
+        return line if line is None else decoded(line)
 
     def _directive(self, line: str, number: int) -> bool:
         """Read a line that may be a directive; whether more can come."""
         found = _DIRECTIVE.match(line)
         if not found or (name := found[1].lower()) not in _DIRECTIVES:
             return False
-        if name == "escape" and self.lines[0].startswith("#!"):
+        if name == "escape" and self._text.data.startswith(b"#!"):
             return False  # BuildKit passes over a script's first line for the others only
         if name in self.directives:
             raise Wrong(f"only one {name} parser directive can be used", number)
@@ -170,22 +207,24 @@ class Source:
 
     # -- here-documents -----------------------------------------------------------------------
 
-    def _heredocs(self, made: Statement, numbers: Iterator[int]) -> None:
+    def _heredocs(self, made: Statement, reading: Reading) -> None:
         if "<<" not in made.text or not _may_have(made, self.escape):
             return
         for heredoc in heredocs_in(made.text, self.escape):
-            lines, ended = [], False
-            for number in numbers:
-                line = self.lines[number]
-                made.end = number + 1
-                if (line.lstrip("\t") if heredoc.chomp else line) == heredoc.name:
-                    ended = True
+            start = end = reading.end + 1
+            name = heredoc.name.encode("utf-8", "surrogateescape")
+            while (line := reading.line()) is not None and reading.end - start <= HEREDOC:
+                made.end, end = reading.number, reading.start
+                if (line.lstrip(b"\t") if heredoc.chomp else line) == name:
                     break
-                lines.append(line + "\n")
-            if not ended:
-                raise made.wrong("unterminated heredoc", text="<<")
-            heredoc.content = "".join(lines)
-            made.heredocs.append(heredoc)
+                if len(line) > LINE_MAX - 1:
+                    what = f"dockerfile line greater than max allowed size of {LINE_MAX}"
+                    raise Wrong(what, reading.number)
+            else:
+                what = "unterminated heredoc" if line is None else f"heredoc of more than {HEREDOC} bytes"
+                raise made.wrong(what, text="<<")
+            heredoc.at(self._text.data, start, end)
+            made.heredocs = [*made.heredocs, heredoc]
 
 
 def _may_have(made: Statement, escape: str) -> bool:

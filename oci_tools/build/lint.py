@@ -359,7 +359,7 @@ def _texts(one: Instruction) -> Iterator[tuple[str, bool]]:
     elif one.name in ("COPY", "ADD"):
         yield from ((word, False) for word in (*one.sources, one.dest, *one.flags["exclude"]))
         yield from ((one.flags[flag], False) for flag in ("chown", "chmod") if one.flags[flag])
-        yield from ((text, True) for _, text, expand in one.contents if expand)
+        yield from ((heredoc.chomped(), True) for heredoc in one.contents if heredoc.expand)
     elif one.name == "RUN":
         for text in one.mounts:
             yield from ((field, False) for field in mounts.fields(text, one.statement))

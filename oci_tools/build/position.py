@@ -1,4 +1,7 @@
-"""What is wrong in a Dockerfile, and where: FILE:LINE:COLUMN, and the text with a mark under it."""
+"""The lines of a Dockerfile; and what is wrong in it, and where: FILE:LINE:COLUMN, and the text with a mark under it.
+
+One line at a time is looked at: however many there are, they take no memory.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +9,72 @@ from oci_tools.errors import Error, printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator, Sequence
 
 AROUND = 2  # lines that are shown before and behind
 WIDEST = 160  # columns of a line that is shown
+_MARKS = 256  # lines from one place that is remembered to the next
+
+
+class Text:
+    """The lines of a text without their ends, numbered from 0 on; what is no UTF-8 is in lone surrogates."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data.removeprefix(b"\xef\xbb\xbf")
+        self._marks: list[int] | None = None
+
+    def __len__(self) -> int:
+        return self.data.count(b"\n") + (not self.data.endswith(b"\n") and bool(self.data))
+
+    def __iter__(self) -> Iterator[bytes]:
+        """The lines, undecoded."""
+        for start, end in self._ends():
+            yield self.data[start:end].removesuffix(b"\r")
+
+    def __getitem__(self, number: int) -> str:
+        if self._marks is None:
+            self._marks = [start for each, (start, _) in enumerate(self._ends()) if each % _MARKS == 0]
+        at = self._marks[number // _MARKS]
+        for _ in range(number % _MARKS):
+            at = self.data.index(b"\n", at) + 1
+        return decoded(self.data[at : self._end(at)].removesuffix(b"\r"))
+
+    def _ends(self) -> Iterator[tuple[int, int]]:
+        at = 0
+        while at < len(self.data):
+            end = self._end(at)
+            yield at, end
+            at = end + 1
+
+    def _end(self, at: int) -> int:
+        found = self.data.find(b"\n", at)
+        return len(self.data) if found < 0 else found
+
+
+class Reading:
+    """A text that is read line by line: `number`, from 1 on, is that of the line now, `start` and `end` its bytes."""
+
+    def __init__(self, text: Text) -> None:
+        self._data = text.data
+        self.number = 0
+        self.start = self.end = 0
+        self._next = 0
+
+    def line(self) -> bytes | None:
+        """The next line, None behind the last one."""
+        if self._next >= len(self._data):
+            return None
+        self.start = self._next
+        self.end = self._data.find(b"\n", self.start)
+        if self.end < 0:
+            self.end = len(self._data)
+        self._next = self.end + 1
+        self.number += 1
+        return self._data[self.start : self.end].removesuffix(b"\r")
+
+
+def decoded(data: bytes) -> str:
+    return data.decode("utf-8", "surrogateescape")
 
 
 class Wrong(Error):
@@ -28,11 +93,11 @@ class Wrong(Error):
         self.end = max(end or start, start)
         self.text = text
         self.file = ""
-        self.lines: list[str] = []
+        self.lines: Sequence[str] | Text = []
         self.line, self.column = start, 1
         self.width = 0
 
-    def placed(self, file: str, lines: list[str]) -> Wrong:
+    def placed(self, file: str, lines: Sequence[str] | Text) -> Wrong:
         """The same, knowing its file."""
         if not self.file:
             self.file, self.lines = file, lines

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from oci_tools.build import calling, mounts, networks
+from oci_tools.build import calling, hashes, mounts, networks
 from oci_tools.build.lines import heredoc_of
 from oci_tools.build.runmounts import Mounting
 from oci_tools.build.stages import sorted_env
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 HOSTNAME = "buildkitsandbox"  # what builds have come to know
 HOSTS = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"
 PIPES = "/dev/pipes"
+LONGEST = (128 << 10) - 1  # bytes of a word that can be executed, execve(2)
 _OF_HOST = "BUILDKIT_SANDBOX_HOSTNAME"  # a build argument
 
 
@@ -123,6 +124,7 @@ def run(stage: Building, one: Instruction) -> None:
     expand = stage.expander(one)
     args, script = _words(one)
     words = settings.command(args, one.shell)
+    _check_length(one, words)
     wanted = [mounts.read(text, one.statement, expand) for text in one.mounts]
     _allowed(one, options)
     said = one.flags["network"] or "default"
@@ -131,7 +133,7 @@ def run(stage: Building, one: Instruction) -> None:
     mounting = Mounting(stage, one, wanted)
     parts: dict[str, Any] = {
         "do": "RUN", "args": tuple(words), "env": sorted_env(settings.env), "cwd": settings.workdir,
-        "user": settings.user, "network": said, "security": insecure, "script": script,
+        "user": settings.user, "network": said, "security": insecure, "script": _short(script),
         "hosts": tuple(options.hosts), "mounts": tuple(map(mounting.said, wanted)),
         "limits": repr((options.shm_size, options.limits)),
     }  # fmt: skip
@@ -166,6 +168,19 @@ def run(stage: Building, one: Instruction) -> None:
 
     title = f"RUN {' '.join(part for part in (*_flags(one), one.statement.rest) if part)}"
     stage.step(one, title, parts, act, said=_said(stage, words), content=content)
+
+
+def _check_length(one: Instruction, words: list[str]) -> None:
+    if any(len(word) > LONGEST // 4 and len(word.encode("utf-8", "surrogateescape")) > LONGEST for word in words):
+        hint = f"a word has at most {LONGEST} bytes; a here-document that begins with #! is a file"
+        raise one.wrong("argument list too long", hint=hint)
+
+
+def _short(script: tuple[str, str] | None) -> tuple[str, str | bytes] | None:
+    """A script as a key holds it."""
+    if script is None or len(script[1]) <= hashes.SHORT:
+        return script
+    return script[0], hashes.short(script[1].encode("utf-8", "surrogateescape"))
 
 
 def _run_in(root: Root, runner: Runner, step: Step) -> int:

@@ -66,15 +66,17 @@ class Scope:
 
     def expand(self, instruction: Instruction, text: str, env: Mapping[str, str], raw: bool = False) -> str:
         """A text of an instruction with its variables; `raw`: the content of a here-document."""
-        return self._process(instruction, text, env, raw).text
+        return self._process(instruction, text, env, raw, False).text
 
     def expand_words(self, instruction: Instruction, text: str, env: Mapping[str, str]) -> list[str]:
         """The same, parted into words."""
-        return self._process(instruction, text, env, False).words
+        return self._process(instruction, text, env, False, True).words
 
-    def _process(self, instruction: Instruction, text: str, env: Mapping[str, str], raw: bool) -> words.Words:
+    def _process(
+        self, instruction: Instruction, text: str, env: Mapping[str, str], raw: bool, parted: bool
+    ) -> words.Words:
         try:
-            found = words.process(text, env, "\\" if raw else self.escape, skip_quotes=raw)
+            found = words.process(text, env, "\\" if raw else self.escape, skip_quotes=raw, parted=parted)
         except Error as error:
             raise instruction.wrong(str(error), text) from None
         for name in sorted(found.unmatched):

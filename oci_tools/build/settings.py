@@ -40,6 +40,8 @@ class Settings:
         self.inner = inner
         self.cmd = False
         self.author: str | None = None
+        self._own: dict[str, Any] = {}
+        self._places: dict[str, int] = {}  # of the names in Env
         self.env = dict(env or {})
         if env is None:
             for entry in inner.get("Env") or ():
@@ -48,11 +50,18 @@ class Settings:
 
     def set_env(self, name: str, value: str) -> None:
         """A variable of the image."""
-        entries = list(self.inner.get("Env") or ())
-        at = next((n for n, entry in enumerate(entries) if entry.partition("=")[0] == name), len(entries))
-        entries[at:] = [f"{name}={value}", *entries[at + 1 :]]
-        self.inner["Env"] = entries
+        entries = self.own("Env", list)
+        if len(self._places) != len(entries):
+            self._places = {entry.partition("=")[0]: n for n, entry in reversed(list(enumerate(entries)))}
+        at = self._places.setdefault(name, len(entries))
+        entries[at:at + 1] = [f"{name}={value}"]
         self.env[name] = value
+
+    def own(self, name: str, kind: Callable[[Any], Any] = dict) -> Any:
+        """A member that may be changed: not the base's, which others have too."""
+        if name not in self._own or self._own[name] is not self.inner.get(name):
+            self._own[name] = self.inner[name] = kind(self.inner.get(name) or ())
+        return self._own[name]
 
     def ensure_path(self) -> None:
         if "PATH" not in {entry.partition("=")[0] for entry in self.inner.get("Env") or ()}:
@@ -92,7 +101,7 @@ def _env(settings: Settings, said: Instruction, expand: Expand, many: Any) -> st
 
 def _label(settings: Settings, said: Instruction, expand: Expand, many: Any) -> str:
     pairs = [(expand(name), expand(value)) for name, value in said.pairs]
-    settings.inner["Labels"] = {**(settings.inner.get("Labels") or {}), **dict(pairs)}
+    settings.own("Labels").update(pairs)
     return "LABEL " + " ".join(f"{name}={value}" for name, value in pairs)
 
 
@@ -128,7 +137,7 @@ def _healthcheck(settings: Settings, said: Instruction, expand: Expand, many: An
 
 
 def _onbuild(settings: Settings, said: Instruction, expand: Expand, many: Any) -> str:
-    settings.inner["OnBuild"] = [*(settings.inner.get("OnBuild") or []), said.trigger]
+    settings.own("OnBuild", list).append(said.trigger)
     return ""
 
 
@@ -152,17 +161,16 @@ def _volume(settings: Settings, said: Instruction, expand: Expand, many: Any) ->
     paths = [expand(path) for path in said.args]
     if not all(paths):
         raise said.wrong("VOLUME specified can not be an empty string")
-    settings.inner["Volumes"] = {**(settings.inner.get("Volumes") or {}), **{path: {} for path in paths}}
+    settings.own("Volumes").update((path, {}) for path in paths)
     return f"VOLUME [{' '.join(paths)}]"
 
 
 def _expose(settings: Settings, said: Instruction, expand: Expand, many: Callable[[str], list[str]]) -> str:
-    known = dict(settings.inner.get("ExposedPorts") or {})
+    known = settings.own("ExposedPorts")
     for word in said.args:
         for text in many(word):
             for port in ports(text, said):
                 known[port] = {}
-    settings.inner["ExposedPorts"] = known
     return f"EXPOSE {_map(known)}"
 
 

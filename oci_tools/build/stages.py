@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     Act = Callable[[Root, Step], Packed | None]  # None: what it wrote into the root is the layer
 
 COMMENT = "oci-build.dockerfile.v0"
+LEAST = 70  # bytes of an entry of the history around what it says
+LARGEST = 4 << 20  # bytes of a configuration, of which this many are what everybody reads
 SCRATCH = "docker-image://scratch"  # a named context that is an image of nothing
 
 
@@ -51,6 +53,7 @@ class Result:
         self.settings = inner
         self.layers = layers
         self.history = history
+        self.size = 0  # bytes, at the least, of what was said here
         self.args: dict[str, None] = {}
         self.base_layers = len(layers)  # those that were not built here
 
@@ -59,6 +62,7 @@ class Result:
         made = Result(self.document, inner, [*self.layers], [*self.history])
         made.settings.author = self.settings.author
         made.base_layers = self.base_layers
+        made.size = self.size
         return made
 
     def identity(self) -> str:
@@ -88,6 +92,8 @@ class Building:
         for instruction in self.stage.instructions:
             self.shared.check()
             self._do(instruction)
+            if self.result.size > LARGEST:
+                raise instruction.wrong(f"the image's configuration is larger than {LARGEST} bytes")
         return self.result
 
     # -- the base ----------------------------------------------------------------------------
@@ -161,24 +167,26 @@ class Building:
             self.shared.progress.note(said or one.statement.text)
             if said:
                 self.history(said, None)
+            else:
+                self.result.size += len(one.trigger)
 
     def expander(self, one: Instruction) -> Callable[[str], str]:
-        env = dict(self.result.settings.env)
-        return lambda text: self.scope.expand(one, text, env)
+        return lambda text: self.scope.expand(one, text, self.result.settings.env)
 
     def _many(self, one: Instruction) -> Callable[[str], list[str]]:
         return lambda text: self.scope.expand_words(one, text, self.result.settings.env)
 
     def _arg(self, one: Instruction) -> None:
         said = []
-        before = dict(self.result.settings.env)  # variables are what they were before the instruction, for all of it
+        env, new = self.result.settings.env, {}  # variables are what they were before the instruction, for all of it
         for word, default in one.pairs:
-            name = self.scope.expand(one, word, before)
-            value = self.scope.argument(one, name, default, before)
+            name = self.scope.expand(one, word, env)
+            value = self.scope.argument(one, name, default, env)
             if value is not None:
-                self.result.settings.env[name] = value
+                new[name] = value
             self.result.args[name] = None
             said.append(name if value is None else f"{name}={value}")
+        env.update(new)
         self.shared.progress.note(f"ARG {' '.join(said)}")
         self.history(f"ARG {' '.join(said)}", None)
 
@@ -326,6 +334,7 @@ class Building:
         if empty:
             entry["empty_layer"] = True
         self.result.history.append(entry)
+        self.result.size += len(said) + len(entry["created"]) + LEAST
 
 
 def _owner(root: Root, user: str) -> tuple[int, int]:

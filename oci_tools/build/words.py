@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 _SPECIAL = frozenset("@*#?-$!0")  # one-letter parameters of a shell
 _MEANING = re.compile(r"""[$'"\\`]""")
+_MANY = 10_000  # pieces that are one from then on
+_PLAIN = re.compile(r"""[^$'"\\`{}/]*""")  # no sign, and no end of anything
 
 
 class Words:
@@ -47,16 +49,18 @@ def process(
     raw_escapes: bool = False,
     skip_unset: bool = False,
     skip_quotes: bool = False,
+    parted: bool = True,
 ) -> Words:
     """Read a text; an Error that shows it where it is not well formed.
 
     raw_quotes, raw_escapes  keep quotes and escapes
     skip_unset               leaves variables as they are that are not set
     skip_quotes              quotes mean nothing
+    parted                   words are wanted too
     """
     if not _MEANING.search(text):
-        return Words(text, text.split(), set(), set())
-    reading = _Reading(text, env, escape, raw_quotes, skip_unset, skip_quotes)
+        return Words(text, text.split() if parted else [], set(), set())
+    reading = _Reading(text, env, escape, raw_quotes, skip_unset, skip_quotes, parted)
     try:
         found, words = reading.until("", raw_escapes)
     except _Bad as error:
@@ -101,10 +105,20 @@ class _Parts:
         return self._done
 
 
+class _Unparted(_Parts):
+    """No words, which may be very many: nobody wants them."""
+
+    def plain(self, text: str) -> None:
+        pass
+
+    raw = plain
+
+
 class _Reading:
     def __init__(
-        self, text: str, env: Mapping[str, str], escape: str, raw_quotes: bool, skip_unset: bool, skip_quotes: bool
-    ) -> None:
+        self, text: str, env: Mapping[str, str], escape: str, raw_quotes: bool, skip_unset: bool, skip_quotes: bool,
+        parted: bool,
+    ) -> None:  # fmt: skip
         self._text = text
         self._at = 0
         self._env = env
@@ -112,6 +126,7 @@ class _Reading:
         self._raw_quotes = raw_quotes
         self._skip_unset = skip_unset
         self._skip_quotes = skip_quotes
+        self._parts = _Parts if parted else _Unparted
         self._raw_escapes = False
         self.matched: set[str] = set()
         self.unmatched: set[str] = set()
@@ -128,7 +143,8 @@ class _Reading:
         """The text up to `stop`, which is passed, and its words; "" is the end."""
         before, self._raw_escapes = self._raw_escapes, raw_escapes
         out: list[str] = []
-        parts = _Parts()
+        done: list[str] = []
+        parts = self._parts()
         while c := self._peek():
             if c == stop:
                 self._at += 1
@@ -147,14 +163,18 @@ class _Reading:
                 out.append(found)
                 parts.raw(found)
             else:
-                self._at += 1
-                out.append(c)
-                parts.plain(c)
+                found = _PLAIN.match(self._text, self._at + 1)[0]  # type: ignore[index]
+                self._at += 1 + len(found)
+                out.append(c + found)
+                parts.plain(c + found)
+                if len(out) > _MANY:
+                    done.append("".join(out))
+                    out.clear()
         else:
             if stop:
                 raise _Bad(f"unexpected end of statement while looking for matching {stop}")
         self._raw_escapes = before
-        return "".join(out), parts.all()
+        return "".join([*done, *out]), parts.all()
 
     def _single(self) -> str:
         end = self._text.find("'", self._at + 1)

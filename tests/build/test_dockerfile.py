@@ -143,12 +143,13 @@ def test_here_documents() -> None:
     assert [(h.name, h.expand, h.chomp, h.content) for h in one.files] == [
         ("A", True, False, "a $x\n\tA\n"), ("B", False, True, "\tb\n"),
     ]  # fmt: skip
-    assert only("RUN echo '<<A'").files == []
+    assert not only("RUN echo '<<A'").files
     assert only("RUN [\"cat\", \"<<A\"]").files == []
     assert only('RUN echo "<<A"').files == []
     assert only("CMD echo <<A").args == ["echo <<A"]
     copy = only("COPY <<\"f.g\" h /d/\ntext\nf.g\n")
-    assert copy.contents == [("f.g", "text\n", False)] and copy.sources == ["h"] and copy.dest == "/d/"
+    assert [(h.name, h.chomped(), h.expand) for h in copy.contents] == [("f.g", "text\n", False)]
+    assert copy.sources == ["h"] and copy.dest == "/d/"
     assert only("ONBUILD RUN <<E\nx\nE").trigger == "RUN <<E\nx\nE"
 
 
