@@ -41,6 +41,7 @@ KERNEL = "linux-image-amd64"
 # What the tests need inside: the commands' own interpreter, what a box is made of, tools of the host's side.
 INSIDE = "python3 busybox-static kmod mount procps iproute2 uidmap libmagic1t64 strace runc crun apparmor".split()
 INSIDE += "nftables systemd systemd-sysv libpam-systemd dbus e2fsprogs xfsprogs nfs-kernel-server samba".split()
+INSIDE += ["containernetworking-plugins"]
 # To reach the disk, with what ext4 asks for by another name; the rest is on it.
 EARLY = ("virtio_pci", "virtio_blk", "crc32c_generic", "ext4")
 # Directories of modules that no container needs: most of the package.
