@@ -32,6 +32,15 @@ class Device:
         self.gid = seen.st_gid
 
 
+class Blob:
+    """A file of an artifact: its digest, its title (empty: none), and where it is."""
+
+    def __init__(self, digest: str, title: str, path: str) -> None:
+        self.digest = digest
+        self.title = title
+        self.path = path
+
+
 class Host:
     """The host as it is.
 
@@ -51,6 +60,7 @@ class Host:
         self.volumes: list[str] = []  # where the image wants one
         self.joins: dict[str, str] = {}  # kind of namespace -> the container of which it is
         self.images: dict[str, list[str]] = {}  # options of an overlay of each that can be mounted
+        self.artifacts: dict[str, list[Blob]] = {}  # files of each that can be mounted
         self.environ: Mapping[str, str] = os.environ
         self.rootless = os.geteuid() != 0
         self.initial = process.in_host_user_namespace()  # else root is one over what some user has given him
@@ -79,6 +89,22 @@ class Host:
 
     def exists(self, path: str) -> bool:
         return os.path.exists(path)
+
+    def has_directory(self, path: str) -> bool:
+        """Whether a directory is at a path of the image, or of the directory that is the root."""
+        if callable(self.rootfs):
+            return bool(getattr(self.rootfs, "has_directory", lambda _: False)(path))
+        if self.rootfs is None:
+            return False
+        at = self.rootfs if isinstance(self.rootfs, int) else os.open(self.rootfs, os.O_PATH | os.O_CLOEXEC)
+        try:
+            os.close(fs.open_beneath(at, path, os.O_PATH | os.O_DIRECTORY))
+            return True
+        except OSError:
+            return False
+        finally:
+            if at != self.rootfs:
+                os.close(at)
 
     def matching(self, pattern: str) -> list[str]:
         """The paths that a shell's pattern stands for, sorted."""

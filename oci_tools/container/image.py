@@ -6,6 +6,7 @@ import os
 
 from oci_tools import bundle as bundles
 from oci_tools import document, fs
+from oci_tools.container.host import Blob
 from oci_tools.errors import Error, Usage
 from oci_tools.image import layout as layouts
 from oci_tools.image import manifest as manifests
@@ -102,6 +103,26 @@ def show_as_inside(spec: dict[str, Any], host: Host) -> None:
         options = set(mount.get("options", ()))
         if mount.get("type") == "overlay" and any(options.issuperset(one) for one in host.images.values()):
             mount["options"].append("idmap")
+
+
+def laid(args: Args, directory: str) -> dict[str, list[Blob]]:
+    """The artifacts that `args` mount, had and laid into a container's directory, where they stay as long as it does.
+
+    A file is the store's own, by a second name, or a copy that was verified where it cannot have one.
+    """
+    from oci_tools.container import mounts
+    from oci_tools.image import artifact
+    from oci_tools.image.source import Source
+
+    found: dict[str, list[Blob]] = {}
+    for number, word in enumerate(dict.fromkeys(mounts.images(args, "artifact"))):
+        if not word:
+            raise Usage("invalid mount", "type=artifact", "it needs a source")
+        with Source(bring(word, args.pull, None, args.quiet)) as source:
+            ours = source.place is not None and source.place.kind == "store"
+            files = artifact.lay(source.layout, source.descriptor, f"{directory}/artifacts/{number}", ours)
+        found[word] = [Blob(*each) for each in files]
+    return found
 
 
 def let_go(word: str) -> None:

@@ -209,13 +209,14 @@ _KEYS = {
     "glob": {"source", "bind-propagation"},
     "tmpfs": {"tmpfs-size", "tmpfs-mode", "tmpcopyup", "notmpcopyup"},
     "image": {"source", "image-subpath"},
+    "artifact": {"source", "digest", "title", "name"},
     "volume": {"source", "volume-nocopy", "volume-subpath", "volume-driver", "volume-opt", "volume-label", "chown"},
 }
 _REPEATED = ("volume-opt", "volume-label")
 
 
 def mount(word: str, host: Host, asked: Asked) -> list[Mount]:
-    """--mount type=volume|bind|tmpfs|image|glob,KEY=VALUE,...; a field in double quotes may have commas."""
+    """--mount type=volume|bind|tmpfs|image|artifact|glob,KEY=VALUE,...; a field in double quotes may have commas."""
     said: dict[str, str] = {}
     repeated: dict[str, dict[str, str]] = {key: {} for key in _REPEATED}
     for field in _fields(word):
@@ -237,6 +238,8 @@ def mount(word: str, host: Host, asked: Asked) -> list[Mount]:
         return [_tmpfs_mount(target, said, readonly)]
     if kind == "image":
         return [_image_mount(target, said, _flag(said, "readwrite", word), word, host)]
+    if kind == "artifact":
+        return _artifact_mounts(target, said, word, host)
     if kind == "glob":
         found = host.matching(said.get("source", ""))
         if not found:
@@ -313,10 +316,38 @@ def _bind_mount(
     return made
 
 
-def images(args: Args) -> list[str]:
-    """The images that are to be mounted."""
-    found = [dict(field.partition("=")[::2] for field in _fields(word)) for word in args.mount if "image" in word]
-    return [each.get("source") or each.get("src") or "" for each in found if each.get("type") == "image"]
+def images(args: Args, kind: str = "image") -> list[str]:
+    """The images that are to be mounted; or the artifacts."""
+    found = [dict(field.partition("=")[::2] for field in _fields(word)) for word in args.mount if kind in word]
+    return [each.get("source") or each.get("src") or "" for each in found if each.get("type") == kind]
+
+
+def _artifact_mounts(target: str, said: dict[str, str], word: str, host: Host) -> list[Mount]:
+    """The files of an artifact, read-only: one in place of the target, or in it if that is a directory; several in it.
+
+    They are called by their titles, or by their digests; or NAME, and of several NAME-0, NAME-1 ... (podman-run(1)).
+    """
+    source = said.get("source", "")
+    if source not in host.artifacts:
+        raise Error("cannot mount artifact", source or word, "an artifact is mounted where a container is made")
+    if "digest" in said and "title" in said:
+        raise Usage("title and digest exclude each other", word)
+    everything = host.artifacts[source]
+    blobs = [
+        each for each in everything
+        if each.digest == said.get("digest", each.digest) and each.title == said.get("title", each.title)
+    ]  # fmt: skip
+    if not blobs:
+        raise Error("cannot mount artifact", source, "it has no such file")
+    name = _inner(said.get("name", ""), "name")
+    if len(blobs) == 1:
+        inside = host.has_directory(target)
+        names = [f"{target}/{name or blobs[0].title or blobs[0].digest}" if inside else target]
+    elif name:
+        names = [f"{target}/{name}-{at}" for at in range(len(blobs))]
+    else:
+        names = [f"{target}/{each.title or each.digest}" for each in blobs]
+    return [bind(blob.path, normal(place), True) for blob, place in zip(blobs, names, strict=True)]
 
 
 def _image_mount(target: str, said: dict[str, str], writable: bool, word: str, host: Host) -> Mount:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from oci_tools.cli import Args
+    from oci_tools.container.host import Blob
     from oci_tools.container.place import Place
 
     Then = Callable[[Place, dict[str, Any], Args], Any]
@@ -125,7 +126,7 @@ def _rootfs(word: str, args: Args, then: Then) -> Any:
     networking.settle(args)
     with place.Place(word, args.name, _keeps(args), _policy(args, then)) as held:
         host = Host(path, _states(args), held.id)
-        host.images = _stacked(args, held)
+        host.images, host.artifacts = _lent(args, held)
         spec, _ = _finished(from_image({"config": {}}, held.id, args, host), held, args, host)
         security.filter_by_default(spec, args, host)
         spec["root"]["path"] = path
@@ -220,7 +221,7 @@ def _of_bundle(bundle: str, held: Place, args: Args) -> dict[str, Any]:
     spec = specs.load(bundle)
     os.symlink(bundle, held.bundle)
     host = Host(users_of(bundle, spec), _states(args), held.id)
-    host.images = _stacked(args, held)
+    host.images, host.artifacts = _lent(args, held)
     if args.cmd or args.entrypoint is not None:
         spec["process"]["args"] = processes.command(args, [], spec["process"]["args"])
     return _finished(spec, held, args, host)[0]
@@ -230,11 +231,11 @@ def _of_image(image: bundles.Image, held: Place, args: Args) -> dict[str, Any]:
     """The specification of an image with what the options say; its overlay bundle is made with it."""
     made: list[dict[str, Any]] = []
     asked: list[options.Asked] = []
-    mounted = _stacked(args, held)  # before ours: both lock the store
+    mounted = _lent(args, held)  # before ours: both lock the store
 
     def specify(image: bundles.Image, users: Read) -> dict[str, Any]:
         host = Host(users, _states(args), held.id)
-        host.images = mounted
+        host.images, host.artifacts = mounted
         host.volumes = list((image.config.get("config") or {}).get("Volumes") or ())
         spec, more = _finished(from_image(image.config, held.id, args, host), held, args, host)
         asked.append(more)
@@ -276,13 +277,13 @@ def from_image(config: dict[str, Any], name: str, args: Args, host: Host) -> dic
     return spec
 
 
-def _stacked(args: Args, held: Place) -> dict[str, list[str]]:
-    """The images that are mounted in the container."""
-    if not any("image" in word for word in args.mount):
-        return {}
+def _lent(args: Args, held: Place) -> tuple[dict[str, list[str]], dict[str, list[Blob]]]:
+    """The images and the artifacts that are mounted in the container."""
+    if not any("image" in word or "artifact" in word for word in args.mount):
+        return {}, {}
     from oci_tools.container import image as images
 
-    return images.stacked(args, held.path)
+    return images.stacked(args, held.path), images.laid(args, held.path)
 
 
 def _finished(

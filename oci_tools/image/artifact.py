@@ -11,6 +11,7 @@ no link in there is followed out of it.
 from __future__ import annotations
 
 import os
+import stat
 
 from oci_tools import document, fs
 from oci_tools.errors import Error
@@ -105,8 +106,50 @@ def extract(layout: Layout, descriptor: Descriptor, directory: str) -> list[str]
     return [f"{directory}/{title}" for _, title in made]
 
 
-def _named(layout: Layout, descriptor: Descriptor) -> Iterator[tuple[str, Descriptor]]:
+def lay(layout: Layout, descriptor: Descriptor, directory: str, ours: bool) -> list[tuple[str, str, str]]:
+    """Have an artifact's files in a directory that is made: digest, title or "", and path of each.
+
+    Of a layout that is `ours`, where what is kept was verified, they are the blobs themselves by a second name.
+    """
     found = manifests.load(layout, descriptor)
+    if found.get("mediaType", manifests.OCI_MANIFEST) != manifests.OCI_MANIFEST or not found.get("layers"):
+        raise Error("no artifact", descriptor["digest"], "it has no files")
+    titles = {id(layer): title for title, layer in _named(layout, descriptor, found)}
+    made = []
+    try:
+        os.makedirs(directory)
+        at = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise Error("cannot make directory", directory, error) from None
+    try:
+        for number, layer in enumerate(found["layers"]):
+            path = f"{directory}/{number}"
+            if not (ours and _second_name(layout.blob_path(layer), path)):
+                fd = _nameless(at, layout, layer, path)
+                try:
+                    _name(at, directory, fd, str(number))
+                finally:
+                    os.close(fd)
+            made.append((layer["digest"], titles.get(id(layer), ""), path))
+    finally:
+        os.close(at)
+    return made
+
+
+def _second_name(path: str, new: str) -> bool:
+    """Whether a blob could be given another name."""
+    try:
+        os.link(path, new, follow_symlinks=False)
+    except OSError:
+        return False
+    if stat.S_ISREG(os.lstat(new).st_mode):
+        return True
+    os.unlink(new)
+    return False
+
+
+def _named(layout: Layout, descriptor: Descriptor, found: Any = None) -> Iterator[tuple[str, Descriptor]]:
+    found = found or manifests.load(layout, descriptor)
     for layer in found.get("layers", ()):
         title = (layer.get("annotations") or {}).get(TITLE)
         if title is None:

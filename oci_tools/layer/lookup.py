@@ -20,21 +20,34 @@ LINKS_MAX = 40
 _FLAGS = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-def reader(trees: list[str], limit: int) -> Callable[[str], bytes | None]:
-    """A function that reads a file, of at most `limit` bytes, in trees that are stacked, the top one first.
+class Reader:
+    """What reads a file, of at most `limit` bytes, in trees that are stacked, the top one first.
 
     It gives None where there is no such file.
     """
 
-    def read(path: str) -> bytes | None:
-        fds = [os.open(tree, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC) for tree in trees]
+    def __init__(self, trees: list[str], limit: int) -> None:
+        self._trees = trees
+        self._limit = limit
+
+    def __call__(self, path: str) -> bytes | None:
+        fds = [os.open(tree, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC) for tree in self._trees]
         try:
-            return _read(fds, os.fsencode(path), limit)
+            return _read(fds, os.fsencode(path), self._limit)
         finally:
             for fd in fds:
                 os.close(fd)
 
-    return read
+    def has_directory(self, path: str) -> bool:
+        """Whether there is a directory, and no link to one."""
+        with Stack(self._trees) as stack:
+            found = stack.look(os.fsencode(path))
+        return found is not None and stat.S_ISDIR(found.st_mode)
+
+
+def reader(trees: list[str], limit: int) -> Callable[[str], bytes | None]:
+    """A Reader."""
+    return Reader(trees, limit)
 
 
 class Stack:

@@ -139,3 +139,57 @@ def test_a_bundle_with_an_image_in_its_own_user_namespace(run: Any, oci: Any, im
     (tmp_path / "b/config.json").write_text(json.dumps(spec))
     subprocess.run(["chown", "-R", "700000:700000", tmp_path / "b/rootfs"], check=True)
     assert run("--mount", img, "./b", "stat", "-c", "%u", "/m/bin").stdout == "0\n"
+
+
+@pytest.fixture
+def artifact(oci: Any, run: Any, tmp_path: Path) -> str:
+    """One of two files, in the store."""
+    (tmp_path / "one.txt").write_text("first")
+    (tmp_path / "two.txt").write_text("second")
+    oci("image", "artifact", "create", "files", "one.txt", "two.txt")
+    return "files"
+
+
+def test_an_artifact(run: Any, oci: Any, artifact: str) -> None:
+    """podman's artifact mounts: several files in the target, one in its place, or in it if it is a directory."""
+    def mount(more: str = "", target: str = "/m", code: int = 0, script: str = "") -> str:
+        words = ("-u", "77", "--mount", f"type=artifact,src={artifact},dst={target}{more}", BUSYBOX)
+        done = run(*words, "sh", "-c", script or f"cd {target}; for each in *; do echo $each; cat $each; echo; done", code=code)
+        return str(done.stdout if code == 0 else done.stderr)
+
+    assert mount() == "one.txt\nfirst\ntwo.txt\nsecond\n"
+    assert mount(",name=x") == "x-0\nfirst\nx-1\nsecond\n"
+    assert mount(",title=two.txt", script="cat /m") == "second"
+    assert mount(",title=two.txt", "/opt/a", script="cat /opt/a") == "second"
+    assert mount(",title=two.txt", "/etc", script="cat /etc/two.txt") == "second", "a directory of the image"
+    assert mount(",title=two.txt,name=z", "/etc", script="cat /etc/z") == "second"
+    digest = json.loads(oci("image", "cat", artifact).stdout)["layers"][0]["digest"]
+    assert mount(f",digest={digest}", script="cat /m") == "first"
+    assert "Read-only" in str(run("--mount", f"type=artifact,src={artifact},dst=/m", BUSYBOX, "touch", "/m/one.txt", code=1).stderr)
+    assert "it has no such file" in mount(",title=none", code=125)
+    assert "exclude each other" in mount(f",title=two.txt,digest={digest}", code=2)
+    assert "invalid name" in mount(",name=../x", code=2)
+
+
+def test_an_artifact_stays_as_long_as_its_container(run: Any, oci: Any, artifact: str) -> None:
+    made = run("new", "--mount", f"type=artifact,src={artifact},dst=/m", BUSYBOX, "cat", "/m/one.txt").stdout.strip()
+    oci("image", "rm", artifact)
+    oci("image", "gc", "--grace", "0s")
+    assert run("start", "-a", made).stdout == "first"
+    run("rm", made)
+
+
+def test_an_artifact_of_a_stranger(run: Any, oci: Any, tmp_path: Path) -> None:
+    """Its blobs are verified, no link among them is followed, no title leads out of the target."""
+    (tmp_path / "f").write_text("mine")
+    oci("image", "artifact", "create", "./layout:a", "f")
+    words = ("--mount", "type=artifact,src=./layout:a,dst=/m", BUSYBOX, "cat", "/m")
+    assert run(*words).stdout == "mine"
+    digest = json.loads(oci("image", "cat", "./layout:a").stdout)["layers"][0]["digest"].partition(":")[2]
+    blob = tmp_path / "layout/blobs/sha256" / digest
+    blob.unlink()
+    blob.symlink_to("/etc/shadow")
+    assert run(*words, code=125).stdout == ""
+    blob.unlink()
+    blob.write_text("fake")
+    assert digest in run(*words, code=125).stderr
