@@ -11,6 +11,7 @@ from oci_tools.errors import Error, Usage
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import re
     from collections.abc import Callable
     from typing import Any
 
@@ -24,8 +25,8 @@ _FILTERS = ("name", "label", "driver", "dangling", "until")
 def _create(args: cli.Args) -> None:
     from oci_tools import volume
 
-    if args.driver not in ("local", ""):
-        raise Error("no such volume driver", args.driver, "there is local")
+    if args.driver not in ("local", "image", ""):
+        raise Error("no such volume driver", args.driver, "there are local and image")
     options = {**_pairs(args.opt, "--opt"), **_private(args.opt_fd)}
     if args.size:
         options["size"] = args.size
@@ -33,7 +34,34 @@ def _create(args: cli.Args) -> None:
     anonymous = args.name is None
     if anonymous:
         labels["com.docker.volume.anonymous"] = ""
-    print(volume.create(volume.unnamed() if anonymous else args.name, options, labels, anonymous).name)
+    name = volume.unnamed() if anonymous else args.name
+    if args.driver == "image":
+        print(_of_image(name, options, labels, anonymous).name)
+    else:
+        print(volume.create(name, options, labels, anonymous).name)
+
+
+def _of_image(name: str, options: dict[str, str], labels: dict[str, str], anonymous: bool) -> Volume:
+    """One that begins with what an image has (podman's driver of that name)."""
+    from oci_tools import bundle, volume
+    from oci_tools.bundle import flat
+    from oci_tools.container import image as images
+    from oci_tools.image.source import Source
+    from oci_tools.layer import owner
+    from oci_tools.layer.limits import Limits
+
+    others = set(options) - {"image"}
+    if others:
+        raise Usage("invalid volume option", min(others), hint="of driver image there is image=IMAGE alone")
+    if not options.get("image"):
+        raise Usage("missing volume option", "image")
+
+    def fill(directory: str) -> None:
+        with Source(images.bring(options["image"], "missing")) as source:
+            whole = flat.Flat(bundle.Image(source.layout, source.descriptor, None, source.name), Limits())
+            flat.unpack(whole, "/", whole.find("/"), directory, owner.for_process(_warn))
+
+    return volume.of_image(name, options["image"], labels, anonymous, fill)
 
 
 def _private(fd: int | None) -> dict[str, str]:
@@ -82,7 +110,7 @@ def _row(volume: Volume, used: list[str], fields: list[str] | None, sized: bool)
     made = volume.backing
     limit = room.used(volume)
     return {
-        "name": volume.name, "driver": "local", "type": made.type or made.kind,
+        "name": volume.name, "driver": volume.driver, "type": made.type or made.kind,
         "size": change.size(volume) if "size" in fields else None,
         "limit": (limit[1] if limit else made.size) or None, "refs": len(used),
         "created": change.document(volume)["CreatedAt"],
@@ -103,6 +131,7 @@ def _chosen(words: list[str], used: dict[str, list[str]]) -> Callable[[Volume], 
         if key.rstrip("!") not in _FILTERS or not equals or (negated and key != "label!"):
             raise Usage("invalid filter", word, hint=f"one of {', '.join(_FILTERS)}")
         wanted.setdefault(key, []).append(value)
+    names = [_pattern(text) for text in wanted.get("name", ())]
     now = time.time_ns()
     before = [now - _seconds(text) * 1_000_000_000 for text in wanted.get("until", ())]
 
@@ -114,8 +143,8 @@ def _chosen(words: list[str], used: dict[str, list[str]]) -> Callable[[Volume], 
     def passes(volume: Volume) -> bool:
         dangling = [_boolean(value) for value in wanted.get("dangling", ())]
         return (
-            (not wanted.get("name") or any(text in volume.name for text in wanted["name"]))
-            and wanted.get("driver", ["local"]).count("local") > 0
+            (not names or any(each.search(volume.name) for each in names))
+            and volume.driver in wanted.get("driver", [volume.driver])
             and (not dangling or (volume.name not in used) in dangling)
             and all(has(volume, label) for label in wanted.get("label", ()))
             and not any(has(volume, label) for label in wanted.get("label!", ()))
@@ -123,6 +152,16 @@ def _chosen(words: list[str], used: dict[str, list[str]]) -> Callable[[Volume], 
         )
 
     return passes
+
+
+def _pattern(text: str) -> re.Pattern[str]:
+    """A regular expression that is looked for in a name, as docker and podman have it."""
+    import re
+
+    try:
+        return re.compile(text)
+    except re.error as error:
+        raise Usage("invalid filter", f"name={text}", str(error)) from None
 
 
 def _boolean(text: str) -> bool:
@@ -292,7 +331,7 @@ COMMAND = cli.Command(
     example="oci-vol export db | zstd > db.tar.zst",
     verbs={
         "create": _verb(_create, "make a volume, and print its name", "[NAME]", (
-            ("-d --driver NAME", "text", "local", "understood: there is local"),
+            ("-d --driver NAME", "text", "local", "local, or image: it begins with what --opt image=IMAGE has"),
             ("-o --opt NAME=VALUE", "list", (), "type=, device=, o= as mount(8) has them; size="),
             ("--opt-fd N", "int", None, "more such options, a JSON object, from this descriptor"),
             ("--size SIZE", "text", None, "how much it may hold, like 10g"),

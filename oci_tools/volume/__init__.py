@@ -1,7 +1,8 @@
 """Volumes: named directories that outlive containers, and that several may share.
 
     volumes/NAME/        mode 0700
-        volume.json      {"version", "created", "labels", "options", "anonymous", "readonly", "project"}
+        volume.json      {"version", "created", "labels", "options", "anonymous", "readonly", "project"}; "image"
+                         of one that began with what that image has
         _data/           what is in it; of one with a file system of its own where that is mounted (mounting.py)
         ids              there if files in it may belong to a plain user's subordinate ids: he changes it as their root
         disk             that file system, in a sparse file, where a size was asked for and there is no quota
@@ -24,6 +25,7 @@ from oci_tools.volume import backing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
 VERSION = 1
@@ -50,6 +52,17 @@ class Volume:
         """The directory that a container is given; of one that is bound, that of the host."""
         made = self.backing
         return made.device if made.kind == "bind" else f"{self.path}/_data"
+
+    @property
+    def driver(self) -> str:
+        """"image" of one that began with what an image has (podman's), else "local"."""
+        return "image" if self.record.get("image") else "local"
+
+    @property
+    def options(self) -> dict[str, str]:
+        """As everybody may see them."""
+        image = self.record.get("image")
+        return {"image": image} if image else backing.shown(self.record["options"])
 
     @property
     def anonymous(self) -> bool:
@@ -144,6 +157,22 @@ def create(
     """Make a volume, or have it, if there is one with the same options."""
     with lock():
         return have(name, options or {}, labels or {}, anonymous)
+
+
+def of_image(
+    name: str, image: str, labels: dict[str, str], anonymous: bool, fill: Callable[[str], object]
+) -> Volume:
+    """Make a volume that begins with what an image has, put into a directory by `fill`; or have it, if it is there."""
+    with lock():
+        known = find(name)
+        if known:
+            if known.record.get("image") != image:
+                raise Error("volume already exists with other options", name)
+            return known
+        with Making(check(name)) as making:
+            making.record.update(labels=labels, anonymous=anonymous, image=image)
+            fill(making.data)
+            return making.done()
 
 
 def have(name: str, options: dict[str, str], labels: dict[str, str], anonymous: bool) -> Volume:

@@ -1,7 +1,7 @@
 """The options of docker's local driver, and podman's: where the bytes of a volume are.
 
     type, device, o     a file system to mount, as mount(8) is told: all or none, `o` may be missing
-    o                   alone: uid=, gid=, mode=, size=, inodes= of a plain directory
+    o                   alone: uid=, gid=, mode=, size=, inodes=, noquota of a plain directory; timeout= means nothing
     size                bytes that it may have
 
     kind   "plain"  a directory of the store
@@ -15,7 +15,7 @@ from oci_tools.errors import Usage
 
 KNOWN = ("type", "device", "o", "size")
 SECRET = ("password", "passwd", "pass", "password2")
-_OWN = ("uid", "gid", "mode", "size", "inodes")
+_OWN = ("uid", "gid", "mode", "size", "inodes", "timeout")
 _POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4, "p": 5}
 
 
@@ -26,7 +26,7 @@ class Backing:
         self.kind = "plain"
         self.type = self.device = ""
         self.words: list[str] = []
-        self.size = self.inodes = 0  # 0: no limit
+        self.size = self.inodes = self.timeout = 0  # 0: no limit
         self.uid = self.gid = -1
         self.mode: int | None = None
 
@@ -53,14 +53,17 @@ def read(options: dict[str, str]) -> Backing:
             raise Usage("invalid volume option", f"size={options['size']}", "the file system has its own size")
     else:
         for word in made.words:
-            _own(made, word)
+            if word != "noquota":
+                _own(made, word)
+        if "noquota" in made.words and (made.size or made.inodes):
+            raise Usage("invalid volume option", "o=noquota", "it excludes size and inodes")
     return made
 
 
 def _own(made: Backing, word: str) -> None:
     name, equals, value = word.partition("=")
     if name not in _OWN or not equals:
-        raise Usage("invalid volume option", f"o={word}", "without type and device there are " + ", ".join(_OWN))
+        raise Usage("invalid volume option", f"o={word}", f"without type there are {', '.join(_OWN)}, noquota")
     if name == "size":
         made.size = size(value)
         return

@@ -125,11 +125,11 @@ def document(volume: volumes.Volume, used: Iterable[str] = (), sized: bool = Fal
     seconds = volume.record["created"] // 1_000_000_000
     found: dict[str, Any] = {
         "CreatedAt": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds)),
-        "Driver": "local",
+        "Driver": volume.driver,
         "Labels": volume.record["labels"],
         "Mountpoint": volume.data,
         "Name": volume.name,
-        "Options": backing.shown(volume.record["options"]),
+        "Options": volume.options,
         "Scope": "local",
         "Anonymous": volume.anonymous,
         "ReadOnly": volume.readonly,

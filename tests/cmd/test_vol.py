@@ -89,7 +89,8 @@ def test_filters_and_columns(vol: Any) -> None:
     assert vol("ls", "--fields", "name,labels,size", "--filter", "name=one").stdout == "one\tk=1\t0\n"
     assert [json.loads(line)["Name"] for line in vol("ls", "--json").stdout.splitlines()] == ["one", "two"]
     assert json.loads(vol("inspect", "-s", "--json", "one").stdout)["UsageData"] == {"Size": 0, "RefCount": 0}
-    for words in (["--filter", "no=1"], ["--filter", "name"], ["--fields", "no"], ["--filter", "until=x"]):
+    assert vol("ls", "-q", "--filter", "name=^t.o$").stdout == "two\n" and vol("ls", "-q", "--filter", "name=^o$").stdout == ""
+    for words in (["--filter", "no=1"], ["--filter", "name=("], ["--filter", "name"], ["--fields", "no"], ["--filter", "until=x"]):
         vol("ls", *words, code=2)
 
 
@@ -117,6 +118,13 @@ def test_names(name: str, vol: Any, tmp_path: Path) -> None:
         (["-o", "type=tmpfs", "-o", "device=tmpfs", "--size", "1g"], "its own size"),
         (["--size", "much"], "invalid size 'much'"),
         (["-o", "noequals"], "invalid volume option 'noequals'"),
+        (["-o", "o=noquota,size=1m"], "invalid volume option 'o=noquota': it excludes size and inodes"),
+        (["-o", "o=noquota", "--size", "1m"], "invalid volume option 'o=noquota': it excludes size and inodes"),
+        (["-o", "o=timeout=soon"], "invalid volume option 'o=timeout=soon'"),
+        (["-o", "image=x"], "invalid volume option 'image'"),
+        (["-d", "image"], "missing volume option 'image'"),
+        (["-d", "image", "-o", "image=x", "-o", "type=tmpfs"], "invalid volume option 'type'"),
+        (["-d", "image", "-o", "image=x", "--size", "1m"], "invalid volume option 'size'"),
         (["--label", "=x"], "invalid value for --label"),
     ],
 )
@@ -130,6 +138,12 @@ def test_other_options_are_another_volume(vol: Any) -> None:
     assert vol("create", "x", "-o", "o=uid=1").stdout == "x\n"
     assert "already exists with other options" in vol("create", "x", "-o", "o=uid=2", code=1).stderr
     assert "no such volume driver 'nfs'" in vol("create", "y", "-d", "nfs", code=1).stderr
+
+
+def test_options_that_ask_for_nothing(vol: Any) -> None:
+    """podman's: no quota, which there is none of, and how long a plugin may take, which it is not."""
+    vol("create", "x", "-o", "o=noquota,timeout=5,uid=3")
+    assert os.stat(vol("path", "x").stdout.rstrip()).st_uid == (3 if os.geteuid() == 0 else os.geteuid())
 
 
 def test_passwords_are_not_shown(vol: Any) -> None:

@@ -56,6 +56,22 @@ def test_an_empty_one_gets_what_the_image_has(run: Any, vol: Any, oci: Any) -> N
     assert run("-v", "again:/etc", BUSYBOX, "cat", "/etc/passwd").stdout == passwd
 
 
+def test_one_that_begins_with_an_image(run: Any, vol: Any, oci: Any) -> None:
+    """podman's driver `image`: changed by containers, the image as it was."""
+    assert vol("create", "-d", "image", "--opt", f"image={BUSYBOX}", "tools").stdout == "tools\n"
+    assert run("-v", "tools:/t", BUSYBOX, "sh", "-c", "grep -c ^root: /t/etc/passwd; echo mine > /t/etc/passwd").stdout == "1\n"
+    assert run("-v", "tools:/t:ro", BUSYBOX, "/t/bin/busybox", "cat", "/t/etc/passwd", "/etc/hostname").stdout.startswith("mine\n")
+    assert vol("create", "-d", "image", "--opt", f"image={BUSYBOX}", "tools").stdout == "tools\n"
+    assert "with other options" in vol("create", "-d", "image", "--opt", "image=other", "tools", code=1).stderr
+    shown = json.loads(vol("inspect", "--json", "tools").stdout)
+    assert shown["Driver"] == "image" and shown["Options"] == {"image": BUSYBOX}
+    assert vol("ls", "-q", "--filter", "driver=image").stdout == "tools\n" and not vol("ls", "-q", "--filter", "driver=local").stdout
+    assert vol("create", "-d", "image", "--opt", "image=./none:x", "y", code=1).stderr.count("\n") == 1
+    assert names(vol) == ["tools"], "nothing is half made"
+    vol("clone", "tools", "copy")
+    assert run("-v", "copy:/t", BUSYBOX, "cat", "/t/etc/passwd").stdout == "mine\n"
+
+
 def test_an_image_with_a_volume_and_hostile_links(run: Any, vol: Any, oci: Any, tmp_path: Path) -> None:
     """A VOLUME that is a link out of the image takes nothing of the host (CVE-2022-23648)."""
     tree = tmp_path / "tree"
