@@ -214,12 +214,7 @@ def _is_mount(value: str, mount: dict[str, Any]) -> bool:
 
 def _like(pattern: str, name: str) -> bool:
     """Names are matched as regular expressions, with or without their slash."""
-    import re
-
-    try:
-        return bool(re.search(pattern, name) or re.search(pattern, f"/{name}"))
-    except re.error:
-        return False
+    return filters.like(pattern, name) or filters.like(pattern, f"/{name}")
 
 
 def _check_port(key: str, value: str) -> None:

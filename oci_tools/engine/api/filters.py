@@ -48,6 +48,16 @@ def _has(have: Mapping[str, str], wanted: str) -> bool:
     return name in have and (not equals or have[name] == value)
 
 
+def like(pattern: str, name: str) -> bool:
+    """Whether a regular expression, as docker takes it for a name, is found in one; what is none is in nothing."""
+    import re
+
+    try:
+        return re.search(pattern, name) is not None
+    except re.error:
+        return False
+
+
 def flag(wanted: Filters, key: str) -> bool | None:
     """The one truth value of a key; None where it is not said."""
     if not wanted.get(key):

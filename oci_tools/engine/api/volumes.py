@@ -79,7 +79,7 @@ def ls(api: Api, asked: Asked) -> Response:
     for each in records(api):
         if not filters.labels(wanted, shown(api, each)["Labels"]):
             continue
-        if "name" in wanted and not any(part in each["name"] for part in wanted["name"]):
+        if "name" in wanted and not any(filters.like(part, each["name"]) for part in wanted["name"]):
             continue
         if "driver" in wanted and "local" not in wanted["driver"]:
             continue
