@@ -154,6 +154,29 @@ def _name_it(
         file.writelines([*kept, *own])
 
 
+def tell(container: str) -> None:
+    """A running container's /etc/hosts and /etc/resolv.conf, after it joined or left a network."""
+    from oci_tools.net import place, record, store
+
+    with place.Change():
+        made = [one for one in record.of_container(container) if record.is_alive(one)]
+        known = {network.name: network for network in store.readable() if network.resolves}
+    _name_it(container, names.policy(container), made)
+    there = [known[one["network"]] for one in made if one["network"] in known]
+    servers = [pool.gateway_text for network in there for pool in network.pools][:3]
+    path = f"{names.place(container)}/resolv.conf"
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape") as file:
+            lines = file.readlines()
+    except FileNotFoundError:
+        return  # the image's own
+    wanted = [f"nameserver {each}\n" for each in servers]
+    if servers and wanted != [line for line in lines if line.startswith("nameserver ")]:
+        kept = [line for line in lines if not line.startswith("nameserver ")]
+        with open(path, "w", encoding="utf-8", errors="surrogateescape") as file:  # in place: it is bound as it is
+            file.writelines([*wanted, *kept])
+
+
 def leave(container: str) -> None:
     """A container has ended, or there is nothing of it any more."""
     from oci_tools.net import detach, place, record, userland

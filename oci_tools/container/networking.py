@@ -10,6 +10,7 @@ What comes of it is in policy.json, so that a container that is started again jo
 
     "network"   the words themselves; "dns" the servers that were said
     "networks"  a list of {"network", "addresses", "mac", "aliases", "ports", "priority", "interface"}
+    "loose"     ports that it published on a network that it left, and that wait for the next one
     "joinsLate" they are joined once the runtime has made the namespace: joining.py
 """
 
@@ -196,8 +197,8 @@ def all_exposed(spec: dict[str, Any], annotation: str) -> list[dict[str, Any]]:
     return [mapping for word in words if word for mapping in ports.parse(word)]
 
 
-def remember(container: str, change: Callable[[list[dict[str, Any]]], list[dict[str, Any]]]) -> bool:
-    """Change what networks a container joins when it is started again; False if it is none that can join any."""
+def remember(container: str, change: Callable[[dict[str, Any]], None]) -> bool:
+    """Change what a container's policy says of networks; False if it is none that can join any."""
     from oci_tools import document, fs
     from oci_tools.container import names
 
@@ -205,7 +206,7 @@ def remember(container: str, change: Callable[[list[dict[str, Any]]], list[dict[
         return False
     with fs.Lock(fs.make_private(f"{fs.root()}/names")):
         known = names.policy(container)
-        known["networks"] = change(known["networks"])
+        change(known)
         fs.write(f"{names.place(container)}/policy.json", document.dumps(known), 0o600)
     return True
 

@@ -51,7 +51,8 @@ def is_meant(port: dict[str, Any], wanted: dict[str, Any]) -> bool:
     return all(port[name] == wanted[name] for name in same)
 
 
-def _is_open(name: str) -> bool:
+def is_open(name: str) -> bool:
+    """Whether ports can be published on a network."""
     network = store.load(name)
     return network.managed and not network.internal
 
@@ -59,7 +60,7 @@ def _is_open(name: str) -> bool:
 def _attachment(container: str) -> dict[str, Any]:
     """The attachment that ports are published on: that with the default route, of a bridge."""
     known = [one for one in record.of_container(container) if record.is_alive(one) and one.get("host")]
-    open_ones = [one for one in known if _is_open(one["network"])]
+    open_ones = [one for one in known if is_open(one["network"])]
     if not open_ones:
         raise Error("cannot publish ports", container[:12], "the container is on no network that is open to the world")
     return max(open_ones, key=lambda one: (one["priority"], -int(one["attached"])))

@@ -42,9 +42,14 @@ def attach(args: cli.Args) -> None:
     )  # fmt: skip
     with place.Change():
         network = store.load(store.find(args.network))
+        known = _policy(target.id)
+        wanted.servers = known.get("dns", [])
+        if known.get("loose") and not wanted.ports and publishing.is_open(network.name):
+            wanted.ports = known["loose"]
         made = attaching.attach(network, wanted) if target.namespace else {}
     userland.wait(made.get("ports", []))
-    joined = _remember(target.id, network.name, wanted)
+    joined = _joins(target.id, network.name, wanted)
+    _tell(target)
     if not target.namespace:
         if not joined:
             raise Error("container is not running", target.name or target.id)
@@ -69,33 +74,80 @@ def detach(args: cli.Args) -> None:
     target = _target(args.container_netns, dead=True)
     with place.Change():
         network = store.find(args.network)
-        on_it = record.read(network, target.id) is not None
-        if on_it:
+        known = record.read(network, target.id)
+        if known is not None:
             detaching.detach(network, target.id)
-    if not _remember(target.id, network, None) and not on_it and not args.force:
+        moved = _publish_elsewhere(target.id, known["ports"]) if known is not None else []
+    userland.wait(moved)
+    left = _leaves(target.id, network)
+    _tell(target)
+    if not left and known is None and not args.force:
         raise Error("container is not attached to the network", target.id[:12], network)
 
 
-def _remember(container: str, network: str, wanted: attaching.Wanted | None) -> bool:
-    """Have a container of people join or leave a network when it is started again; False if that changes nothing."""
+# -- what a container of people keeps ------------------------------------------------------
+
+
+def _policy(container: str) -> dict[str, Any]:
+    from oci_tools.container import names
+
+    known: dict[str, Any] = names.policy(container)
+    return known if "networks" in known else {}
+
+
+def _publish_elsewhere(container: str, published: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Ports are a container's, not a network's: those on one that it left go to another, if there is one for them."""
+    others = (one["network"] for one in record.of_container(container) if one.get("host") and record.is_alive(one))
+    if published and _policy(container) and any(publishing.is_open(name) for name in others):
+        return publishing.add(container, published)
+    return []
+
+
+def _joins(container: str, network: str, wanted: attaching.Wanted) -> bool:
+    """Have a container of people join a network when it is started again; False if it is none."""
     from oci_tools.container import networking
 
-    changed = False
+    one = {
+        "network": network, "addresses": wanted.addresses, "mac": wanted.mac, "aliases": wanted.aliases,
+        "ports": wanted.ports, "priority": wanted.priority, "interface": wanted.interface,
+    }  # fmt: skip
 
-    def change(networks: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        nonlocal changed
-        kept = [one for one in networks if one["network"] != network]
-        if wanted is None:
-            changed = len(kept) < len(networks)
-            return kept
-        changed = True
-        return [*kept, {
-            "network": network, "addresses": wanted.addresses, "mac": wanted.mac, "aliases": wanted.aliases,
-            "ports": wanted.ports, "priority": wanted.priority, "interface": wanted.interface,
-        }]  # fmt: skip
+    def change(known: dict[str, Any]) -> None:
+        known["networks"] = [*(each for each in known["networks"] if each["network"] != network), one]
+        if wanted.ports == known.get("loose"):
+            del known["loose"]
 
-    networking.remember(container, change)
-    return changed
+    return networking.remember(container, change)
+
+
+def _leaves(container: str, network: str) -> bool:
+    """Have it stay away from one; False if that changes nothing.
+
+    What it publishes there it will publish on the next network that is for it, or waits for one.
+    """
+    from oci_tools.container import networking
+
+    left: list[dict[str, Any]] = []
+
+    def change(known: dict[str, Any]) -> None:
+        left[:] = [one for one in known["networks"] if one["network"] == network]
+        known["networks"] = [one for one in known["networks"] if one["network"] != network]
+        loose = [*known.pop("loose", ()), *(port for one in left for port in one["ports"])]
+        heir = next((one for one in known["networks"] if publishing.is_open(store.find(one["network"]))), None)
+        if loose and heir is not None:
+            heir["ports"] = [*heir["ports"], *loose]
+        elif loose:
+            known["loose"] = loose
+
+    return networking.remember(container, change) and bool(left)
+
+
+def _tell(target: _Target) -> None:
+    """A running container's own files say where it is now."""
+    if target.namespace and _policy(target.id):
+        from oci_tools.container import joining
+
+        joining.tell(target.id)
 
 
 def publish(args: cli.Args) -> None:
@@ -123,9 +175,11 @@ def _remember_ports(container: str, change: Callable[[list[dict[str, Any]]], lis
     """Ports are published on the first network of a container that is started again."""
     from oci_tools.container import networking
 
-    networking.remember(container, lambda known: [
-        {**one, "ports": change(one["ports"]) if at == 0 else one["ports"]} for at, one in enumerate(known)
-    ])  # fmt: skip
+    def change_first(known: dict[str, Any]) -> None:
+        for one in known["networks"][:1]:
+            one["ports"] = change(one["ports"])
+
+    networking.remember(container, change_first)
 
 
 def known(word: str) -> str:
