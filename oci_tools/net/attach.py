@@ -86,7 +86,7 @@ def attach(network: Network, wanted: Wanted) -> dict[str, Any]:
 
 
 def _attach(network: Network, wanted: Wanted, fd: int) -> dict[str, Any]:
-    if wanted.ports and (network.internal or _is_anothers(network)):
+    if wanted.ports and (network.internal or network.borrows):
         why = "internal" if network.internal else "of a bridge that is not ours"
         raise Error("cannot publish ports", wanted.container[:12], f"network {network.name} is {why}")
     records.make_directories(network.name)
@@ -131,10 +131,6 @@ def _attach(network: Network, wanted: Wanted, fd: int) -> dict[str, Any]:
         resolver.ensure(network)
     events.tell(network, "connect", made["container"])
     return made
-
-
-def _is_anothers(network: Network) -> bool:
-    return network.ours and network.driver == "bridge" and not network.managed
 
 
 def _others(container: str) -> list[dict[str, Any]]:

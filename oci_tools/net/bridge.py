@@ -43,6 +43,10 @@ def ensure(kernel: Rtnetlink, network: Network) -> Link:
         kernel.new_bridge(network.bridge, mac, network.get("mtu", 0) or mtu(kernel))
         found = kernel.link(network.bridge)
         assert found is not None
+        if network.get("vlan", 0) or network.get("vrf", ""):
+            from oci_tools.net import segment
+
+            segment.settle(network, found.index)
     _address_bridge(kernel, network, found)
     return found
 
@@ -86,6 +90,10 @@ def plug(kernel: Rtnetlink, there: Rtnetlink, namespace: int, network: Network, 
         if error.errno == _EEXIST:
             raise Error("interface exists in the container", record["interface"]) from None
         raise
+    if network.get("vlan", 0):
+        from oci_tools.net import segment
+
+        segment.join(kernel, network, port.index, record["host"])
     isolated, hairpin = not network.get("icc", True), forwarding.bridges_are_filtered()
     if isolated or hairpin:
         made = kernel.link(record["host"])

@@ -111,6 +111,7 @@ def _check_ours(plugin: dict[str, Any], about: _About) -> None:
     if plugin.get("mtu", 1500) and not 68 <= plugin.get("mtu", 1500) <= 65535:
         raise about.wrong(f"{path}.mtu", "expected 68 to 65535", plugin["mtu"])
     _check_gateways(plugin, path, about)
+    _check_apart(plugin, path, about)
     if "hostIP" in plugin:
         _address(plugin["hostIP"], f"{path}.hostIP", about)
     servers = about.member(about.member(plugin, path, "dns", dict), f"{path}.dns", "nameservers", list)
@@ -121,16 +122,18 @@ def _check_ours(plugin: dict[str, Any], about: _About) -> None:
         _check_route(route, f"{path}.ipam.routes[{at}]", about)
     if about.member(ipam, f"{path}.ipam", "type", str) not in ("", "host-local"):
         raise about.wrong(f"{path}.ipam.type", "expected host-local", ipam["type"])
+    subnets: list[Subnet] = []
     if "subnet" in ipam:
-        _check_range(ipam, f"{path}.ipam", about)
+        subnets.append(_check_range(ipam, f"{path}.ipam", about))
     for at, ranges in enumerate(about.member(ipam, f"{path}.ipam", "ranges", list)):
         here = f"{path}.ipam.ranges[{at}]"
         if type(ranges) is not list or not ranges or not all(type(each) is dict for each in ranges):
             raise about.wrong(here, "expected an array of ranges", ranges)
         for number, each in enumerate(ranges):
-            _check_range(each, f"{here}[{number}]", about)
+            subnets.append(_check_range(each, f"{here}[{number}]", about))
             if each["subnet"] != ranges[0]["subnet"]:
                 raise about.wrong(f"{here}[{number}].subnet", f"expected {ranges[0]['subnet']}", each["subnet"])
+    _check_host(plugin, path, about, subnets)
 
 
 def _check_gateways(plugin: dict[str, Any], path: str, about: _About) -> None:
@@ -149,6 +152,38 @@ def _check_gateways(plugin: dict[str, Any], path: str, about: _About) -> None:
             raise about.wrong(f"{path}.trustedInterfaces", "expected interfaces' names between colons", name)
 
 
+def _check_apart(plugin: dict[str, Any], path: str, about: _About) -> None:
+    """What is beneath IP: the VLAN and the VRF of a bridge."""
+    driver = plugin.get("driver", "bridge")
+    if plugin.get("vlan", 0) and not 1 <= plugin["vlan"] <= 4094:
+        raise about.wrong(f"{path}.vlan", "expected 1 to 4094", plugin["vlan"])
+    if plugin.get("vrf") and not is_interface(plugin["vrf"]):
+        raise about.wrong(f"{path}.vrf", "expected an interface's name of at most 15 bytes", plugin["vrf"])
+    for name in ("vlan", "vrf"):
+        if plugin.get(name) and driver != "bridge":
+            raise about.wrong(f"{path}.{name}", f"a network of driver {driver} has none")
+    if plugin.get("vrf") and plugin.get("mode") == "unmanaged":
+        raise about.wrong(f"{path}.vrf", "the bridge is somebody else's")
+
+
+def _check_host(plugin: dict[str, Any], path: str, about: _About, subnets: list[Subnet]) -> None:
+    """The addresses of the host's own link beside those of macvlan or ipvlan."""
+    words = [each for each in plugin.get("hostAddress", "").split(",") if each]
+    if words and plugin.get("driver", "bridge") not in ("macvlan", "ipvlan"):
+        raise about.wrong(f"{path}.hostAddress", "it is for macvlan and ipvlan: the host has the gateway's")
+    if words and plugin.get("driver") == "macvlan" and plugin.get("mode", "bridge") != "bridge":
+        raise about.wrong(f"{path}.hostAddress", "links of this mode do not see each other", plugin["mode"])
+    versions = set()
+    for word in words:
+        _address(word, f"{path}.hostAddress", about)
+        version, value = address.number(word)
+        if not any(one.version == version and one.hosts[0] <= value <= one.hosts[1] for one in subnets):
+            raise about.wrong(f"{path}.hostAddress", "expected an address that a host of a subnet can have", word)
+        if version in versions:
+            raise about.wrong(f"{path}.hostAddress", f"expected one address of IPv{version}", word)
+        versions.add(version)
+
+
 def _check_route(route: Any, path: str, about: _About) -> None:
     if type(route) is not dict:
         raise about.wrong(path, "expected an object", route)
@@ -162,7 +197,7 @@ def _check_route(route: Any, path: str, about: _About) -> None:
         _address(route["gw"], f"{path}.gw", about)
 
 
-def _check_range(one: dict[str, Any], path: str, about: _About) -> None:
+def _check_range(one: dict[str, Any], path: str, about: _About) -> Subnet:
     try:
         subnet = Subnet.parse(about.member(one, path, "subnet", str, True))
     except Usage:
@@ -172,6 +207,11 @@ def _check_range(one: dict[str, Any], path: str, about: _About) -> None:
             _address(one[name], f"{path}.{name}", about)
             if not subnet.has(*address.number(one[name])):
                 raise about.wrong(f"{path}.{name}", f"expected an address in {subnet}", one[name])
+    for name, value in about.member(one, path, "reserved", dict).items():
+        _address(value, f"{path}.reserved{documents.step(name)}", about)
+        if not subnet.has(*address.number(value)):
+            raise about.wrong(f"{path}.reserved{documents.step(name)}", f"expected an address in {subnet}", value)
+    return subnet
 
 
 def _address(value: Any, path: str, about: _About) -> None:

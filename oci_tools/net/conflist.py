@@ -26,7 +26,8 @@ _NAME = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ012345678
 PLAIN = {
     "driver": str, "bridge": str, "master": str, "mode": str, "hostIP": str, "firewalldZone": str,
     "gatewayMode4": str, "gatewayMode6": str, "trustedInterfaces": str, "snat4": str, "snat6": str,
-    "mtu": int, "metric": int,
+    "vrf": str, "hostAddress": str,
+    "mtu": int, "metric": int, "vlan": int,
     "internal": bool, "isolate": bool, "ipMasq": bool, "icc": bool, "defaultRoute": bool, "resolver": bool,
 }  # fmt: skip
 # Of the list itself; "true" and "false" are said as strings, too.
@@ -44,6 +45,7 @@ OPTIONS = {
     "outbound_addr4": "snat4", "outbound_addr6": "snat6",
     "com.docker.network.driver.mtu": "mtu",
     "mtu": "mtu", "isolate": "isolate", "metric": "metric", "parent": "master", "mode": "mode",
+    "vlan": "vlan", "vrf": "vrf", "host_address": "hostAddress",
     "macvlan_mode": "mode", "ipvlan_mode": "mode", "bridge_name": "bridge", "firewalld_zone": "firewalldZone",
 }  # fmt: skip
 _NEGATED = {"no_default_route": "defaultRoute"}
@@ -132,6 +134,11 @@ class Network:
         return [name for name in self.get("trustedInterfaces", "").split(":") if name]
 
     @property
+    def host_addresses(self) -> list[str]:
+        """Those of the host's own link beside the containers', where what it hangs on keeps them apart."""
+        return [each for each in self.get("hostAddress", "").split(",") if each]
+
+    @property
     def servers(self) -> list[str]:
         """The name servers that its resolver asks in place of the host's."""
         found: list[str] = self.plugin.get("dns", {}).get("nameservers", [])
@@ -141,6 +148,11 @@ class Network:
     def managed(self) -> bool:
         """Whether it has a bridge that is made for it; else it is somebody else's, as all that is behind it."""
         return self.ours and self.driver == "bridge" and self.get("mode", "") != "unmanaged"
+
+    @property
+    def borrows(self) -> bool:
+        """Whether its bridge is somebody else's."""
+        return self.ours and self.driver == "bridge" and not self.managed
 
     @property
     def resolves(self) -> bool:
@@ -173,7 +185,7 @@ def switch(document: dict[str, Any], name: str) -> bool:
 
 def sets(ipam: dict[str, Any]) -> list[Any]:
     """The sets of ranges that an address each is taken from; one may be written without a list (host-local)."""
-    plain = {name: ipam[name] for name in ("subnet", "rangeStart", "rangeEnd", "gateway") if name in ipam}
+    plain = {name: ipam[name] for name in ("subnet", "rangeStart", "rangeEnd", "gateway", "reserved") if name in ipam}
     return [*([[plain]] if "subnet" in plain else []), *ipam.get("ranges", ())]
 
 
@@ -192,7 +204,7 @@ def _their_pools(plugin: dict[str, Any]) -> list[Pool]:
 class Pool:
     """Where a network takes addresses from: a subnet, its gateway, the first and the last that are given away.
 
-    spans   each range that is given away, with its ends
+    spans   each range that is given away, with its ends; kept  what of it is somebody else's
     """
 
     def __init__(self, ranges: list[dict[str, Any]]) -> None:
@@ -207,6 +219,7 @@ class Pool:
             for each in ranges
         ]  # fmt: skip
         self.first, self.last = self.spans[0][0], self.spans[-1][1]
+        self.kept = {address.number(each)[1]: name for one in ranges for name, each in one.get("reserved", {}).items()}
 
     @property
     def words(self) -> str:
@@ -235,8 +248,10 @@ def new(
     return {"cniVersion": "1.0.0", "name": name, "plugins": [plugin], KEY: own}
 
 
-def pools(subnets: list[str], gateways: list[str], ranges: list[str]) -> list[dict[str, Any]]:
-    """Ranges out of --subnet, --gateway and --ip-range: each gateway and range belongs to the subnet it lies in."""
+def pools(
+    subnets: list[str], gateways: list[str], ranges: list[str], reserved: dict[str, str] | None = None
+) -> list[dict[str, Any]]:
+    """Ranges out of --subnet, --gateway, --ip-range and --aux-address: each belongs to the subnet it lies in."""
     found = [Subnet.parse(word) for word in subnets]
     for at, one in enumerate(found):
         if one.size < 2:
@@ -259,6 +274,12 @@ def pools(subnets: list[str], gateways: list[str], ranges: list[str]) -> list[di
         made[at]["gateway"] = address.text(version, value)
     for word in ranges:
         _place_range(word, found, made)
+    for name, word in (reserved or {}).items():
+        version, value = address.number(word)
+        at = next((at for at, one in enumerate(found) if one.has(version, value)), -1)
+        if at < 0:
+            raise Usage("address is in no subnet", word, hint="--subnet names it")
+        made[at].setdefault("reserved", {})[name] = address.text(version, value)
     for pool, subnet in zip(made, found, strict=True):
         pool.setdefault("gateway", address.text(subnet.version, subnet.hosts[0]))
     return made
@@ -282,8 +303,6 @@ def _place_range(word: str, found: list[Subnet], made: list[dict[str, Any]]) -> 
 
 def option(members: dict[str, Any], name: str, value: str) -> None:
     """What --opt NAME=VALUE means; one that we do not know is kept as it is for those who do."""
-    if name == "vlan":  # it would keep others out: not to be passed over
-        raise Usage("option is not there", name, "bridges have no VLANs", "--driver macvlan --opt parent=eth0.NUMBER")
     if name in _NEGATED:
         members[_NEGATED[name]] = not _boolean(name, value)
     elif name in OPTIONS:

@@ -7,7 +7,8 @@ All is in one table of ours, `inet oci_STORE`.  A packet's way, and what stands 
     output dstnat      the same for the host's own packets, 127.0.0.1 included; [::1] cannot be translated: holder.py
     input filter       a port that is carried, not translated: `carried` keeps out whom the rules of `forward` would
     forward filter     `admin` first, then `from-BRIDGE` by the way in, then `to-BRIDGE` by the way out; a packet that
-                       touches none of our bridges meets `guard`, which is empty if the host forwarded before us
+                       touches none of our bridges meets `guard`, which is empty if the host forwarded before us;
+                       `enslaved` is the same for what comes from a bridge in a VRF
     postrouting srcnat what leaves a network is masqueraded, and what comes back into it through a published port
 
 The chain `admin` is the administrator's: made empty once, never flushed.  So are the sets `blocked4` and `blocked6`:
@@ -71,6 +72,7 @@ def _prefix(subnet: str) -> Json:
 
 ACCEPT, DROP, RETURN, MASQUERADE = ({word: None} for word in ("accept", "drop", "return", "masquerade"))
 _IN, _OUT = _meta("iifname"), _meta("oifname")
+_SLAVE = _meta("sdifname")  # by which a packet came into a VRF, whose name iifname has then (since Linux 5.6)
 _FROM_OURS, _TO_OURS = _is(_IN, "@bridges"), _is(_OUT, "@bridges")
 _FROM_OTHERS, _TO_OTHERS = _not(_IN, "@bridges"), _not(_OUT, "@bridges")
 _LOOPBACK = _prefix("127.0.0.0/8")
@@ -137,6 +139,7 @@ CHAINS: dict[str, tuple[tuple[str, str, int] | None, list[list[Json]]]] = {
         [_jump("admin")],
     ]),
     "forward": (("filter", "forward", 0), [
+        [_is(_SLAVE, "@bridges"), _jump("enslaved")],
         [_TO_OURS, _FROM_OTHERS, _is(_payload("ip", "saddr"), "@blocked4"), DROP],
         [_TO_OURS, _FROM_OTHERS, _is(_payload("ip6", "saddr"), "@blocked6"), DROP],
         [_FROM_OURS, _jump("admin")],
@@ -144,6 +147,12 @@ CHAINS: dict[str, tuple[tuple[str, str, int] | None, list[list[Json]]]] = {
         [_vmap(_IN, "from")],
         [_vmap(_OUT, "to")],
         [_FROM_OTHERS, _TO_OTHERS, _jump("guard")],
+    ]),
+    "enslaved": (None, [
+        [_jump("admin")],
+        [_vmap(_SLAVE, "from")],
+        [_vmap(_OUT, "to")],
+        [ACCEPT],
     ]),
     "direct": (None, [
         [_is({"concat": [_payload("ip", "daddr"), *_PORT]}, "@direct4"), ACCEPT],

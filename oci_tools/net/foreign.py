@@ -87,6 +87,9 @@ def unplug(record: dict[str, Any]) -> None:
     except Error:
         return  # its conflist has gone: nothing says how
     if network.ours:
+        from oci_tools.net import links
+
+        links.withdraw(network, record)
         _delete(record)
         return
     _undo(network, network.plugins, record, "result" in record)

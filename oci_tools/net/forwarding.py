@@ -62,6 +62,17 @@ def bridge(name: str, six: bool) -> None:
         raise Error("cannot use IPv6", name, "this kernel has none")
 
 
+def beside(name: str, six: bool) -> None:
+    """A link of the host beside those of containers: it answers for its own addresses, not for all of the host's."""
+    for switch, value in (("arp_ignore", "1"), ("arp_announce", "2"), ("rp_filter", "2")):
+        _set(f"ipv4/conf/{name}/{switch}", value)
+    if os.path.isdir(f"/proc/sys/net/ipv6/conf/{name}"):
+        _set(f"ipv6/conf/{name}/accept_ra", "0")
+        _set(f"ipv6/conf/{name}/disable_ipv6", "0" if six else "1")
+    elif six:
+        raise Error("cannot use IPv6", name, "this kernel has none")
+
+
 def bridges_are_filtered() -> bool:
     """Whether br_netfilter shows frames on a bridge to the firewall, which then sends a container's own packets, to a
     port that it has published, back through the port they came from."""

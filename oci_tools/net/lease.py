@@ -27,15 +27,22 @@ def take(network: Network, pool: Pool, container: str, wanted: str | None = None
     """An address of a pool for a container: the one that is `wanted`, else the next that is free."""
     if wanted is not None:
         return _take_this(network, pool, container, wanted)
+    kept = {pool.gateway, *_kept(network, pool)}
     for collected in (False, True):
         for value in _following(network, pool):
             found = address.text(pool.version, value)
-            if value != pool.gateway and _link(network.name, found, container):
+            if value not in kept and _link(network.name, found, container):
                 _remember(network.name, pool.version, found)
                 return found
         if not collected and not collect(network.name):
             break
     raise Error("no address is left in network", network.name, f"all of {pool.words} are taken")
+
+
+def _kept(network: Network, pool: Pool) -> dict[int, str]:
+    """What no container gets, by who has it."""
+    ours = map(address.number, network.host_addresses)
+    return {**pool.kept, **{value: "the host" for version, value in ours if version == pool.version}}
 
 
 def _take_this(network: Network, pool: Pool, container: str, wanted: str) -> str:
@@ -44,6 +51,8 @@ def _take_this(network: Network, pool: Pool, container: str, wanted: str) -> str
     lowest, highest = pool.subnet.hosts
     if value == pool.gateway:
         raise Error("address is in use", wanted, f"the gateway of network {network.name} has it")
+    if value in _kept(network, pool):
+        raise Error("address is in use", wanted, f"{_kept(network, pool)[value]} has it")
     if not lowest <= value <= highest:
         raise Error("cannot use address", wanted, f"no host of {pool.subnet} can have it")
     for collected in (False, True):

@@ -45,6 +45,10 @@ def reload() -> None:
     """
     for network in store.everywhere():
         attached = [one for one in record.of_network(network.name) if record.is_alive(one)]
+        if attached and network.host_addresses:
+            from oci_tools.net import links
+
+            links.reach(network, attached)
         if not attached or not network.managed:
             continue
         with Rtnetlink() as kernel:

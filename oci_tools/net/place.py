@@ -53,9 +53,9 @@ def table() -> str:
     return f"oci_{store()}"
 
 
-def bridge(network: str) -> str:
-    """What a network's bridge is called unless somebody says otherwise."""
-    return f"br-{store()[:6]}{crc32(network.encode()) & 0xFFFFFF:06x}"
+def bridge(network: str, kind: str = "br") -> str:
+    """What a network's bridge is called unless somebody says otherwise; of kind "mv" its other link of the host."""
+    return f"{kind}-{store()[:6]}{crc32(network.encode()) & 0xFFFFFF:06x}"
 
 
 class Change:

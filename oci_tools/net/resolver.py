@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 PORT = 53
 _BACKLOG = 64
 _BUFFER = 1 << 20  # bytes of questions that wait
-_SO_RCVBUF = 8
+_SO_RCVBUF, _SO_BINDTODEVICE = 8, 25
 
 
 def ensure(network: Network) -> None:
@@ -47,7 +47,7 @@ def ensure(network: Network) -> None:
     sockets: list[socket] = []
     try:
         for pool in network.pools:
-            sockets += _bind(pool.gateway_text, network.name)
+            sockets += _bind(pool.gateway_text, network)
         staying.start(lambda: _stay(network, lock, sockets))
     finally:
         lock.__exit__()
@@ -55,7 +55,7 @@ def ensure(network: Network) -> None:
             sock.close()
 
 
-def _bind(gateway: str, network: str) -> list[socket]:
+def _bind(gateway: str, network: Network) -> list[socket]:
     family = AF_INET6 if ":" in gateway else AF_INET
     made = []
     for kind in (SOCK_DGRAM, SOCK_STREAM):
@@ -66,6 +66,8 @@ def _bind(gateway: str, network: str) -> list[socket]:
                 sock.setsockopt(SOL_SOCKET, SO_REUSEADDR, 1)
             else:
                 sock.setsockopt(SOL_SOCKET, _SO_RCVBUF, _BUFFER)
+            if network.get("vrf", ""):  # an address of a link in a VRF is there only for who is in it
+                sock.setsockopt(SOL_SOCKET, _SO_BINDTODEVICE, os.fsencode(network.get("vrf", "")) + b"\0")
             sock.bind((gateway, PORT))
             if kind == SOCK_STREAM:
                 sock.listen(_BACKLOG)
@@ -73,7 +75,7 @@ def _bind(gateway: str, network: str) -> list[socket]:
             for each in made:
                 each.close()
             hint = "create --disable-dns makes a network without one"
-            raise Error("cannot start the resolver of network", network, error, hint) from None
+            raise Error("cannot start the resolver of network", network.name, error, hint) from None
     return made
 
 

@@ -10,7 +10,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-_LAST = "direct"  # of the chains of the table, the one that came last: older versions did not have it
+_LAST = "enslaved"  # of the chains of the table, the one that came last: older versions did not have it
 
 
 def is_whole() -> bool:

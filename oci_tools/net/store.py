@@ -171,7 +171,8 @@ def remove(name: str) -> None:
 def _refuse_taken(network: Network) -> None:
     """A bridge or a subnet belongs to one network; what the host has a route to is not ours to take."""
     for other in readable():
-        if network.bridge and other.bridge == network.bridge:
+        shared = network.borrows and other.borrows  # as VLANs of one bridge are
+        if network.bridge and other.bridge == network.bridge and not shared:
             raise Error("bridge belongs to a network", network.bridge, f"to {other.name}")
         for pool in network.pools:
             for their in other.pools:

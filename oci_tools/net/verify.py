@@ -53,12 +53,29 @@ def _link(one: Network, record: dict[str, Any]) -> None:
             raise Error("default route is missing", gateway)
 
 
+def _shim(one: Network, record: dict[str, Any]) -> None:
+    """The host's own link beside a container's, and the way to it."""
+    from oci_tools.net import links
+
+    with Rtnetlink() as kernel:
+        link = kernel.link(links.shim(one))
+        ways = {each.destination for each in kernel.routes() if link is not None and each.index == link.index}
+    if link is None or not link.up:
+        raise Error("interface is missing or down", links.shim(one))
+    versions = {address.number(each)[0] for each in one.host_addresses}
+    for text in (each.partition("/")[0] for each in record["addresses"]):
+        if address.number(text)[0] in versions and address.packed(text) not in ways:
+            raise Error("the host's route is missing", text)
+
+
 def _host(one: Network, record: dict[str, Any]) -> None:
     held = lease.held(one.name)
     for each in record["addresses"]:
         if held.get(each.partition("/")[0]) != record["container"]:
             raise Error("lease is missing", each)
     if one.driver != "bridge":
+        if one.host_addresses:
+            _shim(one, record)
         return
     with Rtnetlink() as kernel:
         port, bridge = kernel.link(record["host"]), kernel.link(one.bridge)

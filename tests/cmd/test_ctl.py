@@ -252,6 +252,13 @@ def test_networks_volumes_and_prunes(ctl: Ctl) -> None:
     assert ctl("network", "ls", "-q", "--no-trunc", "-f", "name=net").stdout.strip() == made
     assert json.loads(ctl("network", "inspect", "net").stdout)[0]["IPAM"]["Config"][0]["Subnet"] == "10.201.0.0/24"
     assert ctl("network", "rm", "net", "missing", code=1).stdout == "net\n"
+    both = ("--subnet", "10.201.0.0/24", "--subnet", "fd00:9::/64", "--ipv6")
+    ctl("network", "create", *both, "--gateway", "fd00:9::7", "--aux-address", "x=10.201.0.9", "net")
+    config = json.loads(ctl("network", "inspect", "net").stdout)[0]["IPAM"]["Config"]
+    assert config[0]["AuxiliaryAddresses"] == {"x": "10.201.0.9"} and config[1]["Gateway"] == "fd00:9::7"
+    said = ctl("network", "create", *both, "--aux-address", "x=10.9.9.9", "more", code=2).stderr
+    assert "no matching subnet for aux-address '10.9.9.9'" in said
+    ctl("network", "rm", "net")
     ctl("create", *NONE, "bb")
     assert len(ctl("prune").stdout.strip()) == 64
     assert ctl("system", "df").stdout.splitlines()[0].startswith("images\t")

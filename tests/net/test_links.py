@@ -43,6 +43,172 @@ def test_links_on_an_interface_of_the_host(machine: Machine, outside: Space, kin
     assert "eth0" not in a.ip("link")
 
 
+@pytest.mark.parametrize("kind", ["macvlan", "ipvlan"])
+def test_the_host_among_them(machine: Machine, outside: Space, kind: str) -> None:
+    """What the kernel keeps apart meets where a network has an address for the host: both ways, and for the world as before."""
+    if not has(kind):
+        pytest.skip(f"needs a kernel with {kind}: tests/vm/run has one")
+    words = ("--subnet", "192.0.2.0/24", "--gateway", THERE, "--ip-range", "192.0.2.128/30", "--subnet", "2001:db8::/64",
+             "--ip-range", "2001:db8::100-2001:db8::1ff")
+    host, host6 = "192.0.2.129", "2001:db8::ff"
+    machine.net("create", "--driver", kind, *words, "--opt", "parent=eth0", "--opt", f"host_address={host},{host6}", "lan")
+    a, b = machine.space("a"), machine.space("b")
+    assert machine.net("attach", "lan", a.path) == "eth0\t192.0.2.128/24\t2001:db8::100/64"
+    assert machine.net("attach", "lan", b.path).startswith("eth0\t192.0.2.130/24\t"), "the host's is nobody else's"
+    said = f"address is in use '{host}': the host has it"
+    assert machine.fails("attach", "--ip", host, "lan", machine.space("c").path) == said
+    with a.listen(80, "::") as listener, machine.listen(81, "::") as here, outside.listen(82) as far:
+        assert machine.talks(listener, "192.0.2.128", 80) == f"::ffff:{host}"
+        assert machine.talks(listener, "2001:db8::100", 80) == host6
+        assert a.talks(here, host, 81) == "::ffff:192.0.2.128" and a.talks(here, host6, 81) == "2001:db8::100"
+        assert outside.talks(listener, "192.0.2.128", 80) == f"::ffff:{THERE}"
+        assert a.talks(far, THERE, 82) == "192.0.2.128" and machine.talks(far, THERE, 82) == HERE
+    machine.net("check", "lan")
+    machine.ip("route", "del", "192.0.2.128/32")
+    assert "the host's route is missing '192.0.2.128'" in machine.fails("check", "lan")
+    machine.net("reload")
+    machine.net("check", "lan")
+    machine.net("detach", "lan", a.path)
+    assert "192.0.2.128" not in machine.ip("route") and "192.0.2.130" in machine.ip("route")
+    machine.run("ip", "netns", "del", "b")
+    b.close()
+    machine.spaces.remove(b)
+    machine.net("prune")
+    assert "192.0.2.130" not in machine.ip("route") and "mv-" not in machine.ip("link")
+
+
+def test_who_has_an_address_for_the_host(machine: Machine) -> None:
+    create = ("create", "--subnet", "10.9.0.0/24", "--driver", "macvlan")
+    for more, said in (
+        (["--opt", "host_address=10.9.1.1"], "expected an address that a host of a subnet can have"),
+        (["--opt", "host_address=10.9.0.255"], "expected an address that a host of a subnet can have"),
+        (["--opt", "host_address=10.9.0.8,10.9.0.9"], "expected one address of IPv4"),
+        (["--opt", "host_address=mine"], "expected an address"),
+        (["--opt", "host_address=10.9.0.8", "--opt", "mode=private"], "links of this mode do not see each other"),
+        (["--opt", "host_address=10.9.0.8", "--driver", "bridge"], "it is for macvlan and ipvlan: the host has the gateway's"),
+    ):
+        assert said in machine.fails(*create, *more, "x", code=2)
+
+
+def tagged(space: Space, name: str = "eth0.77", address: str = "10.77.0.2/24") -> None:
+    """An interface of a host that speaks with the tag 77."""
+    space.ip("link", "add", "link", name.partition(".")[0], "name", name, "type", "vlan", "id", "77")
+    space.ip("addr", "add", address, "dev", name)
+    space.ip("link", "set", name, "up")
+
+
+def filters() -> bool:
+    made = ["unshare", "--net", "ip", "link", "add", "b", "type", "bridge", "vlan_filtering", "1"]
+    return subprocess.run(made, capture_output=True).returncode == 0
+
+
+def test_a_bridge_in_a_vlan(machine: Machine, outside: Space) -> None:
+    """Its containers and the host's side of it speak untagged; what is added to it carries the tag."""
+    if not filters():
+        pytest.skip("needs a kernel whose bridges filter VLANs: tests/vm/run has one")
+    tagged(outside)
+    words = ("--subnet", "10.77.0.0/24", "--opt", "com.docker.network.bridge.name=br77", "--opt", "vlan=77")
+    machine.net("create", *words, "--ip-range", "10.77.0.64/26", "web")
+    a, b = machine.space("a"), machine.space("b")
+    assert machine.net("attach", "-p", "8080:80", "web", a.path) == "eth0\t10.77.0.64/24"
+    machine.net("attach", "--name", "b", "web", b.path)
+    machine.ip("link", "set", "eth0", "master", "br77")
+    machine.run("bridge", "vlan", "add", "vid", "77", "dev", "eth0")
+    assert {one["ifname"]: [each["vlan"] for each in one["vlans"]] for one in json.loads(str(
+        machine.run("bridge", "-j", "vlan", "show").stdout))} == {
+        "br77": [77], "eth0": [77], **{name: [77] for name in veths(machine)}}  # fmt: skip
+    with a.listen(80) as listener, outside.listen(81, "10.77.0.2") as far, machine.listen(82) as here:
+        assert b.talks(listener, "10.77.0.64", 80) == "10.77.0.65"
+        assert outside.talks(listener, "10.77.0.64", 80) == "10.77.0.2"
+        assert a.talks(far, "10.77.0.2", 81) == "10.77.0.64"
+        assert a.talks(here, "10.77.0.1", 82) == "10.77.0.64"
+        assert machine.talks(listener, "10.77.0.1", 8080)
+    outside.ip("addr", "add", "10.77.0.3/24", "dev", "eth0")
+    outside.ip("route", "replace", "10.77.0.64/32", "dev", "eth0", "src", "10.77.0.3")
+    with a.listen(80):
+        assert not outside.reaches("10.77.0.64", 80), "without the tag"
+    machine.net("rm", "--force", "web")
+    assert "br77" not in machine.ip("link")
+
+
+def veths(machine: Machine) -> list[str]:
+    return [one["ifname"] for one in json.loads(machine.ip("-j", "link")) if one["ifname"].startswith("veth")]
+
+
+def test_vlans_of_a_bridge_that_is_somebody_elses(machine: Machine, outside: Space) -> None:
+    """Two networks share it and do not meet: as podman's `mode=unmanaged` with `vlan=`."""
+    if not filters():
+        pytest.skip("needs a kernel whose bridges filter VLANs: tests/vm/run has one")
+    machine.ip("link", "add", "lan0", "type", "bridge")
+    machine.ip("link", "set", "lan0", "up")
+    words = ("--opt", "com.docker.network.bridge.name=lan0", "--opt", "mode=unmanaged")
+    for vlan, subnet in ((10, "10.10.0.0/24"), (20, "10.20.0.0/24")):
+        machine.net("create", *words, "--opt", f"vlan={vlan}", "--subnet", subnet, f"n{vlan}")
+    a, b, c = (machine.space(name) for name in "abc")
+    machine.net("attach", "n10", a.path)
+    machine.net("attach", "n10", b.path)
+    machine.net("attach", "n20", c.path)
+    c.ip("addr", "add", "10.10.0.99/24", "dev", "eth0")
+    with b.listen(80) as listener:
+        assert a.talks(listener, "10.10.0.3", 80) == "10.10.0.2"
+        c.ip("route", "flush", "10.10.0.0/24")
+        c.ip("route", "add", "10.10.0.0/24", "dev", "eth0", "src", "10.10.0.99")
+        assert not c.reaches("10.10.0.3", 80)
+    machine.net("rm", "--force", "n10", "n20")
+    assert "lan0" in machine.ip("link")
+
+
+def test_a_bridge_in_a_vrf(machine: Machine, outside: Space) -> None:
+    """Its routes are the VRF's: what else is in there is reached, and isolated as everywhere; the rest of the host is not."""
+    made = ["unshare", "--net", "ip", "link", "add", "red", "type", "vrf", "table", "10"]
+    if subprocess.run(made, capture_output=True).returncode:
+        pytest.skip("needs a kernel with VRF: tests/vm/run has one")
+    machine.net("create", "--opt", "vrf=red", "--subnet", "10.7.0.0/24", "web")
+    a, b = machine.space("a"), machine.space("b")
+    assert machine.fails("attach", "web", a.path) == "cannot use VRF 'red': no such interface"
+    machine.ip("link", "add", "red", "type", "dummy")
+    assert machine.fails("attach", "web", a.path) == "cannot use VRF 'red': it is no VRF"
+    machine.ip("link", "del", "red")
+    machine.ip("link", "add", "red", "type", "vrf", "table", "10")
+    machine.ip("link", "set", "red", "up")
+    machine.ip("link", "set", "eth0", "master", "red")
+    machine.net("attach", "web", a.path)
+    machine.net("create", "--opt", "vrf=red", "--subnet", "10.8.0.0/24", "other")
+    machine.net("attach", "other", b.path)
+    assert "10.7.0.0/24" in machine.ip("route", "show", "vrf", "red") and "10.7.0" not in machine.ip("route")
+    with outside.listen(80) as listener, a.listen(81) as inside, b.listen(82):
+        assert a.talks(listener, THERE, 80) == HERE
+        assert not a.reaches("10.8.0.2", 82), "networks are apart in there too"
+        outside.ip("route", "add", "10.7.0.0/24", "via", HERE)
+        assert not outside.reaches("10.7.0.2", 81), "what is not published"
+        assert inside
+    machine.net("rm", "--force", "web", "other")
+    assert "br-" not in machine.ip("link")
+
+
+def test_options_that_nothing_has(machine: Machine) -> None:
+    for words, said in (
+        (["--opt", "vlan=4095"], "expected 1 to 4094"),
+        (["--opt", "vlan=x"], "invalid value for option vlan 'x' (a number)"),
+        (["--driver", "macvlan", "--opt", "vlan=5"], "a network of driver macvlan has none"),
+        (["--opt", "vrf=red", "--opt", "mode=unmanaged", "--opt", "com.docker.network.bridge.name=b"], "somebody else's"),
+        (["--opt", "vrf=a-name-that-is-too-long"], "expected an interface's name of at most 15 bytes"),
+    ):
+        assert said in machine.fails("create", *words, "x", code=2)
+
+
+def test_an_address_is_kept_for_somebody_else(machine: Machine) -> None:
+    machine.net("create", "--subnet", "10.9.0.0/29", "--aux-address", "printer=10.9.0.3", "--aux-address", "router=10.9.0.2", "x")
+    spaces = [machine.space(name) for name in "abcd"]
+    assert [machine.net("attach", "x", each.path) for each in spaces[:3]] == [f"eth0\t10.9.0.{at}/29" for at in (4, 5, 6)]
+    assert machine.fails("attach", "x", spaces[3].path).startswith("no address is left in network 'x'")
+    assert machine.fails("attach", "--ip", "10.9.0.3", "x", spaces[3].path) == "address is in use '10.9.0.3': printer has it"
+    shown = json.loads(machine.net("inspect", "--json", "x"))["subnets"][0]["reserved"]
+    assert shown == {"printer": "10.9.0.3", "router": "10.9.0.2"}
+    said = "address is in no subnet '10.8.0.3' (--subnet names it)"
+    assert machine.fails("create", "--subnet", "10.9.1.0/24", "--aux-address", "x=10.8.0.3", "y", code=2) == said
+
+
 def test_a_vlan_is_made_for_who_hangs_on_it(machine: Machine, outside: Space) -> None:
     """`--opt parent=eth0.77`: frames with that tag and no others; the VLAN goes with the network."""
     try:

@@ -128,6 +128,7 @@ _NETWORKS = {
             ("--subnet SUBNET", "list", (), "its addresses"),
             ("--gateway ADDRESS", "list", (), "of a subnet"),
             ("--ip-range RANGE", "list", (), "of a subnet"),
+            ("--aux-address NAME=ADDRESS", "list", (), "of a subnet, for somebody else"),
             ("--internal", "flag", False, "no way out"),
             ("--ipv6", "flag", False, "an IPv6 subnet too"),
             LABEL,

@@ -7,7 +7,7 @@ from oci_tools.cmd.ctl import hosts, output
 from oci_tools.cmd.ctl.containers import all_of, filters
 from oci_tools.cmd.ctl.engine import Engine, part
 from oci_tools.cmd.ctl.running import one, where
-from oci_tools.errors import Error
+from oci_tools.errors import Error, Usage
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -57,13 +57,12 @@ def network_ls(args: Args, engines: Engines) -> None:
 
 
 def network_create(args: Args, engines: Engines) -> None:
-    pools: list[dict[str, str]] = []
-    for at, subnet in enumerate(args.subnet):
-        pool = {"Subnet": subnet}
-        for key, values in (("Gateway", args.gateway), ("IPRange", args.ip_range)):
-            if at < len(values):
-                pool[key] = values[at]
-        pools.append(pool)
+    pools: list[dict[str, Any]] = [{"Subnet": subnet} for subnet in args.subnet]
+    for key, option, values in (("Gateway", "gateway", args.gateway), ("IPRange", "ip-range", args.ip_range)):
+        for value in values:
+            _around(pools, value, option)[key] = value
+    for name, value in _pairs(args.aux_address).items():
+        _around(pools, value, "aux-address").setdefault("AuxiliaryAddresses", {})[name] = value
     body = {
         "Name": args.name, "Driver": args.driver, "Internal": args.internal, "EnableIPv6": args.ipv6,
         "Attachable": False,
@@ -71,6 +70,22 @@ def network_create(args: Args, engines: Engines) -> None:
         "CheckDuplicate": True,
     }  # fmt: skip
     print(one(engines).post("/networks/create", None, body)["Id"])
+
+
+def _around(pools: list[dict[str, Any]], word: str, option: str) -> dict[str, Any]:
+    """The pool whose subnet an address is in; what is neither is the engine's to judge, of the only one there is."""
+    import ipaddress
+
+    try:
+        this = ipaddress.ip_interface(word).ip
+        for pool in pools:
+            if this in ipaddress.ip_network(pool["Subnet"], False):
+                return pool
+    except ValueError:
+        pass
+    if len(pools) == 1:
+        return pools[0]
+    raise Usage(f"no matching subnet for {option}", word)
 
 
 def network_rm(args: Args, engines: Engines) -> int:

@@ -89,7 +89,7 @@ def _pools(args: cli.Args) -> list[dict[str, Any]]:
             chosen.append(str(subnets.local()))
     elif args.driver == "none" and chosen:
         raise Usage("network of driver none has no subnet", chosen[0])
-    return conflist.pools(chosen, args.gateway, args.ip_range)
+    return conflist.pools(chosen, args.gateway, args.ip_range, _pairs(args.aux_address, "--aux-address"))
 
 
 def _route(word: str) -> dict[str, str]:

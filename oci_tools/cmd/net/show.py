@@ -53,19 +53,22 @@ def _row(network: Network) -> dict[str, Any]:
 
 
 def matching(network: Network, filters: list[str]) -> bool:
-    """Whether all filters let it through; several of one name are one."""
+    """Whether all filters let it through: all labels, of several with another name one is enough."""
     wanted: dict[str, list[str]] = {}
     for word in filters:
         name, equals, value = word.partition("=")
         if not equals or name not in ("name", "id", "driver", "label", "dangling"):
             raise Usage("invalid filter", word, hint="name=, id=, driver=, label= or dangling=")
         wanted.setdefault(name, []).append(value)
-    return all(any(_matches(network, name, value) for value in values) for name, values in wanted.items())
+    return all(
+        (all if name == "label" else any)(_matches(network, name, value) for value in values)
+        for name, values in wanted.items()
+    )
 
 
 def _matches(network: Network, name: str, value: str) -> bool:
     if name == "name":
-        return value in network.name
+        return _found(value, network.name)
     if name == "id":
         return network.id.startswith(value)
     if name == "driver":
@@ -74,6 +77,16 @@ def _matches(network: Network, name: str, value: str) -> bool:
         return (value in ("true", "1")) == (not record.containers(network.name))
     label, equals, wanted = value.partition("=")
     return label in network.labels and (not equals or network.labels[label] == wanted)
+
+
+def _found(pattern: str, name: str) -> bool:
+    """Whether a regular expression is in a name, as docker and podman have it."""
+    import re
+
+    try:
+        return re.search(pattern, name) is not None
+    except re.error as error:
+        raise Usage("invalid filter", f"name={pattern}", str(error)) from None
 
 
 def inspect(args: cli.Args) -> None:
@@ -111,6 +124,8 @@ def _subnet(pool: Any) -> dict[str, Any]:
     made = {"subnet": str(pool.subnet), "gateway": pool.gateway_text}
     if (pool.first, pool.last) != pool.subnet.hosts:
         made["range"] = f"{address.text(pool.version, pool.first)}-{address.text(pool.version, pool.last)}"
+    if pool.kept:
+        made["reserved"] = {name: address.text(pool.version, value) for value, name in pool.kept.items()}
     return made
 
 

@@ -59,7 +59,8 @@ def told(api: Api, said: dict[str, Any], containers: bool = True) -> dict[str, A
     """A network as docker tells it."""
     config = [
         {key: value for key, value in (("Subnet", pool.get("subnet")), ("IPRange", _block(pool.get("range") or "")),
-                                        ("Gateway", pool.get("gateway"))) if value}
+                                        ("Gateway", pool.get("gateway")),
+                                        ("AuxiliaryAddresses", pool.get("reserved"))) if value}
         for pool in said.get("subnets") or ()
     ]  # fmt: skip
     builtin = said["name"] in (*BUILT_IN, BRIDGE)
@@ -121,8 +122,8 @@ def _matches(api: Api, said: dict[str, Any], wanted: filters.Filters) -> bool:
         if value not in ("builtin", "custom"):
             raise Refused(500, f"invalid filter: 'type'='{value}'")
     mine: dict[str, Callable[[str], bool]] = {
-        "name": said["name"].__contains__,
-        "id": said["id"].startswith,
+        "name": lambda value: filters.like(value, said["name"]),
+        "id": lambda value: filters.like(value, said["id"]),
         "driver": said["driver"].__eq__,
         "scope": "local".__eq__,
         "type": lambda value: (value == "builtin") == builtin,
@@ -205,6 +206,12 @@ def _wrong(pool: dict[str, Any]) -> Iterator[str]:
             yield f"invalid gateway {gateway}: parent subnet {subnet} doesn't contain this address"
     except ValueError:
         yield f"invalid gateway {gateway}: invalid address"
+    for kept in (pool.get("AuxiliaryAddresses") or {}).values():
+        try:
+            if ipaddress.ip_address(kept) not in net:
+                yield f"invalid auxiliary address {kept}: parent subnet {subnet} doesn't contain this address"
+        except ValueError:
+            yield f"invalid auxiliary address {kept}: invalid address"
 
 
 def _made(said: dict[str, Any]) -> Iterator[str]:
@@ -212,6 +219,8 @@ def _made(said: dict[str, Any]) -> Iterator[str]:
         for key, option in (("Subnet", "subnet"), ("Gateway", "gateway"), ("IPRange", "ip-range")):
             if pool.get(key):
                 yield f"--{option}={pool[key]}"
+        for name, value in (pool.get("AuxiliaryAddresses") or {}).items():
+            yield f"--aux-address={name}={value}"
     if said.get("Internal"):
         yield "--internal"
     if said.get("Attachable"):

@@ -101,6 +101,73 @@ volumes:
 
 
 @pytest.mark.needs("docker-compose")
+def test_what_a_container_publishes_follows_it_from_network_to_network(engine: Engine) -> None:
+    """Its ports are its own, and its files say where it is now: left, joined again, another in its place, restarted."""
+    for network in ("one", "two"):
+        engine.docker("network", "create", network)
+    script = "while :; do echo hello | nc -l -p 80; done"
+    engine.docker("run", "-d", "--name", "web", "--network", "one", "-p", "8080:80", "bb", "sh", "-c", script)
+    engine.docker("run", "-d", "--name", "other", "--network", "two", "bb", "sleep", "1000")
+
+    def answers() -> bool:
+        """Whether the published port does; the container's loop may be between two connections."""
+        words = ["busybox", "nc", "-w", "2", "127.0.0.1", "8080"]
+        return any("hello" in asked.stdout for asked in (
+            subprocess.run(["nsenter", "-n", "-t", str(engine.process.pid), *words], capture_output=True, text=True,  # type: ignore[union-attr]
+                           stdin=subprocess.DEVNULL) for _ in range(20)))  # fmt: skip
+
+    def files(network: str) -> bool:
+        address = json.loads(engine.out("inspect", "web"))[0]["NetworkSettings"]["Networks"][network]["IPAddress"]
+        lines = [line.split() for line in engine.out("exec", "web", "cat", "/etc/hosts").splitlines() if "web" in line]
+        return [line[0] for line in lines] == [address]
+
+    assert answers() and files("one")
+    engine.docker("network", "disconnect", "one", "web")
+    assert engine.out("port", "web") == "" and "web" not in engine.out("exec", "web", "cat", "/etc/hosts")
+    engine.docker("network", "connect", "one", "web")
+    assert answers() and files("one") and engine.out("port", "web", "80").startswith("0.0.0.0:8080")
+    engine.docker("network", "connect", "two", "web")
+    engine.docker("network", "disconnect", "one", "web")
+    assert answers() and files("two")
+    assert "Address" in engine.out("exec", "web", "nslookup", "other"), "it asks the resolver of where it is"
+    engine.docker("restart", "-t", "0", "web")
+    assert answers() and files("two")
+    engine.docker("network", "create", "--internal", "closed")
+    engine.docker("network", "disconnect", "two", "web")
+    engine.docker("network", "connect", "closed", "web")
+    assert engine.out("port", "web") == ""
+    engine.docker("restart", "-t", "0", "web")
+    engine.docker("network", "connect", "two", "web")
+    assert answers()
+    engine.docker("rm", "-f", "web", "other")
+    engine.docker("network", "rm", "one", "two", "closed")
+
+
+def test_addresses_that_are_kept_and_names_that_are_like(engine: Engine) -> None:
+    """--aux-address: nobody gets it, inspect tells it; names and ids of filters are regular expressions."""
+    wrong = {"Name": "own", "IPAM": {"Config": [{"Subnet": "10.210.0.0/24", "AuxiliaryAddresses": {"x": "10.9.0.1"}}]}}
+    _, said = engine.request("POST", "/networks/create", wrong, code=400)
+    assert "invalid auxiliary address 10.9.0.1: parent subnet 10.210.0.0/24 doesn't contain this address" in said["message"]
+    made = engine.out("network", "create", "--subnet", "10.210.0.0/24", "--subnet", "fd00:9::/64", "--ipv6", "--aux-address",
+                      "a=10.210.0.2", "--aux-address", "b=fd00:9::2", "--gateway", "fd00:9::9", "own")  # fmt: skip
+    config = json.loads(engine.out("network", "inspect", "own"))[0]["IPAM"]["Config"]
+    kept = [each["AuxiliaryAddresses"] for each in sorted(config, key=lambda each: str(each["Subnet"]))]
+    assert kept == [{"a": "10.210.0.2"}, {"b": "fd00:9::2"}]  # docker sends them in any order
+    engine.docker("run", "-d", "--name", "one", "--network", "own", "bb", "sleep", "1000")
+    end = json.loads(engine.out("inspect", "one"))[0]["NetworkSettings"]["Networks"]["own"]
+    assert end["IPAddress"] == "10.210.0.3" and end["GlobalIPv6Address"] == "fd00:9::1", end
+    engine.docker("network", "create", "other")
+    assert engine.out("network", "ls", "-q", "--no-trunc", "-f", "name=^o.n$") == made
+    assert engine.out("network", "ls", "-q", "--no-trunc", "-f", f"id={made[10:30]}") == made
+    assert engine.out("network", "ls", "-q", "-f", "name=^wn$") == ""
+    for name in ("data1", "data22"):
+        engine.docker("volume", "create", name)
+    assert engine.out("volume", "ls", "-q", "-f", "name=^data.$") == "data1"
+    engine.docker("volume", "rm", "data1", "data22")
+    engine.docker("rm", "-f", "one")
+    engine.docker("network", "rm", "own", "other")
+
+
 def test_compose_from_up_to_down(engine: Engine, tmp_path: Path) -> None:
     (tmp_path / "web").mkdir()
     (tmp_path / "web/Dockerfile").write_text("FROM bb\nRUN echo built > /built\n")
