@@ -22,7 +22,7 @@ from oci_tools.bundle import step
 from oci_tools.bundle.step import Root
 from oci_tools.errors import Busy, Error
 from oci_tools.image import layout as layouts
-from oci_tools.layer import stack
+from oci_tools.layer import marks, stack
 from oci_tools.layer import store as stores
 
 TYPE_CHECKING = False
@@ -234,8 +234,8 @@ class Place:
         with self.store.new(EMPTY) as fresh:
             if not self.store.has(EMPTY):
                 os.mkdir(fresh.place, 0o755)
-                known: dict[str, Any] = {"implied": [], "hollow": [], "whiteouts": [], "opaques": []}
-                fresh.commit({**known, "root": False, "links": False})
+                fresh.say({**marks.NOTHING, "root": False})
+                fresh.commit()
 
     def view(self, layers: Sequence[Layer]) -> Root:
         """A root over these layers to read in, until the build ends; what is written in it is lost."""

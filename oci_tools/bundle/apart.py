@@ -13,7 +13,7 @@ import stat
 
 from oci_tools.bundle.fresh import Fresh
 from oci_tools.errors import Error, quote
-from oci_tools.layer import lookup, merge, store
+from oci_tools.layer import lookup, marks, merge
 from oci_tools.layer.apply import link_at
 from oci_tools.layer.tree import words
 
@@ -41,7 +41,7 @@ def unpack(image: Image, path: str, owner: Owner, limits: Limits) -> str:
             for at, layer in enumerate(layers):
                 with layer.tree:
                     _copy_links(layer, places[:at][::-1], owner)
-                    store.finish(layer, owner)
+                    marks.finish(layer, owner)
         fresh.done()
     return fresh.path
 

@@ -242,7 +242,8 @@ class Root:
                 return
             said = _tidy(f"{self.path}/upper", packed.planned, not self._store.key)
             os.rename(f"{self.path}/upper", fresh.place)
-            fresh.commit(said)
+            fresh.say(said)
+            fresh.commit()
 
 
 def _identity() -> dict[str, Any] | None:
@@ -280,7 +281,7 @@ def _let_all(made: dict[str, Any]) -> None:
 
 
 def _tidy(path: str, planned: Plan, trusted: bool) -> dict[str, Any]:
-    """Make an upper directory what the layer would be if it was unpacked; what to say beside it (store.finish)."""
+    """Make an upper directory what the layer would be if it was unpacked; what to say beside it (marks.py)."""
     gone = planned.gone()
     hidden = set(gone)
     there = planned.there()

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import os
 import stat
+from itertools import chain
 
 from oci_tools.errors import Error
-from oci_tools.layer import merge, store
+from oci_tools.layer import marks, merge, store
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from oci_tools.layer.limits import Limits
     from oci_tools.layer.owner import Owner
 
+MADE_MAX = 16 << 20  # bytes of what is made in every bundle's upper directory, ROW for a directory besides its path
+ROW = 500
 _OVERLAY = ("trusted.overlay.", "user.overlay.")
 
 
@@ -36,25 +39,41 @@ def build(kept: store.Store, sources: Sequence[Source], owner: Owner, limits: Li
     _unpack(kept, missing, owner, limits)
     lower = [source.diff_id for source in sources if source.diff_id]
     lower = [digest for at, digest in enumerate(lower) if digest not in lower[at + 1 :]]
-    said = [kept.says(digest) for digest in lower]
-    stack = _Stack([kept.tree(digest) for digest in lower], said)
-    try:
+    found = _chain(kept, lower) or _chain(kept, [_flatten(kept, sources, owner, limits)])
+    assert found is not None
+    return found
+
+
+def _chain(kept: store.Store, lower: list[str]) -> store.Chain | None:
+    """What to stack of layers, the lowest first; None if they are to be one tree."""
+    said = _said(kept, lower)
+    if said is None:
+        return None
+    with _Stack([kept.tree(digest) for digest in lower], said) as stack:
+        if stack.leads_away():
+            return None
         root = stack.row(b"")
-        if any(known["links"] for known in said) or stack.leads_away():
-            lower = [_flatten(kept, sources, owner, limits)]
-            stack.close()
-            stack = _Stack([kept.tree(lower[0])], [kept.says(lower[0])])
-            root = stack.row(b"")
-        start = max((at for at, known in enumerate(said) if "" in known["opaques"]), default=0)
-        if start and len(lower) > start:  # an opaque root hides all that is lower, save how the root is
-            stack.close()
-            lower, said = lower[start:], said[start:]
-            stack = _Stack([kept.tree(digest) for digest in lower], said)
-        hidden = stack.ghosts()
-        made = [root, *stack.made(hidden)[1:]]
-        return store.Chain(lower[::-1], made, [os.fsdecode(path) for path in hidden])
-    finally:
-        stack.close()
+        start = max((at for at, known in enumerate(said) if b"" in known["opaques"]), default=0)
+        if not start:
+            return stack.chain(lower, root)
+    # An opaque root hides all that is lower, save how the root is.
+    lower, said = lower[start:], said[start:]
+    with _Stack([kept.tree(digest) for digest in lower], said) as stack:
+        return stack.chain(lower, root)
+
+
+def _said(kept: store.Store, lower: list[str]) -> list[dict[str, Any]] | None:
+    """What is said of layers, the paths as sets of bytes; None if one cannot be stacked, or it is too much."""
+    found, room = [], marks.ROOM
+    for digest in lower:
+        known = kept.says(digest)
+        for name in marks.LISTS:
+            known[name] = {os.fsencode(path) for path in known[name]}
+            room -= sum(map(marks.weight, known[name]))
+        if known["links"] or room < 0:
+            return None
+        found.append(known)
+    return found
 
 
 def _unpack(kept: store.Store, missing: dict[str, Source], owner: Owner, limits: Limits) -> None:
@@ -64,15 +83,14 @@ def _unpack(kept: store.Store, missing: dict[str, Source], owner: Owner, limits:
             places.append((digest, kept.new(digest).__enter__()))
         work = [(digest, place) for digest, place in places if not kept.has(digest)]
         sources = [missing[digest] for digest, _ in work]
-        done = []
         with merge.Unpackers(sources, [place.place for _, place in work], owner, limits) as layers:
-            for layer in layers:
+            for (_, place), layer in zip(work, layers, strict=True):
                 with layer.tree:
-                    done.append(store.finish(layer, owner))
+                    place.say(marks.finish(layer, owner))
         if work:
             _sync(kept.path)
-        for (_, place), said in zip(work, done, strict=True):
-            place.commit(said)
+        for _, place in work:
+            place.commit()
     finally:
         for _, place in places:
             place.__exit__()
@@ -101,9 +119,8 @@ def _flatten(kept: store.Store, sources: Sequence[Source], owner: Owner, limits:
         if not kept.has(digest):
             merge.flatten(sources, fresh.place, owner, limits)
             _sync(kept.path)
-            fresh.commit(
-                {"implied": [], "hollow": [], "whiteouts": [], "opaques": [], "root": True, "links": False}
-            )
+            fresh.say(marks.NOTHING)
+            fresh.commit()
     return digest
 
 
@@ -114,22 +131,30 @@ class _Stack:
         flags = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
         self._fds = [os.open(tree, flags) for tree in trees]
         self._said = said
-        self._implied = [{os.fsencode(path) for path in known["implied"]} for known in said]
-        self._opaques = [{os.fsencode(path) for path in known["opaques"]} for known in said]
 
-    def close(self) -> None:
+    def __enter__(self) -> _Stack:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         for fd in self._fds:
             os.close(fd)
         self._fds = []
 
+    def chain(self, lower: list[str], root: list[Any]) -> store.Chain | None:
+        """These layers as a chain; None if too much would have to be made for it."""
+        hidden = self.ghosts()
+        made = self.made(hidden)
+        if made is None:
+            return None
+        return store.Chain(lower[::-1], [root, *made[1:]], [os.fsdecode(path) for path in hidden])
+
     def leads_away(self) -> bool:
         """Whether a directory that a layer only implies is a link below, or one for marks alone a file."""
-        for at, paths in enumerate(self._implied):
-            hollow = self._said[at]["hollow"]
-            for path in paths:
+        for at, known in enumerate(self._said):
+            for path in known["implied"]:
                 for below in range(at - 1, -1, -1):
                     kind, _ = self._look(below, path)
-                    if kind == "link" or (kind == "other" and os.fsdecode(path) in hollow):
+                    if kind == "link" or (kind == "other" and path in known["hollow"]):
                         return True
                     if kind not in ("none", "dir"):
                         break
@@ -138,11 +163,11 @@ class _Stack:
     def ghosts(self) -> list[bytes]:
         """What has to be hidden, sorted: whiteouts, and directories for them, where nothing lower is."""
         found: set[bytes] = set()
-        for path in sorted({os.fsencode(path) for known in self._said for path in known["hollow"]}, key=len):
+        for path in sorted(set[bytes]().union(*(known["hollow"] for known in self._said)), key=len):
             if not _is_below(path, found) and self._is_hollow(path):
                 found.add(path)
         for at, known in enumerate(self._said):
-            for path in map(os.fsencode, known["whiteouts"]):
+            for path in known["whiteouts"]:
                 if not _is_below(path, found) and self._is_ghost(at, path):
                     found.add(path)
         return sorted(found)
@@ -151,7 +176,7 @@ class _Stack:
         """Whether a layer's whiteout would be seen: nothing higher has the name, nothing lower the directory."""
         if any(self._look(above, path)[0] != "none" for above in range(at + 1, len(self._fds))):
             return False
-        parent = path.rpartition(b"/")[0]
+        parent = _parent(path)
         kinds = (self._look(below, parent)[0] for below in range(at - 1, -1, -1))
         return next((kind for kind in kinds if kind != "none"), "hidden") in ("hidden", "other", "link")
 
@@ -162,23 +187,34 @@ class _Stack:
             kind, _ = self._look(at, path)
             if kind in ("dir", "marked", "opaque"):
                 shown = True
-                if os.fsdecode(path) not in self._said[at]["hollow"]:
+                if path not in self._said[at]["hollow"]:
                     return False
             elif kind != "none":
                 break
         return shown
 
-    def made(self, hidden: list[bytes]) -> list[list[Any]]:
+    def made(self, hidden: list[bytes]) -> list[list[Any]] | None:
         """The directories whose attributes overlayfs would take from a layer that does not know them.
 
-        And those in which names have to be `hidden`.
+        And those in which names have to be `hidden`.  None if they are too many: every bundle has to make them.
         """
         wanted = {b""}
-        wrong = [path for path in set().union(*self._implied) if self._shows_wrong(path)]
-        for path in wrong + [path.rpartition(b"/")[0] for path in hidden]:
-            parts = path.split(b"/") if path else []
-            wanted.update(b"/".join(parts[:end]) for end in range(len(parts) + 1))
-        return [self.row(path) for path in sorted(wanted)]
+        room = MADE_MAX
+        implied = {path for known in self._said for path in known["implied"]}
+        for path in chain((path for path in implied if self._shows_wrong(path)), map(_parent, hidden)):
+            while path not in wanted:
+                wanted.add(path)
+                room -= ROW + len(path)
+                if room < 0:
+                    return None
+                path = _parent(path)
+        rows = []
+        for path in sorted(wanted):
+            rows.append(self.row(path))
+            room -= sum(map(len, rows[-1][5].values()))
+            if room < 0:
+                return None
+        return rows
 
     def _shows_wrong(self, path: bytes) -> bool:
         """Whether the highest layer that has a directory only implies it, and a lower one knows it."""
@@ -191,9 +227,9 @@ class _Stack:
         for at in range(len(self._fds) - 1, -1, -1):
             kind, _ = self._look(at, path)
             if kind in ("dir", "opaque", "marked"):
-                if self._said[at]["root"] if not path else path not in self._implied[at]:
+                if self._said[at]["root"] if not path else path not in self._said[at]["implied"]:
                     return at
-            if kind == "marked" and path in self._opaques[at]:
+            if kind == "marked" and path in self._said[at]["opaques"]:
                 continue  # an opaque directory hides what is in it, not what it is
             if kind not in ("dir", "none"):
                 return None
@@ -265,6 +301,10 @@ class _Stack:
             return {}
         finally:
             os.close(fd)
+
+
+def _parent(path: bytes) -> bytes:
+    return path.rpartition(b"/")[0]
 
 
 def _is_below(path: bytes, others: set[bytes]) -> bool:

@@ -2,7 +2,7 @@
 
     layers/                     mode 0700: set-id files of images are not reachable by other users
     layers/[OWNER/]ALGORITHM/HEX       a layer's tree by its diff id, whiteouts as overlayfs has them
-    layers/[OWNER/]ALGORITHM/HEX.json  what the tree cannot say: see `finish`; written before the tree gets its name
+    layers/[OWNER/]ALGORITHM/HEX.json  what the tree cannot say: see `marks.py`; written before the tree gets its name
     layers/[OWNER/]chains/HEX.json     what stacks a known image: see `Chain`; HEX is its config's digest
     layers/.new/                being made; each under the lock of its name
     layers/.roots/HASH          links to the bundles that use layers; a dangling one counts no more
@@ -13,8 +13,8 @@ OWNER is the ownership mapping (`Owner.key`), nothing for layers as they say.
 overlayfs shows a directory with the attributes of the highest layer that has it, so what a layer only
 implies ("etc" by "etc/passwd") would hide the attributes below; and it shows a whiteout that has no
 directory below it as a name.  The bundle's own upper directory gets what makes this good.  Layers
-that cannot be stacked at all (a hard link into a lower layer, a name through a lower layer's link)
-are flattened into one tree.
+that cannot be stacked at all (a hard link into a lower layer, a name through a lower layer's link),
+and those of which too much would have to be made good, are flattened into one tree.
 """
 
 from __future__ import annotations
@@ -33,8 +33,6 @@ if TYPE_CHECKING:
     from oci_tools.layer.apply import Source
     from oci_tools.layer.limits import Limits
     from oci_tools.layer.owner import Owner
-    from oci_tools.layer.tree import Dir, Tree
-    from oci_tools.layer.unpacked import Layer
 
 VERSION = 1
 NEW_TIMEOUT = 600.0  # seconds to wait for another process that unpacks the same layer
@@ -137,7 +135,7 @@ class Store:
         return os.path.isdir(self.tree(digest))
 
     def says(self, digest: str) -> dict[str, Any]:
-        """What a layer's tree cannot say, as `finish` put it down."""
+        """What a layer's tree cannot say, as `marks.finish` put it down."""
         said: dict[str, Any] = document.load(f"{self.tree(digest)}.json")
         return said
 
@@ -147,11 +145,10 @@ class Store:
 
 
 class _New:
-    """A layer being made: `place` is where, `commit` gives it its name."""
+    """A layer being made: `place` is where, `say` puts down what the tree cannot say, `commit` gives it its name."""
 
     def __init__(self, store: Store, digest: str) -> None:
-        self._store = store
-        self._digest = digest
+        self._path = store.tree(digest)
         name = f"{store.key}-{digest.replace(':', '-')}"
         fresh = fs.make_private(f"{store.path}/.new")
         self.place = f"{fresh}/{name}"
@@ -176,16 +173,17 @@ class _New:
             pass
         self._lock.__exit__()
 
-    def commit(self, said: dict[str, Any]) -> None:
+    def say(self, said: dict[str, Any]) -> None:
+        fs.make_private(os.path.dirname(self._path))
+        fs.write(f"{self._path}.json", document.dumps({"version": VERSION, **said}), 0o600, sync=False)
+
+    def commit(self) -> None:
         """The tree at `place` is done: it gets its name, and never changes again."""
-        path = self._store.tree(self._digest)
-        fs.make_private(os.path.dirname(path))
-        fs.write(f"{path}.json", document.dumps({"version": VERSION, **said}), 0o600, sync=False)
         try:
-            os.rename(self.place, path)
+            os.rename(self.place, self._path)
         except OSError as error:
-            if not os.path.isdir(path):
-                raise Error("cannot write", path, error) from None
+            if not os.path.isdir(self._path):
+                raise Error("cannot write", self._path, error) from None
 
 
 def sweep(path: str | None = None) -> None:
@@ -230,76 +228,3 @@ def make_upper(upper: str, chain: Chain, roomy: bool = False) -> None:
                 os.utime(name, ns=(mtime, mtime))
     finally:
         os.close(fd)
-
-
-# -- a layer in overlayfs's form ---------------------------------------------------------------
-
-
-def finish(layer: Layer, owner: Owner) -> dict[str, Any]:
-    """Write a layer's whiteouts into its tree as overlayfs has them, and settle it; what to say beside it."""
-    from oci_tools.layer.tree import words
-
-    tree = layer.tree
-    hollow: list[Dir] = []  # made for marks alone
-    opaque = OPAQUE[owner.trusted]
-    removed = set(layer.whiteouts)
-    gone = {path for path in removed if tree.literal(words(path)) is None}
-    # What is removed and made again is opaque: only what the layer has is there.
-    hiding = removed - gone
-    hiding.update(path for path in layer.opaques if not _within(path, gone))
-    hiding = {path for path in hiding if not path or not _within(path.rpartition(b"/")[0], hiding)}
-    whiteouts = []
-    for path in sorted(layer.whiteouts, key=lambda path: path.count(b"/")):
-        if _within(path, hiding):
-            continue
-        parts = words(path)
-        node = _literal(tree, parts[:-1], hollow)
-        if node is None:
-            continue
-        try:
-            os.mknod(parts[-1], stat.S_IFCHR, 0, dir_fd=tree.fd(node))
-            whiteouts.append(path)
-        except FileExistsError:
-            pass
-    for path in hiding:
-        node = _literal(tree, words(path), hollow)
-        if path and node is not None:
-            os.setxattr(b"/proc/self/fd/%d" % tree.fd(node), opaque, b"y")
-    tree.settle(owner)
-    return {
-        "implied": [
-            os.fsdecode(node.path()) for _, node in tree.root.below() if node.meta is None and node.parent
-        ],
-        "hollow": [os.fsdecode(node.path()) for node in hollow],
-        "whiteouts": [os.fsdecode(path) for path in whiteouts],
-        "opaques": [os.fsdecode(path) for path in layer.opaques if not _within(path, removed)],
-        "root": tree.root.meta is not None,
-        "links": bool(layer.links),
-    }
-
-
-def _within(path: bytes, paths: set[bytes]) -> bool:
-    """Whether a path is one of these, or in one."""
-    if not paths or path in paths or b"" in paths:
-        return bool(paths)
-    end = path.find(b"/")
-    while end >= 0 and path[:end] not in paths:
-        end = path.find(b"/", end + 1)
-    return end >= 0
-
-
-def _literal(tree: Tree, parts: list[bytes], made: list[Dir]) -> Dir | None:
-    """The directory of a path in the layer itself; if there is nothing it is made, and put into `made`.
-
-    None if something else is there, which hides what is below anyhow.
-    """
-    node = tree.root
-    for part in parts:
-        kid = node.get(part)
-        if kid is None:
-            if tree.has_name(node, part):
-                return None
-            kid = tree.make(node, part)
-            made.append(kid)
-        node = kid
-    return node

@@ -213,6 +213,7 @@ class Archive(Writer):
 
     def __exit__(self, *_: object) -> None:
         self._packed.__exit__()
+        self._stream = self._move = None  # or what it wrote into, itself, would keep the memory of each of many layers
 
 
 def _names(name: bytes, link: bytes, records: list[tuple[bytes, bytes]]) -> tuple[bytes, bytes, bytes]:

@@ -39,6 +39,15 @@ KINDS: dict[str, Callable[[int], Layers]] = {
         (("f", f"d/n{at:07}", "") for at in range(n // 2)),
         (("f", f"d/.wh.n{at:07}", "") for at in range(n // 2)),
     ],
+    "implied directories": lambda n: [
+        (("d", f"d/n{at:07}", "") for at in range(n // 2)),
+        (("f", f"d/n{at:07}/f", "") for at in range(n // 2)),
+    ],
+    "directories of whiteouts": lambda n: [[("d", "d", "")], (("f", f"d/n{at:07}/.wh.f", "") for at in range(n))],
+    "opaque directories": lambda n: [
+        (("d", f"d/n{at:07}", "") for at in range(n // 2)),
+        (("f", f"d/n{at:07}/.wh..wh..opq", "") for at in range(n // 2)),
+    ],
     "names through links": lambda n: [
         (("l", f"d/n{at:07}", "/t") for at in range(n // 2)),
         (("f", f"d/n{at:07}/f{at}", "") for at in range(n // 2)),

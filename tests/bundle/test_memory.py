@@ -25,6 +25,8 @@ COMMANDS = {
     "changes": "{bin}/oci-pack {at}/b {at}/packed:v2",
     "squash": "{bin}/oci-pack --flatten {at}/img:v1 {at}/packed:v3",
     "layers": "{bin}/oci-pack --layers 5 {at}/b/rootfs {at}/packed:v4",
+    "apart": "{bin}/oci-unpack --layers {at}/img:v1 {at}/apart",
+    "overlay": "env OCI_ROOT={at}/root {bin}/oci-unpack --overlay {at}/img:v1 {at}/over",
     "remove": "{bin}/oci-unpack --rm {at}/b",
 }
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import socket
 import stat
 import subprocess
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ from oci_tools import tar
 from oci_tools.errors import Error
 from oci_tools.layer import diff, owner, snapshot, store, upper
 from oci_tools.layer.limits import Limits
-from oci_tools.layer.write import Writer
+from oci_tools.layer.write import Archive, Writer
 from tests.layer import listing, make
 from tests.layer.test_stack import Stacked, ensure
 
@@ -312,6 +314,19 @@ def test_sparse_entries_are_written_with_their_zeros() -> None:
     reader = tar.Reader([packed(lambda packing: packing.archive(io.BytesIO(data), Limits()))], Limits())
     [content] = [b"".join(reader.data()) for _ in reader]
     assert content == bytes(4096) + b"abc" + bytes(500000 - 4099) + b"de" + bytes(600000 - 500002)
+
+
+def test_an_archive_that_is_written_holds_no_memory() -> None:
+    """Some megabytes of each of many layers would wait for the collector."""
+    gc.disable()
+    try:
+        with Archive(make.Sink(), "gzip") as archive:
+            archive.close()
+        held = weakref.ref(archive)
+        del archive
+        assert held() is None
+    finally:
+        gc.enable()
 
 
 # -- overlays ---------------------------------------------------------------------------------

@@ -17,9 +17,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from oci_tools import compress, fs
+from oci_tools import compress, fs, shelf
 from oci_tools.errors import Busy, Error
-from oci_tools.layer import lookup, owner, stack, store
+from oci_tools.layer import lookup, marks, owner, stack, store
 from oci_tools.layer.limits import Limits
 from oci_tools.linux import mount
 from tests.layer import invented, listing, make
@@ -147,6 +147,27 @@ def test_invented_layers_stacked(case: str, kept: store.Store, tmp_path: Path, o
 def test_stacks(layers: list[list[Any]], kept: store.Store, tmp_path: Path, overlayfs: None) -> None:
     if layers[-1][0] == STACKS[-1][-1][0]:
         layers = [layers[0], layers[1][1:]]  # such a device would be a whiteout: it is left out
+    compared(kept, tmp_path, layers)
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("layers", STACKS[:-1], ids=range(len(STACKS) - 1))
+@pytest.mark.parametrize(("where", "room"), [(marks, "ROOM"), (stack, "MADE_MAX")])
+def test_more_than_can_be_stacked_is_one_tree(
+    layers: list[list[Any]], where: Any, room: str, kept: store.Store, tmp_path: Path, overlayfs: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(where, room, 0)
+    compared(kept, tmp_path, layers)
+    chain = kept.chain("sha256:image")
+    assert chain and (len(chain.made), chain.hidden) == (1, [])
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("layers", STACKS[:-1], ids=range(len(STACKS) - 1))
+def test_marks_that_have_no_room_in_memory(
+    layers: list[list[Any]], kept: store.Store, tmp_path: Path, overlayfs: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shelf, "ROOM", 0)
     compared(kept, tmp_path, layers)
 
 
