@@ -22,7 +22,7 @@ from oci_tools.bundle import step
 from oci_tools.bundle.step import Root
 from oci_tools.errors import Busy, Error
 from oci_tools.image import layout as layouts
-from oci_tools.layer import marks, stack
+from oci_tools.layer import stack
 from oci_tools.layer import store as stores
 
 TYPE_CHECKING = False
@@ -234,7 +234,7 @@ class Place:
         with self.store.new(EMPTY) as fresh:
             if not self.store.has(EMPTY):
                 os.mkdir(fresh.place, 0o755)
-                fresh.say({**marks.NOTHING, "root": False})
+                fresh.say({**stores.NOTHING, "root": False})
                 fresh.commit()
 
     def view(self, layers: Sequence[Layer]) -> Root:

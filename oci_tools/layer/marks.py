@@ -1,15 +1,7 @@
 """A layer in overlayfs's form: its whiteouts are marks in its tree, and what the tree cannot say is data beside it.
 
-What is said (HEX.json in the store), paths as strings as os.fsdecode gives them:
-
-    implied    directories that only appear in the names of others: what they are like is for lower layers to say
-    hollow     directories that are there for marks alone
-    whiteouts  names that are devices 0:0
-    opaques    directories whose content below is hidden, whatever they are like there
-    root       whether the layer says what the root is like
-    links      it cannot be stacked: hard links into lower layers, or more paths than fit in ROOM, which are not said
-
-Any number of marks is found and made here (oci_tools/shelf.py); who stacks has those in memory that are said.
+What is said: `store.py`.  Any number of marks is found and made here (oci_tools/shelf.py); who stacks has those in
+memory that are said.
 """
 
 from __future__ import annotations
@@ -17,7 +9,7 @@ from __future__ import annotations
 import os
 import stat
 
-from oci_tools.layer.store import OPAQUE
+from oci_tools.layer import store
 from oci_tools.layer.tree import words
 from oci_tools.shelf import Rows, Shelf
 
@@ -29,10 +21,6 @@ if TYPE_CHECKING:
     from oci_tools.layer.owner import Owner
     from oci_tools.layer.tree import Dir, Tree
     from oci_tools.layer.unpacked import Layer
-
-ROOM = 24 << 20  # bytes of what is said of all layers of an image, in the memory of who stacks them; some 60,000 paths
-LISTS = ("implied", "hollow", "whiteouts", "opaques")
-NOTHING: dict[str, Any] = {**{name: [] for name in LISTS}, "root": True, "links": False}
 
 # What is done to a path.
 _GONE = 1  # removed
@@ -54,7 +42,7 @@ def finish(layer: Layer, owner: Owner) -> dict[str, Any]:
         if what in _HIDING and path and not _within(path.rpartition(b"/")[0], marks, _HIDING):
             node = _literal(tree, words(path), hollow)
             if node is not None:
-                os.setxattr(b"/proc/self/fd/%d" % tree.fd(node), OPAQUE[owner.trusted], b"y")
+                os.setxattr(b"/proc/self/fd/%d" % tree.fd(node), store.OPAQUE[owner.trusted], b"y")
     tree.settle(owner)
     paths: tuple[Iterable[bytes], ...] = (
         (node.path() for _, node in tree.root.below() if node.meta is None and node.parent),
@@ -66,23 +54,18 @@ def finish(layer: Layer, owner: Owner) -> dict[str, Any]:
 
 
 def said(paths: Iterable[Iterable[bytes]], root: bool, links: bool = False) -> dict[str, Any]:
-    """What to say of a layer, the paths in the order of LISTS."""
-    room = 0 if links else ROOM
+    """What to say of a layer, the paths in the order of `store.LISTS`."""
+    room = 0 if links else store.ROOM
     lists = []
     for some in paths:
         found: list[str] = []
         lists.append(found)
         for path in some:
-            room -= weight(path)
+            room -= store.weight(path)
             if room < 0:
-                return {**NOTHING, "root": root, "links": True}
+                return {**store.NOTHING, "root": root, "links": True}
             found.append(os.fsdecode(path))
-    return {**dict(zip(LISTS, lists, strict=True)), "root": root, "links": links}
-
-
-def weight(path: bytes | str) -> int:
-    """Bytes of a path for who stacks: in what is read, in its list, and in a set."""
-    return 3 * len(path) + 130
+    return {**dict(zip(store.LISTS, lists, strict=True)), "root": root, "links": links}
 
 
 def _marks(layer: Layer) -> Shelf:

@@ -11,7 +11,7 @@ import stat
 from itertools import chain
 
 from oci_tools.errors import Error
-from oci_tools.layer import marks, merge, store
+from oci_tools.layer import merge, store
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -64,12 +64,12 @@ def _chain(kept: store.Store, lower: list[str]) -> store.Chain | None:
 
 def _said(kept: store.Store, lower: list[str]) -> list[dict[str, Any]] | None:
     """What is said of layers, the paths as sets of bytes; None if one cannot be stacked, or it is too much."""
-    found, room = [], marks.ROOM
+    found, room = [], store.ROOM
     for digest in lower:
         known = kept.says(digest)
-        for name in marks.LISTS:
+        for name in store.LISTS:
             known[name] = {os.fsencode(path) for path in known[name]}
-            room -= sum(map(marks.weight, known[name]))
+            room -= sum(map(store.weight, known[name]))
         if known["links"] or room < 0:
             return None
         found.append(known)
@@ -77,6 +77,8 @@ def _said(kept: store.Store, lower: list[str]) -> list[dict[str, Any]] | None:
 
 
 def _unpack(kept: store.Store, missing: dict[str, Source], owner: Owner, limits: Limits) -> None:
+    from oci_tools.layer import marks
+
     places = []
     try:
         for digest in sorted(missing):  # one order for all processes: no two wait for each other
@@ -119,7 +121,7 @@ def _flatten(kept: store.Store, sources: Sequence[Source], owner: Owner, limits:
         if not kept.has(digest):
             merge.flatten(sources, fresh.place, owner, limits)
             _sync(kept.path)
-            fresh.say(marks.NOTHING)
+            fresh.say(store.NOTHING)
             fresh.commit()
     return digest
 

@@ -2,11 +2,20 @@
 
     layers/                     mode 0700: set-id files of images are not reachable by other users
     layers/[OWNER/]ALGORITHM/HEX       a layer's tree by its diff id, whiteouts as overlayfs has them
-    layers/[OWNER/]ALGORITHM/HEX.json  what the tree cannot say: see `marks.py`; written before the tree gets its name
+    layers/[OWNER/]ALGORITHM/HEX.json  what the tree cannot say; written before the tree gets its name
     layers/[OWNER/]chains/HEX.json     what stacks a known image: see `Chain`; HEX is its config's digest
     layers/.new/                being made; each under the lock of its name
     layers/.roots/HASH          links to the bundles that use layers; a dangling one counts no more
     layers/.lock                shared by who takes layers into use, exclusive for gc
+
+HEX.json says, paths as strings as os.fsdecode gives them:
+
+    implied    directories that only appear in the names of others: what they are like is for lower layers to say
+    hollow     directories that are there for marks alone
+    whiteouts  names that are devices 0:0
+    opaques    directories whose content below is hidden, whatever they are like there
+    root       whether the layer says what the root is like
+    links      it cannot be stacked: hard links into lower layers, or more paths than fit in ROOM, which are not said
 
 OWNER is the ownership mapping (`Owner.key`), nothing for layers as they say.
 
@@ -36,7 +45,15 @@ if TYPE_CHECKING:
 
 VERSION = 1
 NEW_TIMEOUT = 600.0  # seconds to wait for another process that unpacks the same layer
+ROOM = 24 << 20  # bytes of what is said of all layers of an image, in the memory of who stacks them; some 60,000 paths
+LISTS = ("implied", "hollow", "whiteouts", "opaques")
+NOTHING: dict[str, Any] = {**{name: [] for name in LISTS}, "root": True, "links": False}
 OPAQUE = {True: "trusted.overlay.opaque", False: "user.overlay.opaque"}  # by whether the kernel trusts us
+
+
+def weight(path: bytes | str) -> int:
+    """Bytes of a path for who stacks: in what is read, in its list, and in a set."""
+    return 3 * len(path) + 130
 
 
 def directory() -> str:

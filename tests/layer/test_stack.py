@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from oci_tools import compress, fs, shelf
 from oci_tools.errors import Busy, Error
-from oci_tools.layer import lookup, marks, owner, stack, store
+from oci_tools.layer import lookup, owner, stack, store
 from oci_tools.layer.limits import Limits
 from oci_tools.linux import mount
 from tests.layer import invented, listing, make
@@ -152,7 +152,7 @@ def test_stacks(layers: list[list[Any]], kept: store.Store, tmp_path: Path, over
 
 @pytest.mark.root
 @pytest.mark.parametrize("layers", STACKS[:-1], ids=range(len(STACKS) - 1))
-@pytest.mark.parametrize(("where", "room"), [(marks, "ROOM"), (stack, "MADE_MAX")])
+@pytest.mark.parametrize(("where", "room"), [(store, "ROOM"), (stack, "MADE_MAX")])
 def test_more_than_can_be_stacked_is_one_tree(
     layers: list[list[Any]], where: Any, room: str, kept: store.Store, tmp_path: Path, overlayfs: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
