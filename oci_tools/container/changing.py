@@ -98,9 +98,7 @@ def _keep(container: str, resources: dict[str, Any]) -> None:
     known = spec.setdefault("linux", {}).setdefault("resources", {})
     for name, value in resources.items():
         known[name] = {**known.get(name, {}), **value} if isinstance(value, dict) else value
-    own = f"{held.path}/config.json"
-    path = own if os.path.exists(own) or os.path.islink(held.bundle) else f"{held.bundle}/config.json"
-    fs.write(path, document.dumps(spec), 0o600)
+    held.respec(spec)
 
 
 def restart(root: str, container: str, signal: str | None, seconds: int | None) -> None:

@@ -57,6 +57,17 @@ def bind(spec: dict[str, Any], container: str) -> bool:
     return late
 
 
+def opened(container: str) -> dict[str, Any]:
+    """Let a container that was made without a network join some from its next start on; what its policy says then."""
+    from oci_tools.container.place import Place
+
+    held = Place.again(container)
+    spec = held.spec()
+    late = bind(spec, container)
+    held.respec(spec)
+    return {"joinsLate": True} if late else {}
+
+
 def join(container: str, policy: dict[str, Any]) -> None:
     """Make and attach the namespace of a container that is about to start."""
     if "networks" not in policy or policy.get("joinsLate"):

@@ -211,6 +211,25 @@ def remember(container: str, change: Callable[[dict[str, Any]], None]) -> bool:
     return True
 
 
+def let_join(container: str) -> bool:
+    """Have a container that was made with --network none be one that can join networks; False if that changes nothing.
+
+    Not a plain user's: its namespaces are the runtime's.
+    """
+    from oci_tools import document, fs
+    from oci_tools.container import names
+
+    with fs.Lock(fs.make_private(f"{fs.root()}/names")):
+        known = names.policy(container)
+        if known.get("network") != "none" or "networks" in known or os.geteuid():
+            return False
+        from oci_tools.container import joining
+
+        known.update(joining.opened(container), networks=[])
+        fs.write(f"{names.place(container)}/policy.json", document.dumps(known), 0o600)
+    return True
+
+
 def program_of(policy: dict[str, Any]) -> tuple[str, list[str]]:
     """The program that is a container's way out, with its options; empty if it has none."""
     name, _, options = str(policy.get("network", "")).partition(":")

@@ -7,7 +7,7 @@ from oci_tools.errors import Error, Usage
 from oci_tools.net import address
 from oci_tools.net.address import Subnet
 from oci_tools.net.conflist import DRIVERS, GATEWAY_MODES, KEY, MODES, PLAIN, PLUGIN, REFUSALS, SWITCHES
-from oci_tools.net.conflist import is_interface, is_name, numbers, switch
+from oci_tools.net.conflist import is_interface, is_name, is_plugin, numbers, switch
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def check_plugin(plugin: Any, subject: str) -> None:
 def _check_plugin(plugin: Any, path: str, about: _About) -> None:
     if type(plugin) is not dict:
         raise about.wrong(path, "expected an object", plugin)
-    if not is_name(about.member(plugin, path, "type", str, True)):
+    if not is_plugin(about.member(plugin, path, "type", str, True)):
         raise about.wrong(f"{path}.type", "expected a plugin's name", plugin["type"])
     for name, value in about.member(plugin, path, "capabilities", dict).items():
         if type(value) is not bool:

@@ -21,7 +21,8 @@ CURRENT = (1, 1, 0)  # the version of CNI that we speak
 DRIVERS = ("bridge", "macvlan", "ipvlan", "none")
 DEFAULT = "bridge"
 RESERVED = ("none", "host", "container", "default", "private", "pasta", "slirp4netns", "ns")
-_NAME = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-")
+_PLUGIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-")
+_NAME = _PLUGIN | {" "}
 # The members of our plugin that are not lists or objects, and their types.
 PLAIN = {
     "driver": str, "bridge": str, "master": str, "mode": str, "hostIP": str, "firewalldZone": str,
@@ -61,15 +62,20 @@ _NO_HOSTS = ("0.0.0.0/8", "127.0.0.0/8", "224.0.0.0/3", "::1/128", "fe80::/10", 
 _BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 
 
+def is_plugin(text: str) -> bool:
+    """Whether a plugin, or what CNI is told of, may be called so (^[a-zA-Z0-9][a-zA-Z0-9_.-]*$)."""
+    return 0 < len(text) <= 128 and _PLUGIN.issuperset(text) and text[0] not in "_.-"
+
+
 def is_name(text: str) -> bool:
-    """Whether a network may be called so (CNI: ^[a-zA-Z0-9][a-zA-Z0-9_.-]*$)."""
-    return 0 < len(text) <= 128 and _NAME.issuperset(text) and text[0] not in "_.-"
+    """Whether a network may be called so: as CNI says, and with spaces between, which docker's users have."""
+    return 0 < len(text) <= 128 and _NAME.issuperset(text) and text[0] not in "_.- " and text[-1] != " "
 
 
 def check_name(text: str) -> None:
     """Refuse what no network can be called."""
     if not is_name(text):
-        raise Usage("invalid network name", text, hint="letters, digits, '_', '.' and '-'")
+        raise Usage("invalid network name", text, hint="letters, digits, '_', '.', '-' and spaces between")
 
 
 def is_interface(text: str) -> bool:

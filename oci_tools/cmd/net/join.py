@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _MOST = 1 << 22
 WAY_OUT = "pasta"
+NONE = "none"
 
 
 class _Target:
@@ -72,6 +73,12 @@ def _way_out(args: cli.Args, target: _Target) -> None:
 
 def detach(args: cli.Args) -> None:
     target = _target(args.container_netns, dead=True)
+    if args.network == NONE:
+        from oci_tools.container import networking
+
+        if not networking.let_join(target.id):
+            raise Error("container is not attached to the network", target.id[:12], NONE)
+        return
     with place.Change():
         network = store.find(args.network)
         known = record.read(network, target.id)
@@ -117,6 +124,7 @@ def _joins(container: str, network: str, wanted: attaching.Wanted) -> bool:
         if wanted.ports == known.get("loose"):
             del known["loose"]
 
+    networking.let_join(container)
     return networking.remember(container, change)
 
 

@@ -255,11 +255,19 @@ def _mode(one: Container) -> str:
     return str(one.host.get("NetworkMode") or one.policy.get("network") or "")
 
 
+def alone(one: Container) -> str:
+    """Which of none and host a container is on, instead of networks; empty if on neither.
+
+    One that has left none, as docker calls it, can join networks: its policy has a list of them.
+    """
+    mode = _mode(one)
+    return mode if mode in BUILT_IN and "networks" not in one.policy else ""
+
+
 def short(one: Container, places: dict[str, dict[str, Any]], running: bool) -> dict[str, Any]:
     """What a list shows of `NetworkSettings`, from what `joined` says."""
-    mode = _mode(one)
     shown = {name: _shown(one, name, place) for name, place in places.items()}
-    if mode in BUILT_IN and not shown:
+    if mode := alone(one):
         shown[mode] = _shown(one, mode, {})
         if running:
             shown[mode].update(NetworkID=identity(mode), EndpointID=endpoint(mode, one.id))
@@ -303,5 +311,5 @@ def ports(settings: dict[str, Any]) -> list[dict[str, Any]]:
 
 def has(one: Container, word: str) -> bool:
     """Whether a container is on the network that a name or the beginning of an id means."""
-    names = [*joined(one), *([one.host["NetworkMode"]] if one.host.get("NetworkMode") in BUILT_IN else [])]
-    return any(word == name or (len(word) > 2 and identity(name).startswith(word)) for name in names)
+    return any(word == name or (len(word) > 2 and identity(name).startswith(word))
+               for name in (*joined(one), *filter(None, [alone(one)])))  # fmt: skip

@@ -11,6 +11,7 @@ from oci_tools.engine.api.endpoints import (
     BRIDGE,
     BUILT_IN,
     addresses,
+    alone,
     endpoint,
     identity,
     joined,
@@ -26,16 +27,21 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Any
 
+    from oci_tools.engine.api.container import Container
     from oci_tools.engine.api.routes import Asked, Route
     from oci_tools.engine.api.server import Api
 
 _FILTERS = "dangling driver id label label! name scope type".split()
-_NAME = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-")
+_NAME = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.- ")
+# Why a container's network cannot change, in dockerd's words.
+_SHARED = "container sharing network namespace with another container or host cannot be connected to any other network"
+_HOST = "container cannot be disconnected from host network or connected to host network"
+_NONE = "container cannot be connected to multiple networks with one of the networks in private (none) mode"
 
 
 def _all(api: Api) -> list[dict[str, Any]]:
     """Every network as `oci-net inspect` tells it; those that docker has besides."""
-    names = api.commands.run(["net", "ls", "--fields=name"]).split()
+    names = api.commands.run(["net", "ls", "--fields=name"]).splitlines()
     text = api.commands.run(["net", "inspect", "--json", *names]) if names else ""
     found = [document.loads(line) for line in text.splitlines() if line.strip()]
     return [*found, *({"name": name, "id": identity(name), "driver": driver} for name, driver in BUILT_IN.items())]
@@ -100,7 +106,7 @@ def _members(api: Api, name: str) -> dict[str, dict[str, str]]:
         if not one.state():
             continue
         place = placed(name, one.id)
-        builtin = name in BUILT_IN and one.host.get("NetworkMode") == name and one.running
+        builtin = name in BUILT_IN and alone(one) == name and one.running
         if place or builtin:
             four, six = addresses(place)
             found[one.id] = {
@@ -151,8 +157,10 @@ def create(api: Api, asked: Asked) -> Response:
     said = asked.json()
     members.check(said)
     name = said.get("Name") or ""
-    if not name or not _NAME.issuperset(name) or name[0] in "_.-":
-        raise Refused(400, f"invalid name: {name}" if not name else f"invalid network name: {name}")
+    if not name.strip():
+        raise Refused(400, f"invalid name: {name}")
+    if not _NAME.issuperset(name) or name[0] in "_.- " or name[-1] == " ":
+        raise Refused(400, f"invalid network name: {name}")
     if name in (*BUILT_IN, BRIDGE, "default"):
         raise Refused(403, f"operation is not permitted on predefined {name} network ")
     wrong = [problem for pool in (said.get("IPAM") or {}).get("Config") or () for problem in _wrong(pool)]
@@ -253,20 +261,33 @@ def connect(api: Api, asked: Asked) -> Response:
     one = api.world.find(str(body["Container"]))
     said = find(api, asked["id"])
     name = said["name"]
-    if name == "host" or one.host.get("NetworkMode") == "host":
-        raise Refused(400, "container sharing network namespace with another container or host cannot be connected to "
-                           "any other network")  # fmt: skip
-    if name in joined(one):
+    _may_connect(one, name)
+    if name in joined(one) or name == alone(one):
+        if not one.running:
+            return Response(200)
         raise Refused(403, f"endpoint with name {one.name} already exists in network {name}")
-    if one.host.get("NetworkMode") == "none":
-        raise Refused(400, "container cannot be connected to multiple networks with one of the networks in private "
-                           "(none) mode")  # fmt: skip
     found = problems(name, body.get("EndpointConfig") or {})
     if found:
         raise Refused(400, several(found))
     words = (f"--{option}" for option in options(body.get("EndpointConfig") or {}))
     api.commands.run(["net", "attach", *words, name, one.id])
     return Response(200)
+
+
+def _may_connect(one: Container, name: str) -> None:
+    """Refuse what a container's networks exclude."""
+    mode = str(one.host.get("NetworkMode") or "")
+    if mode.startswith("container:"):
+        raise Refused(400, _SHARED)
+    if name == "host" and mode != "host":
+        raise Refused(400, _HOST)
+    here = {*joined(one), alone(one)} - {""}
+    if name in here or not here:
+        return
+    if "host" in here:
+        raise Refused(400, _SHARED)
+    if name == "none" or "none" in here:
+        raise Refused(400, _NONE)
 
 
 def disconnect(api: Api, asked: Asked) -> Response:
@@ -280,8 +301,12 @@ def disconnect(api: Api, asked: Asked) -> Response:
         if force:
             raise Refused(404, f"endpoint {body['Container']} not found") from None
         raise
-    if said["name"] not in joined(one):
-        raise Refused(500, f"container {one.id} is not connected to network {said['name']}")
+    name, only = said["name"], alone(one)
+    if name not in joined(one) and (not only or name != only):
+        the = "" if one.running else "the "
+        raise Refused(500, f"container {one.id} is not connected to {the}network {name}")
+    if name == "host":
+        raise Refused(400, _HOST)
     api.commands.run(["net", "detach", *(["--force"] if force else []), said["name"], one.id])
     return Response(200)
 
