@@ -18,7 +18,7 @@ from oci_tools import document
 from oci_tools.errors import Error
 from oci_tools.image import digest as digests
 from oci_tools.image import manifest as manifests
-from oci_tools.image.kept import Documents
+from oci_tools.image.kept import Documents, Kept
 from oci_tools.image.layout import INDEX, MAX_DOCUMENT
 
 TYPE_CHECKING = False
@@ -90,17 +90,21 @@ class _Work:
         self._wanted = wanted
         self._types = _TO[wanted] if wanted else {}
         self._layers = layers
-        self._seen: dict[str, Descriptor] = {}
+        self._at: set[str] = set()  # what is being converted
+        self._new = Kept()  # old digest -> new descriptor
 
     def document(self, descriptor: Descriptor, depth: int) -> Descriptor:
         """The new descriptor of a manifest or index; what else the old one says goes with it."""
         digest = descriptor["digest"]
-        if digest not in self._seen:
-            if not depth or len(self._seen) > manifests.MAX_ENTRIES:
+        new = self._new.get(digest)
+        if new is None:
+            if not depth or digest in self._at or len(self._new) > manifests.MAX_ENTRIES:
                 raise Error("cannot convert image", digest, "its indexes are nested too deeply or too many")
-            self._seen[digest] = descriptor
-            self._seen[digest] = self._convert(descriptor, depth)
-        return renamed(descriptor, self._seen[digest], self._wanted)
+            self._at.add(digest)
+            new = document.dumps(self._convert(descriptor, depth))
+            self._at.remove(digest)
+            self._new.put(digest, new)
+        return renamed(descriptor, document.loads(new), self._wanted)
 
     def _convert(self, descriptor: Descriptor, depth: int) -> Descriptor:
         data = self._load(descriptor)
@@ -162,18 +166,19 @@ class _Work:
             else:
                 what = entry.get("mediaType")
                 raise Error("cannot convert image", entry["digest"], f"Docker's format has no '{what}'")
-        new = {old: made["digest"] for old, made in self._seen.items()}
-        return [_renamed(entry, new) if _attested(entry) else entry for entry in kept]
+        return [self._of_new(entry) if _attested(entry) else entry for entry in kept]
+
+    def _of_new(self, entry: Descriptor) -> Descriptor:
+        """An attestation's entry, which names the image that it is of."""
+        annotations = entry["annotations"]
+        of = annotations[ATTESTED]
+        new = self._new.get(of) if digests.valid(of) else None
+        return {**entry, "annotations": {**annotations, ATTESTED: document.loads(new)["digest"]}} if new else entry
 
 
 def _attested(entry: Descriptor) -> str | None:
     """Of which image an entry of an index is an attestation, if it is one."""
     return (entry.get("annotations") or {}).get(ATTESTED)
-
-
-def _renamed(entry: Descriptor, new: dict[str, str]) -> Descriptor:
-    annotations = entry["annotations"]
-    return {**entry, "annotations": {**annotations, ATTESTED: new.get(annotations[ATTESTED], annotations[ATTESTED])}}
 
 
 class View:

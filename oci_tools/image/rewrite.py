@@ -16,7 +16,7 @@ from oci_tools.image import config as configs
 from oci_tools.image import convert
 from oci_tools.image import digest as digests
 from oci_tools.image import manifest as manifests
-from oci_tools.image.kept import Documents, Kept
+from oci_tools.image.kept import Digests, Documents, Kept
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ class Layers:
 def recompress(view: Any, top: Descriptor, into: Layout, packed: Compression) -> Layers:
     """Put the layers of an image into a layout that are not compressed so."""
     made = Layers()
-    for descriptor, found in manifests.walk(view, top):
+    for descriptor, found in manifests.walk(view, top, Digests()):
         if not found or "layers" not in found or found["config"].get("mediaType") not in manifests.CONFIGS:
             continue
         layers = found["layers"]

@@ -15,7 +15,7 @@ from oci_tools.image import layout as layouts
 from oci_tools.image import manifest as manifests
 from oci_tools.image import referrers
 from oci_tools.image.index import NO_PLATFORM
-from oci_tools.image.kept import Documents
+from oci_tools.image.kept import Digests, Documents
 from oci_tools.registry.client import MAX_MANIFEST, MAX_WEIGHT
 from oci_tools.registry.copy import Options, Remote, fetch_document, is_document
 
@@ -69,8 +69,8 @@ class Chosen:
         self.blobs: dict[str, Descriptor] = {}
         self.configs: set[str] = set()  # those of them that are configurations
         self.referrers: list[Descriptor] = []
-        self._seen: set[str] = set()
-        self._taken: list[str] = []  # digests of all manifests, brought or not
+        self._seen = Digests()
+        self._taken: list[str] = []  # digests of all manifests, brought or not, where it is asked what refers to them
         self._kept = 0  # bytes of memory for documents and blobs
 
     def marks(self) -> dict[str, str] | None:
@@ -92,7 +92,7 @@ class Chosen:
         document.check_weight(data, descriptor["digest"], memory)
         found = manifests.parse(data, descriptor)
         index, children = "manifests" in found, [_bare(child) for child in manifests.children(found)]
-        if not index and isinstance(found.get("config"), dict):
+        if not index and isinstance(found.get("config"), dict) and self.remote.options.only is not None:
             self.configs.add(str(found["config"].get("digest")))
         del found  # there may be many, and much in them
         for child in children:
@@ -110,7 +110,8 @@ class Chosen:
     def put(self, data: bytes, descriptor: Descriptor) -> None:
         """A document as it is, without what is in it."""
         self.documents.append((data, descriptor))
-        self._taken.append(descriptor["digest"])
+        if self.remote.options.referrers:
+            self._taken.append(descriptor["digest"])
         self._kept += ENTRY + (len(data) if self._bring else 0)  # elsewhere they are in a file
         if self._bring and self._kept > BATCH:
             self.brought()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import sys
 from pathlib import Path
@@ -9,8 +10,12 @@ from typing import Any
 
 import pytest
 
+from oci_tools.image import manifest as manifests
+from oci_tools.image.layout import Layout
+from tests.image.make import tar
 from tests.long import rounds
-from tests.peers import Answer, Fake, digest
+from tests.peers import CONFIG as CONFIG_TYPE
+from tests.peers import LAYER, Answer, Fake, digest
 
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 INDEX = "application/vnd.oci.image.index.v1+json"
@@ -35,6 +40,13 @@ def described(size: int, key: str, media_type: str) -> bytes:
     return json.dumps(top, separators=(",", ":")).encode()
 
 
+def pulled(oci: Any, *words: object) -> tuple[int, str]:
+    """The most memory of a pull, in kilobytes, and what it said; by way of a small process, as a child is as large as we."""
+    code = "import os, sys; print(os.wait4(os.posix_spawn(sys.argv[1], sys.argv[1:], os.environ), 0)[2].ru_maxrss)"
+    done = oci.run([sys.executable, "-ISc", code, oci.bin / "oci-pull", *words])
+    return int(done.stdout.split()[-1]), str(done.stderr)
+
+
 @pytest.fixture
 def peak(oci: Any, tmp_path: Path) -> Any:
     """Pull a manifest: what is said of it, after the most memory that the pull had was judged."""
@@ -42,20 +54,17 @@ def peak(oci: Any, tmp_path: Path) -> Any:
     def pull(
         data: bytes, media_type: str = MANIFEST, inner: tuple[bytes, ...] = (), *words: str, target: str = "./out"
     ) -> str:
-        # By way of a small process: what ours is, and so its child's at first, is large.
-        code = "import os, sys; print(os.wait4(os.posix_spawn(sys.argv[1], sys.argv[1:], os.environ), 0)[2].ru_maxrss)"
         with Fake() as fake:
             for name in ("v1", digest(data)):
                 fake.on("GET", f"/v2/app/manifests/{name}", Answer(200, {"Content-Type": media_type}, data))
             for one in inner:
                 fake.on("GET", f"/v2/app/manifests/{digest(one)}", Answer(200, {"Content-Type": MANIFEST}, one))
             fake.on("GET", f"/v2/app/blobs/{digest(CONFIG)}", Answer(200, {}, CONFIG))
-            command = [sys.executable, "-ISc", code, oci.bin / "oci-pull", *words, f"{fake.host}/app:v1", target]
-            done = oci.run(command)
-        assert int(done.stdout.split()[-1]) < MOST
+            most, said = pulled(oci, *words, f"{fake.host}/app:v1", target)
+        assert most < MOST
         there = (tmp_path / "out").exists() or (tmp_path / "out.tar").exists()
-        assert done.stderr.count("\n") == (0 if there else 1), done.stderr
-        return str(done.stderr)
+        assert said.count("\n") == (0 if there else 1), said
+        return said
 
     return pull
 
@@ -110,6 +119,29 @@ def test_an_index_of_much_as_an_archive(peak: Any) -> None:
     index = json.dumps({"schemaVersion": 2, "mediaType": INDEX, "manifests": described}).encode()
     said = peak(index, INDEX, tuple(inner), "--all-platforms", target="oci-archive:out.tar")
     assert "there is no such thing" in said
+
+
+def test_an_index_of_much_that_is_compressed_anew(oci: Any, registry: Any, tmp_path: Path) -> None:
+    """Nor is what takes the place of its layers: 5,000 images of 8 layers each have taken 55 MB."""
+    entries = []
+    with Layout.create(str(registry.dir / "app")) as layout:
+        layout.lasts = False
+        for at in range(rounds(40, 1500)):
+            tars = [tar((f"{at}-{one}", b"data")) for one in range(8)]
+            layers = [layout.put(gzip.compress(data, 1), f"{LAYER}+gzip") for data in tars]
+            config = {"os": "linux", "architecture": "amd64", "rootfs": {"type": "layers", "diff_ids": list(map(digest, tars))}}
+            described = layout.put(json.dumps(config).encode(), CONFIG_TYPE)
+            entries.append(layout.put(json.dumps(manifests.new(described, layers)).encode(), MANIFEST))
+        layout.tag("v1", layout.put(json.dumps(manifests.new_index(entries)).encode(), INDEX))
+    words = ("--all-platforms", "--compress", "zstd", f"{registry.host}/app:v1", "oci-archive:out.tar")
+    most, said = pulled(oci, *words)
+    assert most < MOST and said == ""
+    made = oci("image", "load", "out.tar", "./out").stdout.splitlines()[0]
+    assert oci("image", "fsck", "./out").stdout == ""
+    index = json.loads(oci("image", "cat", made).stdout)
+    assert len(index["manifests"]) == len(entries)
+    last = json.loads((tmp_path / "out/blobs" / index["manifests"][-1]["digest"].replace(":", "/")).read_bytes())
+    assert {layer["mediaType"] for layer in last["layers"]} == {f"{LAYER}+zstd"}
 
 
 @pytest.mark.parametrize("there", [False, True])
