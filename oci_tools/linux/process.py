@@ -73,13 +73,25 @@ def unshare(flags: int) -> None:
 
 
 def become_root() -> None:
-    """Root of the user namespace that one has just entered; who one is there, if it maps no root."""
-    for change in (os.setresgid, os.setresuid):
+    """Root of the user namespace that one has just entered; the first who is there, if it maps no root."""
+    for change, file in ((os.setresgid, "gid_map"), (os.setresuid, "uid_map")):
         try:
             change(0, 0, 0)
         except OSError as error:
             if error.errno != 22:  # EINVAL: not mapped
                 raise
+            number = _first_of(file)
+            if number is not None:  # who is nobody there could make no file
+                change(number, number, number)
+
+
+def _first_of(file: str) -> int | None:
+    """The first id of a map of this process's user namespace."""
+    try:
+        with open(f"/proc/self/{file}", "rb", buffering=0) as lines:
+            return int(lines.read().split()[0])
+    except (OSError, IndexError):
+        return None
 
 
 def setns(fd: int, nstype: int = 0) -> None:

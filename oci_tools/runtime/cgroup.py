@@ -240,7 +240,7 @@ class Cgroup:
                 paths = [os.path.normpath(f"{found.mountpoint}/{found.own}")]
             return [os.open(f"{path}/{name}", os.O_WRONLY | os.O_CLOEXEC) for path in paths]
         except OSError as error:
-            raise Error("cannot open cgroup", error.filename, error) from None
+            raise Error(*directories.not_joined(error.filename), error) from None
 
     def _joined(self) -> list[str]:
         return [path for names, path in self.paths.items() if names != UNIFIED]
@@ -263,10 +263,10 @@ class Cgroup:
             before, colon, after = text.partition(":")
             below = after if colon else before
             if any(part == ".." for part in below.split("/")):
-                raise Error("cannot use cgroup", text, f"bad sub cgroup path {below}", "it leads upwards")
+                raise Error("cannot use cgroup", text, f"bad sub cgroup path: {below} is not a sub cgroup path")
             chosen = [names for names in paths if not colon or {*before.split(",")} & {*names.split(",")}]
             if not chosen or (colon and self.unified):
-                raise Error("cannot use cgroup", text, "unknown controller")
+                raise Error("cannot use cgroup", text, f"unknown controller {before}")
             paths |= {names: os.path.normpath(f"{self.paths[names]}/{below}") for names in chosen}
         return [*paths.values()]
 

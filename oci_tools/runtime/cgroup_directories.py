@@ -109,3 +109,8 @@ def remove(path: str) -> None:
         except OSError as error:
             last = error
     raise Error("cannot remove cgroup", path, last)
+
+
+def not_joined(file: str) -> tuple[str, None]:
+    """What it is that a process cannot be put into a group, in the words of runc, which its callers know."""
+    return f"cannot join cgroup: adding pid 0 to cgroups: {os.path.dirname(file)}/cgroup.procs", None

@@ -17,6 +17,7 @@ import sys
 from oci_tools.errors import Error
 from oci_tools.linux import libc, process
 from oci_tools.runtime import caps, cgroup_mounts, descriptors, devices, hooks, labels, mounts, scheduling, sysctl
+from oci_tools.runtime import cgroup_directories as directories
 from oci_tools.runtime import terminal, user
 from oci_tools.runtime.namespaces import Namespaces, become_root, loopback_up
 from oci_tools.runtime.sync import Channel, told
@@ -225,7 +226,7 @@ def payload(
             last.install()  # as late as can be: a profile need allow nothing of ours but execve
         os.execve(program, wanted["args"], environ)
     except OSError as error:
-        report(caller, exec_error(wanted["args"][0], error))
+        report(caller, exec_error(program, error, tried=True))
     except BaseException as error:
         report(caller, error)
 
@@ -247,7 +248,7 @@ def join_cgroups(files: list[int]) -> None:
         try:
             os.write(fd, b"0")
         except OSError as error:
-            raise Error("cannot join cgroup", os.readlink(f"/proc/self/fd/{fd}"), error) from None
+            raise Error(*directories.not_joined(os.readlink(f"/proc/self/fd/{fd}")), error) from None
         os.close(fd)
 
 
@@ -357,10 +358,10 @@ def _check_program(path: str, name: str) -> None:
         raise exec_error(name, error) from None
 
 
-def exec_error(name: str, error: OSError) -> Error:
-    """An execve(2) that failed, or would: 127 not there, 126 there but not to be executed."""
+def exec_error(name: str, error: OSError, tried: bool = False) -> Error:
+    """An execve(2) that would fail, or was `tried`, in Go's words: 127 not there, 126 there but not to be executed."""
     code = 127 if error.errno in (2, 20) else 126
-    return Error(f'exec: "{name}"', None, error, code=code)
+    return Error(f"exec {name}" if tried else f'exec: "{name}"', None, error, code=code)
 
 
 def _filter(setup: Setup | Entry, channel: Channel) -> None:

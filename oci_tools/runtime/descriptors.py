@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 
-from oci_tools.errors import Error
+from oci_tools.errors import Error, reason
 from oci_tools.linux import process
 
 _NULL = os.makedev(1, 3)
@@ -13,6 +13,12 @@ _NULL = os.makedev(1, 3)
 
 def settle(preserve: int = 0) -> None:
     """Let what the caller leaked get into no hook and no container, and the standard streams be there."""
+    for number in range(preserve):
+        try:
+            os.fstat(3 + number)
+        except OSError as error:
+            cause = f"preserved-fd {number}: {reason(error)}"
+            raise Error("cannot preserve descriptor", str(3 + number), cause) from None
     process.close_range(3 + preserve, flags=process.CLOSE_RANGE_CLOEXEC)
     open_streams()
 

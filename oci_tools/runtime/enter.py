@@ -53,12 +53,15 @@ def execute(root: str, name: str, wanted: dict[str, Any], options: Options, paus
     directory = state.directory(root, name)
     entry = _prepare(root, known, wanted, spec, options)
     left = options.detach  # to live in its group when we have gone
+    options.debug(f"nsexec container setup: enters container '{name}', whose pid is {known['pid']}")
     try:
         launch.warn_of(entry.caps.unknown, options)
         _clone(made, entry)
         if entry.group:
             exec_group.record(directory, made.state["pid"], entry.group)
+        options.debug(f"child process in init(): pid {made.state['pid']}")
         launch.shake_hands(made, spec, options)
+        options.debug(f"setns_init: about to exec {wanted['args']}")
         launch.tell(made, options, b"setns")
         if options.detach:
             sync.start(made.channel)

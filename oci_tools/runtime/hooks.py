@@ -37,13 +37,13 @@ def run(
     """
     text = document.dumps(state)
     for number, hook in enumerate(hooks, first):
-        subject = f"hooks.{kind}[{number}]"
+        what = f"error running {kind} hook #{number}:"  # runc's words, which its callers know
         try:
             _run(hook, text, environ or {})
         except OSError as error:
-            raise Error(f"cannot run {subject}", hook["path"], error) from None
+            raise Error(what, hook["path"], error) from None
         except Error as error:
-            raise Error(f"error running {subject}", hook["path"], error.what) from None
+            raise Error(what, hook["path"], error.what) from None
 
 
 def _run(hook: dict[str, Any], text: bytes, environ: dict[str, str]) -> None:

@@ -102,7 +102,7 @@ def launch(
             fs.write(f"{directory}/config.json", document.dumps(said), 0o600, sync=False)
             if not waits:
                 from oci_tools.runtime import foreground  # noqa: F401
-            options.debug(f"container '{name}' has pid {made.state['pid']}")
+            options.debug(f"child process in init(): container '{name}' has pid {made.state['pid']}")
             shake_hands(made, spec, options)
             if waits:
                 setup.waiting.close()
@@ -115,8 +115,8 @@ def launch(
 
 
 def _tell_plan(made: Container, setup: child.Setup, options: Options) -> None:
-    """--debug: what is going to be made."""
-    options.debug(f"bundle '{made.state['bundle']}', root '{setup.rootfs}'")
+    """--debug: what is going to be made; the words that runc's callers look for are its own."""
+    options.debug(f"nsexec container setup: bundle '{made.state['bundle']}', root '{setup.rootfs}'")
     options.debug(f"namespaces: {setup.namespaces}")
     for path in made.state["cgroups"].values():
         options.debug(f"cgroup {path}")
@@ -300,7 +300,8 @@ def shake_hands(made: Container, spec: dict[str, Any], options: Options) -> None
         message, fds = made.channel.receive()
         if message is None:
             raise Error("cannot set up the container", None, last_words(made))
-        options.debug(f"the container side says: {message['op']}")
+        what = "init: closing the pipe to signal completion" if message["op"] == "ready" else message["op"]
+        options.debug(f"the container side says: {what}")
         if message["op"] == "created":
             shown = {**state.public(made.root, made.state, "creating"), "pid": made.state["pid"]}
             for kind in ("prestart", "createRuntime"):

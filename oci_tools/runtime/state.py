@@ -32,7 +32,8 @@ _FIRST = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_+-"
 def check_id(name: str) -> None:
     """Refuse what is no container id: [A-Za-z0-9_+-][A-Za-z0-9_+.-]*, at most 1024 long."""
     if not name or len(name) > 1024 or name[0] not in _FIRST or any(c not in _FIRST and c != "." for c in name):
-        raise Error("invalid container id", name)
+        bad = next((c for at, c in enumerate(name) if c not in _FIRST and (c != "." or not at)), None)
+        raise Error("invalid container id", name, f"invalid character `{bad}` in the ID" if bad else None)
 
 
 def directory(root: str, name: str) -> str:

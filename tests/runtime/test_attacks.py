@@ -169,8 +169,8 @@ def test_a_working_directory_by_descriptor(box: Any, tmp_path: Path, fd: int) ->
         box.process["cwd"] = cwd
         box.process["args"] = ["ls", "-la", "."]
         box.save()
-        for words in "", "--preserve-fds 10":
-            line = f"exec {fd}<{outside}; oci-run run {words} -b {box.bundle} {box.id}"
+        for words in "", "--preserve-fds 7":
+            line = f"exec 3</ 4</ 5</ 6</ 7</ 8</ 9</ {fd}<{outside}; oci-run run {words} -b {box.bundle} {box.id}"
             done = box.oci.shell(line, code=None)
             assert done.returncode == 1, done.stdout
             assert "working directory" in done.stderr or "cannot change to directory" in done.stderr

@@ -144,7 +144,7 @@ def test_a_working_directory_by_descriptor(running: Any, tmp_path: Path) -> None
     outside = tmp_path / "outside"
     outside.mkdir()
     for fd, cwd in ((3, "/proc/self/fd/3"), (7, "/proc/self/fd/7/x"), (3, "/proc/self/fd/3/..")):
-        line = f"exec {fd}<{outside}; oci-run exec --preserve-fds 8 --cwd {cwd} {running.id} ls"
+        line = f"exec 3</ 4</ 5</ 6</ 7</ 8</ 9</ {fd}<{outside}; oci-run exec --preserve-fds 7 --cwd {cwd} {running.id} ls"
         done = running.oci.shell(line, code=255)
         assert "directory" in done.stderr and done.stdout == ""
     assert os.listdir(outside) == []
@@ -204,9 +204,27 @@ def test_a_group_beneath_the_containers(running: Any) -> None:
     inner.mkdir()
     said = run(running, "--cgroup", f"{names}:inner" if names else "inner", "--", "cat", "/proc/self/cgroup").stdout
     assert f":{names}:/inner\n" in said
-    assert "cannot open cgroup" in run(running, "--cgroup", "nosuch", "--", "true", code=255).stderr
-    assert "leads upwards" in run(running, "--cgroup", "a/../..", "--", "true", code=255).stderr
-    assert "unknown controller" in run(running, "--cgroup", "nosuch:/", "--", "true", code=255).stderr
+    assert ": adding pid 0 to cgroups: " in run(running, "--cgroup", "nosuch", "--", "true", code=255).stderr
+    assert "bad sub cgroup path: a/../.. is not a sub cgroup path" in run(running, "--cgroup", "a/../..", "--", "true", code=255).stderr
+    assert "unknown controller nosuch" in run(running, "--cgroup", "nosuch:/", "--", "true", code=255).stderr
+
+
+def test_a_descriptor_that_is_not_there(running: Any) -> None:
+    line = f"exec 3>&-; oci-run exec --preserve-fds 1 {running.id} true"
+    assert "preserved-fd 0: bad file descriptor" in running.oci.shell(line, code=255).stderr
+
+
+def test_a_script_whose_interpreter_is_not_there(running: Any) -> None:
+    (running.rootfs / "lost.sh").write_text("#!/no/such\n")
+    (running.rootfs / "lost.sh").chmod(0o755)
+    said = run(running, "/lost.sh", code=255).stderr
+    assert said == "oci-run: exec /lost.sh: no such file or directory\n"
+
+
+def test_debug_says_what_callers_of_runc_look_for(running: Any) -> None:
+    done = running.oci("run", "--debug", "exec", running.id, "true")
+    for told in "nsexec container setup", "child process in init()", "setns_init: about to exec ['true']":
+        assert told in done.stderr
 
 
 def test_a_pidfd_by_socket(running: Any, tmp_path: Path) -> None:

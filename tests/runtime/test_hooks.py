@@ -50,10 +50,10 @@ def test_its_name_is_its_path_unless_args_say_otherwise(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("/bin/sh", "-c", "exit 3"), "error running hooks.poststart[0] '/bin/sh': exit status 3"),
-        (("/bin/sh", "-c", "kill -9 $$"), "error running hooks.poststart[0] '/bin/sh': killed by signal 9 (killed)"),
-        (("/no/such",), "cannot run hooks.poststart[0] '/no/such': no such file or directory"),
-        (("/etc/passwd",), "cannot run hooks.poststart[0] '/etc/passwd': permission denied"),
+        (("/bin/sh", "-c", "exit 3"), "error running poststart hook #0: '/bin/sh': exit status 3"),
+        (("/bin/sh", "-c", "kill -9 $$"), "error running poststart hook #0: '/bin/sh': killed by signal 9 (killed)"),
+        (("/no/such",), "error running poststart hook #0: '/no/such': no such file or directory"),
+        (("/etc/passwd",), "error running poststart hook #0: '/etc/passwd': permission denied"),
     ],
 )
 def test_failures(words: tuple[str, ...], said: str) -> None:
@@ -135,7 +135,7 @@ def test_a_failure_ends_the_create(box: Any, kind: str) -> None:
         kind: [{"path": "/bin/false"}, {"path": "/bin/touch", "args": ["touch", str(notes / "second")]}],
         "poststop": [{"path": "/bin/mkdir", "args": ["mkdir", str(notes)]}],
     }
-    said = f"oci-run: error running hooks.{kind}[0] '/bin/false': exit status 1\n"
+    said = f"oci-run: error running {kind} hook #0: '/bin/false': exit status 1\n"
     assert box("create", code=1).stderr == said
     assert notes.is_dir() and not (notes / "second").exists()
     notes.rmdir()
@@ -145,7 +145,7 @@ def test_a_failure_ends_the_create(box: Any, kind: str) -> None:
 @pytest.mark.root
 def test_a_failure_of_start_container(box: Any) -> None:
     box.spec["hooks"] = {"startContainer": [{"path": "/bin/false"}]}
-    said = "oci-run: error running hooks.startContainer[0] '/bin/false': exit status 1\n"
+    said = "oci-run: error running startContainer hook #0: '/bin/false': exit status 1\n"
     assert box("run", code=1).stderr == said
     box("create")
     assert box("start", code=1).stderr == said
@@ -161,7 +161,7 @@ def test_start_container_runs_under_the_filter(box: Any, privileges: bool) -> No
     names = ["mkdir", "mkdirat"]
     box.linux["seccomp"] = {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": names, "action": "SCMP_ACT_KILL"}]}
     box.process["args"] = ["true"]
-    said = "oci-run: error running hooks.startContainer[0] '/bin/mkdir': killed by signal 31 (bad system call)\n"
+    said = "oci-run: error running startContainer hook #0: '/bin/mkdir': killed by signal 31 (bad system call)\n"
     assert box("run", code=1).stderr == said
     assert not (box.rootfs / "tmp/x").exists()
 
@@ -170,7 +170,7 @@ def test_start_container_runs_under_the_filter(box: Any, privileges: bool) -> No
 def test_a_failure_of_poststart_ends_the_container(box: Any) -> None:
     box.spec["hooks"] = {"poststart": [{"path": "/bin/false"}]}
     box.process["args"] = ["sleep", "1000"]
-    said = "oci-run: error running hooks.poststart[0] '/bin/false': exit status 1\n"
+    said = "oci-run: error running poststart hook #0: '/bin/false': exit status 1\n"
     assert box("run", code=1).stderr == said
     box("create")
     descriptor = os.pidfd_open(box.state["pid"])
@@ -186,7 +186,7 @@ def test_a_failure_of_poststart_ends_the_container(box: Any) -> None:
 def test_a_failure_of_poststop_only_warns(box: Any) -> None:
     notes = box.bundle / "second"
     box.spec["hooks"] = {"poststop": [{"path": "/bin/false"}, {"path": "/bin/touch", "args": ["touch", str(notes)]}]}
-    warning = "oci-run: warning: error running hooks.poststop[0] '/bin/false': exit status 1\n"
+    warning = "oci-run: warning: error running poststop hook #0: '/bin/false': exit status 1\n"
     assert box.sh("exit 5", code=5).stderr == warning
     assert notes.exists()  # the others run all the same (runtime-spec, "poststop")
     box("create")

@@ -192,6 +192,23 @@ def test_a_user_that_is_not_mapped(box: Any) -> None:
     )
 
 
+def test_one_without_root(box: Any) -> None:
+    """What is made as it is set up belongs to the first who is mapped; for `exec`, too."""
+    box.mapped(100_000)
+    for name in "uidMappings", "gidMappings":
+        box.linux[name] = [{"containerID": 1000, "hostID": 100_000, "size": 1}]
+    box.process["user"] = {"uid": 1000, "gid": 1000}
+    box.process["cwd"] = "/"
+    for mount in box.spec["mounts"]:
+        mount["options"] = [option for option in mount.get("options", []) if option != "gid=5"]
+    assert box.says("id -u; id -g; stat -c %u /dev /dev/pts/ptmx /dev/shm").split() == ["1000"] * 5
+    box.process["args"] = ["sleep", "1000"]
+    box("create")
+    box("start")
+    assert box("exec", "sh", "-c", "id -u; id -g").stdout.split() == ["1000"] * 2
+    box("delete", "--force")
+
+
 def test_mappings_that_the_kernel_refuses(box: Any) -> None:
     box.mapped()
     box.linux["uidMappings"] *= 2

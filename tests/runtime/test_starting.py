@@ -164,7 +164,7 @@ def test_a_failure_after_the_start_is_said_by_who_started(box: Any, root: str) -
     box.process["args"] = ["/bin/bad"]
     make(box, root)
     started = done(RUN, root, "start", "c")
-    assert (started.returncode, started.stderr) == (1, 'oci-run: exec: "/bin/bad": exec format error\n')
+    assert (started.returncode, started.stderr) == (1, 'oci-run: exec /bin/bad: exec format error\n')
     assert status(root) == "stopped"
     make(box, root, "d")
     log = Path(root).parent / "log"

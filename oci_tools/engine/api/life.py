@@ -47,7 +47,7 @@ _EXECUTES = ("executable file not found", "no such file or directory", "is a dir
 def _told(error: Refused) -> tuple[int, str]:
     """A failed start in dockerd's words."""
     message = error.message
-    if message.startswith("exec: ") and any(each in message for each in _EXECUTES):
+    if message.startswith(("exec: ", "exec /")) and any(each in message for each in _EXECUTES):
         return 400, f"failed to create task for container: {message}"
     if message.startswith("no such network '"):
         return 404, f"network {message[17:-1]} not found"
