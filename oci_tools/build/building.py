@@ -54,8 +54,8 @@ class Building:
         self.cache = cache
         self.progress = progress
         self.runner = runner
-        host = manifests.host_platform()
-        self.platform = manifests.parse_platform(platform) if platform else host
+        host = manifests.normal(manifests.host_platform())
+        self.platform = manifests.normal(manifests.parse_platform(platform)) if platform else host
         self.platform_name = manifests.platform_name(self.platform)
         self.many = len(options.platforms) > 1
         self.scope = Scope(dockerfile, options.arguments, self.platform, options.target or "default", host)

@@ -204,8 +204,8 @@ def _date(options: Options, dockerfile: Dockerfile, contexts: Contexts) -> None:
 
 
 def _scope(dockerfile: Dockerfile, options: Options) -> Scope:
-    host = manifests.host_platform()
-    platform = manifests.parse_platform(options.platforms[0]) if options.platforms else host
+    host = manifests.normal(manifests.host_platform())
+    platform = manifests.normal(manifests.parse_platform(options.platforms[0])) if options.platforms else host
     return Scope(dockerfile, options.arguments, platform, options.target or "default", host)
 
 
@@ -234,7 +234,9 @@ def lints(dockerfile: Dockerfile, options: Options, contexts: Contexts) -> list[
 
     def pulled(name: str, platform: str) -> str:
         found = contexts.known(name, platform)
-        return manifests.platform_name(found) if found and found.get("os") and found.get("architecture") else platform
+        if not (found and found.get("os") and found.get("architecture")):
+            return platform
+        return manifests.platform_name(manifests.normal(found))
 
     return lint.lint(dockerfile, _scope(dockerfile, options), base, ignore.Patterns(contexts.patterns), pulled)
 

@@ -101,8 +101,10 @@ class Building:
     def _base(self) -> Result:
         start = self.stage.start
         name = self.shared.graph.bases[self.stage.number]
-        wanted = self.scope.expand(start, start.platform, self.scope.globals) if start.platform else self.platform
-        self.platform = wanted
+        wanted = self.platform
+        if start.platform:
+            platform = manifests.parse_platform(self.scope.expand(start, start.platform, self.scope.globals))
+            self.platform = wanted = manifests.platform_name(manifests.normal(platform))
         below = self.shared.graph.base(self.stage)
         if below is not None:
             return self.shared.result(below).copy()

@@ -132,10 +132,9 @@ def matching(entries: Iterable[Descriptor], what: str) -> list[Descriptor]:
 
 def _key(platform: Any) -> tuple[Any, ...]:
     """A platform as it is compared: arm64 is arm64/v8."""
-    said = platform if isinstance(platform, dict) else {}
-    architecture, variant = said.get("architecture"), said.get("variant") or ""
-    variant = "" if (architecture, variant) == ("arm64", "v8") else variant
-    return said.get("os"), architecture, variant, said.get("os.version") or "", said.get("os.features") or []
+    said: dict[str, Any] = manifests.normal(platform) if isinstance(platform, dict) else {}
+    version, features = said.get("os.version") or "", said.get("os.features") or []
+    return said.get("os"), said.get("architecture"), said.get("variant"), version, features
 
 
 def removed(entries: Sequence[Descriptor], what: str) -> list[Descriptor]:

@@ -276,12 +276,20 @@ def _offer(layout: Layout, index: dict[str, Any]) -> str:
 # -- platforms ---------------------------------------------------------------------------------
 
 _MACHINES = {
-    "x86_64": ("amd64", ""), "aarch64": ("arm64", "v8"), "i386": ("386", ""), "i486": ("386", ""),
-    "i586": ("386", ""), "i686": ("386", ""), "armv5tel": ("arm", "v5"), "armv6l": ("arm", "v6"),
-    "armv7l": ("arm", "v7"), "armv8l": ("arm", "v8"), "loongarch64": ("loong64", ""),
-    "mips64": ("mips64le", ""),
+    "x86_64": ("amd64", ""), "x86-64": ("amd64", ""), "aarch64": ("arm64", "v8"), "i386": ("386", ""),
+    "i486": ("386", ""), "i586": ("386", ""), "i686": ("386", ""), "armv5tel": ("arm", "v5"), "armv6l": ("arm", "v6"),
+    "armv7l": ("arm", "v7"), "armv8l": ("arm", "v8"), "armhf": ("arm", "v7"), "armel": ("arm", "v6"),
+    "loongarch64": ("loong64", ""), "mips64": ("mips64le", ""),
 }  # fmt: skip
-_VARIANTS = {"arm": ("v8", "v7", "v6", "v5"), "arm64": ("v8",)}  # best first; each runs what follows it
+# Best first; each runs what follows it.
+_VARIANTS = {"amd64": ("v4", "v3", "v2", ""), "arm": ("v8", "v7", "v6", "v5")}
+_SYSTEMS = frozenset(
+    "aix android darwin dragonfly freebsd illumos ios linux netbsd openbsd plan9 solaris windows".split()
+)
+_ARCHITECTURES = frozenset(
+    "386 amd64 arm arm64 armbe arm64be loong64 mips mipsle mips64 mips64le ppc ppc64 ppc64le riscv riscv64 s390 s390x"
+    " sparc sparc64 wasm".split()
+)
 
 
 def host_platform() -> Platform:
@@ -292,20 +300,40 @@ def host_platform() -> Platform:
 
 
 def parse_platform(text: str) -> Platform:
-    """OS/ARCH[/VARIANT][:OSVERSION], or one of the two words alone."""
-    text, _, version = text.partition(":")
-    parts = text.split("/")
+    """OS[(OSVERSION)]/ARCH[/VARIANT][:OSVERSION], or one of the two words alone."""
+    said, _, version = text.partition(":")
+    parts = said.lower().split("/")
+    if parts[0].endswith(")") and "(" in parts[0]:
+        parts[0], _, version = said.split("/")[0][:-1].partition("(")
+        parts[0] = parts[0].lower()
     if len(parts) == 1:
         host = host_platform()
-        if parts[0] in ("linux", "windows", "darwin", "freebsd"):
+        if _system(parts[0]) in _SYSTEMS:
             parts = [parts[0], host["architecture"], host.get("variant", "")]
-        else:
+        elif _MACHINES.get(parts[0], parts)[0] in _ARCHITECTURES:
             parts = ["linux", parts[0]]
     if not 2 <= len(parts) <= 3 or not parts[0] or not parts[1]:
         raise Error("invalid platform", text, "it is os/arch or os/arch/variant", code=2)
     architecture, variant = _MACHINES.get(parts[1], (parts[1], ""))
-    made = _platform(parts[0].lower(), architecture, parts[2] if len(parts) == 3 else variant)
+    if len(parts) == 3 and parts[1] not in ("armhf", "armel"):
+        variant = f"v{parts[2]}" if architecture in ("arm", "arm64") and parts[2] in "5678" else parts[2]
+    made = _platform(_system(parts[0]), architecture, variant)
     return {**made, "os.version": version} if version else made
+
+
+def normal(platform: Platform) -> Platform:
+    """The one way to say a platform, as containerd has it: arm is arm/v7; arm64/v8 is arm64, and amd64/v1 amd64."""
+    architecture, variant = platform.get("architecture"), platform.get("variant") or ""
+    if architecture == "arm":
+        variant = variant or "v7"
+    elif (architecture, variant) in (("arm64", "v8"), ("amd64", "v1")):
+        variant = ""
+    made = {key: value for key, value in platform.items() if key != "variant"}
+    return {**made, "variant": variant} if variant else made
+
+
+def _system(word: str) -> str:
+    return "darwin" if word == "macos" else word
 
 
 def _platform(system: str, architecture: str, variant: str) -> Platform:
@@ -322,21 +350,19 @@ def platform_name(platform: Platform) -> str:
 def matches(platform: Platform, wanted: Platform) -> int | None:
     """How well an image's platform suits: 0 is best, None not at all.
 
-    Only arm has variants that run one another's code.  One without variant runs everywhere
-    but comes after the wanted ones; if no variant is wanted it comes first.
+    Variants run those below.  One without is the usual one, `normal`, and is taken last where that does not suit.
     """
     if (platform.get("os"), platform.get("architecture")) != (wanted["os"], wanted["architecture"]):
         return None
     if wanted.get("os.version") and platform.get("os.version") != wanted["os.version"]:
         return None
     known = _VARIANTS.get(wanted["architecture"], ())
-    variant = wanted.get("variant", "")
-    if variant:
-        order = (*(known[known.index(variant) :] if variant in known else (variant,)), "")
-    else:
-        order = ("", *known)
-    has = platform.get("variant") or ""
-    return order.index(has) if has in order else None
+    variant = normal(wanted).get("variant", "")
+    order = known[known.index(variant) :] if variant in known else (variant, "")
+    has = normal(platform).get("variant", "")
+    if has in order:
+        return order.index(has)
+    return None if platform.get("variant") else len(order)
 
 
 ZSTD = "io.github.containers.compression.zstd"  # on an index's entry: "true" of a twin with zstd layers

@@ -212,6 +212,8 @@ def test_an_image_for_another_platform() -> None:
     found = lint.lint(dockerfile, scope, lambda name: {}, None, lambda name, platform: "linux/arm64")
     what = 'Base image busybox was pulled with platform "linux/arm64", expected "linux/amd64" for current build'
     assert [str(one) for one in found] == [f"Dockerfile:1:6: InvalidBaseImagePlatform: {what}"]
+    arm = Scope(dockerfile, {}, {"os": "linux", "architecture": "arm", "variant": "v7"})
+    assert not lint.lint(dockerfile, arm, lambda name: {}, None, lambda name, platform: "linux/arm/v6")  # as BuildKit
 
 
 @pytest.mark.root

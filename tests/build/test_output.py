@@ -41,6 +41,23 @@ def test_several_platforms_make_an_index(oci: Any, built: Any, tmp_path: Path) -
     assert listed == ["linux_amd64/platform", "linux_amd64/arch", "linux_arm64/platform", "linux_arm64/arch"]
 
 
+@pytest.mark.parametrize(
+    ("said", "normal"), [("linux/arm", "linux/arm/v7"), ("linux/aarch64", "linux/arm64"), ("linux/arm64/v8", "linux/arm64")]
+)
+def test_a_platform_is_said_in_one_way(oci: Any, built: Any, cat: Any, said: str, normal: str) -> None:
+    """As containerd's platforms.Normalize has it: in the image, in its variables, and where a stage says it."""
+    system, architecture, *variant = normal.split("/")
+    text = "FROM --platform=SAID scratch AS said\nARG TARGETPLATFORM TARGETARCH TARGETVARIANT\nCOPY <<E /platform\n"
+    text += "$TARGETPLATFORM $TARGETARCH $TARGETVARIANT\nE\nFROM scratch\nCOPY --from=said / /\n"
+    built(text.replace("SAID", said), "--platform", said)
+    config = inspect(oci, "./img:x")["config"]
+    assert [config["os"], config["architecture"], config.get("variant")] == [system, architecture, *(variant or [None])]
+    assert cat("/platform") == f"{normal} {architecture} {''.join(variant)}\n"
+    assert "".join(oci("image", "ls", "--fields", "platform", "./img").stdout.split()) == normal
+    oci("build", "--target", "said", "-t", "./img:y", "context")
+    assert inspect(oci, "./img:y")["config"].get("variant") == (variant or [None])[0]
+
+
 def test_squash_leaves_the_base(oci: Any, built: Any, cat: Any) -> None:
     text = "FROM BASE\nRUN echo 1 > /a; echo 2 > /b\nRUN rm /a /bin/ls\nRUN echo 3 >> /b; chmod 600 /b\nENV A=b\n"
     built(text, "--squash", "--label", "l=m")

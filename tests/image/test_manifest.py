@@ -200,13 +200,19 @@ def test_children_and_walk(layout):
         ("linux/arm/v7", ["v8", ""], ""),
         ("linux/arm/v6", ["v7", "v8"], None),
         ("linux/arm/v8", ["v5", "v8"], "v8"),
-        ("linux/arm", ["v5", "v7", ""], ""),
+        ("linux/arm/v7", ["v6", "", "v7"], ""),
+        ("linux/arm", ["v5", "v7", ""], "v7"),
+        ("linux/arm", ["v8", "v6"], "v6"),
+        ("linux/arm/v6", ["v7", ""], ""),
         ("linux/arm", ["v5", "v7"], "v7"),
         ("linux/arm64", ["v8"], "v8"),
         ("linux/arm64/v8", [""], ""),
-        ("linux/arm64/v9", ["v8", ""], ""),
+        ("linux/arm64/v9", ["v8", ""], "v8"),
+        ("linux/arm64/v9", ["v8", "v9"], "v9"),
         ("linux/amd64", [""], ""),
-        ("linux/amd64/v3", ["v2", ""], ""),
+        ("linux/amd64/v3", ["", "v2", "v4"], "v2"),
+        ("linux/amd64/v2", ["v3", "v1"], "v1"),
+        ("linux/amd64", ["v1"], "v1"),
         ("linux/amd64/v3", ["v3", ""], "v3"),
         ("linux/amd64", ["v3"], None),
     ],
@@ -216,6 +222,47 @@ def test_variants(wanted, offered, chosen):
     entries = [{"platform": {**platform, "variant": v}} for v in offered]
     picked = manifest.pick(entries, platform)
     assert (picked and picked["platform"]["variant"]) == chosen
+
+
+@pytest.mark.parametrize(
+    ("said", "read", "normal"),
+    [  # as containerd's platforms has it, save that armhf is arm/v7 without another word
+        ("linux/arm", "linux/arm", "linux/arm/v7"),
+        ("linux/arm/7", "linux/arm/v7", "linux/arm/v7"),
+        ("linux/arm/v6", "linux/arm/v6", "linux/arm/v6"),
+        ("linux/arm/8", "linux/arm/v8", "linux/arm/v8"),
+        ("Linux/ARM/V5", "linux/arm/v5", "linux/arm/v5"),
+        ("linux/armhf", "linux/arm/v7", "linux/arm/v7"),
+        ("linux/armel", "linux/arm/v6", "linux/arm/v6"),
+        ("armhf", "linux/arm/v7", "linux/arm/v7"),
+        ("arm", "linux/arm", "linux/arm/v7"),
+        ("linux/arm64/8", "linux/arm64/v8", "linux/arm64"),
+        ("linux/aarch64", "linux/arm64/v8", "linux/arm64"),
+        ("linux/arm64/v9", "linux/arm64/v9", "linux/arm64/v9"),
+        ("x86-64", "linux/amd64", "linux/amd64"),
+        ("linux/amd64/v1", "linux/amd64/v1", "linux/amd64"),
+        ("linux/amd64/v2", "linux/amd64/v2", "linux/amd64/v2"),
+        ("linux/i386", "linux/386", "linux/386"),
+        ("macos/arm64", "darwin/arm64", "darwin/arm64"),
+        ("unknown/other/v7", "unknown/other/v7", "unknown/other/v7"),
+    ],
+)
+def test_how_platforms_are_read(said, read, normal):
+    found = manifest.parse_platform(said)
+    assert manifest.platform_name(found) == read
+    assert manifest.platform_name(manifest.normal(found)) == normal
+
+
+def test_the_version_of_a_system():
+    for said in ("windows/amd64:10.0.17763", "windows(10.0.17763)/amd64"):
+        assert manifest.parse_platform(said) == {"os": "windows", "architecture": "amd64", "os.version": "10.0.17763"}
+
+
+@pytest.mark.parametrize("said", ["", "/", "linux/", "/amd64", "a/b/c/d", "amd46", "Ubuntu"])
+def test_what_is_no_platform(said):
+    with pytest.raises(Error, match="invalid platform") as caught:
+        manifest.parse_platform(said)
+    assert caught.value.code == 2
 
 
 def test_the_first_of_equals():
