@@ -15,7 +15,7 @@ from oci_tools.image import digest as digests
 from oci_tools.image import layout as layouts
 from oci_tools.image import manifest as manifests
 from oci_tools.image.referrers import fallback_tag
-from oci_tools.registry.auth import Auth
+from oci_tools.registry.auth import Auth, parse
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -157,6 +157,9 @@ class Registry:
         if status == 404:
             return (Missing if kind is Error else kind)(what, subject, said or "not found")
         if status == 401:
+            if any(one.get("error") == "insufficient_scope" for _, one in parse(answer.header("WWW-Authenticate"))):
+                hint = None if self.auth.known("") else f"or log in with oci-pull --login {self.host}"
+                return Error(what, subject, "access denied, or there is no such repository", hint)
             refused = None if "password" in said else f"{self.host} does not accept the user's name or password"
             hint = refused if self.auth.known("") else f"log in with oci-pull --login {self.host}"
             return Error(what, subject, said or "authentication required", hint)

@@ -261,6 +261,18 @@ def test_config_prints_the_handle_and_can_name_another(oci, img):
     assert img.find("new")["digest"] == img.find("one")["digest"]  # byte for byte what it was
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("-t", ""), "invalid image name ''"),
+        (("--no-history", "--comment", "x"), "no place for 'x': with --no-history there is no step"),
+        (("--no-history", "--created-by", "x"), "no place for 'x': with --no-history there is no step"),
+    ],
+)
+def test_config_that_cannot_be_meant(oci, img, words, said):
+    assert oci("image", "config", *words, "./img:one", code=2).stderr == f"oci-image: {said}\n"
+
+
 def test_config_twice_is_the_same(oci, img):
     env = {"SOURCE_DATE_EPOCH": "1700000000"}
     made = [oci("image", "config", "-t", t, "-l", "a=b", "./img:one", env=env).stdout for t in "xy"]

@@ -103,6 +103,22 @@ def test_an_identity_token_that_is_renewed(oci: Any, fake: Fake, tmp_path: Path)
     assert [one.body.rpartition(b"refresh_token=")[2].partition(b"&")[0] for one in fake.seen("POST", "/token")] == [b"id1", b"id2"]
 
 
+@pytest.mark.parametrize("known", [False, True])
+def test_a_registry_that_does_not_tell_what_is_not_there_from_what_may_not_be_seen(
+    oci: Any, fake: Fake, tmp_path: Path, known: bool
+) -> None:
+    """As docker.io: whoever asks for a repository that there is not is told that the token is not enough."""
+    fake.on("GET", "/token", Answer(200, {}, b'{"token":"t0k3n"}'))
+    challenge = f'Bearer realm="{fake.url}/token",scope="repository:none:pull",error="insufficient_scope"'
+    error = b'{"errors":[{"code":"UNAUTHORIZED","message":"authentication required","detail":[{"Action":"pull"}]}]}'
+    fake.guard = lambda asked: None if "/token" in asked.path else Answer(401, {"WWW-Authenticate": challenge}, error)
+    auth_file(tmp_path, fake.host if known else "elsewhere.example")
+    said = oci("pull", "--authfile", "auth.json", f"{fake.host}/none", "./img", code=1).stderr
+    why = "access denied, or there is no such repository"
+    hint = "" if known else f" (or log in with oci-pull --login {fake.host})"
+    assert said == f"oci-pull: cannot fetch '{fake.host}/none:latest': {why}{hint}\n"
+
+
 def test_scopes_that_a_registry_orders_otherwise_are_the_same(oci: Any, fake: Fake, tmp_path: Path) -> None:
     fake.image("app", "v1", [b"layer"])
     fake.on("GET", "/token", Answer(200, {}, b'{"token":"less"}'), Answer(200, {}, b'{"token":"t0k3n"}'))

@@ -71,6 +71,10 @@ def config(args: cli.Args) -> None:
     if args.tag is None and not any(getattr(args, cli.dest(option)) for option in CHANGES):
         sys.stdout.buffer.write(layout.read(old["config"]))
         return
+    if args.tag == "":
+        raise Usage("invalid image name", "")
+    if args.no_history and (args.created_by or args.comment):
+        raise Usage("no place for", args.created_by or args.comment, "with --no-history there is no step")
     if manifest.is_index(found.get("mediaType")) and not args.tag:
         raise Usage("will not replace an index by one of its images", args.image, hint="--tag NAME")
     new = edited(before, args)
