@@ -112,7 +112,7 @@ def fill(wants: list[Want], bundle: str, spec: Spec) -> None:
 
 
 def _fill_empty(wants: list[Want], bundle: str) -> None:
-    empty = [want for want in wants if not want.nocopy and _takes_copy(volumes.load(want.name))]
+    empty = [want for want in wants if not want.nocopy and _takes_copy(volumes.load(want.name), want.subpath)]
     if not empty:
         return
     if os.geteuid() == 0:
@@ -135,38 +135,53 @@ def _fill_empty(wants: list[Want], bundle: str) -> None:
         raise Error(said.decode("utf-8", "replace"))
 
 
-def _takes_copy(volume: volumes.Volume) -> bool:
+def _takes_copy(volume: volumes.Volume, subpath: str) -> bool:
+    """Whether it may be empty, or the part of it that is seen."""
     if volume.readonly or volume.backing.kind == "mount":
         return False
     try:
-        return _is_mounted(volume) or not os.listdir(volume.data)
+        return bool(subpath) or _is_mounted(volume) or not os.listdir(volume.data)
     except OSError as error:
         raise Error("cannot use volume", volume.name, error) from None
 
 
 def _fill(wants: list[Want], bundle: str) -> None:
     from oci_tools.container.rootfs import Rootfs
-    from oci_tools.volume import copy
+    from oci_tools.runtime import source
     from oci_tools.volume.stream import Opened
 
     opened = [(want, Opened(volumes.load(want.name))) for want in wants]
     fds = [(want, one.__enter__(), one) for want, one in opened]  # before the user namespace is entered
     try:
         with Rootfs("", bundle, mounts=False) as rootfs:
-            for want, target, _ in fds:
-                if os.listdir(target):
-                    continue
+            for want, top, _ in fds:
                 try:
-                    source = fs.open_beneath(rootfs.fd, want.destination, os.O_RDONLY | os.O_DIRECTORY)
+                    target = source.opened(top, want.subpath or ".", os.O_RDONLY | os.O_DIRECTORY)
                 except OSError:
-                    continue  # there is none, or it is a file
+                    continue  # the start says so
                 try:
-                    copy.tree(source, target)
+                    _copy_into(rootfs.fd, want.destination, target)
                 finally:
-                    os.close(source)
+                    os.close(target)
     finally:
         for _, _, one in fds:
             one.__exit__()
+
+
+def _copy_into(rootfd: int, path: str, target: int) -> None:
+    """What an image has at a path into an empty directory; nothing, if there is none, or a file."""
+    from oci_tools.volume import copy
+
+    if os.listdir(target):
+        return
+    try:
+        there = fs.open_beneath(rootfd, path, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError:
+        return
+    try:
+        copy.tree(there, target)
+    finally:
+        os.close(there)
 
 
 def begin(held: Place) -> None:

@@ -1,17 +1,20 @@
 """What a bind mount shows, cloned: runtime-spec, "Mounts"; open_tree(2).
 
 What is behind `/./` in a source may be a stranger's, a path in a volume that a container writes in: it is looked
-for beneath what is before, and no link on it is followed.  Other runtimes take it for the plain path.
+for beneath what is before, and no link that leads out of there is followed (moby's safepath).  Other runtimes take
+it for the plain path.
 """
 
 from __future__ import annotations
 
 import os
+from errno import EAGAIN, EXDEV
 
 from oci_tools.linux import mount
-from oci_tools.linux.openat2 import RESOLVE_BENEATH, RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS, openat2
+from oci_tools.linux.openat2 import RESOLVE_BENEATH, RESOLVE_NO_MAGICLINKS, openat2
 
-_BENEATH = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS
+_BENEATH = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS
+_TRIES = 100  # of a path with .. in it, while somebody moves directories on it: openat2(2), EAGAIN
 
 
 def clone(source: str, recursive: bool, follow: bool = True) -> int:
@@ -29,9 +32,22 @@ def clone(source: str, recursive: bool, follow: bool = True) -> int:
 
 
 def beneath(top: int, path: str, flags: int = mount.OPEN_TREE_CLONE) -> int:
-    """The same of a path beneath a directory, where no link is followed."""
-    found = openat2(top, path, os.O_PATH | os.O_CLOEXEC, 0, _BENEATH)
+    """The same of a path beneath a directory, which no link leads out of."""
+    found = opened(top, path)
     try:
         return mount.open_tree(found, "", flags | mount.AT_EMPTY_PATH)
     finally:
         os.close(found)
+
+
+def opened(top: int, path: str, flags: int = os.O_PATH) -> int:
+    """A descriptor of a path beneath a directory; one that leads out of it is an error."""
+    for left in reversed(range(_TRIES)):
+        try:
+            return openat2(top, path, flags | os.O_CLOEXEC, 0, _BENEATH)
+        except OSError as error:
+            if error.errno == EXDEV:
+                raise OSError(EXDEV, "path escapes from its directory", path) from None
+            if error.errno != EAGAIN or not left:
+                raise
+    raise AssertionError

@@ -112,9 +112,16 @@ def test_failures_leave_no_volume(run: Any, vol: Any) -> None:
 def test_a_part_of_one(run: Any, vol: Any, tmp_path: Path) -> None:
     run("-v", "v:/v", BUSYBOX, "sh", "-c", "mkdir -p /v/a/b; echo deep > /v/a/b/f; ln -s /etc /v/out; ln -s a /v/in")
     assert run("--mount", "type=volume,source=v,target=/x,volume-subpath=a/b", BUSYBOX, "cat", "/x/f").stdout == "deep\n"
-    for part in "out", "in/b", "none":
+    run("-v", "v:/v", BUSYBOX, "sh", "-c", "mkdir /v/bin /v/a/l; ln -s ../b /v/a/l/good; ln -s out /v/a/bad; ln -s ../../etc /v/up")
+    for part in "in/b", "a/l/good":
+        assert run("--mount", f"type=volume,source=v,target=/x,volume-subpath={part}", BUSYBOX, "cat", "/x/f").stdout == "deep\n"
+    assert run("--mount", "type=volume,source=v,target=/x,volume-subpath=a/b/f", BUSYBOX, "cat", "/x").stdout == "deep\n"
+    assert run("--mount", "type=volume,source=v,target=/bin,volume-subpath=bin", BUSYBOX, "ls", "/bin/busybox").stdout == "/bin/busybox\n"
+    assert "busybox" in run("-v", "v:/v", BUSYBOX, "ls", "/v/bin").stdout, "filled with what the image has, for it was empty"
+    for part in "out", "up", "none", "out/passwd", "a/bad":
         said = run("--mount", f"type=volume,source=v,target=/x,volume-subpath={part}", BUSYBOX, "true", code=125).stderr
         assert said.startswith("oci-run: cannot mount ") and said.count("\n") == 1
+        assert ("path escapes from its directory" in said) == (part in ("out", "up", "out/passwd"))
     for part in "..", "a/../..", "/a":
         run("--mount", f"type=volume,source=v,target=/x,volume-subpath={part}", BUSYBOX, "true", code=2)
 
