@@ -174,7 +174,7 @@ def tell(container: str) -> None:
         known = {network.name: network for network in store.readable() if network.resolves}
     _name_it(container, names.policy(container), made)
     there = [known[one["network"]] for one in made if one["network"] in known]
-    servers = [pool.gateway_text for network in there for pool in network.pools][:3]
+    servers = [pool.gateway_text for network in there for pool in network.hosted][:3]
     path = f"{names.place(container)}/resolv.conf"
     try:
         with open(path, encoding="utf-8", errors="surrogateescape") as file:

@@ -32,7 +32,8 @@ PROGRAMS = ("pasta", "slirp4netns")
 _ALONE = ("none", "host", "container", "ns", *PROGRAMS)
 # Options of a network in a word: docker's and podman's names for the members.
 _LISTS = {"ip": "addresses", "ip6": "addresses", "alias": "aliases"}
-_TEXTS = {"mac": "mac", "mac-address": "mac", "interface_name": "interface"}
+_TEXTS = {"mac": "mac", "mac-address": "mac", "interface_name": "interface", "ifname": "interface"}
+_IFNAME = "com.docker.network.endpoint.ifname="  # docker's way to say it
 
 
 def default() -> str:
@@ -185,6 +186,8 @@ def _set(made: dict[str, Any], key: str, value: str, word: str) -> None:
         if not value.removeprefix("-").isdigit():
             raise Usage("invalid value for --network", word, f"{key} is no number")
         made["priority"] = int(value)
+    elif key == "driver-opt" and value.startswith(_IFNAME):
+        made["interface"] = value.removeprefix(_IFNAME)
     elif key not in ("driver-opt", "link-local-ip"):
         raise Usage("invalid value for --network", word, f"unknown option {key}")
 
@@ -256,5 +259,5 @@ class Around:
         with place.Change():
             there = {DEFAULT, *store.names()}
             known = [store.load(one["network"]) for one in networks if one["network"] in there]
-        self.servers = [pool.gateway_text for network in known if network.resolves for pool in network.pools][:3]
-        self.host = next((pool.gateway_text for network in known for pool in network.pools), "")
+        self.servers = [pool.gateway_text for network in known if network.resolves for pool in network.hosted][:3]
+        self.host = next((pool.gateway_text for network in known for pool in network.hosted), "")

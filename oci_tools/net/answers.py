@@ -34,7 +34,7 @@ class Names:
     def __init__(self, top: int, network: Network) -> None:
         self._top = top
         self._name = network.name
-        self._pools = network.pools
+        self._pools = network.hosted
         self._internal = network.internal
         self._watch = inotify.Watch()
         self._watch.add(os.path.dirname(hosts.path(network.name)), inotify.IN_MOVED_TO)

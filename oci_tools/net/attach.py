@@ -95,7 +95,7 @@ def _attach(network: Network, wanted: Wanted, fd: int) -> dict[str, Any]:
     addresses = _addresses(network, wanted)
     made: dict[str, Any] = {
         "network": network.name, "container": wanted.container, "name": wanted.name, "aliases": wanted.aliases,
-        "interface": wanted.interface or _interface(others), "host": "", "namespace": wanted.namespace,
+        "interface": wanted.interface or _interface(network, others), "host": "", "namespace": wanted.namespace,
         "inode": os.fstat(fd).st_ino, "mac": wanted.mac or _mac(addresses), "addresses": addresses,
         "gateways": [] if network.internal else [pool.gateway_text for pool in network.pools],
         "ports": ports.take(_bound(network, wanted.ports), network.name, wanted.container, addresses),
@@ -193,9 +193,9 @@ def _mac(addresses: list[str]) -> str:
     return ":".join(f"{byte:02x}" for byte in b"\x02\x42" + data)
 
 
-def _interface(others: list[dict[str, Any]]) -> str:
-    used = {one["interface"] for one in others}
-    return next(f"eth{at}" for at in range(len(used) + 1) if f"eth{at}" not in used)
+def _interface(network: Network, others: list[dict[str, Any]]) -> str:
+    used, prefix = {one["interface"] for one in others}, network.get("interfacePrefix", "") or "eth"
+    return next(f"{prefix}{at}" for at in range(len(used) + 1) if f"{prefix}{at}" not in used)
 
 
 # -- the firewall -----------------------------------------------------------------------

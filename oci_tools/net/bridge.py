@@ -54,7 +54,7 @@ def ensure(kernel: Rtnetlink, network: Network) -> Link:
 def _address_bridge(kernel: Rtnetlink, network: Network, link: Link) -> None:
     have = {(one.family, one.attributes.get(2) or one.attributes.get(1)) for one in kernel.addresses(link.index)}
     forwarding.bridge(network.bridge, any(pool.version == 6 for pool in network.pools))
-    for pool in network.pools if not network.versions("isolated") else ():
+    for pool in network.hosted:
         family, data = address.FAMILY[pool.version], address.packed(pool.gateway_text)
         if (family, data) not in have:
             kernel.give(link.index, family, data, pool.subnet.prefix)

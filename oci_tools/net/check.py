@@ -108,6 +108,8 @@ def _check_ours(plugin: dict[str, Any], about: _About) -> None:
             raise about.wrong(f"{path}.{name}", "expected an interface's name of at most 15 bytes", plugin[name])
     if "mode" in plugin and plugin["mode"] not in MODES.get(driver, (plugin["mode"],)):
         raise about.wrong(f"{path}.mode", f"expected one of {', '.join(MODES[driver])}", plugin["mode"])
+    if plugin.get("interfacePrefix") and not is_interface(f"{plugin['interfacePrefix']}00"):
+        raise about.wrong(f"{path}.interfacePrefix", "expected the beginning of names", plugin["interfacePrefix"])
     if plugin.get("mtu", 1500) and not 68 <= plugin.get("mtu", 1500) <= 65535:
         raise about.wrong(f"{path}.mtu", "expected 68 to 65535", plugin["mtu"])
     _check_gateways(plugin, path, about)

@@ -27,9 +27,10 @@ _NAME = _PLUGIN | {" "}
 PLAIN = {
     "driver": str, "bridge": str, "master": str, "mode": str, "hostIP": str, "firewalldZone": str,
     "gatewayMode4": str, "gatewayMode6": str, "trustedInterfaces": str, "snat4": str, "snat6": str,
-    "vrf": str, "hostAddress": str,
+    "vrf": str, "hostAddress": str, "interfacePrefix": str,
     "mtu": int, "metric": int, "vlan": int,
     "internal": bool, "isolate": bool, "ipMasq": bool, "icc": bool, "defaultRoute": bool, "resolver": bool,
+    "inhibit": bool,
 }  # fmt: skip
 # Of the list itself; "true" and "false" are said as strings, too.
 SWITCHES = ("disableCheck", "disableGC", "loadOnlyInlinedPlugins")
@@ -45,6 +46,8 @@ OPTIONS = {
     "com.docker.network.host_ipv4": "snat4", "com.docker.network.host_ipv6": "snat6",
     "outbound_addr4": "snat4", "outbound_addr6": "snat6",
     "com.docker.network.driver.mtu": "mtu",
+    "com.docker.network.bridge.inhibit_ipv4": "inhibit",
+    "com.docker.network.container_iface_prefix": "interfacePrefix",
     "mtu": "mtu", "isolate": "isolate", "metric": "metric", "parent": "master", "mode": "mode",
     "vlan": "vlan", "vrf": "vrf", "host_address": "hostAddress",
     "macvlan_mode": "mode", "ipvlan_mode": "mode", "bridge_name": "bridge", "firewalld_zone": "firewalldZone",
@@ -163,7 +166,17 @@ class Network:
     @property
     def resolves(self) -> bool:
         """Whether the network has a resolver of names."""
-        return self.managed and bool(self.get("resolver", True)) and bool(self.pools) and not self.versions("isolated")
+        return self.managed and bool(self.get("resolver", True)) and bool(self.hosted)
+
+    @property
+    def hosted(self) -> list[Pool]:
+        """Its subnets in which the host has the gateway's address."""
+        without = self.versions("isolated") + ("4" if self.get("inhibit", False) else "")
+        return [pool for pool in self.pools if str(pool.version) not in without]
+
+    def has_gateway(self, pool: Pool) -> bool:
+        """Whether the gateway's address of a subnet is somebody's."""
+        return not self.internal or pool in self.hosted
 
     @property
     def routes(self) -> list[dict[str, str]]:

@@ -27,7 +27,7 @@ def take(network: Network, pool: Pool, container: str, wanted: str | None = None
     """An address of a pool for a container: the one that is `wanted`, else the next that is free."""
     if wanted is not None:
         return _take_this(network, pool, container, wanted)
-    kept = {pool.gateway, *_kept(network, pool)}
+    kept = {*_kept(network, pool), *([pool.gateway] if network.has_gateway(pool) else [])}
     for collected in (False, True):
         for value in _following(network, pool):
             found = address.text(pool.version, value)
@@ -49,7 +49,7 @@ def _take_this(network: Network, pool: Pool, container: str, wanted: str) -> str
     version, value = address.number(wanted)
     wanted = address.text(version, value)
     lowest, highest = pool.subnet.hosts
-    if value == pool.gateway:
+    if value == pool.gateway and network.has_gateway(pool):
         raise Error("address is in use", wanted, f"the gateway of network {network.name} has it")
     if value in _kept(network, pool):
         raise Error("address is in use", wanted, f"{_kept(network, pool)[value]} has it")

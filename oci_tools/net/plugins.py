@@ -157,7 +157,7 @@ def result(network: Network, made: dict[str, Any], version: str) -> dict[str, An
     if attach.has_default(network):
         anywhere = {4: "0.0.0.0/0", 6: "::/0"}
         routes += [{"dst": anywhere[pool.version], "gw": pool.gateway_text} for pool in network.pools]
-    ours = {"nameservers": [pool.gateway_text for pool in network.pools]}
+    ours = {"nameservers": [pool.gateway_text for pool in network.hosted]}
     return {
         "cniVersion": version, "interfaces": links, "ips": ips, "routes": routes,
         "dns": {**network.get("dns", {}), **(ours if network.resolves else {})},

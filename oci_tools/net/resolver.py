@@ -46,7 +46,7 @@ def ensure(network: Network) -> None:
         return
     sockets: list[socket] = []
     try:
-        for pool in network.pools:
+        for pool in network.hosted:
             sockets += _bind(pool.gateway_text, network)
         staying.start(lambda: _stay(network, lock, sockets))
     finally:

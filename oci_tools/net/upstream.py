@@ -17,7 +17,7 @@ class Servers:
 
     def __init__(self, network: Network) -> None:
         self._fixed = network.servers
-        self._ours = {pool.gateway_text for pool in network.pools}
+        self._ours = {pool.gateway_text for pool in network.hosted}
         self._seen: tuple[int, int, int] | None = None
         self._found: list[str] = []
 

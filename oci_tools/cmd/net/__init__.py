@@ -24,6 +24,7 @@ _CREATE: tuple[cli.Option, ...] = (
     ("--gateway ADDRESS", "list", (), "the address of the host in a subnet (the first)"),
     ("--ip-range RANGE", "list", (), "give away only these of a subnet's: ADDRESS/BITS or FIRST-LAST"),
     ("--aux-address NAME=ADDRESS", "list", (), "keep an address of a subnet for somebody else"),
+    ("--ipv4", "flag", True, "--ipv4=false: none of IPv4"),
     ("--ipv6", "flag", False, "an IPv6 subnet as well, chosen if --subnet names none"),
     ("--internal", "flag", False, "no way out of it, and none in"),
     ("--isolate", "flag", True, "keep it from our other networks; --isolate=false: not from those that say so too"),

@@ -82,8 +82,10 @@ def _pools(args: cli.Args) -> list[dict[str, Any]]:
     versions = {address.Subnet.parse(word).version for word in chosen}
     if len(versions) < len(chosen):
         raise Usage("two subnets of one kind", chosen[-1])
+    if not args.ipv4 and (4 in versions or not (args.ipv6 or 6 in versions)):
+        raise Usage("network has no addresses" if 4 not in versions else "network has a subnet of IPv4", args.name)
     if args.driver == "bridge":
-        if 4 not in versions and not (6 in versions and not args.ipv6):
+        if args.ipv4 and 4 not in versions and not (6 in versions and not args.ipv6):
             chosen.insert(0, str(subnets.choose(store.taken(), subnets.host())))
         if args.ipv6 and 6 not in versions:
             chosen.append(str(subnets.local()))

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from oci_tools.engine.api.world import World
 
 BRIDGE = "bridge"
+IFNAME = "com.docker.network.endpoint.ifname"
 _MAC = re.compile(r"([0-9a-fA-F]{2}[:-]){5}[0-9a-fA-F]{2}")
 BUILT_IN = {"none": "null", "host": "host"}  # networks that are none, and what docker says their driver is
 
@@ -114,6 +115,10 @@ def options(end: dict[str, Any]) -> Iterator[str]:
         yield f"mac={end['MacAddress']}"
     for alias in end.get("Aliases") or ():
         yield f"alias={alias}"
+    if (end.get("DriverOpts") or {}).get(IFNAME):
+        yield f"ifname={end['DriverOpts'][IFNAME]}"
+    if end.get("GwPriority"):
+        yield f"priority={int(end['GwPriority'])}"
 
 
 def _published(host: dict[str, Any]) -> Iterator[str]:

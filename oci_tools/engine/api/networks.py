@@ -63,19 +63,20 @@ def find(api: Api, word: str) -> dict[str, Any]:
 
 def told(api: Api, said: dict[str, Any], containers: bool = True) -> dict[str, Any]:
     """A network as docker tells it."""
+    builtin = said["name"] in (*BUILT_IN, BRIDGE)
     config = [
         {key: value for key, value in (("Subnet", pool.get("subnet")), ("IPRange", _block(pool.get("range") or "")),
                                         ("Gateway", pool.get("gateway")),
                                         ("AuxiliaryAddresses", pool.get("reserved"))) if value}
         for pool in said.get("subnets") or ()
     ]  # fmt: skip
-    builtin = said["name"] in (*BUILT_IN, BRIDGE)
     return {
         "Name": said["name"],
         "Id": said["id"],
         "Created": said.get("created") or times.ZERO,
         "Scope": "local",
         "Driver": {"none": "null"}.get(said["driver"], said["driver"]),
+        "EnableIPv4": builtin or any(":" not in pool["subnet"] for pool in said.get("subnets") or ()),
         "EnableIPv6": bool(said.get("ipv6")),
         "IPAM": {"Driver": "default", "Options": None if builtin else {}, "Config": config or None},
         "Internal": bool(said.get("internal")),
@@ -201,7 +202,7 @@ def _wrong(pool: dict[str, Any]) -> Iterator[str]:
     if net is None:
         yield f"invalid subnet {subnet}: invalid CIDR block notation"
         return
-    if str(net) != subnet:
+    if ipaddress.ip_interface(subnet).ip != net.network_address:
         yield f"invalid subnet {subnet}: it should be {net}"
     inner, gateway = pool.get("IPRange") or "", pool.get("Gateway") or ""
     try:
@@ -235,6 +236,8 @@ def _made(said: dict[str, Any]) -> Iterator[str]:
         yield "--opt=attachable=true"
     if said.get("EnableIPv6"):
         yield "--ipv6"
+    if said.get("EnableIPv4") is False:
+        yield "--ipv4=false"
     for key, value in (said.get("Options") or {}).items():
         yield f"--opt={key}={value}"
     for key, value in (said.get("Labels") or {}).items():

@@ -143,6 +143,36 @@ def test_what_a_container_publishes_follows_it_from_network_to_network(engine: E
     engine.docker("network", "rm", "one", "two", "closed")
 
 
+def test_what_moby_has_of_bridges(engine: Engine) -> None:
+    """Cases of moby's own tests: a subnet of two with no gateway, names of links, ranges at the end of 64 bits, no IPv4."""
+    ping = ("ping", "-c1", "-W3", "one")
+    for option in ("gateway_mode_ipv4=isolated", "inhibit_ipv4=true"):
+        engine.docker("network", "create", "--subnet", "192.168.135.0/31", "--internal", "-o", f"com.docker.network.bridge.{option}", "two")
+        engine.docker("run", "-d", "--name", "one", "--network", "two", "bb", "sleep", "1000")
+        address = json.loads(engine.out("inspect", "one"))[0]["NetworkSettings"]["Networks"]["two"]["IPAddress"]
+        assert "1 packets received" in engine.out("run", "--rm", "--network", "two", "--add-host", f"one:{address}", "bb", *ping)
+        engine.docker("rm", "-f", "one")
+        engine.docker("network", "rm", "two")
+    for subnet, part, expected in (
+        ("fda9:8d04:086e::/64", "fda9:8d04:086e::ffff:ffff:ffff:ff0e/127", "fda9:8d04:86e:0:ffff:ffff:ffff:ff0"),
+        ("fda9:8d04:086e::/64", "fda9:8d04:086e::ffff:ffff:ffff:fffe/127", "fda9:8d04:86e:0:ffff:ffff:ffff:fff"),
+        ("fda9:8d04:086e::/56", "fda9:8d04:086e:aa:ffff:ffff:ffff:fffe/127", "fda9:8d04:86e:aa:ffff:ffff:ffff:fff"),
+    ):
+        engine.docker("network", "create", "--ipv6", "--subnet", subnet, "--ip-range", part, "range")
+        assert expected in engine.out("run", "--rm", "--network", "range", "bb", "ip", "-6", "addr", "show", "eth0")
+        engine.docker("network", "rm", "range")
+    engine.docker("network", "create", "-o", "com.docker.network.container_iface_prefix=lan", "named")
+    assert "lan0@" in engine.out("run", "--rm", "--network", "named", "bb", "ip", "link")
+    end = "name=named,driver-opt=com.docker.network.endpoint.ifname=foobar"
+    assert "foobar@" in engine.out("run", "--rm", "--network", end, "bb", "ip", "link", "show", "foobar")
+    engine.request("POST", "/networks/create", {"Name": "six", "EnableIPv4": False, "EnableIPv6": True}, code=201)
+    shown = json.loads(engine.out("network", "inspect", "six"))[0]
+    assert [each["Subnet"][:2] for each in shown["IPAM"]["Config"]] == ["fd"] and shown["EnableIPv6"]
+    assert engine.request("GET", "/networks/six", code=200)[1]["EnableIPv4"] is False
+    assert "inet " not in engine.out("run", "--rm", "--network", "six", "bb", "ip", "addr", "show", "eth0")
+    engine.docker("network", "rm", "named", "six")
+
+
 def test_addresses_that_are_kept_and_names_that_are_like(engine: Engine) -> None:
     """--aux-address: nobody gets it, inspect tells it; names and ids of filters are regular expressions."""
     wrong = {"Name": "own", "IPAM": {"Config": [{"Subnet": "10.210.0.0/24", "AuxiliaryAddresses": {"x": "10.9.0.1"}}]}}
