@@ -57,7 +57,7 @@ _NEGATED = {"no_default_route": "defaultRoute"}
 GATEWAY_MODES = ("nat", "nat-unprotected", "routed", "isolated")
 REFUSALS = ("blackhole", "unreachable", "prohibit")  # kinds of routes that lead nowhere
 MODES = {
-    "bridge": ("managed", "unmanaged"), "macvlan": ("bridge", "private", "vepa", "passthru"),
+    "bridge": ("managed", "unmanaged"), "macvlan": ("bridge", "private", "vepa", "passthru", "source"),
     "ipvlan": ("l2", "l3", "l3s"),
 }  # fmt: skip
 # Of this host, of links, of groups, of nobody (RFC 6890).

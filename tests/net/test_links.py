@@ -254,6 +254,33 @@ def test_what_macvlan_hangs_on(machine: Machine, outside: Space) -> None:
     assert HERE not in machine.spaces[-1].ip("addr")
 
 
+def test_a_network_that_gives_no_addresses(machine: Machine) -> None:
+    """podman's and docker's `none`: a link that is up, for who has addresses from elsewhere."""
+    machine.net("create", "--ipam-driver", "none", "web")
+    a, b = machine.space("a"), machine.space("b")
+    assert machine.net("attach", "web", a.path) == "eth0"
+    machine.net("attach", "web", b.path)
+    assert a.ip("-4", "addr", "show", "eth0") == "" and a.ip("route") == "" and "UP" in a.ip("link", "show", "eth0")
+    assert machine.resolvers() == []
+    for space, address in ((a, "10.3.0.1/24"), (b, "10.3.0.2/24")):
+        space.ip("addr", "add", address, "dev", "eth0")
+    with b.listen(80) as listener:
+        assert a.talks(listener, "10.3.0.2", 80) == "10.3.0.1"
+    machine.net("check", "web")
+    machine.net("rm", "--force", "web")
+    said = "--ipam-driver none excludes subnets and addresses"
+    assert machine.fails("create", "--ipam-driver", "none", "--subnet", "10.9.0.0/24", "x", code=2) == said
+
+
+@pytest.mark.parametrize("mode", ["bridge", "private", "vepa", "passthru", "source"])
+def test_modes_of_macvlan(machine: Machine, outside: Space, mode: str) -> None:
+    machine.net("create", "--driver", "macvlan", "--opt", "parent=eth0", "--opt", f"mode={mode}", "--subnet", "10.9.0.0/24", "lan")
+    a = machine.space("a")
+    machine.net("attach", "lan", a.path)
+    (link,) = json.loads(a.ip("-j", "-d", "link", "show", "eth0"))
+    assert link["linkinfo"]["info_data"]["mode"] == mode and "UP" in link["flags"]
+
+
 def test_none(machine: Machine) -> None:
     machine.net("create", "--driver", "none", "nothing")
     said = machine.fails("attach", "nothing", machine.space("a").path)

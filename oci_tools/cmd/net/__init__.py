@@ -23,6 +23,7 @@ _CREATE: tuple[cli.Option, ...] = (
     ("--subnet SUBNET", "list", (), "where its addresses are from: one of IPv4, of IPv6, or each"),
     ("--gateway ADDRESS", "list", (), "the address of the host in a subnet (the first)"),
     ("--ip-range RANGE", "list", (), "give away only these of a subnet's: ADDRESS/BITS or FIRST-LAST"),
+    ("--ipam-driver HOW", ("host-local", "none"), "host-local", "none: nobody is given an address"),
     ("--aux-address NAME=ADDRESS", "list", (), "keep an address of a subnet for somebody else"),
     ("--ipv4", "flag", True, "--ipv4=false: none of IPv4"),
     ("--ipv6", "flag", False, "an IPv6 subnet as well, chosen if --subnet names none"),

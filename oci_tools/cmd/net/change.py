@@ -79,6 +79,10 @@ def _from_words(args: cli.Args) -> dict[str, Any]:
 
 def _pools(args: cli.Args) -> list[dict[str, Any]]:
     chosen = list(args.subnet)
+    if args.ipam_driver == "none":
+        if chosen or args.gateway or args.ip_range or args.aux_address or args.ipv6:
+            raise Usage("--ipam-driver none excludes subnets and addresses")
+        return []
     versions = {address.Subnet.parse(word).version for word in chosen}
     if len(versions) < len(chosen):
         raise Usage("two subnets of one kind", chosen[-1])

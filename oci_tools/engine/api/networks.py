@@ -224,6 +224,8 @@ def _wrong(pool: dict[str, Any]) -> Iterator[str]:
 
 
 def _made(said: dict[str, Any]) -> Iterator[str]:
+    if (said.get("IPAM") or {}).get("Driver") in ("null", "none"):
+        yield "--ipam-driver=none"
     for pool in (said.get("IPAM") or {}).get("Config") or ():
         for key, option in (("Subnet", "subnet"), ("Gateway", "gateway"), ("IPRange", "ip-range")):
             if pool.get(key):
