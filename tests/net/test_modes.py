@@ -79,13 +79,26 @@ def test_isolated(machine: Machine, outside: Space) -> None:
     assert "isolated is for internal networks" in machine.fails("create", *modes, "web", code=2)
     machine.net("create", "--subnet", "10.7.0.0/24", "--ipv6", "--internal", *modes, "web")
     a, b = machine.space("a"), machine.space("b")
-    machine.net("attach", "web", a.path)
+    assert machine.net("attach", "web", a.path).startswith("eth0\t10.7.0.1/24"), "it is no gateway's"
     machine.net("attach", "web", b.path)
     bridge = json.loads(machine.net("inspect", "--json", "web"))["bridge"]
     assert "10.7.0." not in machine.ip("addr", "show", bridge)
-    with b.listen(80) as listener, machine.listen(81):
-        assert a.talks(listener, "10.7.0.3", 80) == "10.7.0.2"
-        assert not a.reaches("10.7.0.1", 81) and not machine.reaches("10.7.0.3", 80)
+    with b.listen(80) as listener, machine.listen(81), a.listen(81):
+        assert a.talks(listener, "10.7.0.2", 80) == "10.7.0.1"
+        assert not machine.reaches("10.7.0.2", 80)
+
+
+def test_a_gateway_that_is_somebody_else(machine: Machine) -> None:
+    """docker's inhibit_ipv4: the host has no address on the bridge, and containers go by way of who has it."""
+    machine.net("create", "--subnet", "10.7.0.0/24", "--opt", f"{DOCKER}.inhibit_ipv4=true", "web")
+    a, router = machine.space("a"), machine.space("router")
+    assert machine.net("attach", "web", a.path) == "eth0\t10.7.0.2/24", "the gateway's stays his"
+    machine.net("attach", "web", router.path)
+    router.ip("addr", "replace", "10.7.0.1/24", "dev", "eth0")
+    assert "default via 10.7.0.1" in a.ip("route") and machine.resolvers() == []
+    assert "10.7.0." not in machine.ip("addr", "show", json.loads(machine.net("inspect", "--json", "web"))["bridge"])
+    with router.listen(80) as listener:
+        assert a.talks(listener, "10.7.0.1", 80) == "10.7.0.2"
 
 
 def test_trusted_interfaces(machine: Machine, outside: Space) -> None:
