@@ -200,7 +200,7 @@ def unpack(
 
     with _Making(path) as making:
         merge.flatten(image.sources(), making.part("rootfs"), owner, limits)
-        rootfd = os.open(making.part("rootfs"), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        rootfd = os.open(making.part("rootfs"), os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
             snapshot.take(rootfd, making.part(SNAPSHOT))
             spec = specify(image, rootfd)

@@ -74,21 +74,23 @@ def _copy_links(layer: Layer, below: list[str], owner: Owner) -> None:
 def _copy(fd: int, at: int, name: bytes, owner: Owner) -> None:
     """A file or link of a lower layer once more; its attributes are the host's already."""
     seen = os.fstat(fd)
-    where = b"/proc/self/fd/%d/%b" % (at, name)
     source = f"/proc/self/fd/{fd}"
-    if stat.S_ISLNK(seen.st_mode):
-        os.symlink(os.readlink(b"", dir_fd=fd), name, dir_fd=at)
-    elif stat.S_ISREG(seen.st_mode):
-        with open(source, "rb") as old, open(where, "xb") as new:
+    if stat.S_ISREG(seen.st_mode):
+        with open(source, "rb") as old, open(b"/proc/self/fd/%d/%b" % (at, name), "xb") as new:
             while os.copy_file_range(old.fileno(), new.fileno(), 1 << 30):
                 pass
+            if not owner.single:
+                os.fchown(new.fileno(), seen.st_uid, seen.st_gid)
+            for attribute in os.listxattr(source):
+                os.setxattr(new.fileno(), attribute, os.getxattr(source, attribute))
+            os.fchmod(new.fileno(), stat.S_IMODE(seen.st_mode))
     else:
-        os.mknod(name, stat.S_IFMT(seen.st_mode) | 0o600, seen.st_rdev, dir_fd=at)
-    if not owner.single:
-        os.chown(name, seen.st_uid, seen.st_gid, dir_fd=at, follow_symlinks=False)
-    if stat.S_ISREG(seen.st_mode):
-        for attribute in os.listxattr(source):
-            os.setxattr(where, attribute, os.getxattr(source, attribute))
-    if not stat.S_ISLNK(seen.st_mode):
-        os.chmod(name, stat.S_IMODE(seen.st_mode), dir_fd=at)
+        if stat.S_ISLNK(seen.st_mode):
+            os.symlink(os.readlink(b"", dir_fd=fd), name, dir_fd=at)
+        else:
+            os.mknod(name, stat.S_IFMT(seen.st_mode) | 0o600, seen.st_rdev, dir_fd=at)
+        if not owner.single:
+            os.chown(name, seen.st_uid, seen.st_gid, dir_fd=at, follow_symlinks=False)
+        if not stat.S_ISLNK(seen.st_mode):
+            os.chmod(name, stat.S_IMODE(seen.st_mode), dir_fd=at, follow_symlinks=False)
     os.utime(name, ns=(seen.st_mtime_ns, seen.st_mtime_ns), dir_fd=at, follow_symlinks=False)

@@ -356,7 +356,7 @@ def _side_by_side(
     rows = iter(before)
     then = next(rows, None)
     assert then is not None and then.path == b"."
-    yield b"", snapshot.Row(snapshot.line(b".", os.fstat(rootfd), b"/proc/self/fd/%d" % rootfd)[:-1]), then
+    yield b"", snapshot.Row(snapshot.line(b".", os.fstat(rootfd), b"/proc/self/fd/%d/." % rootfd)[:-1]), then
     then = next(rows, None)
     skip = b""  # what begins with this was in such a directory
     for found in walk(rootfd):

@@ -71,18 +71,12 @@ class Owner:
         if mode != made:
             os.fchmod(fd, mode)
 
-    def directory(
-        self, at: int, name: bytes | str, mode: int, uid: int, gid: int, xattrs: dict[bytes, bytes]
-    ) -> None:
-        """The attributes of a directory; `name` is in the open directory `at`, or absolute."""
-        os.chown(name, *self.ids(uid, gid), dir_fd=at)
-        os.chmod(name, mode, dir_fd=at)
+    def directory(self, fd: int, mode: int, uid: int, gid: int, xattrs: dict[bytes, bytes]) -> None:
+        """The attributes of an open directory."""
+        os.fchown(fd, *self.ids(uid, gid))
+        os.fchmod(fd, mode)
         if xattrs:
-            fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=at)
-            try:
-                self._xattrs(fd, xattrs)
-            finally:
-                os.close(fd)
+            self._xattrs(fd, xattrs)
 
     def other(self, at: int, name: bytes, mode: int, uid: int, gid: int, xattrs: dict[bytes, bytes]) -> None:
         """The attributes of a link, a device or a fifo; `mode` is -1 for a link, which has none."""
@@ -90,7 +84,7 @@ class Owner:
         if ids != self.me:
             os.chown(name, *ids, dir_fd=at, follow_symlinks=False)
         if mode >= 0:
-            os.chmod(name, mode, dir_fd=at)  # it was just made here, and is no link
+            os.chmod(name, mode, dir_fd=at, follow_symlinks=False)
         if xattrs:
             self._xattrs(b"/proc/self/fd/%d/%s" % (at, name), xattrs)
 
@@ -129,14 +123,12 @@ class Single(Owner):
     def file(self, fd: int, made: int, mode: int, uid: int, gid: int, xattrs: dict[bytes, bytes]) -> None:
         super().file(fd, made, mode, uid, gid, self._remember(uid, gid, xattrs))
 
-    def directory(
-        self, at: int, name: bytes | str, mode: int, uid: int, gid: int, xattrs: dict[bytes, bytes]
-    ) -> None:
+    def directory(self, fd: int, mode: int, uid: int, gid: int, xattrs: dict[bytes, bytes]) -> None:
         # A directory that its owner may not write in takes no user attribute: mode comes last.
-        os.chmod(name, mode | 0o700, dir_fd=at)
-        super().directory(at, name, mode | 0o700, uid, gid, self._remember(uid, gid, xattrs))
+        os.fchmod(fd, mode | 0o700)
+        super().directory(fd, mode | 0o700, uid, gid, self._remember(uid, gid, xattrs))
         if mode & 0o700 != 0o700:
-            os.chmod(name, mode, dir_fd=at)
+            os.fchmod(fd, mode)
 
     def _remember(self, uid: int, gid: int, xattrs: dict[bytes, bytes]) -> dict[bytes, bytes]:
         kept = {name: value for name, value in xattrs.items() if not name.startswith(_REFUSED)}

@@ -72,7 +72,7 @@ def take(rootfd: int, path: str) -> None:
     seen = os.fstat(rootfd)
     with open(path, "xb", buffering=1 << 18) as file:
         file.write(b"%b %d %d\n" % (_HEAD, seen.st_dev, seen.st_ino))
-        file.write(line(b".", seen, b"/proc/self/fd/%d" % rootfd))
+        file.write(line(b".", seen, b"/proc/self/fd/%d/." % rootfd))
         for found in walk(rootfd):
             file.write(of(found))
 
@@ -80,8 +80,9 @@ def take(rootfd: int, path: str) -> None:
 def _attributes(where: bytes) -> int:
     """A sum of a directory's extended attributes, 0 if it has none."""
     try:
-        names = sorted(os.listxattr(where))
-        return zlib.crc32(b"".join(b"%b=%b\n" % (os.fsencode(n), os.getxattr(where, n)) for n in names))
+        names = sorted(os.listxattr(where, follow_symlinks=False))
+        pairs = ((os.fsencode(name), os.getxattr(where, name, follow_symlinks=False)) for name in names)
+        return zlib.crc32(b"".join(b"%b=%b\n" % pair for pair in pairs))
     except OSError:
         return 0
 

@@ -224,24 +224,31 @@ def sweep(path: str | None = None) -> None:
 
 def make_upper(upper: str, chain: Chain, roomy: bool = False) -> None:
     """Make an overlay's upper directory, `roomy` if it is to have many files, with what the stack needs in it."""
-    from oci_tools.layer.tree import new_root
+    from oci_tools.layer.tree import READ, Tree, new_root, words
 
     fd = new_root(upper, roomy)
     try:
-        for path, _, uid, gid, _, xattrs in chain.made:
-            name = f"/proc/self/fd/{fd}/{path}"
-            if path:
-                os.mkdir(name, 0o700)
-            if (uid, gid) != (os.geteuid(), os.getegid()):
-                os.chown(name, uid, gid)
-            for attribute, value in xattrs.items():
-                os.setxattr(name, attribute, os.fsencode(value))
-        for path in chain.hidden:
-            os.mknod(f"/proc/self/fd/{fd}/{path}", stat.S_IFCHR, 0)
-        for path, mode, _, _, mtime, _ in reversed(chain.made):
-            name = f"/proc/self/fd/{fd}/{path}"
-            os.chmod(name, mode)
-            if mtime is not None:
-                os.utime(name, ns=(mtime, mtime))
+        with Tree(fd) as tree:
+            made = [(tree.find(words(os.fsencode(path)), make=True) or tree.root, row) for path, *row in chain.made]
+            for path in map(os.fsencode, chain.hidden):
+                parent, _, name = path.rpartition(b"/")
+                os.mknod(name, stat.S_IFCHR, 0, dir_fd=tree.fd(tree.find(words(parent), make=True) or tree.root))
+            for node, row in reversed(made):
+                at = os.open(node.name or b".", READ, dir_fd=tree.fd(node.parent or node))
+                try:
+                    _settle(at, *row)
+                finally:
+                    os.close(at)
     finally:
         os.close(fd)
+
+
+def _settle(fd: int, mode: int, uid: int, gid: int, mtime: int | None, xattrs: dict[str, str]) -> None:
+    """The attributes of a directory."""
+    if (uid, gid) != (os.geteuid(), os.getegid()):
+        os.fchown(fd, uid, gid)
+    for name, value in xattrs.items():
+        os.setxattr(fd, name, os.fsencode(value))
+    os.fchmod(fd, mode)
+    if mtime is not None:
+        os.utime(fd, ns=(mtime, mtime))
