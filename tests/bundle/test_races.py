@@ -6,7 +6,6 @@ and links to one outside change places as fast as can be.
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
