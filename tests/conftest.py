@@ -31,10 +31,11 @@ from typing import IO, Any
 import hypothesis
 import pytest
 
-# Where a change is judged, the same tests judge every change; elsewhere hypothesis looks for new cases.
-hypothesis.settings.register_profile("judge", derandomize=True)
-if os.environ.get("CI"):
-    hypothesis.settings.load_profile("judge")
+# Where a change is judged, the same tests judge every change; elsewhere hypothesis looks for new cases.  No test has a
+# time limit: two busy processors are not a failure.
+hypothesis.settings.register_profile("calm", deadline=None)
+hypothesis.settings.register_profile("judge", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("judge" if os.environ.get("CI") else "calm")
 
 # A shell starts what is in its background with the first two ignored, nohup(1) with the last, and a test's own processes
 # would inherit that.

@@ -122,7 +122,7 @@ def test_an_index_of_much_as_an_archive(peak: Any) -> None:
 
 
 def test_an_index_of_much_that_is_compressed_anew(oci: Any, registry: Any, tmp_path: Path) -> None:
-    """Nor is what takes the place of its layers: 5,000 images of 8 layers each have taken 55 MB."""
+    """Nor is what takes the place of its layers: 5,000 images of 8 layers each have taken 48 MB."""
     entries = []
     with Layout.create(str(registry.dir / "app")) as layout:
         layout.lasts = False
