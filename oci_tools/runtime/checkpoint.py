@@ -91,6 +91,11 @@ def _dump(args: Any, options: Message, status: int, program: str) -> None:
 
 def _check_features(args: Any, program: str) -> None:
     """Whether criu and the kernel can do what is asked for, in our words and before anything is written."""
+    if args.parent_path:
+        there = os.path.isdir(os.path.normpath(f"{args.image_path}/{args.parent_path}"))
+        if args.parent_path.startswith("/") or not there:
+            why = "it must be a directory, relative to that of --image-path"
+            raise Error("invalid value for --parent-path", args.parent_path, why)
     if (args.pre_dump or args.parent_path) and not criu.can(program, criu.MEMORY_TRACKING):
         raise Error("cannot checkpoint container", args.id, "this kernel does not track what of memory changes")
     if args.lazy_pages and not criu.can(program, criu.LAZY):

@@ -136,6 +136,9 @@ def test_what_fails_leaves_all_as_it_was(counting: Any, images: Path) -> None:
     said = counting("checkpoint", "--image-path", images, code=1).stderr
     assert said.startswith(f"oci-run: cannot checkpoint container '{counting.id}': criu failed: ") and said.count("\n") == 1
     beyond(counting, number(counting))
+    for parent in (images, "../nosuch"):
+        said = counting("checkpoint", "--parent-path", parent, "--image-path", images, code=1).stderr
+        assert said.startswith(f"oci-run: invalid value for --parent-path '{parent}': it must be a directory, relative")
     said = counting("restore", "-b", counting.bundle, "--image-path", images / "nosuch", code=1).stderr
     assert "no such file or directory" in said
     counting("kill", "KILL")
