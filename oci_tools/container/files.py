@@ -30,11 +30,24 @@ def texts(
     """The content of each file; on networks with the servers there, which ask others, and the host's address."""
     own = any(each["type"] == "network" for each in spec["linux"].get("namespaces", ()))
     name = spec.get("hostname") or host.hostname()
+    if host.accounts:
+        from oci_tools.container import accounts
+
+        accounts.finish(spec, args, host)
     return {
+        **host.accounts,
         "hosts": hosts(_hosts_before(args, host, own), args.add_host, gateway if own else "127.0.0.1"),
         "hostname": f"{name}\n",
         "resolv.conf": resolver(_resolver_of(host, own), own, args, servers),
     }
+
+
+def begin(args: Args, host: Host) -> None:
+    """Options that are about the accounts that there are, before a user is looked up."""
+    if args.hostuser or args.passwd or args.passwd_entry or args.group_entry:
+        from oci_tools.container import accounts
+
+        accounts.begin(args, host)
 
 
 def shared(name: str, args: Args, host: Host) -> str | None:
@@ -43,7 +56,7 @@ def shared(name: str, args: Args, host: Host) -> str | None:
         "hosts": args.add_host or args.hosts_file, "hostname": args.hostname,
         "resolv.conf": args.dns or args.dns_search or args.dns_option,
     }  # fmt: skip
-    return host.file_of(host.joins["network"], name) if "network" in host.joins and not said[name] else None
+    return host.file_of(host.joins["network"], name) if "network" in host.joins and not said.get(name, True) else None
 
 
 def _hosts_before(args: Args, host: Host, own: bool) -> str:

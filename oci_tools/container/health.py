@@ -168,6 +168,10 @@ class Health:
         self._write()
         if state["Status"] == before:
             return True
+        if state["Status"] == "healthy" and self._held.policy.get("notify"):
+            from oci_tools.container import notifying
+
+            notifying.ready(self._held.policy.pop("notify"), os.getpid())
         events.tell(self._held.id, f"health_status: {state['Status']}", self._held.policy)
         return bool(state["Status"] != "unhealthy")
 

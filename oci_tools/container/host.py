@@ -59,6 +59,7 @@ class Host:
         self.states = states or f"{fs.run()}/runtime"
         self.volumes: list[str] = []  # where the image wants one
         self.joins: dict[str, str] = {}  # kind of namespace -> the container of which it is
+        self.accounts: dict[str, str] = {}  # its /etc/passwd and /etc/group, where they are others than the image's
         self.images: dict[str, list[str]] = {}  # options of an overlay of each that can be mounted
         self.artifacts: dict[str, list[Blob]] = {}  # files of each that can be mounted
         self.environ: Mapping[str, str] = os.environ
@@ -187,6 +188,17 @@ class Host:
         from oci_tools.container import userns
 
         return userns.take(size, known, self.container)
+
+    def account(self, word: str) -> tuple[str, int, int, str, str, str, str]:
+        """A user of the host by name or number: name, uid, gid, words, home, shell, and the name of the group."""
+        import grp
+        import pwd
+
+        try:
+            one = pwd.getpwuid(int(word)) if word.isascii() and word.isdigit() else pwd.getpwnam(word)
+            return (*one[:1], *one[2:7], grp.getgrgid(one.pw_gid).gr_name)
+        except (KeyError, OverflowError):
+            raise Error("no such user of the host", word) from None
 
     def selinux(self) -> bool:
         return os.path.exists("/sys/fs/selinux/enforce")

@@ -33,9 +33,12 @@ _ELSEWHERE = {
 }  # fmt: skip
 
 
-def bring(word: str, when: str, platform: str | None = None, quiet: bool = True) -> str:
+def bring(
+    word: str, when: str, platform: str | None = None, quiet: bool = True, how: dict[str, Any] | None = None
+) -> str:
     """Have the image that a word means in the store, asking its registry when it says; the word to find it by.
 
+    how   more of registry/copy.py's Options
     when  "always", "missing", "never", or "newer": as always, but the one that is there will do if that fails
     """
     if word == "-":
@@ -54,7 +57,7 @@ def bring(word: str, when: str, platform: str | None = None, quiet: bool = True)
     if not there and word in _ELSEWHERE:
         raise _no_verb(word, _ELSEWHERE[word], name)
     try:
-        _pull(place.ref, platform, quiet)
+        _pull(place.ref, platform, quiet, how or {})
     except Error:
         if not there:
             raise
@@ -84,7 +87,7 @@ def stacked(args: Args, directory: str) -> dict[str, list[str]]:
     for number, word in enumerate(dict.fromkeys(mounts.images(args))):
         if not word:
             raise Usage("invalid mount", "type=image", "it needs a source")
-        with Source(bring(word, args.pull, None, args.quiet)) as source:
+        with Source(bring(word, args.pull, None, args.quiet, pulling(args))) as source:
             image = bundles.Image(source.layout, source.descriptor, None, source.name)
             path = bundles.overlay(image, f"{directory}/images/{number}")
         known = bundles.overlay_of(path) or {}
@@ -118,7 +121,7 @@ def laid(args: Args, directory: str) -> dict[str, list[Blob]]:
     for number, word in enumerate(dict.fromkeys(mounts.images(args, "artifact"))):
         if not word:
             raise Usage("invalid mount", "type=artifact", "it needs a source")
-        with Source(bring(word, args.pull, None, args.quiet)) as source:
+        with Source(bring(word, args.pull, None, args.quiet, pulling(args))) as source:
             ours = source.place is not None and source.place.kind == "store"
             files = artifact.lay(source.layout, source.descriptor, f"{directory}/artifacts/{number}", ours)
         found[word] = [Blob(*each) for each in files]
@@ -157,7 +160,25 @@ def platform(args: Args) -> str:
     return "/".join(filter(None, (args.os or "linux", architecture, variant)))
 
 
-def _pull(ref: refs.Ref, platform: str | None, quiet: bool) -> None:
+def pulling(args: Args) -> dict[str, Any]:
+    """What the options say of a registry."""
+    how: dict[str, Any] = {}
+    if args.authfile:
+        from oci_tools.registry.credentials import Credentials
+
+        how["credentials"] = Credentials(args.authfile)
+    if not args.tls_verify:
+        how["verify"] = False
+    if args.retry is not None:
+        how["retries"] = max(args.retry, 0)
+    if args.retry_delay:
+        from oci_tools.image.health import duration
+
+        how["delay"] = duration(args.retry_delay) / 1e9
+    return how
+
+
+def _pull(ref: refs.Ref, platform: str | None, quiet: bool, how: dict[str, Any]) -> None:
     """Pull into the store, in a process of its own: it has threads, and what forks containers may not."""
     reader, writer = os.pipe2(os.O_CLOEXEC)
     pid = os.fork()
@@ -165,7 +186,7 @@ def _pull(ref: refs.Ref, platform: str | None, quiet: bool) -> None:
         code = 70
         try:
             os.close(reader)
-            code = _pull_here(ref, platform, quiet, writer)
+            code = _pull_here(ref, platform, quiet, writer, how)
         finally:
             os._exit(code)
     os.close(writer)
@@ -178,14 +199,14 @@ def _pull(ref: refs.Ref, platform: str | None, quiet: bool) -> None:
         )
 
 
-def _pull_here(ref: refs.Ref, platform: str | None, quiet: bool, errors: int) -> int:
+def _pull_here(ref: refs.Ref, platform: str | None, quiet: bool, errors: int, how: dict[str, Any]) -> int:
     from oci_tools.registry.copy import Options
     from oci_tools.registry.progress import Progress
     from oci_tools.registry.pull import pull
 
     try:
         progress = Progress("pull", "none" if quiet else "auto")
-        with layouts.store() as layout, Options(progress=progress) as options, progress:
+        with layouts.store() as layout, Options(progress=progress, **how) as options, progress:
             pull(ref, layout, str(ref), options, [platform] if platform else ())
         return 0
     except Error as error:

@@ -40,6 +40,10 @@ RUNNING: tuple[Option, ...] = (
     ("--label-file FILE", "list", (), "labels in FILE, NAME=VALUE lines"),
     ("--pull WHEN", ("always", "missing", "never", "newer"), "missing", "when to ask the registry for the image"),
     ("-q --quiet", "flag", False, "pull it without showing how far it is"),
+    ("--authfile FILE", "text", None, "file with the credentials of registries"),
+    ("--tls-verify", "flag", True, "check certificates of registries: the default; --tls-verify=false: do not"),
+    ("--retry N", "int", None, "how often to try again if pulling fails"),
+    ("--retry-delay TIME", "text", None, "how long to wait before that"),
     ("--platform OS/ARCH[/VARIANT]", "text", None, "platform to take of an image of several"),
     ("--os OS", "text", None, "the same in podman's words"),
     ("--arch ARCH", "text", None, "the same in podman's words"),
@@ -60,6 +64,10 @@ RUNNING: tuple[Option, ...] = (
     ("--dns-option OPTION", "list", (), "option of the resolver"),
     ("--add-host NAME:ADDRESS", "list", (), "one more line of /etc/hosts"),
     ("--hosts-file FILE", "text", None, "what /etc/hosts begins with: a file of the host; none: nothing"),
+    ("--hostuser NAME", "list", (), "an account of the host to add to the container's, with its group"),
+    ("--passwd", "flag", False, "add the container's user to its /etc/passwd, and the group, where there is none"),
+    ("--passwd-entry LINE", "text", None, "the same, by this line: $USERNAME, $UID, $GID, $NAME, $HOME are replaced"),
+    ("--group-entry LINE", "text", None, "the same of /etc/group: $GROUPNAME, $GID, $USERLIST"),
     ("--no-hosts", "flag", False, "leave the image's /etc/hosts as it is"),
     ("--no-hostname", "flag", False, "leave the image's /etc/hostname as it is"),
     ("--console-size ROWSxCOLUMNS", "text", None, "what its terminal begins with, where we have none"),
@@ -67,6 +75,8 @@ RUNNING: tuple[Option, ...] = (
     ("--restart POLICY[,KEY=VALUE]...", "text", "no",
      "of -d: no, always, unless-stopped or on-failure[:N]; delay=100ms, max=1m, factor=2, reset=10s, jitter=0, "
      "unhealthy"),
+    ("--sdnotify WHO", ("container", "conmon", "healthy", "ignore"), "container",
+     "who tells systemd, by NOTIFY_SOCKET, that it is ready: it itself; we, when it runs, or is healthy; nobody"),
     ("--requires ID", "list", (), "another container that is to be started before this one"),
     ("--health-cmd COMMAND", "text", None,
      "of -d: what says inside, by exit code 0, that it is well; none: not even the image's"),
@@ -153,6 +163,7 @@ SPECIFYING: tuple[Option, ...] = (
     ("--device-read-iops PATH:N", "list", (), "how often a second it may read from a disk"),
     ("--device-write-iops PATH:N", "list", (), "how often it may write"),
     ("--rdt-class NAME", "text", None, "class of the processor's shared cache, of intelRdt, to be in"),
+    ("--cgroups MODE", ("enabled", "no-conmon", "disabled"), "enabled", "disabled: no cgroup of its own"),
     ("--cgroup-parent PATH", "text", None, "cgroup to be put under"),
     ("--cgroup-conf NAME=VALUE", "list", (), "write VALUE to the file NAME of its cgroup, of version 2"),
     ("--ulimit NAME=SOFT[:HARD]", "list", (), "resource limit of each process; -1: none"),
@@ -167,6 +178,9 @@ SPECIFYING: tuple[Option, ...] = (
     ("--gpus WHICH", "text", None, "GPUs by their CDI devices: all, a number of them, or device=NAME,..."),
     ("--cdi-spec-dir DIR", "list", (), "look for CDI files here, and not in /etc/cdi and /var/run/cdi"),
     ("--device-cgroup-rule RULE", "list", (), "allow devices by number: 'c 1:3 rwm'"),
+    ("--systemd WHEN", ("false", "true", "always"), "false",
+     "true: if it is systemd that is run, give it what it expects; always: whatever is run"),
+    ("--shm-size-systemd SIZE", "text", None, "with it, size of each of its directories in memory"),
     ("--stop-signal SIGNAL", "text", None, "the signal that asks the payload to end"),
     ("--annotation NAME=VALUE", "list", (), "annotation of the specification"),
 )  # fmt: skip
@@ -174,6 +188,7 @@ SPECIFYING: tuple[Option, ...] = (
 OPTIONS = RUNNING + SPECIFYING
 
 STOP_SIGNAL = "org.opencontainers.image.stopSignal"
+CGROUPS = "io.oci-tools.cgroups"  # runtime/groups.py
 EXPOSED = "org.opencontainers.image.exposedPorts"
 
 
@@ -204,6 +219,10 @@ def apply(spec: dict[str, Any], args: Args, host: Host) -> Asked:
         userns.apply(spec, args, host)
     security.apply(spec, args, host)
     limits.apply(spec, args, host)
+    if args.systemd != "false":
+        from oci_tools.container import booting
+
+        booting.apply(spec, args, host)
     _annotations(spec, args)
     if args.shm_size:
         _shm_size(spec, units.size(args.shm_size, "--shm-size"))
@@ -222,6 +241,8 @@ def _annotations(spec: dict[str, Any], args: Args) -> None:
     for word in args.annotation:
         name, value = units.pair(word, "--annotation")
         annotations[name] = value
+    if args.cgroups == "disabled":
+        _without_cgroups(spec, args)
     if args.stop_signal:
         from oci_tools.runtime import signals
 
@@ -230,6 +251,12 @@ def _annotations(spec: dict[str, Any], args: Args) -> None:
     if args.expose:
         ports = annotations.get(EXPOSED, "").split(",") + [each for word in args.expose for each in _ports(word)]
         annotations[EXPOSED] = ",".join(dict.fromkeys(port for port in ports if port))
+
+
+def _without_cgroups(spec: dict[str, Any], args: Args) -> None:
+    if args.cgroup_parent or set(spec["linux"].get("resources", ())) - {"devices"}:
+        raise Usage("--cgroups disabled excludes limits and --cgroup-parent")
+    spec["annotations"][CGROUPS] = "disabled"
 
 
 def _ports(word: str) -> list[str]:

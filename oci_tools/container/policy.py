@@ -8,6 +8,7 @@ from oci_tools.errors import Error, Usage
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from oci_tools.cli import Args
@@ -74,6 +75,25 @@ def done(args: Args, word: str, code: int) -> int:
 
         image.let_go(word)
     return code
+
+
+def to_notify(args: Args, held: Place) -> Callable[[Place | None], None]:
+    """What to call when it runs, --sdnotify: with it, if it was detached."""
+    if args.sdnotify == "container":
+        return lambda _: None
+    from oci_tools.container import notifying
+
+    return notifying.begin(args.sdnotify, held)
+
+
+def write_id(path: str | None, container: str) -> None:
+    """--cidfile"""
+    if path:
+        try:
+            with open(path, "x", encoding="ascii") as file:
+                file.write(container)
+        except OSError as error:
+            raise Error("cannot write container id", path, error) from None
 
 
 def be_well(held: Place, args: Args, image: dict[str, Any] | None = None) -> None:

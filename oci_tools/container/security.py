@@ -106,7 +106,7 @@ def _option(spec: dict[str, Any], word: str, host: Host) -> None:
         if key == "no-new-privileges":
             spec["process"]["noNewPrivileges"] = wanted
         else:
-            _cgroups(spec, wanted)
+            cgroups(spec, wanted)
     elif key == "seccomp" and value:
         _seccomp(spec, value, host)
     elif word == "systempaths=unconfined":
@@ -128,7 +128,8 @@ def _option(spec: dict[str, Any], word: str, host: Host) -> None:
         raise Usage("invalid value for --security-opt", word)
 
 
-def _cgroups(spec: dict[str, Any], writable: bool) -> None:
+def cgroups(spec: dict[str, Any], writable: bool) -> None:
+    """Whether it may divide its own group."""
     for mount in spec["mounts"]:
         if mount.get("type") == "cgroup":
             kept = [option for option in mount.get("options", ()) if option not in ("ro", "rw")]

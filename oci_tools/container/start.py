@@ -143,7 +143,7 @@ def _image(word: str, args: Args, then: Then) -> Any:
     from oci_tools.image.source import Source
 
     networking.settle(args)
-    word = images.bring(word, args.pull, args.platform, args.quiet)
+    word = images.bring(word, args.pull, args.platform, args.quiet, images.pulling(args))
     with place.Place(word, args.name, _keeps(args), _policy(args, then)) as held:
         with Source(word) as source:
             found = bundles.Image(source.layout, source.descriptor, args.platform, source.name)
@@ -255,6 +255,7 @@ def _of_image(image: bundles.Image, held: Place, args: Args) -> dict[str, Any]:
 
 def from_image(config: dict[str, Any], name: str, args: Args, host: Host) -> dict[str, Any]:
     """What Docker gives a container of an image before its options: pure."""
+    files.begin(args, host)
     base = specs.default(host.rootless)
     if host.exists("/proc/self/ns/time"):
         base["linux"]["namespaces"].append({"type": "time"})
@@ -334,11 +335,13 @@ def _add_files(spec: dict[str, Any], held: Place, args: Args, host: Host) -> Non
 
 def _run(held: Place, spec: dict[str, Any], args: Args) -> int:
     root = _states(args)
-    _write_id(args.cidfile, held.id)
+    policy.write_id(args.cidfile, held.id)
+    ready = policy.to_notify(args, held)
     if args.detach:
         from oci_tools.container import detaching
 
         detaching.start(root, held, spec)
+        ready(held)
         print(held.id)
         return 0
     if args.detach_keys is not None:
@@ -346,12 +349,13 @@ def _run(held: Place, spec: dict[str, Any], args: Args) -> int:
     for fd, name in enumerate(("stdin", "stdout", "stderr")):
         if name not in _streams(args) and not (fd and spec["process"].get("terminal")):
             descriptors.lose(fd)
+    ready(None)
     more = {"debug": lambda text: cli.say("oci-run", text)} if args.debug else {}
     return _stay(root, held, spec, preserve_fds=args.preserve_fds, proxy=args.sig_proxy, **more)
 
 
 def _leave(held: Place, spec: dict[str, Any], args: Args) -> str:
-    _write_id(args.cidfile, held.id)
+    policy.write_id(args.cidfile, held.id)
     held.left = True
     return held.id
 
@@ -366,15 +370,6 @@ def _attached(root: str, held: Place, spec: dict[str, Any], args: Args) -> int:
         detaching.start(root, held, spec)
         watched.look()
         return attaching.stay(watched, bool(held.policy["interactive"]), keys, whole=True)
-
-
-def _write_id(path: str | None, container: str) -> None:
-    if path:
-        try:
-            with open(path, "x", encoding="ascii") as file:
-                file.write(container)
-        except OSError as error:
-            raise Error("cannot write container id", path, error) from None
 
 
 def _stay(root: str, held: Place, spec: dict[str, Any], **more: Any) -> int:

@@ -28,10 +28,11 @@ def of(known: dict[str, Any]) -> Cgroup | None:
 def find(made: Container, spec: dict[str, Any], manager: str) -> None:
     """Where the container's groups will be, written down; none where there are no cgroups and none are asked for.
 
-    Only that in which its first process is born is made already.  With the manager "disabled" there are none.
+    Only that in which its first process is born is made already.  With the manager "disabled" there are none,
+    nor where the annotation io.oci-tools.cgroups says so.
     """
     linux = spec.get("linux") or {}
-    if manager == "disabled":
+    if manager == "disabled" or (spec.get("annotations") or {}).get("io.oci-tools.cgroups") == "disabled":
         return
     if manager == "systemd":
         from oci_tools.runtime import systemd

@@ -6,6 +6,7 @@ import pty
 import signal
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 
@@ -193,6 +194,36 @@ def test_the_images_own_words_and_user(run, oci, busybox, tmp_path):
     assert run("-u", "0", "./img:latest", code=125).stderr == (
         "oci-run: no command specified (the image has none of its own)\n"
     )
+
+
+def test_no_cgroup(run):
+    """podman's --cgroups: the payload stays in the caller's."""
+    script = "cat /proc/self/cgroup"
+    own = Path("/proc/self/cgroup").read_text()
+    said = run("--network", "none", "--cgroupns", "host", "--cgroups", "disabled", "busybox", "sh", "-c", script).stdout
+    assert said == own
+    assert run("--network", "none", "--cgroupns", "host", "--cgroups", "no-conmon", "busybox", "sh", "-c", script).stdout != own
+    assert "excludes limits" in run("--cgroups", "disabled", "-m", "10m", "busybox", "true", code=2).stderr
+
+
+def test_how_an_image_is_pulled(run, oci, busybox, tmp_path):
+    """By oci-pull's credentials and checks, and as often as is said."""
+    import base64
+
+    import bcrypt
+
+    (tmp_path / "users").write_text(f"me:{bcrypt.hashpw(b'secret', bcrypt.gensalt(4)).decode()}\n")
+    (tmp_path / "store").mkdir()
+    words = ("registry", "serve", "--htpasswd", tmp_path / "users", tmp_path / "store")
+    server = oci.start(*words, stdout=subprocess.PIPE, text=True)
+    host = server.stdout.readline().strip().split("//")[1].rstrip("/")
+    auth = {host: {"auth": base64.b64encode(b"me:secret").decode()}}
+    (tmp_path / "auth.json").write_text(json.dumps({"auths": auth}))
+    oci("push", "--authfile", tmp_path / "auth.json", f"{busybox}:latest", f"{host}/app:1")
+    assert "log in" in run("--retry", "0", "--retry-delay", "10ms", f"{host}/app:1", "true", code=125).stderr
+    more = ("--authfile", tmp_path / "auth.json", "--tls-verify=false")
+    assert run(*more, f"{host}/app:1", "echo", "pulled").stdout == "pulled\n"
+    assert "not a duration" in run("--retry-delay", "odd", f"{host}/app:2", "true", code=2).stderr
 
 
 def test_an_image_is_pulled_if_it_is_missing(run, oci, registry):
