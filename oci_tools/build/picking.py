@@ -158,8 +158,17 @@ def _resolve(origin: Origin, path: str, kept: str, parents: bool) -> Pick:
 
 
 def _shows(origin: Origin, path: str) -> bool:
-    """Whether a directory that is left out has something that is not."""
-    return origin.ignored is not None and origin.ignored.may_show(path)
+    """Whether what is left out is a directory that has something that is not."""
+    if origin.ignored is None or not origin.ignored.may_show(path):
+        return False
+    try:
+        fd = fs.open_beneath(origin.fd, path, _DIRECTORY | os.O_NOFOLLOW)
+    except OSError:
+        return False
+    try:
+        return next(_below(origin, fd, os.fsencode(path), b"", None, None, None), None) is not None
+    finally:
+        os.close(fd)
 
 
 # -- wildcards ----------------------------------------------------------------------------------

@@ -73,7 +73,8 @@ class Settings:
 
     @property
     def workdir(self) -> str:
-        return self.inner.get("WorkingDir") or "/"
+        """The working directory, clean."""
+        return clean(self.inner.get("WorkingDir") or "/")
 
     def command(self, words: list[str], shell: bool) -> list[str]:
         """The words that are executed."""
@@ -82,6 +83,10 @@ class Settings:
     def path(self, text: str) -> str:
         """A path as seen from the working directory, clean."""
         return posixpath.normpath(posixpath.join("/", self.workdir, text)).replace("//", "/")
+
+
+def clean(path: str) -> str:
+    return "/" + posixpath.normpath("/" + path).lstrip("/")
 
 
 def apply(settings: Settings, instruction: Instruction, expand: Expand, many: Callable[[str], list[str]]) -> str:

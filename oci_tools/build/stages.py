@@ -197,9 +197,10 @@ class Building:
         path = self.expander(one)(one.value)
         if not path:
             raise one.wrong("WORKDIR requires exactly one argument")
-        path = posixpath.normpath(posixpath.join("/", inner.workdir, path))
-        path = "/" + path.lstrip("/")
-        inner.inner["WorkingDir"] = path
+        # As BuildKit has it: what is absolute is kept as it is written.
+        said = path if path.startswith("/") else posixpath.join(inner.workdir, path)
+        inner.inner["WorkingDir"] = said if said is path else settings.clean(said)
+        said, path = f"WORKDIR {inner.inner['WorkingDir']}", inner.workdir
         user = inner.user
         parts = {"do": "WORKDIR", "path": path, "user": user}
 
@@ -214,7 +215,7 @@ class Building:
                 os.close(into.directory(path))
             return None
 
-        self.step(one, f"WORKDIR {path}", parts, act, said=f"WORKDIR {path}")
+        self.step(one, said, parts, act, said=said)
 
     # -- steps ------------------------------------------------------------------------------
 
