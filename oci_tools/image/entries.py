@@ -8,7 +8,7 @@ from __future__ import annotations
 from oci_tools import compress
 from oci_tools.errors import Error
 from oci_tools.image import digest as digests
-from oci_tools.image.tree import NODES_MAX, Dir, Layer, bad, clean, words
+from oci_tools.image.tree import NAMES_MAX, Dir, Layer, bad, clean, words
 from oci_tools.shelf import Shelf
 from oci_tools.tar import Attributes, Entry, Reader
 
@@ -28,12 +28,14 @@ _ZEROS = bytes(1 << 20)
 class Limits:
     """What a layer may ask for here, see oci_tools/tar.py."""
 
-    entries = NODES_MAX
+    names = NAMES_MAX
+    entries = NAMES_MAX
     size = 1 << 40
     path = 4096
     header = 1 << 20
     xattrs = 256
     attributes = 16 << 20
+    expand = staticmethod(compress.expand)
 
 
 def read(
@@ -52,9 +54,10 @@ def read(
     time are there too.
     """
     with digests.Verifier(layout.blob(layer), layer) as stream:
-        pieces = _checked(compress.expand(compress.read_pieces(stream), layer["digest"]), layer, diff_id)
+        pieces = _checked(limits.expand(compress.read_pieces(stream), layer["digest"]), layer, diff_id)
         reader = Reader(pieces, limits, layer["digest"])
-        reading = _Reading(reader, holes, attic, number, attributes or Attributes(limits, layer["digest"]))
+        made = Layer(attic, limits.names)
+        reading = _Reading(made, reader, holes, number, attributes or Attributes(limits, layer["digest"]))
         for entry in reader:
             reading.entry(entry)
         reader.drain()
@@ -76,17 +79,17 @@ class _Reading:
     """The entries of one layer on their way into its tree."""
 
     def __init__(
-        self, reader: Reader, holes: list[int], attic: Attic, number: int | None, attributes: Attributes
+        self, layer: Layer, reader: Reader, holes: list[int], number: int | None, attributes: Attributes
     ) -> None:
-        self._layer = Layer(attic)
-        self._tree = self._layer.tree
+        self._layer = layer
+        self._tree = layer.tree
         self._reader = reader
         self._holes = holes
         self._number = number
         self._attributes = attributes
         self._last: tuple[Path, Dir] = [], self._tree.root  # a directory, and the name that led to it
         # Hard links into lower layers, by `place`: (the directory they are in, their own name, their target's)
-        self._later = Shelf(attic)
+        self._later = Shelf(layer.tree.attic)
         self._waits = False  # whether there are any
 
     def entry(self, entry: Entry) -> None:

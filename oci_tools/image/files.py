@@ -81,7 +81,7 @@ def _read(
             _link(whole, layer)
         else:
             merge(whole, layer)
-    return whole or Tree(attic)
+    return whole or Tree(attic, 0)
 
 
 # -- layers over each other ----------------------------------------------------------------

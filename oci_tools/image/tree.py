@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     Meta = tuple[int, int, int, int, tuple[tuple[bytes, bytes], ...]]
     Path = list[bytes]
 
-NODES_MAX = 2_000_000  # files and directories in all layers
-STEPS_MAX = 200_000_000  # components of names that are walked
+NAMES_MAX = 10_000_000  # files and directories in all layers
+STEPS_MAX = 20  # components of names that are walked, for each name that there may be
 HOLES_MAX = 16 << 30  # bytes of holes in sparse files that are hashed, all together
 LINKS_MAX = 40
 
@@ -86,8 +86,8 @@ class Loop(Error):
 class Layer:
     """One layer as a tree, and what it says of those below (layer/apply.py): paths as bytes."""
 
-    def __init__(self, attic: Attic) -> None:
-        self.tree = Tree(attic)
+    def __init__(self, attic: Attic, names: int) -> None:
+        self.tree = Tree(attic, names)
         self.whiteouts = Rows(attic)
         self.opaques = Rows(attic)
         self.links = Rows(attic)  # (path, target)
@@ -110,10 +110,11 @@ def words(path: bytes) -> Path:
 
 
 class Tree:
-    """Directories that grow, counted."""
+    """Directories that grow, counted: `names` is how many names there may be."""
 
-    def __init__(self, attic: Attic) -> None:
+    def __init__(self, attic: Attic, names: int) -> None:
         self.attic = attic
+        self._names = names
         self.root = Dir(b"", None, attic=attic)
         self.count = 0
         self.holes = [HOLES_MAX]  # bytes that may still be hashed; shared by copies
@@ -121,7 +122,7 @@ class Tree:
 
     def copy(self) -> Tree:
         """The same tree again, with directories of its own."""
-        made = Tree(self.attic)
+        made = Tree(self.attic, self._names)
         made.count, made.holes, made.root.meta = self.count, self.holes, self.root.meta
         levels = [(made.root, self.root.items())]
         while levels:
@@ -163,8 +164,8 @@ class Tree:
 
     def add(self, count: int) -> None:
         self.count += count
-        if self.count > NODES_MAX:
-            raise Error("image has too many files", None, f"more than {NODES_MAX}")
+        if self.count > self._names:
+            raise Error("image has too many files", None, f"more than {self._names}", "--limit names=N")
 
     def find(self, parts: Path, make: bool = False, start: Dir | None = None) -> Dir | None:
         """The directory of a name, through links; None if it is none.  See layer/tree.py."""
@@ -216,8 +217,8 @@ class Tree:
 
     def _walk(self, steps: int) -> None:
         self._steps += steps
-        if self._steps > STEPS_MAX:
-            raise Error("image has too many files", None, "its names are walked for too long")
+        if self._steps > STEPS_MAX * self._names:
+            raise Error("image has too many files", None, "its names are walked for too long", "--limit names=N")
 
 
 def bad(parts: Path, why: str) -> NoReturn:

@@ -26,7 +26,6 @@ import stat
 from oci_tools import compress, fs
 from oci_tools.errors import Error, quote
 from oci_tools.layer.ahead import Ahead
-from oci_tools.layer.limits import expand
 from oci_tools.layer.tree import Dir, Tree, clean, words
 from oci_tools.layer.unpacked import Layer, bytes_of
 from oci_tools.shelf import Shelf
@@ -124,7 +123,7 @@ class _pipe:
         self._threads = threads
         self._made: list[Ahead] = []
         raw = verified(compress.read_pieces(stream), source.digest, source.size, "digest of blob", source)
-        plain = self._ahead(expand(raw, limits, source))
+        plain = self._ahead(limits.expand(raw, source))
         self._pieces = self._ahead(verified(plain, source.diff_id, None, "diff id of layer", source))
 
     def _ahead(self, pieces: Iterable[bytes]) -> Iterable[bytes]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from oci_tools import compress
 from oci_tools.layer.ahead import Ahead
-from oci_tools.layer.limits import expand
 from oci_tools.tar import Reader
 
 TYPE_CHECKING = False
@@ -21,7 +20,7 @@ PIECE = 1 << 18
 
 def read(source: Source, limits: Limits) -> Iterator[tuple[Entry, Reader]]:
     """The entries of a layer, not verified: it was read before.  The rest is not read if nobody asks."""
-    with source.open() as stream, Ahead(expand(compress.read_pieces(stream), limits, source)) as pieces:
+    with source.open() as stream, Ahead(limits.expand(compress.read_pieces(stream), source)) as pieces:
         reader = Reader(pieces, limits, source)
         for entry in reader:
             yield entry, reader
@@ -29,7 +28,7 @@ def read(source: Source, limits: Limits) -> Iterator[tuple[Entry, Reader]]:
 
 def archive(stream: Any, limits: Limits) -> Reader:
     """The entries of an archive that somebody packs, compressed or not; GNU tar's old sparse files too."""
-    return Reader(expand(compress.read_pieces(stream), limits, "the archive"), limits, "the archive", True)
+    return Reader(limits.expand(compress.read_pieces(stream), "the archive"), limits, "the archive", True)
 
 
 def plain(entry: Entry, reader: Reader) -> Iterator[bytes]:

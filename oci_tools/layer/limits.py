@@ -17,6 +17,7 @@ class Limits:
     """The limits of one unpacking; each is an option, `--limit NAME=N`.
 
     entries    members of one layer's archive
+    names      files and directories of all layers, where they are only read (image/files.py) and not unpacked
     size       plain bytes of one layer: what it may expand to, and how large one file may say it is
     expansion  plain bytes for each byte of a blob, from 64 MiB on; the default is more than any compression reaches
     path       bytes of a path or of a link's target
@@ -27,11 +28,12 @@ class Limits:
     And what is no limit: with `keep_links` an entry for a directory where there is a link to one is about that.
     """
 
-    __slots__ = ("attributes", "entries", "expansion", "header", "keep_links", "path", "size", "xattrs")
+    __slots__ = ("attributes", "entries", "expansion", "header", "keep_links", "names", "path", "size", "xattrs")
 
     def __init__(self) -> None:
         self.keep_links = False
         self.entries = 10_000_000
+        self.names = 10_000_000
         self.size = 1 << 40
         self.expansion = 1 << 16
         self.path = 4096
@@ -53,21 +55,20 @@ class Limits:
             setattr(limits, name, int(digits) * _UNITS[unit])
         return limits
 
+    def expand(self, pieces: Iterable[bytes], subject: object) -> Iterator[bytes]:
+        """`compress.expand`, of what expands no more than it may."""
+        given = 0
 
-def expand(pieces: Iterable[bytes], limits: Limits, subject: object) -> Iterator[bytes]:
-    """`compress.expand`, of what expands no more than it may."""
-    given = 0
+        def counted() -> Iterator[bytes]:
+            nonlocal given
+            for piece in pieces:
+                given += len(piece)
+                yield piece
 
-    def counted() -> Iterator[bytes]:
-        nonlocal given
-        for piece in pieces:
-            given += len(piece)
+        most, plain = self.expansion, 0
+        for piece in compress.expand(counted(), subject):
+            plain += len(piece)
+            if plain > _FREE and plain > most * given:
+                why = f"it expands to more than {most} times its size"
+                raise Error("layer is too large", subject, why, "--limit expansion=N")
             yield piece
-
-    most, plain = limits.expansion, 0
-    for piece in compress.expand(counted(), subject):
-        plain += len(piece)
-        if plain > _FREE and plain > most * given:
-            why = f"it expands to more than {most} times its size"
-            raise Error("layer is too large", subject, why, "--limit expansion=N")
-        yield piece

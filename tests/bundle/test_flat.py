@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import stat
 import subprocess
@@ -42,8 +43,9 @@ def image(layout: Layout, *layers: Any) -> bundle.Image:
     config, descriptors = configs.new("linux/amd64"), []
     for layer in layers:
         data = layer if isinstance(layer, bytes) else make.archive(*layer)
-        config = configs.with_layer(config, digests.of(data))
-        descriptors.append(layout.put(data, manifest.OCI_LAYER))
+        packed = data.startswith(b"\x1f\x8b")
+        config = configs.with_layer(config, digests.of(gzip.decompress(data) if packed else data))
+        descriptors.append(layout.put(data, manifest.OCI_LAYER_GZIP if packed else manifest.OCI_LAYER))
     return bundle.Image(layout, configs.store(layout, config, descriptors))
 
 
@@ -150,9 +152,37 @@ def test_what_is_found(tmp_path: Path) -> None:
             list(whole.content(whole.find("p"), "p"))  # type: ignore[arg-type]
 
 
-def test_limits_hold(tmp_path: Path) -> None:
-    with Layout.create(f"{tmp_path}/img") as layout, pytest.raises(Error, match="more than 1 entries"):
-        flat.Flat(image(layout, ["a", "b"]), Limits.parse(["entries=1"]))
+@pytest.mark.parametrize(
+    ("limit", "layers", "message"),
+    [
+        ("entries=1", [["a", "b"]], "more than 1 entries"),
+        ("entries=1", [["a"], ["b"]], None),
+        ("names=1", [["a"], ["b"]], "more than 1 "),
+        ("names=2", [["a"], ["b"]], None),
+        ("names=2", [["a/b/c"]], "more than 2 "),
+        ("size=4K", [[("a", bytes(5000))]], "more than 4096 bytes"),
+        ("path=3", [["abcd"]], "longer than 3 bytes"),
+        ("xattrs=1", [[{"name": "a", "xattrs": {b"user.a": b"", b"user.b": b""}}]], "more than 1 extended"),
+        ("header=10", [[{"name": "a", "xattrs": {b"user.a": b"some text"}}]], "header"),
+        ("attributes=1K", [[{"kind": "d", "name": "a", "xattrs": {b"user.a": bytes(2000)}}]], "extended attributes have to be kept"),
+        ("expansion=2", [[("a", bytes(70 << 20))]], "more than 2 times"),
+        ("expansion=2000", [[("a", bytes(70 << 20))]], None),
+    ],
+)
+def test_limits_hold_and_can_be_changed(limit: str, layers: list[list[Any]], message: str | None, tmp_path: Path) -> None:
+    """Of what is unpacked, and of what is only read: the same, but that names are counted in one and are files in the other."""
+    limits = Limits.parse([limit])
+    with Layout.create(f"{tmp_path}/img") as layout:
+        made = image(layout, *(gzip.compress(make.archive(*layer), 9) for layer in layers))
+        for name, way in (
+            ("read", lambda: flat.Flat(made, limits)),
+            ("unpacked", lambda: merge.flatten(made.sources(), f"{tmp_path}/t", owner.for_process(), limits)),
+        ):
+            if message is None or (name, limit.partition("=")[0]) == ("unpacked", "names"):
+                way()
+            else:
+                with pytest.raises(Error, match=message):
+                    way()
 
 
 # -- each layer apart ------------------------------------------------------------------------------
