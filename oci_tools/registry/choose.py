@@ -212,9 +212,9 @@ def choose(
     bring: see Chosen; it is not called where all of an image is looked at to change it, or not all of it is wanted.
     scratch: the same for layers that must be read before the image is known, where nothing is brought.
     """
-    wanted = [manifests.parse_platform(text) for text in platforms] or [manifests.host_platform()]
-    if options.sparse and list(platforms) == NO_PLATFORM:
-        wanted = []
+    none = options.sparse and list(platforms) == NO_PLATFORM
+    given = [] if none else [manifests.parse_platform(text) for text in platforms]
+    wanted = given if given or none else [manifests.host_platform()]
     changed = bool(options.format or options.compress)
     whole = not changed and options.only is None
     chosen = Chosen(Remote(ref, options), bring if whole else None, bring is not None and not changed)
