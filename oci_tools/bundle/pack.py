@@ -20,6 +20,7 @@ from oci_tools.image import layout as layouts
 from oci_tools.image import manifest as manifests
 from oci_tools.image import ref as refs
 from oci_tools.layer import diff, snapshot
+from oci_tools.layer import owner as owners
 from oci_tools.layer.tree import clean
 from oci_tools.layer.write import Archive
 
@@ -177,6 +178,7 @@ def changes(path: str, layout: Layout, options: Options, later: bool = False) ->
 
     def fill(packing: diff.Packing) -> bool:
         packing.before = _Before(base.image).find
+        packing.higher = owners.higher(known["owner"])
         if stacked is None:
             with snapshot.Snapshot(f"{path}/{known['snapshot']}") as before:
                 return packing.changes(rootfd, diff.compare(rootfd, before, masks, mounted))

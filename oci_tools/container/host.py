@@ -200,6 +200,16 @@ class Host:
         except (KeyError, OverflowError):
             raise Error("no such user of the host", word) from None
 
+    def show_as_inside(self, mount: dict[str, Any]) -> None:
+        """Have what was made for a container with a user namespace belong to its users."""
+        if self.initial:
+            mount["options"].append("idmap")
+            return
+        from oci_tools.container import nomap
+
+        if mount["source"].startswith(f"{self.place()}/"):
+            nomap.give(mount["source"])
+
     def selinux(self) -> bool:
         return os.path.exists("/sys/fs/selinux/enforce")
 

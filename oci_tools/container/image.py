@@ -16,6 +16,7 @@ from oci_tools.linux import process
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from oci_tools.cli import Args
@@ -87,6 +88,8 @@ def stacked(args: Args, directory: str) -> dict[str, list[str]]:
     for number, word in enumerate(dict.fromkeys(mounts.images(args))):
         if not word:
             raise Usage("invalid mount", "type=image", "it needs a source")
+        if args.userns == "nomap":
+            raise Error("cannot mount image", word, "not with --userns nomap")
         with Source(bring(word, args.pull, None, args.quiet, pulling(args))) as source:
             image = bundles.Image(source.layout, source.descriptor, None, source.name)
             path = bundles.overlay(image, f"{directory}/images/{number}")
@@ -98,9 +101,19 @@ def stacked(args: Args, directory: str) -> dict[str, list[str]]:
     return found
 
 
+def overlay(args: Args) -> Callable[..., str]:
+    """What makes an overlay bundle for such a container."""
+    if args.userns != "nomap":
+        return bundles.overlay
+    from oci_tools.container import nomap
+
+    return nomap.overlay
+
+
 def show_as_inside(spec: dict[str, Any], host: Host) -> None:
     """Root's images that are mounted in a user namespace are that one's, as the container's own is."""
-    if host.rootless or not any(each["type"] == "user" for each in spec["linux"].get("namespaces", ())):
+    spaces = spec["linux"].get("namespaces", ())
+    if host.rootless or not host.initial or not any(each["type"] == "user" for each in spaces):
         return
     for mount in spec["mounts"]:
         options = set(mount.get("options", ()))

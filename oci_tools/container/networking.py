@@ -88,7 +88,7 @@ def settle(args: Args) -> None:
 
         if wanted:
             shared.need_ids(args.network[0])
-        if wanted or (args.userns in ("", "host") and not args.uidmap and shared.has_ids()):
+        if wanted or (args.userns in ("", "host", "nomap") and not args.uidmap and shared.has_ids()):
             shared.enter()
     if wanted:
         from oci_tools.net import conflist, store

@@ -127,7 +127,7 @@ SPECIFYING: tuple[Option, ...] = (
      "none: no /dev/shm"),
     ("--uts MODE", "text", "private", "private; host: its host name; container:ID: another's; ns:PATH"),
     ("--cgroupns MODE", "text", "private", "private; host: its view of cgroups; container:ID: another's; ns:PATH"),
-    ("--userns MODE", "text", "", "auto[:size=N]: users of its own; container:ID; ns:PATH; host: none; keep-id"),
+    ("--userns MODE", "text", "", "auto[:size=N]: users of its own; container:ID; ns:PATH; host: none; keep-id; nomap"),
     ("--uidmap INSIDE:OUTSIDE[:COUNT]", "list", (), "which users of the host its users are"),
     ("--gidmap INSIDE:OUTSIDE[:COUNT]", "list", (), "which groups; else as --uidmap says"),
     ("--subuidname NAME", "text", None, "take users for it from those that /etc/subuid gives to NAME"),

@@ -180,6 +180,10 @@ class Rootfs:
         return fd
 
     def _of_bundle(self) -> int:
+        if self._container:  # else who asks for it knows what its files are
+            from oci_tools.container import nomap
+
+            nomap.refuse(self._bundle, "cannot open the files of", self._container)
         spec = self._spec(own=True)
         if self._mounts:
             self._mounted = spec.get("mounts") or []

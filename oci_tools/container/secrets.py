@@ -33,7 +33,6 @@ _ALIASES = {"source": "src", "file": "src", "dst": "target", "destination": "tar
 def add(spec: dict[str, Any], place: str, words: list[str], host: Host) -> None:
     """Copy the secrets into a container's directory, and have `spec` show them."""
     wanted: list[mounts.Mount] = []
-    options = ["idmap"] if not host.rootless and _has_users(spec) else []  # root's inside, too
     for number, word in enumerate(words):
         said = parse(word)
         data = _read(said, host)
@@ -50,8 +49,8 @@ def add(spec: dict[str, Any], place: str, words: list[str], host: Host) -> None:
             wanted.append(mounts.bind(f"{place}/secrets/{number}", mounts.normal(target), True, flat=True))
         elif all(each["destination"] != WHERE for each in wanted):
             wanted.append(mounts.bind(f"{place}/secrets/run", WHERE, True, flat=True))
-    for each in wanted:
-        each["options"] += options
+    for each in wanted if not host.rootless and _has_users(spec) else ():
+        host.show_as_inside(each)  # root's inside, too
     mounts.place(spec, wanted)
 
 

@@ -229,6 +229,8 @@ def _of_bundle(bundle: str, held: Place, args: Args) -> dict[str, Any]:
 
 def _of_image(image: bundles.Image, held: Place, args: Args) -> dict[str, Any]:
     """The specification of an image with what the options say; its overlay bundle is made with it."""
+    from oci_tools.container import image as images
+
     made: list[dict[str, Any]] = []
     asked: list[options.Asked] = []
     mounted = _lent(args, held)  # before ours: both lock the store
@@ -244,7 +246,7 @@ def _of_image(image: bundles.Image, held: Place, args: Args) -> dict[str, Any]:
         made.append(spec)
         return spec
 
-    bundles.overlay(image, held.bundle, specify=specify)
+    images.overlay(args)(image, held.bundle, specify=specify)
     if held.volumes:
         from oci_tools.container import volumes
 
@@ -326,7 +328,7 @@ def _add_files(spec: dict[str, Any], held: Place, args: Args, host: Host) -> Non
             path = files.shared(name, args, host) or held.write(name, text.encode("utf-8", "surrogateescape"), 0o644)
             made = mounts.bind(path, f"/etc/{name}", readonly, flat=True)
             if not host.rootless and any(each["type"] == "user" for each in spec["linux"]["namespaces"]):
-                made["options"].append("idmap")  # root's inside, too
+                host.show_as_inside(made)  # root's inside, too
             spec["mounts"].append(made)
 
 

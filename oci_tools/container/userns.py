@@ -5,6 +5,7 @@
     ns:PATH              one by its path
     host                 none
     keep-id[:uid=N,gid=N]    of a plain user: that one's id, or N, not root
+    nomap                of a plain user: his subordinate ids, and not his own (nomap.py)
     --uidmap C:H[:N]     N ids from C on inside are those from H on outside
 
 The ids outside come out of what /etc/subuid gives to `containers`, or root, or --subuidname; where that says
@@ -50,6 +51,10 @@ def apply(spec: dict[str, Any], args: Args, host: Host) -> None:
     if maps and mode not in ("", "private", "auto"):
         raise Usage(f"--uidmap and its kin exclude --userns {mode}")
     how, _, text = mode.partition(":")
+    if mode == "nomap" and not host.initial:
+        from oci_tools.container import nomap
+
+        return _own(spec, {"type": "user"}, nomap.maps())
     if how in ("container", "ns"):
         path = namespaces.path_of(mode, "user", "--userns", host)
         return _own(spec, {"type": "user", "path": path}, None)
@@ -72,6 +77,8 @@ def _keep_id(spec: dict[str, Any], args: Args) -> None:
     how, _, text = args.userns.partition(":")
     if how != "keep-id" or args.uidmap or args.gidmap or args.subuidname or args.subgidname:
         why = "a plain user's containers are in one of his own"
+        if how == "nomap":
+            why = "this user has no subordinate ids, or it is a bundle"
         raise Error("cannot use --userns", args.userns or None, why, "keep-id, or nothing")
     ids = {"uid": os.geteuid(), "gid": os.getegid()}
     for word in text.split(",") if text else ():

@@ -62,7 +62,7 @@ def make(wants: list[Want], spec: Spec, held: Place) -> None:
             if mount["destination"] == want.destination:
                 _show(mount, want, volume)
                 if others and mount["type"] == "bind":
-                    mount["options"].append("idmap")  # its root's files are root's on disk, too
+                    _as_inside(mount, inside)
     said = {want.destination: want.name for want in wants}
     if said:
         spec.setdefault("annotations", {})[users.ANNOTATION] = _json(said)
@@ -71,6 +71,16 @@ def make(wants: list[Want], spec: Spec, held: Place) -> None:
     more = {**({"volumes": own} if own else {}), **({"mounted": mounted} if mounted else {})}
     if more:
         held.say(more)
+
+
+def _as_inside(mount: dict[str, Any], inside: bool) -> None:
+    """Its root's files are root's on disk, too; in the shared namespaces, its own if nobody has made any yet."""
+    if not inside:
+        mount["options"].append("idmap")
+    elif os.stat(mount["source"]).st_uid == 0 and not os.listdir(mount["source"]):
+        from oci_tools.container import nomap
+
+        nomap.give(mount["source"])
 
 
 def _json(value: object) -> str:

@@ -79,6 +79,7 @@ class Packing:
         self.before: Callable[[bytes], Before | None] = lambda path: None
         self._epoch = None if epoch is None else epoch * 1_000_000_000
         self._single = single
+        self.higher = 0  # by how much ids on disk are above those of the image
         self._warn = warn
         self._links = Shelf(Attic())  # by device and inode: the first name, and how many are to come
 
@@ -198,7 +199,7 @@ class Packing:
         mtime = self._time(seen.st_mtime_ns)
         where = b"/proc/self/fd/%d/%b" % (at, name)
         xattrs = owners.read(where, not name, HOST)
-        uid, gid = seen.st_uid, seen.st_gid
+        uid, gid = max(seen.st_uid - self.higher, 0), max(seen.st_gid - self.higher, 0)
         remembered = xattrs.pop(owners.REMEMBER, None)
         if self._single:
             uid, gid = owners.on_disk(seen.st_mode, uid, gid, remembered)

@@ -27,6 +27,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+NOMAP = "nomap-"  # how the keys begin of files that are no id of the user who has them (container/nomap.py)
 REMEMBER = b"user.rootlesscontainers"
 _REFUSED = (b"trusted.overlay.", b"user.overlay.", REMEMBER)
 _SILENT = (b"security.selinux",)  # umoci, docker and podman leave it out too; nobody misses it
@@ -158,6 +159,11 @@ def key(maps: dict[str, list[dict[str, int]]]) -> str:
 
     text = repr([[(e["containerID"], e["hostID"], e["size"]) for e in maps[name]] for name in sorted(maps)])
     return f"ids-{zlib.crc32(text.encode()):08x}"
+
+
+def higher(key: str) -> int:
+    """By how much the ids on disk are above those of an image, where its files are kept under this key."""
+    return 1 if key.startswith(NOMAP) else 0
 
 
 def own_maps() -> dict[str, list[dict[str, int]]] | None:
