@@ -46,7 +46,11 @@ def ensure(kernel: Rtnetlink, network: Network) -> Link:
         if network.get("vlan", 0) or network.get("vrf", ""):
             from oci_tools.net import segment
 
-            segment.settle(network, found.index)
+            try:
+                segment.settle(network, found.index)
+            except Error:
+                remove(network)
+                raise
     _address_bridge(kernel, network, found)
     return found
 

@@ -22,24 +22,20 @@ _UNTAGGED = ["pvid", "untagged"]
 def settle(network: Network, index: int) -> None:
     """Of a bridge that has just been made, before it has addresses: a VRF takes the routes to these."""
     vlan, vrf = network.get("vlan", 0), network.get("vrf", "")
-    try:
-        with _kernel(network) as kernel:
-            if vrf:
-                kernel.link("set", index=index, master=_vrf(kernel, network))
-            if vlan:
-                kernel.link("set", index=index, kind="bridge", br_vlan_filtering=1, br_vlan_default_pvid=0)
-                kernel.vlan_filter("add", index=index, vlan_flags="self", vlan_info={"vid": vlan, "flags": _UNTAGGED})
-    except Error:
-        with Rtnetlink() as ours:
-            ours.delete(index)
-        raise
+    with _kernel(network) as kernel:
+        if vrf:
+            kernel.link("set", index=index, master=_vrf(network))
+        if vlan:
+            kernel.link("set", index=index, kind="bridge", br_vlan_filtering=1, br_vlan_default_pvid=0)
+            kernel.vlan_filter("add", index=index, vlan_flags="self", vlan_info={"vid": vlan, "flags": _UNTAGGED})
 
 
 def _kernel(network: Network) -> links.Kernel:
     return links.Kernel("cannot set apart network", network)
 
 
-def _vrf(kernel: Any, network: Network) -> int:
+def _vrf(network: Network) -> int:
+    """The index of a network's VRF."""
     with Rtnetlink() as ours:
         found = ours.link(network.get("vrf", ""))
     if found is None or found.kind != "vrf":

@@ -106,6 +106,27 @@ def test_a_limit_is_that_of_its_volume(store: Any, oci: Any) -> None:
     oci("vol", "rm", "new", "two")
 
 
+def test_a_clone_shares_its_bytes(store: Any, oci: Any, request: pytest.FixtureRequest) -> None:
+    """Where the file system can, which is xfs here, a clone takes no room; what is written to one is not the other's."""
+    oci("vol", "create", "data")
+    fill(store, "data", 0)
+
+    def free() -> int:
+        os.sync()
+        seen = os.statvfs(oci.env["OCI_ROOT"])
+        return seen.f_bfree * seen.f_frsize
+
+    before = free()
+    oci("vol", "clone", "data", "copy")
+    oci("vol", "clone", "--snapshot", "data", "before")
+    used = before - free()
+    assert used < 4 * MIB if request.node.callspec.params["store"] == "xfs" else used >= 39 * MIB
+    store("-v", "copy:/x", BUSYBOX, "sh", "-c", "echo mine > /x/file")
+    assert store("-v", "data:/x", BUSYBOX, "stat", "-c", "%s", "/x/file").stdout == f"{20 * MIB}\n"
+    assert "Read-only" in store("-v", "before:/x", BUSYBOX, "sh", "-c", "echo > /x/file", code=1).stderr
+    oci("vol", "rm", "data", "copy", "before")
+
+
 def run_tar(path: Path) -> bytes:
     return subprocess.run(["tar", "-c", path.name], cwd=path.parent, check=True, capture_output=True).stdout
 
