@@ -86,8 +86,8 @@ def attach(network: Network, wanted: Wanted) -> dict[str, Any]:
 
 
 def _attach(network: Network, wanted: Wanted, fd: int) -> dict[str, Any]:
-    if wanted.ports and (network.internal or network.borrows):
-        why = "internal" if network.internal else "of a bridge that is not ours"
+    if wanted.ports and (network.internal or network.borrows or network.get("vrf", "")):
+        why = "internal" if network.internal else "of a bridge that is not ours" if network.borrows else "in a VRF"
         raise Error("cannot publish ports", wanted.container[:12], f"network {network.name} is {why}")
     records.make_directories(network.name)
     store.keep(network)

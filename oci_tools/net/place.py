@@ -117,7 +117,7 @@ def _repair() -> None:
     from oci_tools.net import detach
 
     try:
-        detach.clear(*left.split(" "))
+        detach.clear(*left.rsplit(" ", 1))  # a network's name may have spaces
     except Error:
         pass
     os.unlink(f"{state()}/doing")

@@ -151,7 +151,7 @@ def _refusal(mapping: Mapping, port: int, network: str, container: str, target: 
             continue
         other = name[len(prefix) :]
         if _meet(host, "" if other == "any" else other):
-            owner = os.readlink(f"{_directory()}/{name}").partition(" ")
+            owner = os.readlink(f"{_directory()}/{name}").rpartition(" ")  # a network's name may have spaces
             if _is_held(owner[0], owner[2], name):
                 return f"container {owner[2][:12]} has it"
             holder.drop([name])

@@ -54,7 +54,7 @@ def is_meant(port: dict[str, Any], wanted: dict[str, Any]) -> bool:
 def is_open(name: str) -> bool:
     """Whether ports can be published on a network."""
     network = store.load(name)
-    return network.managed and not network.internal
+    return network.managed and not network.internal and not network.get("vrf", "")
 
 
 def _attachment(container: str) -> dict[str, Any]:

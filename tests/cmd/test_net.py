@@ -76,9 +76,9 @@ def test_a_list_of_plugins_of_others(oci: Any, home: dict[str, str]) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["a/b"], "invalid network name 'a/b' (letters, digits, '_', '.' and '-')"),
-        (["a\nb"], "invalid network name 'a\\nb' (letters, digits, '_', '.' and '-')"),
-        ([".x"], "invalid network name '.x' (letters, digits, '_', '.' and '-')"),
+        (["a/b"], "invalid network name 'a/b' (letters, digits, '_', '.', '-' and spaces between)"),
+        (["a\nb"], "invalid network name 'a\\nb' (letters, digits, '_', '.', '-' and spaces between)"),
+        ([".x"], "invalid network name '.x' (letters, digits, '_', '.', '-' and spaces between)"),
         (["host"], "network name is reserved 'host'"),
         (["bridge"], "network name is reserved 'bridge'"),
         (["--subnet", "10.1.2.3/24", "x"], "invalid subnet '10.1.2.3/24' (10.1.2.0/24 is meant?)"),

@@ -172,7 +172,10 @@ def test_a_bridge_in_a_vrf(machine: Machine, outside: Space) -> None:
     machine.ip("link", "add", "red", "type", "vrf", "table", "10")
     machine.ip("link", "set", "red", "up")
     machine.ip("link", "set", "eth0", "master", "red")
+    assert machine.fails("attach", "-p", "8080:80", "web", a.path).endswith("network web is in a VRF")
     machine.net("attach", "web", a.path)
+    (name,) = json.loads(machine.net("inspect", "--json", "web"))["containers"]
+    assert "no network that is open to the world" in machine.fails("publish", "add", name, "8080:80")
     machine.net("create", "--opt", "vrf=red", "--subnet", "10.8.0.0/24", "other")
     machine.net("attach", "other", b.path)
     assert "10.7.0.0/24" in machine.ip("route", "show", "vrf", "red") and "10.7.0" not in machine.ip("route")

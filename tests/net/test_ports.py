@@ -156,9 +156,9 @@ def messages(server: socket.socket, place: Space, host: str) -> None:
         assert client.recv(16) == b""
 
 
-def container(machine: Machine, name: str) -> str:
+def container(machine: Machine, name: str, network: str = "bridge") -> str:
     """What the id of an attached namespace ends in."""
-    shown = json.loads(machine.net("inspect", "--json", "bridge"))["containers"]
+    shown = json.loads(machine.net("inspect", "--json", network))["containers"]
     return str(next(each.partition("-")[2] for each, one in shown.items() if one["name"] == name))
 
 
@@ -356,6 +356,23 @@ def test_in_use(machine: Machine) -> None:
 
 
 @real
+def test_a_network_whose_name_has_spaces(machine: Machine, outside: Space) -> None:
+    """Its ports are held as those of others, and what was killed on it is cleared."""
+    machine.net("create", "my own net")
+    a, b = machine.space("a"), machine.space("b")
+    machine.net("attach", "-p", "8080:80", "my own net", a.path)
+    assert machine.fails("attach", "-p", "8080:80", "my own net", b.path).startswith("port is in use '0.0.0.0:8080")
+    with a.listen(80) as listener:
+        assert outside.talks(listener, HERE, 8080) == THERE
+    name = f"a-{container(machine, 'a', 'my own net')}"
+    os.symlink(f"my own net {name}", f"{machine.oci.env['OCI_RUN']}/net/doing")  # as a killed command leaves it
+    machine.net("attach", "-p", "8080:80", "my own net", b.path)
+    assert "eth0" not in a.ip("link") and not os.path.lexists(f"{machine.oci.env['OCI_RUN']}/net/doing")
+    with b.listen(80) as listener:
+        assert outside.talks(listener, HERE, 8080) == THERE
+    machine.net("rm", "--force", "my own net")
+
+
 def test_publish_and_withdraw_while_it_runs(machine: Machine, outside: Space) -> None:
     a = attached(machine, "a", "bridge")
     name = f"a-{container(machine, 'a')}"
