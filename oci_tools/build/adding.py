@@ -154,7 +154,7 @@ class Adding:
             path = self.path.rstrip("/") + "/"
             if owners:
                 os.close(into.directory(path))
-                into = Target(into.fd, into.owner, None, into.time, into.single)
+                into = Target(into.fd, into.owner, None, into.time, into.single, True)
             copying.copy(whole, picking.pick(whole, "/"), path, into, self.exclude)
         finally:
             os.close(fd)

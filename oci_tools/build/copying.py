@@ -36,6 +36,7 @@ class Target:
     owner   (uid, gid); None: as they have it, and 0:0 for directories that are made
     mode    changes the mode of each; None: as it is
     time    nanoseconds, of everything; None: as it is
+    replace  what is there of another type goes, as an archive has it
     """
 
     def __init__(
@@ -45,12 +46,14 @@ class Target:
         mode: Callable[[int, bool], int] | None = None,
         time: int | None = None,
         single: bool = False,
+        replace: bool = False,
     ) -> None:
         self.fd = fd
         self.owner = owner
         self.mode = mode
         self.time = time
         self.single = single
+        self.replace = replace
 
     def directory(self, path: str, follow: bool = True) -> int:
         """A descriptor of a directory; what is missing of its path is made."""
@@ -244,6 +247,9 @@ class _Copy:
         try:
             return os.open(name, _DIRECTORY | os.O_NOFOLLOW, dir_fd=at)
         except OSError:
+            if self._into.replace:
+                os.unlink(name, dir_fd=at)
+                return self._enter(at, name)
             raise Error(f"cannot copy to non-directory: {os.fsdecode(name)}") from None
 
     # -- one name -----------------------------------------------------------------------------
@@ -251,7 +257,7 @@ class _Copy:
     def _put(self, item: Item, at: int, name: bytes) -> None:
         kind = hashes.kind_of(item.seen.st_mode)
         try:
-            _make_room(at, name)
+            _make_room(at, name, self._into.replace)
             if item.seen.st_nlink > 1 and self._linked(item, at, name):
                 return
             if kind == "f":
@@ -344,11 +350,13 @@ class _Copy:
         os.utime(fd, ns=(time, time))
 
 
-def _make_room(at: int, name: bytes) -> None:
-    """Take away what has a name; not a directory."""
+def _make_room(at: int, name: bytes, replace: bool = False) -> None:
+    """Take away what has a name; a directory only to `replace` it."""
     try:
         os.unlink(name, dir_fd=at)
     except FileNotFoundError:
         pass
     except (IsADirectoryError, PermissionError):
-        raise Error(f"cannot replace to directory {os.fsdecode(name)} with file") from None
+        if not replace:
+            raise Error(f"cannot replace to directory {os.fsdecode(name)} with file") from None
+        fs.remove_tree(f"/proc/self/fd/{at}/{os.fsdecode(name)}")

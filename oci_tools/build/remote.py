@@ -370,9 +370,11 @@ def unpack(pieces: Iterator[bytes], into: str, owner: Any, subject: str) -> None
     from oci_tools.layer.tree import new_root
 
     fd = new_root(into)
+    limits = Limits()
+    limits.skip_roots = True
     try:
         source = apply.Source(lambda: Pieces(plain(pieces, subject)), None, None, None)
-        layer = apply.unpack(source, fd, owner, Limits())
+        layer = apply.unpack(source, fd, owner, limits)
         with layer.tree:
             layer.tree.settle(owner)
     finally:

@@ -169,6 +169,7 @@ class _Unpacking:
 
     def __init__(self, layer: Layer, reader: Reader, owner: Owner, limits: Limits, literal: bool) -> None:
         self._keep_links = limits.keep_links
+        self._skip_roots = limits.skip_roots
         self._attributes = Attributes(limits, reader.subject)
         self._literal = literal
         self._layer = layer
@@ -210,9 +211,10 @@ class _Unpacking:
     def _entry(self, entry: Entry) -> None:
         parts = clean(entry.name)
         if not parts:
-            if entry.type != "d":
+            if entry.type == "d":
+                self._tree.root.meta = self._meta(entry)
+            elif not self._skip_roots:
                 raise Error("cannot unpack", entry.name or b".", "only a directory can be the root")
-            self._tree.root.meta = self._meta(entry)
             return
         if WHITEOUT in entry.name and not self._literal and self._is_mark(entry, parts):
             return

@@ -25,13 +25,17 @@ class Limits:
     xattrs     extended attributes of one file
     attributes bytes of the extended attributes that are kept to the end of a layer: of its directories, the same once
 
-    And what is no limit: with `keep_links` an entry for a directory where there is a link to one is about that.
+    And what is no limit: with `keep_links` an entry for a directory where there is a link to one is about that, and
+    with `skip_roots` one without a name that is no directory is passed over, as ADD does.
     """
 
-    __slots__ = ("attributes", "entries", "expansion", "header", "keep_links", "names", "path", "size", "xattrs")
+    __slots__ = (
+        "attributes", "entries", "expansion", "header", "keep_links", "names", "path", "size", "skip_roots", "xattrs",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.keep_links = False
+        self.skip_roots = False
         self.entries = 10_000_000
         self.names = 10_000_000
         self.size = 1 << 40
