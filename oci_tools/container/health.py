@@ -64,11 +64,23 @@ def options(args: Args, image: dict[str, Any] | None) -> dict[str, Any] | None:
 
 def _test(text: str) -> list[str]:
     if text.startswith("["):
-        words = document.loads(text, "--health-cmd")
+        try:
+            words = document.loads(text, "--health-cmd")
+        except Error:  # a shell's test
+            return ["CMD-SHELL", text]
         if not isinstance(words, list) or not words or not all(isinstance(word, str) for word in words):
             raise Usage("invalid value for --health-cmd", text)
         return words if words[0] in ("CMD", "CMD-SHELL") else ["CMD", *words]
     return ["CMD-SHELL", text]
+
+
+def _duration(seconds: float) -> str:
+    """A time as Go writes it, and docker's users read it."""
+    if seconds < 1:
+        return f"{seconds * 1000:g}ms"
+    minutes, rest = divmod(seconds, 60)
+    hours, minutes = divmod(int(minutes), 60)
+    return (f"{hours}h" if hours else "") + (f"{minutes}m" if hours or minutes else "") + f"{rest:g}s"
 
 
 def _startup(args: Args, duration: Any) -> dict[str, Any]:
@@ -295,7 +307,8 @@ class _Probe:
         os.close(self._reader)
         text = self._output.decode("utf-8", "replace")
         if self._late:
-            code, text = -1, f"Health check exceeded timeout ({self._timeout:g}s)" + (f": {text}" if text else "")
+            late = f"Health check exceeded timeout ({_duration(self._timeout)})"
+            code, text = -1, late + (f": {text}" if text else "")
         return {
             "Start": log.stamp(self._start).decode(), "End": log.stamp(time.time_ns()).decode(),
             "ExitCode": code, "Output": text[:OUTPUT],

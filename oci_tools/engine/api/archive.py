@@ -64,6 +64,8 @@ def _absolute(path: str) -> str:
 
 
 def _missing(word: str, path: str, error: Refused | None) -> Refused:
+    if error is not None and "not a directory" in error.message and path.endswith(("/", "/.")):
+        return Refused(400, f"lstat {path}: not a directory")
     if error is None or "no such file" in error.message or "not a directory" in error.message:
         return Refused(404, f"Could not find the file {path} in container {word}")
     return Refused(500 if error.status == 400 else error.status, error.message)

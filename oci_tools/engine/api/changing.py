@@ -5,6 +5,7 @@ What `docker commit --change` and `docker import --change` send, and what a cont
 
 from __future__ import annotations
 
+import re
 import shlex
 
 from oci_tools import document
@@ -18,22 +19,34 @@ if TYPE_CHECKING:
     from typing import Any
 
 
-def options(changes: Iterable[str]) -> list[str]:
-    """The options of some instructions; each of `changes` may be many lines."""
+_VARIABLE = re.compile(r"\\\\\$|\$(?:(\w+)|\{(\w+)\})")
+_EXPANDED = ("ENV", "LABEL", "EXPOSE", "VOLUME", "USER", "WORKDIR", "STOPSIGNAL")
+
+
+def options(changes: Iterable[str], environment: Iterable[str] = ()) -> list[str]:
+    """The options of some instructions; each of `changes` may be many lines.
+
+    environment  NAME=VALUE words: what $NAME means in them
+    """
     found: list[str] = []
+    known = dict(each.partition("=")[::2] for each in environment)
     for change in changes:
         for line in change.splitlines():
             if line.strip():
-                found += _instruction(*line.strip().partition(" ")[::2])
+                found += _instruction(*line.strip().partition(" ")[::2], known)
     return found
 
 
-def _instruction(name: str, rest: str) -> Iterator[str]:
+def _instruction(name: str, rest: str, known: dict[str, str]) -> Iterator[str]:
     name, rest = name.upper(), rest.strip()
+    if name in _EXPANDED:
+        rest = _VARIABLE.sub(lambda one: known.get(one[1] or one[2] or "", "") if one.lastindex else "$", rest)
     if name in ("CMD", "ENTRYPOINT"):
         yield f"--{name.lower()}={_command(rest)}"
     elif name == "ENV":
-        yield from (f"--env={each}" for each in _pairs(rest))
+        pairs = _pairs(rest)
+        known.update(each.partition("=")[::2] for each in pairs)  # for the instructions behind it
+        yield from (f"--env={each}" for each in pairs)
     elif name == "LABEL":
         yield from (f"--label={each}" for each in _pairs(rest))
     elif name == "EXPOSE":

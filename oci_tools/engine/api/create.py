@@ -67,6 +67,11 @@ def create(api: Api, asked: Asked) -> Response:
     host = _host(said.get("HostConfig") or {})
     config = _config(said, image)
     networking = said.get("NetworkingConfig") or {}
+    if asked.version < (1, 40) and not (said.get("HostConfig") or {}).get("IpcMode"):
+        host["IpcMode"] = "shareable"  # as it was before that
+    ends = networking.get("EndpointsConfig") or {}
+    if asked.version < (1, 44) and len(ends) > 1:
+        raise Refused(400, f"Container cannot be created with multiple network endpoints: {', '.join(sorted(ends))}")
     try:
         words, mode = endpoints.words(host, networking, api.world, said.get("MacAddress") or "")
         host["NetworkMode"] = mode
@@ -196,6 +201,8 @@ def _config(said: dict[str, Any], image: Image) -> dict[str, Any]:
     for key in ("User", "WorkingDir", "StopSignal", "OnBuild", "Shell"):
         if base.get(key) and not own.get(key):
             config[key] = base[key]
+    if config["WorkingDir"]:
+        config["WorkingDir"] = os.path.normpath(config["WorkingDir"])
     if not own.get("Entrypoint"):
         if own.get("Entrypoint") is None:
             config["Entrypoint"] = base.get("Entrypoint")

@@ -119,8 +119,8 @@ def _runs(api: Api, word: str) -> Container:
 
 
 def start(api: Api, asked: Asked) -> Response:
-    one = api.execs.find(asked["id"])
     said = asked.json(needed=False)
+    one = api.execs.find(asked["id"])
     container = _runs(api, one.container)
     with one.lock:
         if one.begun:

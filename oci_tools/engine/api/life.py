@@ -84,6 +84,7 @@ def restart(api: Api, asked: Asked) -> Response:
     if one.running:
         api.commands.run(["run", "stop", *_asking(one, asked), one.id])
     api.commands.run(["run", "start", one.id])
+    api.events.tell(one, "restart")
     return nothing()
 
 
@@ -104,10 +105,10 @@ def _signal(text: str, before: str) -> str:
 
     name = text.upper().removeprefix("SIG")
     known = {each.name.removeprefix("SIG") for each in Signals}
-    if name in known or name.startswith(("RTMIN", "RTMAX")) or (name.isdecimal() and 0 < int(name) < 65):
+    if name in known or name.startswith(("RTMIN", "RTMAX")) or (text.isdecimal() and 0 < int(text) < 65):
         return name
-    number = name.lstrip("-")
-    known_not = number.isdecimal() and name != "0"
+    number = text.lstrip("-")
+    known_not = number.isdecimal() and text != "0"
     said = f"the linux daemon does not support signal {text}" if known_not else f"invalid signal: {text}"
     raise Refused(400, f"{before}{said}")
 
@@ -190,9 +191,14 @@ def _removed(api: Api, one: Container, words: list[str]) -> None:
 
 
 def update(api: Api, asked: Asked) -> Response:
-    one, said = api.world.find(asked["id"]), asked.json(needed=False)
+    said = asked.json(needed=False)
     members.check(said)
+    one = api.world.find(asked["id"])
+    if asked.version < (1, 40):
+        said.pop("PidsLimit", None)
     said = _merged(one, said)
+    if said.get("PidsLimit") is not None and said["PidsLimit"] <= 0:
+        said["PidsLimit"] = -1  # no limit any more
     words = list(wording.limits(said))
     restart = said.get("RestartPolicy") or {}
     if restart.get("Name"):
@@ -201,6 +207,8 @@ def update(api: Api, asked: Asked) -> Response:
     if words:
         api.commands.run(["run", "update", *words, one.id])
     kept = {key: value for key, value in said.items() if (value or key == "NanoCpus") and key in create.HOST}
+    if said.get("PidsLimit") is not None:
+        kept["PidsLimit"] = max(int(said["PidsLimit"]), 0)
     if one.asked and kept:
         changed = {**one.asked, "HostConfig": {**one.host, **kept}}
         fs.write(f"{one.path}/{container.OURS}", document.dumps(changed), 0o600, sync=False)
@@ -214,6 +222,9 @@ def _merged(one: Container, said: dict[str, Any]) -> dict[str, Any]:
     restart = said.get("RestartPolicy") or {}
     if restart.get("Name"):
         wording.restart(restart)
+        if restart["Name"] != "no" and one.policy.get("rm"):
+            why = "Restart policy cannot be updated because AutoRemove is enabled for the container"
+            raise Refused(409, f"Cannot update container {one.id}: {why}")
     shown = f"Cannot update container {one.id}: Conflicting options: "
     for key, called in (("CpuPeriod", "CPU Period"), ("CpuQuota", "CPU Quota")):
         if said.get(key) and one.host.get("NanoCpus") and not said.get("NanoCpus"):

@@ -41,6 +41,8 @@ def _asked(one: Container) -> dict[str, str]:
         found[os.path.normpath(mount.get("Target") or "/")] = ""
     for place in [*(one.config.get("Volumes") or ()), *(_places_of_others(one))]:
         found.setdefault(os.path.normpath(place), "")
+    for place in host.get("Tmpfs") or ():  # which has its place, and no entry
+        found.pop(os.path.normpath(place), None)
     return found
 
 

@@ -50,9 +50,10 @@ def _all(api: Api) -> list[dict[str, Any]]:
 def find(api: Api, word: str) -> dict[str, Any]:
     """A network by its name, Id, or a prefix of that."""
     known = _all(api)
-    for each in known:
-        if word in (each["name"], each["id"]):
-            return each
+    for key in ("id", "name"):
+        for each in known:
+            if word == each[key]:
+                return each
     begun = [each for each in known if word and each["id"].startswith(word)]
     if len(begun) > 1:
         raise Refused(400, f"network {word} is ambiguous ({len(begun)} matches found based on ID prefix)")
@@ -336,6 +337,7 @@ def prune(api: Api, asked: Asked) -> Response:
 
 ROUTES: list[Route] = [
     ("GET", "/networks", ls),
+    ("GET", "/networks/", ls),
     ("POST", "/networks/create", create),
     ("POST", "/networks/prune", prune),
     ("GET", "/networks/{id}", inspect),

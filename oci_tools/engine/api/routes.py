@@ -81,7 +81,7 @@ class Asked:
         try:
             found = document.loads(data)
         except Error as error:
-            raise Refused(400, f"invalid JSON: {error.cause}") from None
+            raise Refused(400, _said_by_go(data.decode("utf-8", "replace"), str(error.cause))) from None
         if found is None and not needed:
             return {}
         if found is None and null:
@@ -94,6 +94,27 @@ class Asked:
     def upgrade(self) -> bool:
         """Whether the client wants the connection for itself."""
         return "upgrade" in self.request.header("connection").lower() and bool(self.request.header("upgrade"))
+
+
+_AT = re.compile(r"(?:\(char |at character )(\d+)")
+# What the two readers of JSON say of one text: ours, and Go's, on which dockerd's clients match.
+_SAID = (("property name", "looking for beginning of object key string"), ("':' delimiter", "after object key"),
+         ("',' delimiter", "after object key:value pair"), ("no value", "looking for beginning of value"),
+         ("Expecting value", "looking for beginning of value"))  # fmt: skip
+
+
+def _said_by_go(text: str, why: str) -> str:
+    """What is wrong with a body that is no JSON."""
+    if "extra data" in why:
+        return "unexpected content after JSON"
+    place = _AT.search(why)
+    at = int(place[1]) if place else len(text)
+    if not text[at:].strip():
+        return "invalid JSON: unexpected EOF"
+    for ours, theirs in _SAID:
+        if ours in why:
+            return f"invalid JSON: invalid character '{text[at:].lstrip()[0]}' {theirs}"
+    return f"invalid JSON: {why}"
 
 
 class Table:

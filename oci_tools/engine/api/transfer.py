@@ -301,14 +301,14 @@ def _named(api: Api, repository: str, tag: str, words: list[str], asked: Asked |
 
 
 def commit(api: Api, asked: Asked) -> Response:
+    said = asked.json(needed=False)
     if not asked.query("container"):
         raise Refused(400, 'invalid name or ID supplied: ""')
     one = api.world.find(asked.query("container"))
-    said = asked.json(needed=False)
     pauses = asked.flag("pause", True) and one.status == "running"
     config = {**one.config, **{key: value for key, value in said.items() if value}}
     words = [
-        "pack", *changing.of_config(config), *changing.options(asked.all("changes")),
+        "pack", *changing.of_config(config), *changing.options(asked.all("changes"), config.get("Env") or ()),
         f"--comment={asked.query('comment')}",
     ]  # fmt: skip
     if asked.query("author"):

@@ -91,12 +91,10 @@ def _health(check: dict[str, Any]) -> Iterator[str]:
 
 def _check(check: dict[str, Any], option: str) -> Iterator[str]:
     test = check.get("Test") or []
-    if test[:1] == ["CMD-SHELL"] and len(test) > 1:
-        yield f"--{option}-cmd={test[1]}"
-    elif test[:1] == ["CMD"]:
+    if test[:1] in (["CMD-SHELL"], ["CMD"]) and len(test) > 1:
         from oci_tools import document
 
-        yield f"--{option}-cmd={document.dumps(test[1:]).decode()}"
+        yield f"--{option}-cmd={document.dumps(test).decode()}"
     for key, name in (("Interval", "interval"), ("Timeout", "timeout")):
         if check.get(key):
             yield f"--{option}-{name}={seconds(check[key])}"

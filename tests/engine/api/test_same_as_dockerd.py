@@ -207,6 +207,22 @@ SCRIPT: list[tuple[list[str], int]] = [
     (["network", "inspect", "-f", "{{.IPAM.Config}} {{.Attachable}} {{.Options}}", "n2"], 0),
     (["network", "create", "--subnet", "10.77.0.0/25", "n3"], 1),
     (["network", "connect", "nope", "nope"], 1),
+    (["create", "--name", "odd", "--network", "none", "-w", "/tmp/", "--health-cmd", "[ -e /x ]", "--pids-limit", "9", "bb"], 0),
+    (["inspect", "-f", "{{.Config.WorkingDir}} {{.Config.Healthcheck.Test}}", "odd"], 0),
+    (["update", "--pids-limit", "-1", "odd"], 0),
+    (["inspect", "-f", "{{.HostConfig.PidsLimit}}", "odd"], 0),
+    (["cp", "odd:/bin/busybox/", "-"], 1),
+    (["rm", "odd"], 0),
+    (["run", "-d", "--rm", "--name", "odd", "--network", "none", "bb", "sleep", "1000"], 0),
+    (["kill", "-s", "SIG42", "odd"], 1),
+    (["update", "--restart", "always", "odd"], 1),
+    (["rm", "-f", "odd"], 0),
+    (["create", "--name", "odd", "--network", "none", "bb"], 0),
+    (["commit", "-c", "ENV P=/bin", "odd", "odd1"], 0),
+    (["create", "--name", "odd2", "--network", "none", "odd1"], 0),
+    (["commit", "-c", "ENV P=/usr/bin:$P Q=${P}/x", "-c", "LABEL l=$P", "odd2", "odd2"], 0),
+    (["image", "inspect", "-f", "{{.Config.Env}} {{.Config.Labels}}", "odd2"], 0),
+    (["rm", "odd", "odd2"], 0),
     (["network", "create", "--subnet", "10.78.0.0/24", "test 01"], 0),
     (["network", "create", "  "], 1),
     (["create", "--name", "alone", "--network", "none", "bb", "sh", "-c", "ip -o link | cut -d: -f2 | cut -d@ -f1"], 0),
@@ -255,6 +271,8 @@ def test_a_script_says_the_same(pair: tuple[Engine, Engine]) -> None:
         said = [(done.returncode, plain(done.stdout), plain(done.stderr)) for done in (theirs, ours)]
         if said[0] != said[1] or said[0][0] != code:
             wrong.append(f"{' '.join(words)}\n   dockerd {said[0]}\n   ocid    {said[1]}")
+    for engine in pair:
+        engine.docker("rmi", "-f", "odd1", "odd2")
     assert not wrong, "\n".join(wrong)
 
 
@@ -262,6 +280,7 @@ def create(**host: Any) -> tuple[str, str, Any]:
     return "POST", "/containers/create", {"Image": "bb", "HostConfig": {"NetworkMode": "none", **host}}
 
 
+TEXT = b"{}"  # of a type that is not JSON's
 # Requests whose refusals have dockerd's status and words.
 REFUSED: list[tuple[str, str, Any]] = [
     ("POST", "/containers/create", {}), ("POST", "/containers/create", {"Image": ""}),
@@ -284,6 +303,11 @@ REFUSED: list[tuple[str, str, Any]] = [
     ("GET", '/containers/json?filters={"publish":["x"]}', None), ("GET", '/networks?filters={"type":["x"]}', None),
     ("POST", '/images/prune?filters={"until":["x"]}', None), ("POST", '/images/prune?filters={"until":["1h","2h"]}', None),
     ("GET", "/system/df?type=bogus", None), ("POST", "/build?remote=bogus", None), ("POST", "/build?remote=/etc", None),
+    *((method, path, body) for body in ("{invalid json", "{} x", '{"a"}', '{"a":1', "[", '{"a":1 2}', "x")
+      for method, path in (("POST", "/volumes/create"), ("POST", "/networks/create"), ("POST", "/containers/create"))),
+    *(("POST", path, TEXT) for path in ("/commit", "/containers/foobar/update", "/containers/foobar/exec", "/exec/foobar/start")),
+    create(Tmpfs={"/": "rw"}), create(Tmpfs={"//": "rw"}), create(Annotations={"": "a"}),
+    ("POST", "/v1.43/containers/create", {"Image": "bb", "NetworkingConfig": {"EndpointsConfig": {"n1": {}, "n2": {}}}}),
     ("POST", "/networks/bridge/connect", {}), ("POST", "/networks/bridge/disconnect", {}),
     ("POST", "/networks/bridge/disconnect", {"Container": "nope", "Force": True}),
 ]  # fmt: skip
@@ -292,7 +316,8 @@ REFUSED: list[tuple[str, str, Any]] = [
 def test_refusals_have_the_same_words(pair: tuple[Engine, Engine]) -> None:
     wrong = []
     for method, path, body in REFUSED:
-        theirs, ours = (engine.request(method, path, body) for engine in pair)
+        said = {"Content-Type": "text/plain" if body is TEXT else "application/json"}
+        theirs, ours = (engine.request(method, path, body, said) for engine in pair)
         if theirs != ours or theirs[0] < 400:
             wrong.append(f"{method} {path} {body}\n   dockerd {theirs}\n   ocid    {ours}")
     assert not wrong, "\n".join(wrong)
