@@ -24,7 +24,7 @@ from __future__ import annotations
 import os
 
 from oci_tools import document, fs
-from oci_tools.errors import Busy, Error, missing
+from oci_tools.errors import Busy, Error, missing, quote
 from oci_tools.image import config as configs
 from oci_tools.image import manifest as manifests
 from oci_tools.layer import store as stores
@@ -196,19 +196,23 @@ def unpack(
 
     maps  by which the owner is mapped, for the record
     """
+    with _Making(path) as making:
+        _copy(making, image, owner, limits, specify, maps)
+    return making.path
+
+
+def _copy(making: _Making, image: Image, owner: Owner, limits: Limits, specify: Specify, maps: Any) -> None:
     from oci_tools.layer import merge, snapshot
 
-    with _Making(path) as making:
-        merge.flatten(image.sources(), making.part("rootfs"), owner, limits)
-        rootfd = os.open(making.part("rootfs"), os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        try:
-            snapshot.take(rootfd, making.part(SNAPSHOT))
-            spec = specify(image, rootfd)
-        finally:
-            os.close(rootfd)
-        known = {**image.record(), "owner": owner.key, "snapshot": SNAPSHOT, **(maps or {})}
-        making.finish(["rootfs", SNAPSHOT], spec, known)
-    return making.path
+    merge.flatten(image.sources(), making.part("rootfs"), owner, limits)
+    rootfd = os.open(making.part("rootfs"), os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        snapshot.take(rootfd, making.part(SNAPSHOT))
+        spec = specify(image, rootfd)
+    finally:
+        os.close(rootfd)
+    known = {**image.record(), "owner": owner.key, "snapshot": SNAPSHOT, **(maps or {})}
+    making.finish(["rootfs", SNAPSHOT], spec, known)
 
 
 def overlay(
@@ -222,6 +226,7 @@ def overlay(
 ) -> str:
     """Make the overlay bundle `path` over the shared layer store; its absolute path is returned.
 
+    Where the kernel cannot stack layers it is one that has all files.
     `owner` and `limits` are wanted only where layers have to be unpacked first.
     `key` and `maps` are of the owner's mapping, if it is not this process's own.
     """
@@ -229,6 +234,11 @@ def overlay(
         key = "" if os.geteuid() == 0 else f"single-{os.geteuid()}-{os.getegid()}"
     store = stores.Store(key)
     with _Making(path) as making, store.lock():
+        if not stores.can_stack(making.path, key):
+            whose = _owner(owner)
+            whose.warn("stack", f"overlayfs cannot write where {quote(making.path)} is: all files are copied into it")
+            _copy(making, image, whose, limits or _limits(), specify, maps)
+            return making.path
         root = _root_name(making.path)
         store.use(making.path, root)
         try:
@@ -261,13 +271,21 @@ def _stack(
 def _fill(
     store: stores.Store, image: Image, owner: Callable[[], Owner] | None, limits: Limits | None
 ) -> stores.Chain:
-    from oci_tools.layer import owner as owners
-    from oci_tools.layer.limits import Limits
-
     if not image.layers:
         raise Error("cannot stack", image.id, "the image has no layers", "unpack it without --overlay")
-    whose = (owner or owners.for_process)()
-    return store.ensure(image.id, image.sources(), whose, limits or Limits())
+    return store.ensure(image.id, image.sources(), _owner(owner), limits or _limits())
+
+
+def _owner(owner: Callable[[], Owner] | None) -> Owner:
+    from oci_tools.layer import owner as owners
+
+    return (owner or owners.for_process)()
+
+
+def _limits() -> Limits:
+    from oci_tools.layer.limits import Limits
+
+    return Limits()
 
 
 def _root_name(path: str) -> str:

@@ -134,12 +134,12 @@ def _maps(args: cli.Args) -> Any:
 
 
 def _mounted(path: str) -> str:
-    """Mount a new bundle; it is gone if that fails."""
+    """Mount a new bundle, unless it has all files; it is gone if that fails."""
     from oci_tools import bundle
     from oci_tools.bundle import mounted
 
     try:
-        return mounted.mount(path)
+        return mounted.mount(path) if bundle.overlay_of(path) is not None else path
     except BaseException:
         bundle.remove(path)
         raise

@@ -80,6 +80,7 @@ def stacked(args: Args, directory: str) -> dict[str, list[str]]:
     """The images that `args` mount, had and stacked in a container's directory: the options of an overlay of each.
 
     Each is an overlay bundle, which keeps its layers from being collected as long as the container is there.
+    Of one that cannot be stacked there are "bind" and its directory instead.
     """
     from oci_tools.container import mounts
     from oci_tools.image.source import Source
@@ -93,7 +94,10 @@ def stacked(args: Args, directory: str) -> dict[str, list[str]]:
         with Source(bring(word, args.pull, None, args.quiet, pulling(args))) as source:
             image = bundles.Image(source.layout, source.descriptor, None, source.name)
             path = bundles.overlay(image, f"{directory}/images/{number}")
-        known = bundles.overlay_of(path) or {}
+        known = bundles.overlay_of(path)
+        if known is None:
+            found[word] = ["bind", f"{path}/rootfs"]
+            continue
         trees = ":".join(f"{known['store']}/{digest.replace(':', '/')}" for digest in known["lower"])
         found[word] = [f"lowerdir={trees}", f"upperdir={path}/upper", f"workdir={path}/work"]
         if not process.in_host_user_namespace() or os.geteuid():

@@ -355,9 +355,12 @@ def _image_mount(target: str, said: dict[str, str], writable: bool, word: str, h
     source = said.get("source", "")
     if source not in host.images:
         raise Error("cannot mount image", source or word, "an image is mounted where a container is made of another")
-    options = ["rw" if writable else "ro", "nosuid", "nodev", *host.images[source]]
-    if said.get("image-subpath"):
-        options.append(f"X-mount.subdir={_inner(said['image-subpath'], 'image-subpath')}")
+    inner = _inner(said["image-subpath"], "image-subpath") if said.get("image-subpath") else ""
+    options = ["rw" if writable else "ro", "nosuid", "nodev"]
+    if host.images[source][0] == "bind":
+        place = f"{host.images[source][1]}/./{inner}" if inner else host.images[source][1]
+        return {"destination": target, "type": "bind", "source": place, "options": ["rbind", *options]}
+    options += [*host.images[source], *([f"X-mount.subdir={inner}"] if inner else [])]
     return {"destination": target, "type": "overlay", "source": "overlay", "options": options}
 
 

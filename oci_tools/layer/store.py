@@ -30,6 +30,7 @@ from __future__ import annotations
 
 import os
 import stat
+import sys
 
 from oci_tools import document, fs
 from oci_tools.errors import Busy, Error
@@ -217,6 +218,27 @@ def sweep(path: str | None = None) -> None:
                 os.unlink(f"{fresh}/{name}.lock")
         except (Busy, FileNotFoundError):
             pass
+
+
+# File systems in which overlayfs makes no upper directory, by statfs(2): itself, and those whose names may change
+# behind the kernel's back: overlayfs, FUSE, NFS, CIFS, SMB, 9P, Ceph, VFAT.
+_NO_UPPER = (0x794C7630, 0x65735546, 0x6969, 0xFF534D42, 0xFE534D42, 0x01021997, 0x00C36400, 0x4D44)
+_USERS = (5, 11)  # the first Linux where overlayfs can be had in a user namespace
+
+
+def can_stack(path: str, key: str) -> bool:
+    """Whether an overlay of the layers of an owner can have its upper directory in a directory."""
+    from oci_tools.linux import libc
+
+    if key and tuple(int(word) for word in os.uname().release.split("-")[0].split(".")[:2] if word.isdigit()) < _USERS:
+        return False
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        held = libc.buffer(120)  # struct statfs; f_type is its first word
+        libc.call("fstatfs", fd, libc.address(held))
+        return int.from_bytes(bytes(held)[:4], sys.byteorder) not in _NO_UPPER
+    finally:
+        os.close(fd)
 
 
 # -- bundles ---------------------------------------------------------------------------------
