@@ -128,6 +128,12 @@ class Side:
         last = self.path.rstrip(b"/").rpartition(b"/")[2]
         return b"" if last in (b".", b"..") else last
 
+    def top(self) -> bytes:
+        """What a stream calls its directory: as docker, `.` where only the content is meant, and `/` the root."""
+        if self.path.rstrip(b"/").rpartition(b"/")[2] == b".":
+            return b"."
+        return os.path.normpath(b"/" + self.path.lstrip(b"/")).rpartition(b"/")[2] or b"/"
+
     def __enter__(self) -> Self:
         if self.word is not None:
             self._opened = rootfs.Rootfs(self._root, self.word)
@@ -193,7 +199,7 @@ class Side:
         directory = stat.S_ISDIR(seen.st_mode)
         if head:
             head(b"f" if not directory else b"d" if self.name() else b"c")
-        top = _TOP if head else self.name() if directory else b""
+        top = _TOP if head else self.top() if directory else b""
         single = bool(self._opened and self._opened.single)
         writer = _Under(stream, top, directory)
         packing = diff.Packing(writer, single=single, warn=warn, live=True)
@@ -272,9 +278,10 @@ class _Under(Writer):
 
     def entry(self, kind: str, name: bytes, *fields: Any, **more: Any) -> None:
         if self._top:
-            name = self._top + b"/" + name if self._directory and name != b"." else self._top
+            above = self._top.rstrip(b"/")  # the root's members are below an empty name
+            name = above + b"/" + name if self._directory and name != b"." else above
             if kind == "h":
-                more["link"] = self._top + b"/" + more["link"]
+                more["link"] = above + b"/" + more["link"]
         super().entry(kind, name, *fields, **more)
 
 

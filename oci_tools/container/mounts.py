@@ -277,10 +277,10 @@ def _subpath(path: str, want: Want) -> str:
 
 def _inner(path: str, key: str) -> str:
     """A path that stays beneath what it is in."""
-    parts = [part for part in path.split("/") if part not in ("", ".")]
-    if path.startswith("/") or ".." in parts:
-        raise Usage(f"invalid {key}", path, "it must be relative, without ..")
-    return "/".join(parts)
+    clean = os.path.normpath(path) if path else ""
+    if clean.startswith("/") or clean.split("/")[0] == "..":
+        raise Usage(f"invalid {key}", path, "subpath must be a relative path within the volume")
+    return "" if clean == "." else clean
 
 
 def _flag(said: dict[str, str], key: str, word: str) -> bool:

@@ -172,7 +172,8 @@ SPECIFYING: tuple[Option, ...] = (
     ("--cap-drop NAME", "list", (), "take a capability; ALL: all"),
     ("--security-opt OPTION", "list", (),
      "no-new-privileges[=false], seccomp=FILE|builtin|unconfined, apparmor=PROFILE|unconfined, label=..., "
-     "systempaths=unconfined, mask=PATHS, unmask=PATHS|ALL, proc-opts=OPTIONS, writable-cgroups"),
+     "systempaths=unconfined, mask=PATHS, unmask=PATHS|ALL, masked-paths=PATHS, readonly-paths=PATHS, "
+     "proc-opts=OPTIONS, writable-cgroups"),
     ("--privileged", "flag", False, "all capabilities, all devices, nothing masked"),
     ("--device PATH[:PATH][:rwm]", "list", (), "let it use a device of the host; or VENDOR/CLASS=NAME, a CDI device"),
     ("--gpus WHICH", "text", None, "GPUs by their CDI devices: all, a number of them, or device=NAME,..."),

@@ -118,6 +118,10 @@ def _option(spec: dict[str, Any], word: str, host: Host) -> None:
             spec["process"]["apparmorProfile"] = value
     elif key == "label" and value:
         _label(spec, value, word, host)
+    elif key in ("masked-paths", "readonly-paths") and separator:
+        paths = [path for path in value.split(":") if path]
+        _check_paths(paths, word)
+        spec["linux"]["maskedPaths" if key == "masked-paths" else "readonlyPaths"] = paths
     elif key in ("mask", "unmask") and value:
         _masks(spec, value.split(":"), word, masked=key == "mask")
     elif key == "proc-opts" and value:
@@ -139,14 +143,19 @@ def cgroups(spec: dict[str, Any], writable: bool) -> None:
 def _masks(spec: dict[str, Any], paths: list[str], word: str, masked: bool) -> None:
     """Paths that are hidden, or patterns of those that are not to be hidden or read-only; ALL: none is (podman)."""
     linux = spec["linux"]
-    if any(not path.startswith("/") for path in paths) and (masked or paths != ["ALL"]):
-        raise Usage("invalid value for --security-opt", word, "paths must be absolute")
+    if masked or paths != ["ALL"]:
+        _check_paths(paths, word)
     if masked:
         linux["maskedPaths"] = [*dict.fromkeys([*linux.get("maskedPaths", ()), *paths])]
         return
     for name in ("maskedPaths", "readonlyPaths"):
         if name in linux:
             linux[name] = [each for each in linux[name] if paths != ["ALL"] and not _covers(paths, each)]
+
+
+def _check_paths(paths: list[str], word: str) -> None:
+    if any(not path.startswith("/") for path in paths):
+        raise Usage("invalid value for --security-opt", word, "paths must be absolute")
 
 
 def _covers(patterns: list[str], path: str) -> bool:

@@ -184,7 +184,7 @@ def _enter(fds: list[int], name: bytes) -> tuple[list[int], int]:
         seen = os.fstat(fd)
         if stat.S_ISDIR(seen.st_mode):
             below.append(fd)
-            if _is_opaque(fd):
+            if is_opaque(fd):
                 break
             continue
         if below or (stat.S_ISCHR(seen.st_mode) and seen.st_rdev == 0):
@@ -198,7 +198,8 @@ def _parts(path: bytes) -> list[bytes]:
     return [part for part in path.split(b"/") if part and part != b"."]
 
 
-def _is_opaque(fd: int) -> bool:
+def is_opaque(fd: int) -> bool:
+    """Whether an overlay hides what is below a directory that is open."""
     for name in ("trusted.overlay.opaque", "user.overlay.opaque"):
         try:
             if os.getxattr(f"/proc/self/fd/{fd}", name) == b"y":

@@ -11,7 +11,7 @@ import stat
 from itertools import chain
 
 from oci_tools.errors import Error
-from oci_tools.layer import merge, store
+from oci_tools.layer import lookup, merge, store
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -284,7 +284,7 @@ class _Stack:
                 if not stat.S_ISDIR(seen.st_mode):
                     whiteout = stat.S_ISCHR(seen.st_mode) and seen.st_rdev == 0
                     return ("hidden" if whiteout or number < len(parts) else "other"), None
-                if kind == "dir" and _is_opaque(fd):
+                if kind == "dir" and lookup.is_opaque(fd):
                     kind = "marked"
             return kind, seen
         finally:
@@ -313,13 +313,3 @@ def _is_below(path: bytes, others: set[bytes]) -> bool:
     """Whether a path is in one of these directories."""
     parts = path.split(b"/")
     return any(b"/".join(parts[:end]) in others for end in range(1, len(parts)))
-
-
-def _is_opaque(fd: int) -> bool:
-    for name in store.OPAQUE.values():
-        try:
-            if os.getxattr(f"/proc/self/fd/{fd}", name) == b"y":
-                return True
-        except OSError:
-            pass
-    return False

@@ -202,6 +202,11 @@ def test_cp_both_ways(ctl: Ctl, tmp_path: Path) -> None:
     assert (tmp_path / "link").is_symlink()
     ctl("cp", "-L", "cp:/bin/sh", tmp_path / "shell")
     assert (tmp_path / "shell").stat().st_size > 1_000_000
+    for path in "/", "/.", "/tmp/..":
+        ctl("cp", f"cp:{path}", tmp_path / f"root{len(path)}")
+        assert (tmp_path / f"root{len(path)}/tmp/tree/sub/f").read_text() == "content"
+    ctl("cp", "cp:/tmp/tree/.", tmp_path / "within")
+    assert (tmp_path / "within/sub/f").read_text() == "content"
     archive = ctl("cp", "cp:/tmp/tree", "-", binary=True).stdout
     assert b"content" in archive
     ctl("cp", "-", "cp:/home", binary=True, input=archive, code=1)

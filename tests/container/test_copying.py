@@ -102,8 +102,8 @@ def test_into_a_container(run, web, tmp_path):
     assert "root" in Path("/etc/passwd").read_text()
     run("cp", "-a", "tree", "web:/kept")
     found = members(run("cp", "web:/", "-", binary=True).stdout)
-    assert found["tmp/tree/deep/file"].uid == 0
-    entry = found["kept/deep/file"]
+    assert found["/tmp/tree/deep/file"].uid == 0
+    entry = found["/kept/deep/file"]
     assert (entry.uid, entry.gid, entry.mode) == (7, 8, 0o640)
     for words, why in (
         (("tree", "web:/data/one"), "a directory cannot take the place of a file"),

@@ -82,7 +82,7 @@ def _out(engine: Engine, container: str, path: str, target: str, follow: bool) -
         said = _stat(engine, container, path)
         if said and said["mode"] & _SYMLINK and said["linkTarget"]:
             path = said["linkTarget"]
-    content = path.endswith(("/.", "/./"))
+    content = path.endswith(("/.", "/./")) or os.path.normpath(f"/{path}").strip("/") == ""
     answer = engine.ask("GET", f"/containers/{container}/archive", {"path": path})
     if target == "-":
         for piece in answer.pieces():
@@ -111,13 +111,12 @@ def _extract(stream: Any, into: str, name: str | None) -> None:
     try:
         with tarfile.open(fileobj=stream, mode="r|") as tar:
             for entry in tar:
-                first, _, rest = entry.name.strip("/").partition("/")
-                del first
+                rest = entry.name.partition("/")[2]  # the root's are below an empty name
                 entry.name = (f"{name}/{rest}" if rest else name) if name is not None else rest
                 if not entry.name:
                     continue
                 if entry.islnk():
-                    link = entry.linkname.strip("/").partition("/")[2]
+                    link = entry.linkname.partition("/")[2]
                     entry.linkname = f"{name}/{link}" if name is not None else link
                 tar.extract(entry, into, set_attrs=True, numeric_owner=True, filter="tar")
     except (tarfile.TarError, OSError) as error:

@@ -40,9 +40,9 @@ class _Recorded:
         return data
 
 
-def _opened(api: Api, asked: Asked) -> tuple[Reading, bytes, dict[str, Any]]:
+def _opened(api: Api, asked: Asked, path: str) -> tuple[Reading, bytes, dict[str, Any]]:
     """The archive of a path: the command that writes it, its first bytes, and what its first entry is."""
-    one, path = api.world.find(asked["id"]), asked.query("path")
+    one = api.world.find(asked["id"])
     if not path:
         raise Refused(400, "bad parameter: path cannot be empty")
     reading = api.commands.reading(["run", "cp", "--archive", f"{one.id}:{_absolute(path)}", "-"])
@@ -103,13 +103,13 @@ def _header(stat: dict[str, Any]) -> tuple[str, str]:
 
 
 def head(api: Api, asked: Asked) -> Response:
-    reading, _, stat = _opened(api, asked)
+    reading, _, stat = _opened(api, asked, asked.query("path"))
     reading.close()
     return Response(200, [_header(stat)])
 
 
 def get(api: Api, asked: Asked) -> Response:
-    reading, start, stat = _opened(api, asked)
+    reading, start, stat = _opened(api, asked, asked.query("path"))
     return Response(200, [("Content-Type", "application/x-tar"), _header(stat)], reading.sent(start))
 
 
@@ -127,7 +127,7 @@ def put(api: Api, asked: Asked) -> Response:
         if "no such file" in lowered:
             raise Refused(404, f"Could not find the file {path} in container {asked['id']}") from None
         if "not a directory" in lowered:
-            _opened(api, asked)[0].close()  # says it if there is nothing at all
+            _opened(api, asked, path.rstrip("/"))[0].close()  # says it if there is nothing at all
             raise Refused(400, "extraction point is not a directory") from None
         raise Refused(500 if error.status == 400 else error.status, error.message) from None
     return Response(200)

@@ -19,28 +19,64 @@ if TYPE_CHECKING:
     from typing import Any
 
 
-_VARIABLE = re.compile(r"\\\\\$|\$(?:(\w+)|\{(\w+)\})")
-_EXPANDED = ("ENV", "LABEL", "EXPOSE", "VOLUME", "USER", "WORKDIR", "STOPSIGNAL")
+# What a shell would take for a variable, behind what it would not: '...', \\x.
+_VARIABLE = re.compile(r"('[^']*'|\\.)|\$(\w+)|\$\{(\w+)(?:(:[-+])([^}]*))?\}", re.DOTALL)
+_COMPONENT = re.compile(r"[A-Za-z0-9_.-]+")
+_SYSTEMS = frozenset(
+    "android darwin dragonfly freebsd illumos ios js linux macos netbsd openbsd plan9 solaris wasip1 windows".split()
+)
+_MACHINES = frozenset(
+    "386 aarch64 amd64 arm arm64 armbe arm64be armel armhf i386 loong64 mips mipsle mips64 mips64le ppc ppc64 ppc64le "
+    "riscv riscv64 s390 s390x sparc sparc64 wasm x86_64 x86-64".split()
+)
+
+
+def platform(text: str, only: str = "linux") -> str:
+    """A platform of a request, in containerd's words if it is none; `only` is a system that it must be of."""
+    parts = text.lower().split("/")
+    for part in parts:
+        if not _COMPONENT.fullmatch(part):
+            raise Refused(400, f'"{part}" is an invalid component of "{text}": platform specifier component must match '
+                               '"^[A-Za-z0-9_.-]+$": invalid argument')  # fmt: skip
+    if len(parts) == 1 and parts[0] not in _SYSTEMS | _MACHINES:
+        raise Refused(400, f'"{text}": unknown operating system or architecture: invalid argument')
+    if len(parts) > 3:
+        raise Refused(400, f'"{text}": cannot parse platform specifier: invalid argument')
+    if only and parts[0] != only and not (len(parts) == 1 and parts[0] in _MACHINES):
+        raise Refused(400, "operating system is not supported")
+    return text
 
 
 def options(changes: Iterable[str], environment: Iterable[str] = ()) -> list[str]:
-    """The options of some instructions; each of `changes` may be many lines.
-
-    environment  NAME=VALUE words: what $NAME means in them
-    """
+    """The options of some instructions, in which variables may stand; each of `changes` may be many lines."""
     found: list[str] = []
     known = dict(each.partition("=")[::2] for each in environment)
     for change in changes:
         for line in change.splitlines():
             if line.strip():
-                found += _instruction(*line.strip().partition(" ")[::2], known)
+                made = list(_instruction(*line.strip().partition(" ")[::2], known))
+                known.update(each[6:].partition("=")[::2] for each in made if each.startswith("--env="))
+                found += made
     return found
+
+
+def _told(text: str, known: dict[str, str]) -> str:
+    """A text with the values of its variables."""
+
+    def value(match: re.Match[str]) -> str:
+        asis, plain, braced, sign, other = match.groups()
+        if asis is not None:
+            return asis
+        has = known.get(plain or braced) or ""
+        return other if (sign == ":-" and not has) or (sign == ":+" and has) else "" if sign == ":+" else has
+
+    return _VARIABLE.sub(value, text)
 
 
 def _instruction(name: str, rest: str, known: dict[str, str]) -> Iterator[str]:
     name, rest = name.upper(), rest.strip()
-    if name in _EXPANDED:
-        rest = _VARIABLE.sub(lambda one: known.get(one[1] or one[2] or "", "") if one.lastindex else "$", rest)
+    if name in ("ENV", "LABEL", "EXPOSE", "VOLUME", "USER", "WORKDIR", "STOPSIGNAL"):
+        rest = _told(rest, known)
     if name in ("CMD", "ENTRYPOINT"):
         yield f"--{name.lower()}={_command(rest)}"
     elif name == "ENV":

@@ -72,6 +72,11 @@ def create(api: Api, asked: Asked) -> Response:
     ends = networking.get("EndpointsConfig") or {}
     if asked.version < (1, 44) and len(ends) > 1:
         raise Refused(400, f"Container cannot be created with multiple network endpoints: {', '.join(sorted(ends))}")
+    for key in ("PidMode", "IpcMode"):  # which container a name means is settled now
+        kind, colon, word = (host.get(key) or "").partition(":")
+        if kind == "container" and colon:
+            _need(api, word)
+            host[key] = f"container:{api.world.find(word).id}"
     try:
         words, mode = endpoints.words(host, networking, api.world, said.get("MacAddress") or "")
         host["NetworkMode"] = mode
@@ -210,6 +215,8 @@ def _config(said: dict[str, Any], image: Image) -> dict[str, Any]:
             config["Cmd"] = base.get("Cmd")
     elif own["Entrypoint"] == [""]:
         config["Entrypoint"] = None
+    if config.get("WorkingDir"):
+        config["WorkingDir"] = "/" + os.path.normpath(config["WorkingDir"]).lstrip("/")
     config["Env"] = _environment(base.get("Env") or [], own.get("Env") or [])
     config["Labels"] = {**(base.get("Labels") or {}), **(own.get("Labels") or {})}
     for key in ("ExposedPorts", "Volumes"):

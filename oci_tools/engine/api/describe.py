@@ -329,5 +329,5 @@ def _size(api: Api, one: Container) -> int:
 
 ROUTES: list[Route] = [
     ("GET", "/containers/json", ps),
-    ("GET", "/containers/{id}/json", inspect),
+    ("GET", "/containers/{id*}/json", inspect),
 ]

@@ -129,6 +129,8 @@ def tag(api: Api, asked: Asked) -> Response:
         return Response(200)
     if asked.query("tag"):
         name = f"{name.partition('@')[0]}:{asked.query('tag')}"
+    if name.partition(":")[0] in ("sha256", "sha384", "sha512"):
+        raise Refused(400, "refusing to create an ambiguous tag using digest algorithm as name")
     store.check(name)
     api.commands.run(["image", "tag", image.word, store.full(name)])
     return Response(201)
@@ -160,6 +162,8 @@ def remove(api: Api, asked: Asked) -> Response:
     image = api.store.find(word)
     full = store.full(word)
     named = full in image.names
+    if "@" in word and not named and image.names:  # it goes with the last of the names that have a tag
+        return answer([{"Untagged": word}])
     users = [one for one in api.world.all() if one.asked.get("Image") == image.id]
     going = [full] if named else list(image.names)
     last = set(going) >= set(image.names)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 
+import re
+
 from oci_tools import document, fs
 from oci_tools.engine import containers
 from oci_tools.engine.api import container, create, describe, filters, members, naming, times, validity, wording, world
@@ -35,18 +37,26 @@ def start(api: Api, asked: Asked) -> Response:
     except Refused as error:
         if "already running" in error.message:
             return nothing(304)
-        status, message = _told(error)
+        status, message = _told(error, one.host)
         _failed(api, one, message, fresh)
         raise Refused(status, message) from None
     return nothing()
 
 
+_PART = re.compile(r"cannot mount '.*/\./(.*)' on '.*': (.*)")  # of a volume
 _EXECUTES = ("executable file not found", "no such file or directory", "is a directory", "permission denied")
 
 
-def _told(error: Refused) -> tuple[int, str]:
+def _told(error: Refused, host: dict[str, Any]) -> tuple[int, str]:
     """A failed start in dockerd's words."""
     message = error.message
+    for key, called in (("PidMode", "PID"), ("IpcMode", "IPC")):
+        other = (host.get(key) or "").removeprefix("container:")
+        if message == f"cannot join container '{other}': container not running":
+            return 500, f"failed to join {called} namespace: container {other} is not running"
+    if part := _PART.fullmatch(message):
+        escapes = "path concatenation escapes the base directory" if "escapes" in part[2] else ""
+        return 500, escapes or f"cannot access path {part[1]}: {part[2]}"
     if message.startswith(("exec: ", "exec /")) and any(each in message for each in _EXECUTES):
         return 400, f"failed to create task for container: {message}"
     if message.startswith("no such network '"):

@@ -17,7 +17,7 @@ _VOLUME = "io.oci-tools.volume"  # of a mount: the volume whose files are elsewh
 
 
 def shown(one: Container) -> list[dict[str, Any]]:
-    """`Mounts`: volumes, binds and tmpfs that somebody asked for, not what every container has."""
+    """`Mounts`: volumes, binds and tmpfs that somebody asked for as a mount, not what every container has."""
     asked = _asked(one)
     if one.host and not asked:
         return []

@@ -48,7 +48,7 @@ def _all(api: Api) -> list[dict[str, Any]]:
 
 
 def find(api: Api, word: str) -> dict[str, Any]:
-    """A network by its name, Id, or a prefix of that."""
+    """A network by its Id, its name, or a prefix of its Id: a name may be another's Id."""
     known = _all(api)
     for key in ("id", "name"):
         for each in known:

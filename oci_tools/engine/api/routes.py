@@ -68,7 +68,8 @@ class Asked:
 
     def json(self, needed: bool = True, null: str = "") -> dict[str, Any]:
         """The document that is the body; `null`: what to say where it is null."""
-        kind = self.request.header("content-type").partition(";")[0].strip()
+        said = self.request.header("content-type")
+        kind = said.partition(";")[0].strip()
         data = self.request.read_all(BODY_LIMIT)
         if data is None:
             raise Refused(413, "request body too large")
@@ -77,7 +78,7 @@ class Asked:
                 raise Refused(400, "invalid JSON: got EOF while reading request body")
             return {}
         if kind != "application/json":
-            raise Refused(400, f"unsupported Content-Type header ({kind}): must be 'application/json'")
+            raise Refused(400, f"unsupported Content-Type header ({said}): must be 'application/json'")
         try:
             found = document.loads(data)
         except Error as error:

@@ -129,10 +129,17 @@ def info(api: Api, asked: Asked) -> Response:
         "ServerVersion": ENGINE,
         "Runtimes": {"runc": runtime, "oci-run": runtime},
         "DefaultRuntime": "runc",
-        "SecurityOptions": ["name=seccomp,profile=builtin", *([] if os.geteuid() == 0 else ["name=rootless"])],
+        **_security(asked.version),
         "CDISpecDirs": [],
         "Warnings": None,
     })  # fmt: skip
+
+
+def _security(version: tuple[int, int]) -> dict[str, Any]:
+    options = ["name=seccomp,profile=builtin", *([] if os.geteuid() == 0 else ["name=rootless"])]
+    if version < (1, 25):
+        return {"SecurityOptions": [each.split(",")[0][5:] for each in options], "ExecutionDriver": "<not supported>"}
+    return {"SecurityOptions": options}
 
 
 def _identity(api: Api) -> str:

@@ -7,11 +7,12 @@ the end, decides whether the answer is an error or a stream.
 from __future__ import annotations
 
 import os
+import time
 from binascii import Error as Base64Error
 from binascii import a2b_base64
 
 from oci_tools import document
-from oci_tools.engine.api import changing, store
+from oci_tools.engine.api import changing, store, times
 from oci_tools.engine.api.answers import Refused, answer, line, stream
 from oci_tools.errors import Error
 from oci_tools.http import Response
@@ -145,6 +146,7 @@ def create(api: Api, asked: Asked) -> Response:
     full = store.full(name, tag="" if everything else "latest")
     words = ["pull", *(["--all-tags"] if everything else []), full]
     if asked.query("platform"):
+        changing.platform(asked.query("platform"), "")
         words.insert(1, f"--platform={asked.query('platform')}")
     before = api.store.look(full) if not everything else None
     told = Told(api, words, auth(asked))
@@ -272,26 +274,40 @@ def save(api: Api, asked: Asked) -> Response:
         raise Refused(400, "no images to save")
     words = []
     for name in names:
-        image = api.store.find(name)
-        full = store.full(name)
-        words.append(full if full in image.names else image.word)
+        words += _every_tag(api, name) or [_one(api, name)]
     reading = api.commands.reading(["image", "save", *words])
     return stream(reading.sent(), "application/x-tar")
+
+
+def _every_tag(api: Api, name: str) -> list[str]:
+    """The names in a repository that is said without a tag."""
+    bare = store.full(name, tag="")
+    if "@" in bare or ":" in bare.rpartition("/")[2]:
+        return []
+    return [each for image in api.store.all() for each in image.names if each.rpartition(":")[0] == bare]
+
+
+def _one(api: Api, name: str) -> str:
+    image = api.store.find(name)
+    full = store.full(name)
+    return full if full in image.names else image.word
 
 
 def _import(api: Api, asked: Asked) -> Response:
     if asked.query("fromSrc") != "-":
         raise Refused(400, "only an archive in the request can be imported: fromSrc must be -")
     words = ["pack", *changing.options(asked.all("changes")), f"--comment={asked.query('message')}"]
+    if asked.query("platform"):
+        words.append(f"--platform={changing.platform(asked.query('platform'))}")
     digest = _named(api, asked.query("repo"), asked.query("tag"), [*words, "-"], asked)
     return stream(iter([line({"status": digest})]))
 
 
 def _named(api: Api, repository: str, tag: str, words: list[str], asked: Asked | None) -> str:
-    """Make an image by `oci-pack`; without a name for it, it has one only for a moment.  Its Id."""
+    """Make an image by `oci-pack`, now; without a name for it, it has one only for a moment.  Its Id."""
     name = store.full(f"{repository}:{tag}" if tag else repository) if repository else ""
     target = name or f"docker.io/library/made:{os.urandom(8).hex()}"
-    command = [*words, target]
+    command = [*words, f"--created={times.written(time.time_ns())}", target]
     printed = api.commands.fed(command, asked.request) if asked else api.commands.run(command)
     image = api.store.find(target)
     if not name:

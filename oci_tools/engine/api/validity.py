@@ -120,6 +120,8 @@ def _others(said: dict[str, Any], host: dict[str, Any]) -> Iterator[str]:
         yield "conflicting options: hostname and the network mode"
     if (host.get("Isolation") or "default") != "default":
         raise Refused(500, f"Invalid isolation: \"{host['Isolation']}\" - linux only supports 'default'")
+    if "" in (host.get("Annotations") or {}):
+        yield "invalid Annotations: the empty string is not permitted as an annotation key"
     for each in host.get("SecurityOpt") or ():
         if each.partition("=")[0] == "systempaths":
             raise Refused(500, f'invalid --security-opt 2: "{each}"')
@@ -147,5 +149,12 @@ def _mounts(host: dict[str, Any]) -> Iterator[str]:
             problem = "field Source must not be empty"
         elif kind == "tmpfs" and source:
             problem = "field Source must not be specified"
+        elif kind == "volume" and _leaves((each.get("VolumeOptions") or {}).get("Subpath") or ""):
+            problem = "subpath must be a relative path within the volume"
         if problem:
             yield f'invalid mount config for type "{kind}": {problem}'
+
+
+def _leaves(path: str) -> bool:
+    """Whether a path beneath something leads out of it, as far as its words say."""
+    return path.startswith("/") or os.path.normpath(path).split("/")[0] == ".."

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 
+from oci_tools import fs
 from oci_tools.engine.api.answers import Refused
 
 TYPE_CHECKING = False
@@ -145,6 +146,10 @@ def _files(config: dict[str, Any], host: dict[str, Any]) -> Iterator[str]:
     binds = host.get("Binds") or []
     for bind in binds:
         _check_bind(bind)
+        source, place, mode = (*bind.split(":", 2), "", "")[:3]
+        propagation = next((each for each in mode.split(",") if each.endswith(("private", "shared", "slave"))), "")
+        if place and _of_the_store(source, propagation):
+            bind = f"{source}:{place}:{mode},rslave" if mode else f"{source}:{place}:rslave"
         yield f"--volume={bind}"
     for mount in host.get("Mounts") or ():
         yield f"--mount={_mount(mount)}"
@@ -169,6 +174,18 @@ def _files(config: dict[str, Any], host: dict[str, Any]) -> Iterator[str]:
         yield f"--device-cgroup-rule={rule}"
 
 
+def _of_the_store(source: str, propagation: str) -> bool:
+    """Whether a bind of our own directory, or of what it is in, is to be a slave: none may keep what is unmounted."""
+    root = fs.root()
+    if not source.startswith("/") or not (source.startswith(root) or root.startswith(source)):
+        return False
+    if propagation not in ("", "rslave", "rshared"):
+        raise Refused(400, 'invalid mount config: must use either propagation mode "rslave" or "rshared" when mount '
+                           f'source is within the daemon root, daemon root: "{root}", bind mount source: "{source}", '
+                           f'propagation: "{propagation}"')  # fmt: skip
+    return not propagation
+
+
 def _check_bind(bind: str) -> None:
     """Refuse what would be a path of ocid's own directory, and names of volumes that are too short."""
     source, colon, _ = bind.partition(":")
@@ -190,7 +207,9 @@ def _mount(mount: dict[str, Any]) -> str:
     if mount.get("ReadOnly"):
         said["readonly"] = "true"
     bind, tmpfs, volume = (mount.get(key) or {} for key in ("BindOptions", "TmpfsOptions", "VolumeOptions"))
-    if bind.get("Propagation"):
+    if kind == "bind" and _of_the_store(mount.get("Source") or "", bind.get("Propagation") or ""):
+        said["bind-propagation"] = "rslave"
+    elif bind.get("Propagation"):
         said["bind-propagation"] = bind["Propagation"]
     if bind.get("NonRecursive"):
         said["bind-recursive"] = "disabled"
@@ -257,6 +276,9 @@ def _spaces(host: dict[str, Any]) -> Iterator[str]:
                         ("DnsOptions", "dns-option"), ("ExtraHosts", "add-host")):  # fmt: skip
         for value in host.get(key) or ():
             yield f"--{option}={value}"
+    for key, option in (("MaskedPaths", "masked-paths"), ("ReadonlyPaths", "readonly-paths")):
+        if host.get(key) is not None:  # exactly these, none if it is empty
+            yield f"--security-opt={option}={':'.join(host[key])}"
     for request in host.get("DeviceRequests") or ():
         if request.get("Driver") != "cdi":
             kinds = str(request.get("Capabilities") or []).replace("'", "").replace(",", "")

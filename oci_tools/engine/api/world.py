@@ -75,7 +75,7 @@ class World:
         return known.image if known is not None else self._gone.get(container)
 
     def find(self, word: str) -> Container:
-        """The container that an ID, a name or the unique beginning of an ID means."""
+        """The container that an ID, a name or the unique beginning of an ID means; NAME/ALIAS: one that it links to."""
         self._refresh()
         with self._lock:
             if word in self._known:
@@ -87,6 +87,10 @@ class World:
             begun = [each for each in self._known.values() if word and each.id.startswith(word)]
         if len(begun) > 1:
             raise Refused(400, f"multiple IDs found with provided prefix: {word}")
+        above, slash, alias = wanted.partition("/")
+        if slash:
+            found = [other for other, called in self.find(above).policy.get("links", ()) if called == alias]
+            return self.find(found[0] if found else alias)
         if not begun:
             raise Refused(404, f"No such container: {word}")
         return begun[0]
