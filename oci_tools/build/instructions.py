@@ -326,10 +326,19 @@ def _time(statement: Statement, name: str, text: str | None) -> int:
         return 0
     nanoseconds = duration(text)
     if nanoseconds is None:
-        raise statement.wrong(f'time: invalid duration "{text}"', text, "like 30s, 1m30s or 500ms")
+        raise statement.wrong(f'time: {_no_time(text)} duration "{text}"', text, "like 30s, 1m30s or 500ms")
     if nanoseconds and nanoseconds < SHORTEST:
         raise statement.wrong(f'Interval "{name}" cannot be less than 1ms', text)
     return nanoseconds
+
+
+def _no_time(text: str) -> str:
+    """What Go says of a time that is none."""
+    text = text.lstrip("+-")
+    for number, unit in re.findall(r"(\d+\.?\d*|\.\d+)([^\d.]*)", text) if re.match(r"\.?\d", text) else ():
+        if number and unit not in _UNITS:
+            return f'unknown unit "{unit}" in' if unit else "missing unit in"
+    return "invalid"
 
 
 def duration(text: str) -> int | None:

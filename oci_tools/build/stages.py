@@ -45,7 +45,7 @@ class Result:
     settings  its `config`, and variables
     layers    the lowest first
     history   as config.md has it
-    args      the names of ARGs of the stage, for the history of RUN
+    args      the names of ARGs of the stage, as often as it says them, for the history of RUN
     """
 
     def __init__(self, document: dict[str, Any], inner: Settings, layers: list[Layer], history: list[Any]) -> None:
@@ -54,11 +54,12 @@ class Result:
         self.layers = layers
         self.history = history
         self.size = 0  # bytes, at the least, of what was said here
-        self.args: dict[str, None] = {}
+        self.args: list[str] = []
         self.base_layers = len(layers)  # those that were not built here
 
     def copy(self) -> Result:
-        inner = Settings(dict(self.settings.inner), self.settings.env)
+        env = dict(entry.partition("=")[::2] for entry in self.settings.inner.get("Env") or ())
+        inner = Settings(dict(self.settings.inner), {**self.settings.env, **env})  # ENV is above ARG there
         made = Result(self.document, inner, [*self.layers], [*self.history])
         made.settings.author = self.settings.author
         made.base_layers = self.base_layers
@@ -186,7 +187,7 @@ class Building:
             value = self.scope.argument(one, name, default, env)
             if value is not None:
                 new[name] = value
-            self.result.args[name] = None
+            self.result.args.append(name)
             said.append(name if value is None else f"{name}={value}")
         env.update(new)
         self.shared.progress.note(f"ARG {' '.join(said)}")
