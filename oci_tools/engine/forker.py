@@ -289,7 +289,10 @@ def _be(reply: socket, fds: list[int], command: Callable[[str], Callable[[], Non
     """The forked process: become the command.  Does not return."""
     try:
         pidfd = os.pidfd_open(os.getpid())
-        reply.sendmsg([b"begun"], [(SOL_SOCKET, SCM_RIGHTS, array("i", [pidfd]))])
+        try:
+            reply.sendmsg([b"begun"], [(SOL_SOCKET, SCM_RIGHTS, array("i", [pidfd]))])
+        except (BrokenPipeError, ConnectionResetError):
+            return  # who asked was killed meanwhile: nothing is done
         with open(fds[0], "rb", buffering=0) as file:
             file.seek(0)
             asked = document.loads(file.read())
