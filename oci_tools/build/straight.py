@@ -54,7 +54,7 @@ def way_to(root: Root, path: str) -> Way | None:
             if seen is not None and not stat.S_ISDIR(seen.st_mode):
                 return None
             found.append((name, seen))
-        if found[-1][1] is not None and below.names(found[-1][0]):
+        if found[-1][1] is not None and any(below.names(found[-1][0])):
             return None
     return found
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import os
 import stat
+from itertools import repeat
 
 from oci_tools.errors import Error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 LINKS_MAX = 40
 _FLAGS = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -80,22 +81,24 @@ class Stack:
             os.close(fd)
         return None if fd < 0 or rest else fd
 
-    def names(self, path: bytes) -> set[bytes]:
-        """The names that are seen in a directory; none if it is no directory."""
+    def names(self, path: bytes) -> Iterator[bytes]:
+        """The names that are seen in a directory, sorted; none if it is no directory."""
+        from heapq import merge
+
+        from oci_tools.layer import walk
+
         fds, _, _, _ = _directories(self._fds, _parts(path))
-        found: set[bytes] = set()
-        hidden: set[bytes] = set()
         try:
-            for fd in fds:
-                for name in os.listdir(b"/proc/self/fd/%d" % fd):
-                    if name not in found and name not in hidden:
-                        seen = os.lstat(name, dir_fd=fd)
-                        gone = stat.S_ISCHR(seen.st_mode) and seen.st_rdev == 0
-                        (hidden if gone else found).add(name)
+            last = None
+            for name, at in merge(*(zip(walk.names(fd), repeat(at)) for at, fd in enumerate(fds))):
+                if name != last:  # what the highest has counts
+                    last = name
+                    seen = os.lstat(name, dir_fd=fds[at])
+                    if not (stat.S_ISCHR(seen.st_mode) and seen.st_rdev == 0):
+                        yield name
         finally:
             for fd in fds:
                 os.close(fd)
-        return found
 
     def xattrs(self, path: bytes) -> dict[str, bytes]:
         """The attributes of a directory, without overlayfs's own."""

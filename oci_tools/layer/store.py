@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
 VERSION = 1
 NEW_TIMEOUT = 600.0  # seconds to wait for another process that unpacks the same layer
-ROOM = 24 << 20  # bytes of what is said of all layers of an image, in the memory of who stacks them; some 60,000 paths
+ROOM = 16 << 20  # bytes of what is said of all layers of an image, in the memory of who stacks them; some 40,000 paths
 LISTS = ("implied", "hollow", "whiteouts", "opaques")
 NOTHING: dict[str, Any] = {**{name: [] for name in LISTS}, "root": True, "links": False}
 OPAQUE = {True: "trusted.overlay.opaque", False: "user.overlay.opaque"}  # by whether the kernel trusts us

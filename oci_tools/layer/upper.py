@@ -14,7 +14,8 @@ import stat
 from oci_tools.errors import Error
 from oci_tools.layer import lookup
 from oci_tools.layer.diff import Masks
-from oci_tools.layer.walk import Found, walk
+from oci_tools.layer.tree import READ
+from oci_tools.layer.walk import Found, names, walk
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -67,8 +68,7 @@ def compare(
             else:
                 if hiding or _is_opaque(found):
                     hiding.append(path + b"/")
-                    gone = below.names(path).difference(_names(found))
-                    yield from ((path + b"/" + name, True) for name in sorted(gone))
+                    yield from ((path + b"/" + name, True) for name in _missing(below.names(path), _names(found)))
                 if under is None or not stat.S_ISDIR(under.st_mode):
                     if path not in places:
                         fresh = path + b"/"
@@ -89,8 +89,23 @@ def _is_whiteout(found: Found) -> bool:
     return stat.S_ISCHR(found.seen.st_mode) and found.seen.st_rdev == 0
 
 
-def _names(found: Found) -> list[bytes]:
-    return os.listdir(_where(found))
+def _names(found: Found) -> Iterator[bytes]:
+    """The names in a directory, sorted."""
+    fd = os.open(found.name, READ, dir_fd=found.at)
+    try:
+        return names(fd)
+    finally:
+        os.close(fd)
+
+
+def _missing(names: Iterator[bytes], there: Iterator[bytes]) -> Iterator[bytes]:
+    """Those of sorted names that are not there."""
+    other = next(there, None)
+    for name in names:
+        while other is not None and other < name:
+            other = next(there, None)
+        if other != name:
+            yield name
 
 
 def _xattrs(found: Found) -> dict[str, bytes]:
