@@ -98,7 +98,7 @@ def tagged(space: Space, name: str = "eth0.77", address: str = "10.77.0.2/24") -
 
 
 def filters() -> bool:
-    made = ["unshare", "--net", "ip", "link", "add", "b", "type", "bridge", "vlan_filtering", "1"]
+    made = ["unshare", "--net", "ip", "link", "add", "name", "br0", "type", "bridge", "vlan_filtering", "1"]
     return subprocess.run(made, capture_output=True).returncode == 0
 
 
