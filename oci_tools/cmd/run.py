@@ -183,8 +183,7 @@ def _options(args: Args) -> Any:
     from oci_tools.runtime.launch import Options
 
     return Options(
-        pid_file=args.pid_file,
-        console_socket=args.console_socket,
+        pid_file=args.pid_file, console_socket=args.console_socket, any_cpu=True,
         pidfd_socket=args.pidfd_socket,
         cgroup=getattr(args, "cgroup", ()),
         no_pivot=getattr(args, "no_pivot", False),

@@ -45,6 +45,8 @@ def execute(root: str, name: str, wanted: dict[str, Any], options: Options, paus
     if options.detach and wanted.get("terminal") and not options.console_socket:
         raise Error("cannot allocate a terminal", None, "--console-socket is needed with --detach and a terminal")
     descriptors.settle(options.preserve_fds)
+    if options.any_cpu:
+        scheduling.run_anywhere()
     spec = configuration(root, name)
     from oci_tools.runtime import foreground
 
@@ -53,6 +55,8 @@ def execute(root: str, name: str, wanted: dict[str, Any], options: Options, paus
     directory = state.directory(root, name)
     entry = _prepare(root, known, wanted, spec, options)
     left = options.detach  # to live in its group when we have gone
+    if cpus := (wanted.get("execCPUAffinity") or {}).get("initial"):
+        options.debug(f"nsexec: affinity: {sum(1 << cpu for cpu in scheduling.numbers(cpus)):#x}")
     options.debug(f"nsexec container setup: enters container '{name}', whose pid is {known['pid']}")
     try:
         launch.warn_of(entry.caps.unknown, options)

@@ -39,6 +39,7 @@ class Options:
     timeout = 0  # seconds after which it is killed in the foreground; 0: never
     plain_newlines = False  # of a terminal of ours, whose output goes to a file or a pipe
     proxy = True  # signals that reach us in the foreground are the container's
+    any_cpu = False  # let it run on all processors, whichever we have
     joined: Any = None  # called with its pid when its namespaces are there, and nothing else
 
     @staticmethod
@@ -77,6 +78,8 @@ def launch(
 
         options.preserve_fds += activation.descriptors()
     descriptors.settle(options.preserve_fds)
+    if options.any_cpu:
+        scheduling.run_anywhere()
     _heed_signals()
     directory = state.make(root, name)
     with state.Lock(root, name) as lock:
@@ -125,6 +128,7 @@ def _tell_plan(made: Container, setup: child.Setup, options: Options) -> None:
     options.debug(f"capabilities: {setup.caps}")
     if setup.seccomp:
         options.debug(f"seccomp: {len(setup.seccomp.program) // 8} instructions")
+        options.debug(f"seccomp filter flags: {setup.seccomp.flags}")
 
 
 def tell(made: Container, options: Options, kind: bytes) -> None:

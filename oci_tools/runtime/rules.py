@@ -191,7 +191,7 @@ def _namespaces(spec: dict[str, Any]) -> Iterable[tuple[str, str]]:
         offset = linux.get("timeOffsets", {}).get(clock, {})
         yield from _range(f"linux.timeOffsets.{clock}.nanosecs", offset.get("nanosecs"), 0, 999_999_999)
     if linux.get("netDevices") and "network" not in seen:
-        yield "linux.netDevices", "needs a network namespace"
+        yield "linux.netDevices", "unable to move network devices without a NET namespace"
     for name, device in linux.get("netDevices", {}).items():
         yield from _interface(f"linux.netDevices{step(name)}", name)
         if device.get("name"):

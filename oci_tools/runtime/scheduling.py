@@ -15,7 +15,7 @@ from oci_tools.linux import libc
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, NoReturn
 
 POLICIES = {
     "SCHED_OTHER": 0, "SCHED_FIFO": 1, "SCHED_RR": 2, "SCHED_BATCH": 3, "SCHED_ISO": 4, "SCHED_IDLE": 5,
@@ -40,6 +40,7 @@ MODES = {
 MODE_FLAGS = {"MPOL_F_NUMA_BALANCING": 1 << 13, "MPOL_F_RELATIVE_NODES": 1 << 14, "MPOL_F_STATIC_NODES": 1 << 15}
 PERSONALITIES = {"LINUX": 0x0, "LINUX32": 0x8}
 _IOPRIO_WHO_PROCESS = 1
+_MOST = 1024  # processors; more than there are is no error
 
 
 def apply(process: dict[str, Any], linux: dict[str, Any]) -> None:
@@ -65,6 +66,14 @@ def run_on(cpus: str | None) -> None:
             raise Error("config.json: process.execCPUAffinity: cannot use", cpus, error) from None
 
 
+def run_anywhere() -> None:
+    """As runc: not only on those processors that its caller has; the cgroup's are what counts."""
+    try:
+        os.sched_setaffinity(0, range(_MOST))
+    except OSError:
+        pass  # all that are there are allowed then
+
+
 def numbers(text: str) -> list[int]:
     """The numbers of a list like 0-3,7 (cpuset(7), "List format")."""
     found: list[int] = []
@@ -72,7 +81,7 @@ def numbers(text: str) -> list[int]:
         first, dash, last = part.strip().partition("-")
         last = last if dash else first
         if not (first.isdecimal() and last.isdecimal() and int(last) < 1 << 16):
-            raise Error("not a list of numbers", text)
+            raise Error("not a list of numbers, or of such high ones", text)
         found += range(int(first), int(last) + 1)
     return found
 
@@ -117,19 +126,29 @@ def _scheduler(entry: dict[str, Any]) -> None:
 
 
 def _memory_policy(entry: dict[str, Any]) -> None:
-    mode = MODES[entry["mode"]]
+    mode = MODES[entry["mode"]] if "mode" in entry else _invalid("mode", "")
     for flag in entry.get("flags") or ():
         mode |= MODE_FLAGS[flag]
-    nodes = numbers(entry["nodes"]) if entry.get("nodes") else []
+    try:
+        nodes = numbers(entry["nodes"]) if entry.get("nodes") else []
+    except Error:
+        _invalid("node", entry["nodes"])
     if not nodes:
-        return _call("linux.memoryPolicy", "set_mempolicy", mode, None, 0)
+        return _call("linux.memoryPolicy: set_mempolicy", "set_mempolicy", mode, None, 0)
     size = (max(nodes) // 64 + 1) * 64
     mask = sum(1 << node for node in set(nodes)).to_bytes(size // 8, "little")
-    _call("linux.memoryPolicy", "set_mempolicy", mode, mask, size + 1)
+    _call("linux.memoryPolicy: set_mempolicy", "set_mempolicy", mode, mask, size + 1)
+
+
+def _invalid(what: str, value: object) -> NoReturn:
+    raise Error(f"config.json: linux.memoryPolicy: invalid memory policy {what}", str(value))
 
 
 def _call(member: str, name: str, *args: int | bytes | None) -> None:
     try:
         libc.call(name, *args)
     except OSError as error:
-        raise Error(f"config.json: {member}: cannot be set", None, error) from None
+        # sched_setattr(2): a deadline is for all processors, or those of a cpuset that is exclusive
+        alone = name == "sched_setattr" and error.errno == 1
+        hint = "process scheduler can't be used together with AllowedCPUs" if alone else None
+        raise Error(f"config.json: {member}: cannot be set", None, error, hint) from None

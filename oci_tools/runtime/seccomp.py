@@ -152,7 +152,7 @@ def hand_over(
         if sent < len(data):  # an agent that has all may have closed it: even a send of nothing would hear of that
             sock.sendall(data[sent:])
     except OSError as error:
-        raise Error("cannot reach the seccomp agent", profile["listenerPath"], error) from None
+        raise Error("failed to connect with seccomp agent", profile["listenerPath"], error) from None
     finally:
         sock.close()
 

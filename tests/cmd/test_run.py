@@ -205,5 +205,5 @@ def test_words_of_crun(box: Any, tmp_path: Path) -> None:
 def test_debug_tells_the_plan_of_a_container(oci: Any, busybox: Path) -> None:
     done = oci("run", "--debug", "--network", "none", f"{busybox}:latest", "true")
     runcs = "nsexec container setup: bundle '", "child process in init()", "the container side says: init: closing the pipe"
-    for told in (*runcs, "namespaces: ", "mount proc proc on /proc", "capabilities: CAP_CHOWN", "seccomp: "):
+    for told in (*runcs, "namespaces: ", "mount proc proc on /proc", "capabilities: CAP_CHOWN", "seccomp: ", "seccomp filter flags: 4"):
         assert f"oci-run: {told}" in done.stderr

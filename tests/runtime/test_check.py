@@ -79,7 +79,7 @@ BAD = [
     ("linux.timeOffsets", {"boottime": {"secs": 1}}, "linux.timeOffsets: needs a time namespace"),
     ("linux", {"namespaces": [{"type": "time"}], "timeOffsets": {"monotonic": {"nanosecs": 10**9}}},
      "linux.timeOffsets.monotonic.nanosecs: expected an integer"),
-    ("linux", {"namespaces": NS, "netDevices": {"eth0": {}}}, "linux.netDevices: needs a network namespace"),
+    ("linux", {"namespaces": NS, "netDevices": {"eth0": {}}}, "linux.netDevices: unable to move network devices without a NET namespace"),
     ("linux.netDevices", {"x" * 16: {}}, f"linux.netDevices.{'x' * 16}: expected the name of a network device"),
     ("linux.netDevices", {"e": {"name": "a/b"}}, "linux.netDevices.e.name: expected the name of a network device"),
     ("linux", {"namespaces": [{"type": "user"}], "uidMappings": [{"containerID": 0, "hostID": 1, "size": 0}],

@@ -222,8 +222,10 @@ def test_a_script_whose_interpreter_is_not_there(running: Any) -> None:
 
 
 def test_debug_says_what_callers_of_runc_look_for(running: Any) -> None:
-    done = running.oci("run", "--debug", "exec", running.id, "true")
-    for told in "nsexec container setup", "child process in init()", "setns_init: about to exec ['true']":
+    wanted = {"args": ["/bin/true"], "cwd": "/", "execCPUAffinity": {"initial": "0"}}
+    (running.bundle / "process.json").write_text(json.dumps(wanted))
+    done = running.oci("run", "--debug", "exec", "--process", running.bundle / "process.json", running.id)
+    for told in "nsexec: affinity: 0x1", "nsexec container setup", "child process in init()", "setns_init: about to exec ['/bin/true']":
         assert told in done.stderr
 
 

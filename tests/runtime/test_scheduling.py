@@ -55,7 +55,41 @@ def test_io_priority_and_memory_policy(box: Any) -> None:
     box.linux["memoryPolicy"] = {"mode": "MPOL_BIND", "nodes": "0"}
     assert box.says("echo yes") == "yes"
     box.linux["memoryPolicy"] = {"mode": "MPOL_BIND", "nodes": "63"}
-    assert box("run", code=1).stderr == "oci-run: config.json: linux.memoryPolicy: cannot be set: invalid argument\n"
+    said = "oci-run: config.json: linux.memoryPolicy: set_mempolicy: cannot be set: invalid argument\n"
+    assert box("run", code=1).stderr == said
+    for policy, wrong in (({"nodes": "0"}, "mode ''"), ({"mode": "MPOL_BIND", "nodes": "0-9876543210"}, "node '0-9876543210'")):
+        box.linux["memoryPolicy"] = policy
+        box.save()
+        assert box("run", code=1).stderr == f"oci-run: config.json: linux.memoryPolicy: invalid memory policy {wrong}\n"
+
+
+@pytest.mark.root
+def test_a_deadline_on_some_processors(box: Any) -> None:
+    box.linux.setdefault("resources", {})["cpu"] = {"cpus": "0", "mems": "0"}
+    box.process["scheduler"] = {"policy": "SCHED_DEADLINE", "runtime": 42000, "deadline": 1000000, "period": 1000000}
+    said = box("run", code=1).stderr
+    assert said.endswith("operation not permitted (process scheduler can't be used together with AllowedCPUs)\n")
+
+
+@pytest.mark.root
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two processors")
+def test_the_callers_processors_are_not_the_containers(box: Any) -> None:
+    """As with runc; those of its own group are, and a one-shot is a program like any other (cmd/run.py)."""
+    script = "grep Cpus_allowed_list /proc/self/status"
+    own = min(os.sched_getaffinity(0))
+    there = Path("/sys/devices/system/cpu/online").read_text().strip()
+    box.process["args"] = ["sh", "-c", script]
+    box.save()
+    assert box.oci.shell(f"taskset -c {own} oci-run run -b {box.bundle} {box.id}").stdout.split()[1] == there
+    box.process["args"] = ["sleep", "1000"]
+    box("create")
+    box("start")
+    assert box.oci.shell(f"taskset -c {own} oci-run exec {box.id} {script}").stdout.split()[1] == there
+    box("delete", "--force")
+    box.process["args"] = ["sh", "-c", script]
+    box.linux.setdefault("resources", {})["cpu"] = {"cpus": str(own), "mems": "0"}
+    assert box.says(script).split()[1] == str(own)
+    assert box.oci.shell(f"taskset -c {own} oci-run --network none {box.bundle} sh -c '{script}'").stdout.split()[1] == str(own)
 
 
 @pytest.mark.root

@@ -774,7 +774,7 @@ except OSError as error: print(error.errno)
 
 def test_an_agent_that_is_not_there(tmp_path: Path) -> None:
     config = {"linux": {"seccomp": {"listenerPath": str(tmp_path / "none")}}}
-    with pytest.raises(Error, match="^cannot reach the seccomp agent '.*/none': no such file or directory$"):
+    with pytest.raises(Error, match="^failed to connect with seccomp agent '.*/none': no such file or directory$"):
         seccomp.hand_over(config, 0, {"ociVersion": "1.3.0", "id": "c", "pid": 1, "bundle": "/b"})
 
 
