@@ -146,11 +146,7 @@ class Contexts:
             if os.path.lexists(path):
                 if self.is_local():
                     self.read_files.append(path)
-                self.patterns = ignore.lines(_read(path, self.directory))
-                try:
-                    ignore.Patterns(self.patterns)
-                except Error as error:
-                    raise Error("cannot use ignore file", path, str(error)) from None
+                self.patterns = _patterns(path, self.directory)
                 return
 
     # -- trees ---------------------------------------------------------------------------------
@@ -188,7 +184,7 @@ class Contexts:
             raise Error(f"cannot use build context '{name}'", word, "no such directory")
         patterns = []
         if os.path.lexists(f"{word}/.dockerignore"):
-            patterns = ignore.lines(_read(f"{word}/.dockerignore", word))
+            patterns = _patterns(f"{word}/.dockerignore", word)
         return self._tree(word, patterns, f"{self.place.path}/hashes", place=os.path.abspath(word))
 
     def _tree(
@@ -378,6 +374,17 @@ def _read(path: str, top: str | None = None) -> bytes:
     if len(data) > LARGEST:
         raise Error("cannot read", path, f"larger than {LARGEST} bytes")
     return data
+
+
+def _patterns(path: str, top: str | None) -> list[str]:
+    """Those of an ignore file, which are well formed."""
+    data = _read(path, top)
+    try:
+        found = ignore.lines(data)
+        ignore.Patterns(found)
+    except Error as error:
+        raise Error("cannot use ignore file", path, str(error)) from None
+    return found
 
 
 def _below(top: str, path: str) -> int:

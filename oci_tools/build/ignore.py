@@ -21,8 +21,17 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 
+LARGEST = 1 << 20  # bytes of an ignore file
+MOST = 50_000  # lines of it
+TOGETHER = 1 << 15  # letters of expressions that are compiled at once
+
+
 def lines(data: bytes) -> list[str]:
     """The patterns of an ignore file, tidied up."""
+    if len(data) > LARGEST:
+        raise Error(f"larger than {LARGEST} bytes")
+    if data.count(b"\n") > MOST:
+        raise Error(f"more than {MOST} lines")
     found = []
     for number, line in enumerate(data.decode("utf-8", "surrogateescape").split("\n")):
         line = line.removeprefix("\ufeff") if not number else line
@@ -122,41 +131,52 @@ class _Group:
         self.exclusion = exclusion
         self._texts: list[str] = []
         self._exact: set[str] = set()
-        self._begins: tuple[str, ...] = ()
-        self._ends: tuple[str, ...] = ()
-        self._ends_name: tuple[str, ...] = ()  # of a path of one name
+        self._begins: list[str] = []
+        self._ends: list[str] = []
+        self._ends_name: list[str] = []  # of a path of one name
         self._rules: list[str] = []
-        self._rule: re.Pattern[str] | None = None
+        self._ready: tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...], list[re.Pattern[str]]] | None = None
 
     def add(self, text: str) -> None:
         self._texts.append(text)
+        self._ready = None
         kind, rule = translated(text)
         if kind == "exact":
             self._exact.add(text)
         elif kind == "prefix":
-            self._begins += (text[:-2],)
+            self._begins.append(text[:-2])
         elif kind == "suffix":
-            self._ends += (text[2:],)
+            self._ends.append(text[2:])
             if text[2:3] == "/":
                 self._exact.add(text[3:])
         elif not (found := _END.fullmatch(text)):
             self._rules.append(rule)
-            self._rule = None
         elif found[1]:
-            self._ends += (found[2],)
+            self._ends.append(found[2])
         else:
-            self._ends_name += (found[2],)
+            self._ends_name.append(found[2])
 
     def match(self, path: str) -> bool:
-        if path in self._exact or path.startswith(self._begins) or path.endswith(self._ends):
+        begins, ends, ends_name, rules = self._ready or self._made_ready()
+        if path in self._exact or path.startswith(begins) or path.endswith(ends):
             return True
-        if "/" not in path and path.endswith(self._ends_name):
+        if "/" not in path and path.endswith(ends_name):
             return True
-        if not self._rules:
-            return False
-        if self._rule is None:
-            self._rule = re.compile(f"(?:{'|'.join(self._rules)})\\Z")
-        return self._rule.match(path) is not None
+        return any(rule.match(path) for rule in rules)
+
+    def _made_ready(self) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...], list[re.Pattern[str]]]:
+        """What is looked for: expressions some at a time, as what compiles one takes many times its memory."""
+        rules: list[re.Pattern[str]] = []
+        some: list[str] = []
+        size = 0
+        for number, rule in enumerate(self._rules, 1):
+            some.append(rule)
+            size += len(rule)
+            if size > TOGETHER or number == len(self._rules):
+                rules.append(re.compile(f"(?:{'|'.join(some)})\\Z"))
+                some, size = [], 0
+        self._ready = tuple(self._begins), tuple(self._ends), tuple(self._ends_name), rules
+        return self._ready
 
     def may_be_in(self, directory: str) -> bool:
         """Whether one may match something in a directory, as far as its part before a wildcard tells."""

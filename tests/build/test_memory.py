@@ -64,7 +64,7 @@ REFUSED = {
 
 def build(oci: Any, place: Path, text: bytes, code: int) -> tuple[int, str]:
     """The kilobytes that a build took, and what it said last."""
-    (place / "context").mkdir()
+    (place / "context").mkdir(exist_ok=True)
     (place / "context/Dockerfile").write_bytes(b"FROM scratch\n" + text)
     words = ["oci-build", "-t", "./img:x", "context"]
     status = str(code << 8)
@@ -85,3 +85,29 @@ def test_of_more_than_may_be(kind: str, oci: Any, tmp_path: Path) -> None:
     took, said = build(oci, tmp_path, text(), 1)
     assert took < LIMIT, said
     assert said == "oci-build: " + expected.replace("{place}", f"{tmp_path}/context")
+
+
+IGNORED = {
+    "names": lambda: numbered("name@\n", 49_999),
+    "wildcards": lambda: numbered("na?e@*x\n", 49_999),
+    "exceptions": lambda: b"!a\nb\n" * 24_999,
+    "directories": lambda: numbered("d@/**\n", 49_999),
+    "letters": lambda: b"?a[b-c]" * 149_796,
+}
+
+
+@pytest.mark.parametrize("kind", IGNORED)
+def test_of_many_patterns(kind: str, oci: Any, tmp_path: Path) -> None:
+    (tmp_path / "context").mkdir()
+    (tmp_path / "context/.dockerignore").write_bytes(IGNORED[kind]())
+    (tmp_path / "context/kept").write_text("x")
+    took, said = build(oci, tmp_path, b"COPY kept /\n", 0)
+    assert took < LIMIT, said
+
+
+@pytest.mark.parametrize("text, why", [(b"ab\n" * 50_001, "more than 50000 lines"), (b"#" * (2 << 20), "larger than 1048576 bytes")])
+def test_of_more_patterns_than_may_be(text: bytes, why: str, oci: Any, tmp_path: Path) -> None:
+    (tmp_path / "context").mkdir()
+    (tmp_path / "context/.dockerignore").write_bytes(text)
+    took, said = build(oci, tmp_path, b"COPY . /\n", 1)
+    assert took < LIMIT and said == f"oci-build: cannot use ignore file '{tmp_path}/context/.dockerignore': {why}"
