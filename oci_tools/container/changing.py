@@ -105,9 +105,24 @@ def restart(root: str, container: str, signal: str | None, seconds: int | None) 
     """Stop it, if it runs, and start it again."""
     from oci_tools.container import start
 
-    control.stop(root, container, signal, seconds)
-    start.again(root, container, False, False)
+    removed = names.policy(container).get("rm")
+    if removed:
+        _remove(container, False)  # the end between is none
+    try:
+        control.stop(root, container, signal, seconds)
+        start.again(root, container, False, False)
+    finally:
+        if removed:
+            _remove(container, True)
     events.tell(container, "restart")
+
+
+def _remove(container: str, wanted: bool) -> None:
+    """Whether it is removed with its end."""
+    with fs.Lock(fs.make_private(f"{fs.root()}/names")):  # as whoever renames it
+        known = names.policy(container)
+        if known:
+            fs.write(f"{names.place(container)}/policy.json", document.dumps({**known, "rm": wanted}), 0o600)
 
 
 def resume(root: str, container: str) -> None:

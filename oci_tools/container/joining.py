@@ -120,13 +120,14 @@ def _attach(container: str, policy: dict[str, Any], path: str) -> list[dict[str,
     from oci_tools.net import attach, detach, store
 
     made = []
+    called = hostname(container)
     try:
         for one in policy["networks"]:
             network = store.load(store.find(one["network"]))
             wanted = attach.Wanted(
                 container, namespace=path, name=policy.get("name") or "", addresses=one["addresses"], mac=one["mac"],
-                aliases=one["aliases"], ports=one["ports"], interface=one["interface"], priority=one["priority"],
-                servers=policy.get("dns", []),
+                aliases=[*one["aliases"], *called], ports=one["ports"], interface=one["interface"],
+                priority=one["priority"], servers=policy.get("dns", []),
             )  # fmt: skip
             made.append(attach.attach(network, wanted))
     except BaseException:
@@ -140,6 +141,16 @@ def _attach(container: str, policy: dict[str, Any], path: str) -> list[dict[str,
         for other in linking.those(container):
             _name_it(other, names.policy(other), record.of_container(other))
     return made
+
+
+def hostname(container: str) -> list[str]:
+    """What a container's own host name is, by which others find it as well; nothing for the first letters of its ID."""
+    try:
+        with open(f"{names.place(container)}/hostname", encoding="utf-8") as file:
+            called = file.read().strip()
+    except (FileNotFoundError, UnicodeDecodeError):
+        return []
+    return [called] if called and not container.startswith(called) and called != os.uname().nodename else []
 
 
 def _name_it(

@@ -269,6 +269,7 @@ class Monitor:
         """Record an end; whether it is to be started again."""
         ran = time.monotonic() - self._begun
         policy = self.held.policy = names.policy(self.held.id) or self.held.policy
+        self.held.keep = not policy.get("rm")  # `restart` keeps what would go with its end
         wanted = policy.get("restart") or {}
         self._row = 0 if ran >= wanted.get("reset", 10) else self._row
         stopped = self.held.stopped()

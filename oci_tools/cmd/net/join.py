@@ -47,7 +47,7 @@ def attach(args: cli.Args) -> None:
         wanted.servers = known.get("dns", [])
         if known.get("loose") and not wanted.ports and publishing.is_open(network.name):
             wanted.ports = known["loose"]
-        made = attaching.attach(network, wanted) if target.namespace else {}
+        made = attaching.attach(network, _called(wanted)) if target.namespace else {}
     userland.wait(made.get("ports", []))
     joined = _joins(target.id, network.name, wanted)
     _tell(target)
@@ -59,6 +59,17 @@ def attach(args: cli.Args) -> None:
         say(document.dumps(made).decode())
     elif args.container_netns not in (None, "-"):  # a hook's output is nobody's
         say("\t".join([made["interface"], *made["addresses"]]))
+
+
+def _called(wanted: attaching.Wanted) -> attaching.Wanted:
+    """The same, with the container's host name among its names."""
+    from copy import copy
+
+    from oci_tools.container import joining
+
+    made = copy(wanted)
+    made.aliases = [*wanted.aliases, *joining.hostname(wanted.container)]
+    return made
 
 
 def _way_out(args: cli.Args, target: _Target) -> None:

@@ -91,10 +91,7 @@ def stop(api: Api, asked: Asked) -> Response:
 def restart(api: Api, asked: Asked) -> Response:
     asked.number("t", 0, 500)
     one = api.world.find(asked["id"])
-    if one.running:
-        api.commands.run(["run", "stop", *_asking(one, asked), one.id])
-    api.commands.run(["run", "start", one.id])
-    api.events.tell(one, "restart")
+    api.commands.run(["run", "restart", *_asking(one, asked), one.id])
     return nothing()
 
 

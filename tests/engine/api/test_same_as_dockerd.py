@@ -244,6 +244,12 @@ SCRIPT: list[tuple[list[str], int]] = [
     (["run", "--rm", "--network", "test 01", "bb", "sh", "-c", "ping -c 1 -W 5 other | grep -c 'bytes from'"], 0),
     (["restart", "-t", "0", "alone"], 0),
     (["exec", "alone", "sh", "-c", "ip -o link | wc -l"], 0),
+    (["run", "-d", "--rm", "--name", "odd", "--network", "test 01", "--hostname", "foobar", "bb", "sleep", "1000"], 0),
+    (["exec", "odd", "sh", "-c", "echo 127.0.0.1 localhost > /etc/hosts; ping -c 1 -W 5 foobar | grep -c 'bytes from'"], 0),
+    (["exec", "alone", "sh", "-c", "ping -c 1 -W 5 foobar | grep -c 'bytes from'"], 0),
+    (["restart", "-t", "0", "odd"], 0),
+    (["inspect", "-f", "{{.State.Status}} {{.HostConfig.AutoRemove}}", "odd"], 0),
+    (["kill", "odd"], 0),
     (["run", "-d", "--name", "hosts", "--network", "host", "bb", "sleep", "1000"], 0),
     (["run", "-d", "--name", "shares", "--network", "container:alone", "bb", "sleep", "1000"], 0),
     (["network", "connect", "test 01", "hosts"], 1),
@@ -307,7 +313,6 @@ REFUSED: list[tuple[str, str, Any]] = [
       for method, path in (("POST", "/volumes/create"), ("POST", "/networks/create"), ("POST", "/containers/create"))),
     *(("POST", path, TEXT) for path in ("/commit", "/containers/foobar/update", "/containers/foobar/exec", "/exec/foobar/start")),
     create(Tmpfs={"/": "rw"}), create(Tmpfs={"//": "rw"}), create(Annotations={"": "a"}),
-    ("POST", "/v1.43/containers/create", {"Image": "bb", "NetworkingConfig": {"EndpointsConfig": {"n1": {}, "n2": {}}}}),
     ("POST", "/networks/bridge/connect", {}), ("POST", "/networks/bridge/disconnect", {}),
     ("POST", "/networks/bridge/disconnect", {"Container": "nope", "Force": True}),
 ]  # fmt: skip
@@ -321,6 +326,15 @@ def test_refusals_have_the_same_words(pair: tuple[Engine, Engine]) -> None:
         if theirs != ours or theirs[0] < 400:
             wrong.append(f"{method} {path} {body}\n   dockerd {theirs}\n   ocid    {ours}")
     assert not wrong, "\n".join(wrong)
+
+
+def test_one_endpoint_at_create_before_version_1_44(pair: tuple[Engine, Engine]) -> None:
+    """dockerd names them in any order."""
+    asked = {"Image": "bb", "NetworkingConfig": {"EndpointsConfig": {"n1": {}, "n2": {}}}}
+    for engine in pair:
+        said = engine.request("POST", "/v1.43/containers/create", asked, code=400)[1]["message"]
+        head, _, names = said.partition(": ")
+        assert (head, sorted(names.split(", "))) == ("Container cannot be created with multiple network endpoints", ["n1", "n2"])
 
 
 def test_the_classic_builder_tells_the_same(pair: tuple[Engine, Engine], tmp_path: Path) -> None:
