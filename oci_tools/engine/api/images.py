@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from oci_tools.engine.api import filters, store, times
 from oci_tools.engine.api.answers import Refused, answer
 from oci_tools.http import Response
@@ -105,8 +107,8 @@ def _matches(api: Api, image: Image, wanted: filters.Filters) -> bool:
     for word in wanted.get("since", ()):
         if image.created <= api.store.find(word).created:
             return False
-    until = times.until(wanted)
-    return until is None or image.created < until
+    until = [times.until({"until": [each]}) or 0 for each in wanted.get("until", ())]
+    return not until or image.created < min(until)
 
 
 def _refers(image: Image, pattern: str) -> bool:
@@ -115,10 +117,13 @@ def _refers(image: Image, pattern: str) -> bool:
 
 def _like(name: str, pattern: str) -> bool:
     """Whether a familiar name is like a pattern: path.Match of it, with its tag or without."""
-    from fnmatch import fnmatchcase
+    from fnmatch import translate
 
-    if fnmatchcase(name, pattern) or fnmatchcase(name.rpartition(":")[0], pattern):
-        return True
+    parts = [re.compile(translate(part)) for part in pattern.split("/")]
+    for each in (name, name.rpartition(":")[0]):
+        said = each.split("/")
+        if len(said) == len(parts) and all(part.match(word) for part, word in zip(parts, said, strict=True)):
+            return True
     return store.full(pattern) == store.full(name)
 
 

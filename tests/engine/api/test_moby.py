@@ -186,3 +186,29 @@ def test_commit_with_variables_and_import_for_a_platform(engine: Engine, tmp_pat
         assert text in answer["message"]
     _, old = engine.request("GET", "/v1.24/info", code=200)
     assert old["ExecutionDriver"] == "<not supported>" and json.dumps(old["SecurityOptions"]) == '["seccomp"]'
+
+
+def test_images_that_are_asked_for(engine: Engine) -> None:
+    """Patterns of names are path.Match's, in which * is no slash; of several times the first counts."""
+    from urllib.parse import quote
+
+    for name in ("utest:tag1", "utest/docker:tag2", "utest:5000/docker:tag3"):
+        repository, _, tag = name.rpartition(":")
+        engine.request("POST", f"/images/bb/tag?repo={repository}&tag={tag}", code=201)
+
+    def found(**wanted: list[str]) -> list[list[str]]:
+        _, said = engine.request("GET", f"/images/json?filters={quote(json.dumps(wanted))}", code=200)
+        return [sorted(each["RepoTags"]) for each in said]
+
+    assert found(reference=["utest*/*"]) == [["utest/docker:tag2", "utest:5000/docker:tag3"]]
+    assert found(reference=["utest*"]) == found(reference=["utest"]) == [["utest:tag1"]]
+    assert found(reference=["*5000*/*"]) == [["utest:5000/docker:tag3"]]
+    assert found(reference=["utest*"], until=["1h", "2200-01-01T00:00:00Z"]) == found(reference=["utest*"], until=["1h"])
+    made = [engine.request("POST", f"/commit?container={create(engine)['Id']}&repo=made&tag={n}", code=201)[1]["Id"] for n in range(2)]
+    assert made[0] != made[1]
+    _, digest = engine.request("GET", "/images/utest:tag1/json", code=200)
+    engine.request("DELETE", f"/images/utest@{digest['RepoDigests'][0].partition('@')[2]}?force=1", code=200)
+    assert engine.request("GET", "/images/bb/json", code=200)[1]["Id"] == digest["Id"]
+    for name in ("utest:tag1", "utest/docker:tag2", "utest:5000/docker:tag3", "made:0", "made:1"):
+        engine.request("DELETE", f"/images/{name}?force=1", code=200)
+    assert engine.request("GET", "/images/bb/json", code=200)[1]["RepoTags"] == ["bb:latest"]
