@@ -114,8 +114,8 @@ class Mounting:
         """A path of the host that shows what a bind mount is of."""
         origin, identity = self._origin(mount)
         chrooted = self._stage.shared.place.chrooted  # then it will be moved into the root
-        if chrooted or (identity is None and (origin.ignored is not None or not mount.readonly)):
-            return self._copied(origin, mount)
+        if chrooted or not mount.readonly or (identity is None and origin.ignored is not None):
+            return self._copied(origin, mount, (0, 0) if identity is None else None)
         pick = picking.pick(origin, mount.source or "/")[0]
         if identity is None:
             return f"{os.readlink(f'/proc/self/fd/{origin.fd}')}/{pick.path}".rstrip("/")
@@ -123,15 +123,15 @@ class Mounting:
         root = self._stage.shared.place.attached(origin.fd, where)
         return f"{root}/{pick.path}".rstrip("/")
 
-    def _copied(self, origin: Origin, mount: Mount) -> str:
-        """A copy of what is not left out."""
+    def _copied(self, origin: Origin, mount: Mount, owner: tuple[int, int] | None) -> str:
+        """A copy of what is not left out, for what is written in it to be lost; files of a context are root's."""
         path = self._stage.shared.place.fresh("copy")
         os.mkdir(path, 0o755)
         self._made.append(path)
         pick = picking.pick(origin, mount.source or "/")[0]
         fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            into = copying.Target(fd, (0, 0), single=self._stage.single())
+            into = copying.Target(fd, owner, single=self._stage.single())
             copying.copy(origin, [pick], "/" if pick.is_directory() else f"/{pick.name}", into)
         finally:
             os.close(fd)
