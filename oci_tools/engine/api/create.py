@@ -80,7 +80,7 @@ def create(api: Api, asked: Asked) -> Response:
     try:
         words, mode = endpoints.words(host, networking, api.world, said.get("MacAddress") or "")
         host["NetworkMode"] = mode
-        container, later = _make(api, name, image, said, host, words)
+        container, later = _make(api, name, image, said, host, words, asked.version < (1, 44))
     except Refused as error:  # the image is there: who hears a 404 would pull it
         message = re.sub("^no such container '(.*)'$", r"No such container: \1", error.message)
         raise Refused(400 if error.status == 404 else error.status, message) from None
@@ -119,7 +119,8 @@ def _need(api: Api, word: str) -> None:
 
 
 def _make(
-    api: Api, name: str, image: Image, said: dict[str, Any], host: dict[str, Any], network: list[str]
+    api: Api, name: str, image: Image, said: dict[str, Any], host: dict[str, Any], network: list[str],
+    flat: bool,
 ) -> tuple[str, str]:
     """The container, and why it will not start, where dockerd says that no sooner."""
     taken = {str(each.policy.get("name")) for each in api.world.all()}
@@ -141,7 +142,7 @@ def _make(
         options = [
             "--pull=never",
             f"--name={name}",
-            *wording.of(config, host, network),
+            *wording.of(config, host, network, flat),
             *links.words(name, host, said.get("NetworkingConfig") or {}, api.world),
             *entry,
         ]

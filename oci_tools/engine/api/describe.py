@@ -147,14 +147,15 @@ def ps(api: Api, asked: Asked) -> Response:
         if status not in _STATUSES:
             raise Refused(400, f"invalid filter 'status={status}'")
     _check_filters(api, wanted)
-    found, now = [], time.time_ns()
+    found, now, linked = [], time.time_ns(), links.names(api.world)
     for one in _between(api, wanted):
         status = one.status
         if not everything and status not in ("running", "paused", "restarting"):
             continue
         if wanted and not _matches(api, one, status, wanted):
             continue
-        shown = document.dumps(measured(api, one, now)) if asked.flag("size") else _listed(one, status, now)
+        also = linked.get(one.id) or []
+        shown = document.dumps(measured(api, one, now, also)) if asked.flag("size") else _listed(one, status, now, also)
         found.append(shown)
         if len(found) == limit > 0:
             break
@@ -243,28 +244,30 @@ def _descends(api: Api, one: Container, word: str) -> bool:
     return bool(below) and above[: len(below)] == below
 
 
-def _listed(one: Container, status: str, now: int) -> bytes:
+def _listed(one: Container, status: str, now: int, names: list[str]) -> bytes:
     """A container as `ps` shows it; written again only if something of it is another than the last time."""
-    seen = (one.serial, *_seen(one, status, now))
+    seen = (one.serial, *_seen(one, status, now, names))
     if one.shown[0] != seen:
         one.shown = (seen, document.dumps(_summary(one, *seen[1:])))
     return one.shown[1]
 
 
-def measured(api: Api, one: Container, now: int) -> dict[str, Any]:
-    """A container as `ps -s` shows it."""
+def measured(api: Api, one: Container, now: int, names: list[str]) -> dict[str, Any]:
+    """A container as `ps -s` shows it; `names`: those that it has as a linked one."""
     written = _written(one)
-    return {**_summary(one, *_seen(one, one.status, now)), "SizeRw": written, "SizeRootFs": written + _size(api, one)}
+    summary = _summary(one, *_seen(one, one.status, now, names))
+    return {**summary, "SizeRw": written, "SizeRootFs": written + _size(api, one)}
 
 
-def _seen(one: Container, status: str, now: int) -> tuple[Any, ...]:
-    """What a summary is made of and may be another each time: its last four arguments."""
+def _seen(one: Container, status: str, now: int, names: list[str]) -> tuple[Any, ...]:
+    """What a summary is made of and may be another each time: its last five arguments."""
     alive = status in ("running", "paused")
-    return status, said(one, status, now), endpoints.joined(one, alive), mounts.shown(one)
+    return status, said(one, status, now), endpoints.joined(one, alive), mounts.shown(one), names
 
 
 def _summary(
-    one: Container, status: str, text: str, places: dict[str, dict[str, Any]], mounted: list[dict[str, Any]]
+    one: Container, status: str, text: str, places: dict[str, dict[str, Any]], mounted: list[dict[str, Any]],
+    names: list[str],
 ) -> dict[str, Any]:
     """A container in a list: its `Status` is `text`, `places` are on its networks."""
     config, host = config_of(one), one.host
@@ -272,7 +275,7 @@ def _summary(
     settings = endpoints.short(one, places, status in ("running", "paused", "restarting"))
     return {
         "Id": one.id,
-        "Names": [f"/{one.name}"],
+        "Names": [f"/{one.name}", *names],
         "Image": store.familiar(one.image),
         "ImageID": one.asked.get("Image") or "",
         "Command": " ".join(_quoted(word) for word in words),

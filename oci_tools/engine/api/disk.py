@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from oci_tools import document
-from oci_tools.engine.api import describe, filters, images, store, times, volumes
+from oci_tools.engine.api import describe, filters, images, links, store, times, volumes
 from oci_tools.engine.api.answers import Refused, answer
 
 TYPE_CHECKING = False
@@ -29,8 +29,8 @@ def df(api: Api, asked: Asked) -> Response:
     if "image" in kinds:
         shown["LayersSize"], shown["Images"] = _images(api, asked.version)
     if "container" in kinds:
-        now = times.now()
-        shown["Containers"] = [describe.measured(api, one, now) for one in containers]
+        now, linked = times.now(), links.names(api.world)
+        shown["Containers"] = [describe.measured(api, one, now, linked.get(one.id) or []) for one in containers]
     if "volume" in kinds:
         users = volumes.users(api)
         shown["Volumes"] = [

@@ -30,7 +30,11 @@ def start(api: Api, asked: Asked) -> Response:
     if one.running:
         return nothing(304)
     fresh = one.status == "created"
+    donor = api.world.get((one.host.get("IpcMode") or "").removeprefix("container:"))
     try:
+        if donor and donor.host.get("IpcMode") in ("private", "none"):
+            raise Refused(500, f"failed to join IPC namespace: container {donor.id}: non-shareable IPC (hint: use "
+                               "IpcMode:shareable for the donor container)")  # fmt: skip
         if later := one.asked.get("Refuses"):
             raise Refused(500, str(later))
         api.commands.run(["run", "start", one.id])

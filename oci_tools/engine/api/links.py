@@ -38,6 +38,15 @@ def shown(one: Container, world: World) -> list[str] | None:
     return [f"/{known[other]}:/{one.name}/{alias}" for _, (other, alias) in made if other in known] or None
 
 
+def names(world: World) -> dict[str, list[str]]:
+    """By Id, what containers are called by those that link to them: /this/alias."""
+    found: dict[str, list[str]] = {}
+    for one in world.all():
+        for _, (other, alias) in zip(one.host.get("Links") or (), one.policy.get("links", ()), strict=False):
+            found.setdefault(other, []).append(f"/{one.name}/{alias}")
+    return found
+
+
 def _pairs(said: list[str] | None, world: World) -> Iterator[tuple[Container, str]]:
     for word in said or ():
         other, colon, alias = word.partition(":")

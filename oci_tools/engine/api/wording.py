@@ -20,9 +20,13 @@ SECOND = 1_000_000_000
 _LOGS = ("json-file", "k8s-file", "local", "journald", "syslog", "none")
 
 
-def of(config: dict[str, Any], host: dict[str, Any], networks: list[str]) -> list[str]:
-    """The options; `networks`: what of these the networks are (networks.py)."""
-    parts = (_process(config, host), _policy(config, host), _files(config, host), _limits(host), _spaces(host))
+def of(config: dict[str, Any], host: dict[str, Any], networks: list[str], flat: bool = False) -> list[str]:
+    """The options.
+
+    networks  what of these the networks are (networks.py)
+    flat      what is mounted read-only is so itself, not what is mounted in it: before API 1.44
+    """
+    parts = (_process(config, host), _policy(config, host), _files(config, host, flat), _limits(host), _spaces(host))
     return [*(word for part in parts for word in part), *networks]
 
 
@@ -142,17 +146,21 @@ def restart(said: dict[str, Any]) -> tuple[str, int]:
     return name, count
 
 
-def _files(config: dict[str, Any], host: dict[str, Any]) -> Iterator[str]:
+def _files(config: dict[str, Any], host: dict[str, Any], flat: bool) -> Iterator[str]:
     binds = host.get("Binds") or []
     for bind in binds:
         _check_bind(bind)
         source, place, mode = (*bind.split(":", 2), "", "")[:3]
         propagation = next((each for each in mode.split(",") if each.endswith(("private", "shared", "slave"))), "")
         if place and _of_the_store(source, propagation):
-            bind = f"{source}:{place}:{mode},rslave" if mode else f"{source}:{place}:rslave"
-        yield f"--volume={bind}"
+            bind, propagation = f"{source}:{place}:{mode},rslave" if mode else f"{source}:{place}:rslave", "rslave"
+        if flat and "ro" in mode.split(",") and source.startswith("/") and "," not in source + place:
+            how = f"bind-recursive=writable,bind-create-src=true,bind-propagation={propagation or 'rprivate'}"
+            yield f"--mount=type=bind,source={source},target={place},readonly,{how}"
+        else:
+            yield f"--volume={bind}"
     for mount in host.get("Mounts") or ():
-        yield f"--mount={_mount(mount)}"
+        yield f"--mount={_mount(mount, flat)}"
     taken = {bind.split(":")[1] if ":" in bind else bind for bind in binds}
     taken |= {mount.get("Target") for mount in host.get("Mounts") or ()}
     taken |= set(host.get("Tmpfs") or ())
@@ -200,7 +208,7 @@ def _check_bind(bind: str) -> None:
                                "characters")  # fmt: skip
 
 
-def _mount(mount: dict[str, Any]) -> str:
+def _mount(mount: dict[str, Any], flat: bool) -> str:
     """A Mount as one word of --mount; refused where a comma would make it mean something else."""
     kind = mount.get("Type") or "volume"
     said = {"type": kind, "source": mount.get("Source"), "target": mount.get("Target")}
@@ -213,6 +221,10 @@ def _mount(mount: dict[str, Any]) -> str:
         said["bind-propagation"] = bind["Propagation"]
     if bind.get("NonRecursive"):
         said["bind-recursive"] = "disabled"
+    elif bind.get("ReadOnlyForceRecursive"):
+        said["bind-recursive"] = "readonly"
+    elif bind.get("ReadOnlyNonRecursive") or (flat and kind == "bind" and mount.get("ReadOnly")):
+        said["bind-recursive"] = "writable"
     if bind.get("CreateMountpoint"):
         said["bind-create-src"] = "true"
     elif kind == "bind" and mount.get("Source") and not os.path.exists(mount["Source"]):

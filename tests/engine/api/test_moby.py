@@ -212,3 +212,39 @@ def test_images_that_are_asked_for(engine: Engine) -> None:
     for name in ("utest:tag1", "utest/docker:tag2", "utest:5000/docker:tag3", "made:0", "made:1"):
         engine.request("DELETE", f"/images/{name}?force=1", code=200)
     assert engine.request("GET", "/images/bb/json", code=200)[1]["RepoTags"] == ["bb:latest"]
+
+
+def test_what_is_mounted_in_what_is_read_only(engine: Engine, tmp_path: Path) -> None:
+    """It is read-only too; before API 1.44, and if it is said so, not."""
+    asked = "grep -E ' /m/(shm|pts) ' /proc/self/mountinfo"
+
+    def modes(version: str, **host: Any) -> set[str]:
+        body = {"Image": "bb", "Cmd": ["sh", "-c", asked], "HostConfig": {"NetworkMode": "none", **host}}
+        one = engine.request("POST", f"/v{version}/containers/create", body, code=201)[1]["Id"]
+        engine.request("POST", f"/containers/{one}/start", code=204)
+        engine.request("POST", f"/containers/{one}/wait", code=200)
+        return {line.split(" ")[5].split(",")[0] for line in engine.out("logs", one).splitlines()}
+
+    mount = {"Type": "bind", "Source": "/dev", "Target": "/m", "ReadOnly": True}
+    for host in ({"Binds": ["/dev:/m:ro"]}, {"Mounts": [mount]}):
+        assert modes("1.45", **host) == {"ro"} and modes("1.43", **host) == {"rw"}
+    assert modes("1.45", Mounts=[{**mount, "BindOptions": {"ReadOnlyNonRecursive": True}}]) == {"rw"}
+    assert modes("1.43", Mounts=[{**mount, "BindOptions": {"ReadOnlyForceRecursive": True}}]) == {"ro"}
+
+
+def test_ipc_of_another(engine: Engine) -> None:
+    for mode, code in (("private", 500), ("shareable", 204)):
+        donor = create(engine, HostConfig={"IpcMode": mode})["Id"]
+        engine.request("POST", f"/containers/{donor}/start", code=204)
+        one = create(engine, HostConfig={"IpcMode": f"container:{donor}"})["Id"]
+        _, said = engine.request("POST", f"/containers/{one}/start", code=code)
+        assert code == 204 or f"{donor}: non-shareable IPC" in said["message"]
+
+
+def test_names_of_links_are_listed(engine: Engine) -> None:
+    one = create(engine, "?name=first", HostConfig={"NetworkMode": "bridge"})["Id"]
+    engine.request("POST", f"/containers/{one}/start", code=204)
+    create(engine, "?name=second", HostConfig={"NetworkMode": "bridge", "Links": ["first:alias"]})
+    for query in ("", "&size=1"):
+        _, found = engine.request("GET", f"/containers/json?all=1{query}", code=200)
+        assert [each["Names"] for each in found if each["Id"] == one] == [["/first", "/second/alias"]]
