@@ -180,6 +180,7 @@ def _log(args: Args, text: str, level: str = "error") -> None:
 
 
 def _options(args: Args) -> Any:
+    from oci_tools.runtime import descriptors
     from oci_tools.runtime.launch import Options
 
     return Options(
@@ -188,7 +189,7 @@ def _options(args: Args) -> Any:
         cgroup=getattr(args, "cgroup", ()),
         no_pivot=getattr(args, "no_pivot", False),
         no_new_keyring=getattr(args, "no_new_keyring", False),
-        preserve_fds=args.preserve_fds,
+        preserve_fds=descriptors.need(args.preserve_fds) if args.preserve_fds else 0,
         detach=getattr(args, "detach", False),
         keep=getattr(args, "keep", False),
         cgroup_manager=args.cgroup_manager or ("systemd" if args.systemd_cgroup else "cgroupfs"),

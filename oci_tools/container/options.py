@@ -198,10 +198,11 @@ Asked = mounts.Asked
 
 def settle(args: Any) -> None:
     """Say in docker's words what was said in podman's alone."""
-    if args.preserve_fd:
+    if args.preserve_fd or args.preserve_fds:
         from oci_tools.runtime import descriptors
 
-        args.preserve_fds = descriptors.only(args.preserve_fd)
+        said = args.preserve_fd
+        args.preserve_fds = descriptors.only(said) if said else descriptors.need(args.preserve_fds)
     if args.os or args.arch or args.variant:
         from oci_tools.container import image
 

@@ -13,14 +13,19 @@ _NULL = os.makedev(1, 3)
 
 def settle(preserve: int = 0) -> None:
     """Let what the caller leaked get into no hook and no container, and the standard streams be there."""
-    for number in range(preserve):
+    process.close_range(3 + preserve, flags=process.CLOSE_RANGE_CLOEXEC)
+    open_streams()
+
+
+def need(count: int) -> int:
+    """The count, if so many from 3 on are open; in runc's words if not."""
+    for number in range(count):
         try:
             os.fstat(3 + number)
         except OSError as error:
             cause = f"preserved-fd {number}: {reason(error)}"
             raise Error("cannot preserve descriptor", str(3 + number), cause) from None
-    process.close_range(3 + preserve, flags=process.CLOSE_RANGE_CLOEXEC)
-    open_streams()
+    return count
 
 
 def open_streams() -> None:
