@@ -198,11 +198,14 @@ Asked = mounts.Asked
 
 def settle(args: Any) -> None:
     """Say in docker's words what was said in podman's alone."""
-    if args.preserve_fd or args.preserve_fds:
+    if args.preserve_fd:
         from oci_tools.runtime import descriptors
 
-        said = args.preserve_fd
-        args.preserve_fds = descriptors.only(said) if said else descriptors.need(args.preserve_fds)
+        args.preserve_fds = descriptors.only(args.preserve_fd)
+    elif args.preserve_fds and not args.detach:  # which excludes it
+        from oci_tools.runtime import descriptors
+
+        descriptors.need(args.preserve_fds)
     if args.os or args.arch or args.variant:
         from oci_tools.container import image
 
