@@ -202,7 +202,7 @@ def settle(args: Any) -> None:
         from oci_tools.runtime import descriptors
 
         args.preserve_fds = descriptors.only(args.preserve_fd)
-    elif args.preserve_fds and not args.detach:  # which excludes it
+    elif args.preserve_fds and not getattr(args, "detach", True):  # which excludes it
         from oci_tools.runtime import descriptors
 
         descriptors.need(args.preserve_fds)
