@@ -10,7 +10,7 @@ import os
 import re
 
 from oci_tools import document, fs
-from oci_tools.engine.api import endpoints, links, members, naming, store, validity, wording
+from oci_tools.engine.api import endpoints, links, members, naming, validity, wording
 from oci_tools.engine.api.answers import Refused, answer
 from oci_tools.engine.api.container import OURS
 
@@ -135,8 +135,7 @@ def _make(
     told = image.config.get("Cmd") or image.config.get("Entrypoint") if not entry else entry != ["--entrypoint="]
     if not (operands or told):
         raise Refused(400, "no command specified")
-    full = store.full(said["Image"])
-    word = full if full in image.names else image.word
+    word = image.called(said["Image"])
     config, host, later = _asked(said), dict(host), ""
     while True:
         options = [
@@ -207,8 +206,6 @@ def _config(said: dict[str, Any], image: Image) -> dict[str, Any]:
     for key in ("User", "WorkingDir", "StopSignal", "OnBuild", "Shell"):
         if base.get(key) and not own.get(key):
             config[key] = base[key]
-    if config["WorkingDir"]:
-        config["WorkingDir"] = os.path.normpath(config["WorkingDir"])
     if not own.get("Entrypoint"):
         if own.get("Entrypoint") is None:
             config["Entrypoint"] = base.get("Entrypoint")

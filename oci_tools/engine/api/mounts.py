@@ -8,6 +8,7 @@ from oci_tools import fs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import Any
 
     from oci_tools.engine.api.container import Container
@@ -68,12 +69,17 @@ def _shown(mount: dict[str, Any], place: str, mode: str, binds: bool) -> dict[st
     made: dict[str, Any] = {"Type": "volume" if name else "bind" if binds else "tmpfs"}
     if name:
         made["Name"] = name
-    propagation = next((each for each in options if each.endswith(("private", "shared", "slave"))), "")
     made.update(Source=source if binds or name else "", Destination=place)
     if name:
         made["Driver"] = "local"
-    made.update(Mode=mode or ("z" if name else ""), RW="ro" not in options, Propagation="" if name else propagation)
+    made.update(Mode=mode or ("z" if name else ""), RW="ro" not in options)
+    made["Propagation"] = "" if name else propagation(options)
     return made
+
+
+def propagation(options: Iterable[str]) -> str:
+    """The one that some options of a mount say, if they do."""
+    return next((each for each in options if each.endswith(("private", "shared", "slave"))), "")
 
 
 def volumes(one: Container) -> list[str]:

@@ -112,6 +112,11 @@ class Image:
         """What our commands call it by."""
         return f"{self.store.path}@{self.tops[0]}"
 
+    def called(self, name: str) -> str:
+        """What our commands are told for it: a name by which it was asked for, if it has that one."""
+        known = full(name)
+        return known if known in self.names else self.word
+
     def repo_tags(self) -> list[str]:
         return [familiar(name) for name in self.names if "@" not in name]
 

@@ -274,7 +274,7 @@ def save(api: Api, asked: Asked) -> Response:
         raise Refused(400, "no images to save")
     words = []
     for name in names:
-        words += _every_tag(api, name) or [_one(api, name)]
+        words += _every_tag(api, name) or [api.store.find(name).called(name)]
     reading = api.commands.reading(["image", "save", *words])
     return stream(reading.sent(), "application/x-tar")
 
@@ -285,12 +285,6 @@ def _every_tag(api: Api, name: str) -> list[str]:
     if "@" in bare or ":" in bare.rpartition("/")[2]:
         return []
     return [each for image in api.store.all() for each in image.names if each.rpartition(":")[0] == bare]
-
-
-def _one(api: Api, name: str) -> str:
-    image = api.store.find(name)
-    full = store.full(name)
-    return full if full in image.names else image.word
 
 
 def _import(api: Api, asked: Asked) -> Response:

@@ -133,8 +133,6 @@ def _mounts(host: dict[str, Any]) -> Iterator[str]:
             yield f"invalid mount path: '{place}' mount path must be absolute"
         elif os.path.normpath(place).strip("/") == "":
             yield "invalid specification: destination can't be '/'"
-    if "" in (host.get("Annotations") or {}):
-        yield "invalid Annotations: the empty string is not permitted as an annotation key"
     for each in host.get("Mounts") or ():
         kind, source = each.get("Type") or "", each.get("Source") or ""
         problem = ""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 
 from oci_tools import fs
+from oci_tools.engine.api import mounts
 from oci_tools.engine.api.answers import Refused
 
 TYPE_CHECKING = False
@@ -151,7 +152,7 @@ def _files(config: dict[str, Any], host: dict[str, Any], flat: bool) -> Iterator
     for bind in binds:
         _check_bind(bind)
         source, place, mode = (*bind.split(":", 2), "", "")[:3]
-        propagation = next((each for each in mode.split(",") if each.endswith(("private", "shared", "slave"))), "")
+        propagation = mounts.propagation(mode.split(","))
         if place and _of_the_store(source, propagation):
             bind, propagation = f"{source}:{place}:{mode},rslave" if mode else f"{source}:{place}:rslave", "rslave"
         if flat and "ro" in mode.split(",") and source.startswith("/") and "," not in source + place:

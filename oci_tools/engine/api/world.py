@@ -89,8 +89,7 @@ class World:
             raise Refused(400, f"multiple IDs found with provided prefix: {word}")
         above, slash, alias = wanted.partition("/")
         if slash:
-            found = [other for other, called in self.find(above).policy.get("links", ()) if called == alias]
-            return self.find(found[0] if found else alias)
+            begun = [self.find(other) for other, called in self.find(above).policy.get("links", ()) if called == alias]
         if not begun:
             raise Refused(404, f"No such container: {word}")
         return begun[0]

@@ -145,6 +145,7 @@ def test_a_linked_container_has_another_name(engine: Engine) -> None:
     create(engine, "?name=app1", HostConfig={"NetworkMode": "bridge", "Links": ["db:/mysql"]})
     engine.request("POST", "/containers/app1/rename?name=app2", code=204)
     assert inspect(engine, "app2/mysql")["Id"] == one
+    engine.request("GET", "/containers/app2/db/json", code=404)  # that is no name that it has for it
 
 
 def test_updates(engine: Engine) -> None:
