@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 LINE_MAX = 65535  # bytes of one line, as BuildKit has it
+LINE_TOO_LONG = f"dockerfile line greater than max allowed size of {LINE_MAX}"
 HEREDOC = 8 << 20  # bytes of one here-document
 PIECE = 1 << 16
 INSTRUCTIONS = 50_000  # of a Dockerfile
@@ -30,6 +31,9 @@ _DIRECTIVES = ("escape", "syntax", "check")
 _HEREDOC = re.compile(r"(\d*)<<(-?)([^<]+)$")
 _PLAIN_FLAG = re.compile(r"""--[^\s'"\\]*(?!\S)""")
 _SPACE = re.compile(r"[\t\v\f\r ]+")
+_LINES = re.compile(rb"(?:[^\n]{0,%d}\r?\n)*+" % (LINE_MAX - 1))
+_COMMENT = re.compile(rb"(?m)^[ \t\v\f\r]*+#(.*)$")
+_BARE_COMMENT = re.compile(rb"(?m)^[ \t\v\f\r]*+#[ \t\v\f\r]*+$")
 _WITH_HEREDOCS = ("ADD", "COPY", "RUN")
 
 
@@ -44,6 +48,11 @@ class Heredoc:
         self.expand = expand
         self.chomp = chomp
         self._place: tuple[bytes, int, int] = (b"", 0, 0)
+
+    def closing(self) -> re.Pattern[bytes]:
+        """The line behind it."""
+        name = re.escape(self.name.encode("utf-8", "surrogateescape"))
+        return re.compile(b"(?m)^" + (b"\t*+" if self.chomp else b"") + name + rb"\r?$")
 
     def at(self, data: bytes, start: int, end: int) -> None:
         """Where its lines are: it may be long, and is read when somebody wants it."""
@@ -97,10 +106,11 @@ class Statement:
         self.empty = False
 
     @property
-    def comments(self) -> list[str]:
+    def comments(self) -> Iterator[str]:
         data, start, end = self.about
-        lines = (line.strip() for line in decoded(data[start:end]).split("\n"))
-        return [line[1:].strip() for line in lines if line.startswith("#")]
+        for found in _BARE_COMMENT.finditer(data, start, end):
+            start = found.end()  # what is above an empty one is about something else
+        return (decoded(found[1]).strip() for found in _COMMENT.finditer(data, start, end))
 
     def wrong(self, message: str, text: str | None = None, hint: str | None = None) -> Wrong:
         """An error here; `text` is what is pointed at."""
@@ -133,10 +143,9 @@ class Source:
             line = line.lstrip()
             if head and not (reading.number == 1 and line.startswith("#!")):
                 head = self._directive(line, reading.number)
-            if line.startswith("#"):
-                start = start if line[1:].strip() else reading.end
-                continue
-            if not line:
+            if line.startswith("#") or not line:
+                if not head:
+                    reading.skip()
                 continue
             about = self._text.data, start, reading.start
             if made := self._statement(line, reading):
@@ -155,10 +164,8 @@ class Source:
         self._words += len(text)
         while goes_on and (following := self._line(reading)) is not None:
             bare = following.lstrip()
-            if bare.startswith("#"):
-                continue
-            if not bare:
-                empty = True
+            if bare.startswith("#") or not bare:
+                empty = reading.skip() or empty or not bare
                 continue
             line, goes_on = self._cut(following)
             parts.append(line)
@@ -179,7 +186,7 @@ class Source:
     def _line(self, reading: Reading) -> str | None:
         line = reading.line()
         if line is not None and len(line) > LINE_MAX - 1:
-            raise Wrong(f"dockerfile line greater than max allowed size of {LINE_MAX}", reading.number)
+            raise Wrong(LINE_TOO_LONG, reading.number)
         return line if line is None else decoded(line)
 
     def _directive(self, line: str, number: int) -> bool:
@@ -211,18 +218,18 @@ class Source:
         if "<<" not in made.text or not _may_have(made, self.escape):
             return
         for heredoc in heredocs_in(made.text, self.escape):
-            start = end = reading.end + 1
-            name = heredoc.name.encode("utf-8", "surrogateescape")
-            while (line := reading.line()) is not None and reading.end - start <= HEREDOC:
-                made.end, end = reading.number, reading.start
-                if (line.lstrip(b"\t") if heredoc.chomp else line) == name:
-                    break
-                if len(line) > LINE_MAX - 1:
-                    what = f"dockerfile line greater than max allowed size of {LINE_MAX}"
-                    raise Wrong(what, reading.number)
-            else:
-                what = "unterminated heredoc" if line is None else f"heredoc of more than {HEREDOC} bytes"
+            start, data = reading.end + 1, self._text.data
+            found = heredoc.closing().search(data, start)
+            end = min(found.start() if found else len(data), start + HEREDOC + 1)
+            whole = _LINES.match(data, start, end).end()  # type: ignore[union-attr]
+            if end - whole >= LINE_MAX:
+                raise Wrong(LINE_TOO_LONG, reading.number + data.count(b"\n", start, whole) + 1)
+            if not found or end - start > HEREDOC:
+                what = f"heredoc of more than {HEREDOC} bytes" if end - start > HEREDOC else "unterminated heredoc"
                 raise made.wrong(what, text="<<")
+            reading.to(end)
+            reading.line()
+            made.end = reading.number
             heredoc.at(self._text.data, start, end)
             made.heredocs = [*made.heredocs, heredoc]
 

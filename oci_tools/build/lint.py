@@ -326,8 +326,10 @@ class _Lint:
                 self._say("CopyIgnoredFile", one, what, source)
 
     def _comment(self, one: Instruction, names: list[str]) -> None:
-        said = one.statement.comments[-1:] if names else []
-        if said and said[0].split()[:1] not in [[name] for name in names]:
+        last = None
+        for last in one.statement.comments if names else ():  # noqa: B007  # the last one counts
+            pass
+        if last is not None and last.split()[:1] not in [[name] for name in names]:
             example = names[0] if len(names) == 1 else "<arg_key>"
             what = f"Comment for {one.name} should follow the format: `# {example} <description>`"
             self._say("InvalidDefinitionDescription", one, what)

@@ -5,15 +5,20 @@ One line at a time is looked at: however many there are, they take no memory.
 
 from __future__ import annotations
 
+import re
+
 from oci_tools.errors import Error, printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Sequence
 
 AROUND = 2  # lines that are shown before and behind
 WIDEST = 160  # columns of a line that is shown
 _MARKS = 256  # lines from one place that is remembered to the next
+_MARKED = re.compile(rb"(?:[^\n]*+\n){%d}" % _MARKS)
+_NOTHING = re.compile(rb"(?:[ \t\v\f\r]{0,999}(?:#[^\n]{0,999})?\n)*+")
+_EMPTY = re.compile(rb"(?m)^[ \t\v\f\r]*+$")
 
 
 class Text:
@@ -26,25 +31,15 @@ class Text:
     def __len__(self) -> int:
         return self.data.count(b"\n") + (not self.data.endswith(b"\n") and bool(self.data))
 
-    def __iter__(self) -> Iterator[bytes]:
-        """The lines, undecoded."""
-        for start, end in self._ends():
-            yield self.data[start:end].removesuffix(b"\r")
-
     def __getitem__(self, number: int) -> str:
         if self._marks is None:
-            self._marks = [start for each, (start, _) in enumerate(self._ends()) if each % _MARKS == 0]
+            self._marks = [0]
+            while found := _MARKED.match(self.data, self._marks[-1]):
+                self._marks.append(found.end())
         at = self._marks[number // _MARKS]
         for _ in range(number % _MARKS):
             at = self.data.index(b"\n", at) + 1
         return decoded(self.data[at : self._end(at)].removesuffix(b"\r"))
-
-    def _ends(self) -> Iterator[tuple[int, int]]:
-        at = 0
-        while at < len(self.data):
-            end = self._end(at)
-            yield at, end
-            at = end + 1
 
     def _end(self, at: int) -> int:
         found = self.data.find(b"\n", at)
@@ -71,6 +66,17 @@ class Reading:
         self._next = self.end + 1
         self.number += 1
         return self._data[self.start : self.end].removesuffix(b"\r")
+
+    def skip(self) -> bool:
+        """Pass over what follows of empty lines and comments, very long ones aside; whether a line of it is empty."""
+        start, end = self._next, _NOTHING.match(self._data, self._next).end()  # type: ignore[union-attr]
+        self.to(end)
+        return start < end and bool(_EMPTY.search(self._data, start, end - 1))
+
+    def to(self, start: int) -> None:
+        """The next line is the one that starts here."""
+        self.number += self._data.count(b"\n", self._next, start)
+        self._next = start
 
 
 def decoded(data: bytes) -> str:

@@ -161,6 +161,24 @@ def test_lines_of_what_follows_a_here_document() -> None:
     assert [(one.statement.start, one.statement.end) for one in found] == [(2, 5), (6, 6)]
 
 
+@pytest.mark.parametrize("nothing", ["\n", "\r\n", " \t\v\f\n", "# c\n", "\t#\r\n", " " * 2000 + "\n", "#" * 2000 + "\n", "# \xff\n\n"])
+def test_lines_that_say_nothing(nothing: str) -> None:
+    """However many there are, they are counted, and told from each other."""
+    some = 700 * nothing
+    found = read(f"FROM a\n{some}# about\nRUN b \\\n{some} c <<E\n{some}E\n{some}CMD x").stages[0].instructions
+    lines = some.count("\n")
+    assert [(one.statement.start, one.statement.end) for one in found] == [(lines + 3, 3 * lines + 5), (4 * lines + 6, 4 * lines + 6)]
+    run = found[0].statement
+    assert run.rest == "b  c <<E" and run.heredocs[0].content == some.replace("\r\n", "\n")
+    comments = {"# c\n": 700 * ["c"], "#" * 2000 + "\n": 700 * ["#" * 1999], "# \xff\n\n": 700 * ["\xff"]}.get(nothing, [])
+    assert run.empty is (not nothing.strip() or nothing.endswith("\n\n"))
+    assert [*run.comments] == [*comments, "about"]
+    with pytest.raises(Wrong) as caught:
+        read(f"FROM a\n{some}{some}FOO x\n{some}")
+    assert str(caught.value) == f"Dockerfile:{2 * lines + 2}:1: unknown instruction: FOO"
+    assert f"  {2 * lines + 2} | FOO x\n" in caught.value.excerpt()
+
+
 @pytest.mark.parametrize(
     "text, wanted",
     {

@@ -32,6 +32,7 @@ BUILT = {
     "words": lambda: (b"LABEL " + b"a=b " * 16000 + b"\n") * 32,
     "lists": lambda: (b"CMD [" + b'"ab",' * 12000 + b'"a"]\n') * 30,
     "comments": lambda: b"#" * 60_000 + b"\n" + b"##\n" * (3 << 19),
+    "comments above": lambda: b"#a\n" * (5 << 20) + b"ARG a\n",
     "here-document": lambda: b"COPY <<EOF /x\n" + b"abc\n" * (TEXT // 4) + b"EOF\n",
     "its variables": lambda: b"COPY <<EOF /x\n" + SMILE + b"abcd${x}\n" * (TEXT // 9) + b"EOF\n",
     "its tabs": lambda: b"COPY <<-EOF /x\n" + SMILE + b"\tbc\n" * (TEXT // 4) + b"EOF\n",
