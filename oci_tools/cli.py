@@ -166,6 +166,32 @@ def say(name: str, text: str | Error) -> None:
         pass  # nobody listens: the exit code still speaks
 
 
+def each(name: str, words: Iterable[str], act: Callable[[str], object]) -> int:
+    """Do something for each word; what fails is said, and the rest done all the same.
+
+    The code of the first failure, else 0.
+    """
+    code = 0
+    for word in words:
+        try:
+            act(word)
+        except Error as error:
+            say(name, error)
+            code = code or error.code
+    return code
+
+
+def pairs(words: Iterable[str], option: str) -> dict[str, str]:
+    """What the words of an option that are NAME=VALUE say; NAME alone has the value ""."""
+    found = {}
+    for word in words:
+        name, _, value = word.partition("=")
+        if not name:
+            raise Usage(f"invalid value for {option}", word, hint="NAME=VALUE")
+        found[name] = value
+    return found
+
+
 def _traceback() -> None:
     import traceback
 

@@ -31,16 +31,6 @@ def arguments(words: list[str]) -> dict[str, str]:
     return found
 
 
-def pairs(words: list[str], option: str) -> dict[str, str]:
-    found = {}
-    for word in words:
-        name, _, value = word.partition("=")
-        if not name:
-            raise Usage(f"invalid value for {option}", word)
-        found[name] = value
-    return found
-
-
 def named(words: list[str]) -> dict[str, str]:
     """--build-context NAME=WHERE; names know no capitals."""
     found = {}

@@ -319,7 +319,7 @@ def _options(args: cli.Args) -> Options:
     options.script = args.script
     options.arguments = asked.arguments(args.build_arg)
     options.named = asked.named(args.build_context)
-    options.labels = asked.pairs(args.label, "--label")
+    options.labels = cli.pairs(args.label, "--label")
     options.annotations = args.annotation
     options.platforms = [word for text in args.platform for word in text.split(",")]
     options.pull = args.pull

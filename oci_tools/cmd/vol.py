@@ -27,10 +27,10 @@ def _create(args: cli.Args) -> None:
 
     if args.driver not in ("local", "image", ""):
         raise Error("no such volume driver", args.driver, "there are local and image")
-    options = {**_pairs(args.opt, "--opt"), **_private(args.opt_fd)}
+    options = {**cli.pairs(args.opt, "--opt"), **_private(args.opt_fd)}
     if args.size:
         options["size"] = args.size
-    labels = _pairs(args.label, "--label")
+    labels = cli.pairs(args.label, "--label")
     anonymous = args.name is None
     if anonymous:
         labels["com.docker.volume.anonymous"] = ""
@@ -77,16 +77,6 @@ def _private(fd: int | None) -> dict[str, str]:
         raise Error("cannot read --opt-fd", fd, error) from None
     if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
         raise Usage("invalid value for --opt-fd", fd, "what it has is no object of strings")
-    return found
-
-
-def _pairs(words: list[str], option: str) -> dict[str, str]:
-    found = {}
-    for word in words:
-        name, _, value = word.partition("=")
-        if not name:
-            raise Usage(f"invalid value for {option}", word, hint="NAME=VALUE")
-        found[name] = value
     return found
 
 
@@ -191,13 +181,12 @@ def _inspect(args: cli.Args) -> int:
     from oci_tools.volume import change, users
 
     used = users.all_users()
-    found, code = [], 0
-    for name in args.name:
-        try:
-            found.append(change.document(volumes.load(name), used.get(name, []), args.size))
-        except Error as error:
-            cli.say("oci-vol", error)
-            code = error.code
+    found: list[dict[str, Any]] = []
+
+    def look(name: str) -> None:
+        found.append(change.document(volumes.load(name), used.get(name, []), args.size))
+
+    code = cli.each("oci-vol", args.name, look)
     if args.json:
         print("".join(f"{document.dumps(each).decode()}\n" for each in found), end="")
     else:
@@ -209,17 +198,13 @@ def _rm(args: cli.Args) -> int:
     from oci_tools import volume as volumes
     from oci_tools.volume import change
 
-    code = 0
-    for name in args.name:
-        try:
-            if args.force and volumes.find(name) is None:
-                continue
-            change.remove(name)
-            print(name)
-        except Error as error:
-            cli.say("oci-vol", error)
-            code = error.code
-    return code
+    def remove(name: str) -> None:
+        if args.force and volumes.find(name) is None:
+            return
+        change.remove(name)
+        print(name)
+
+    return cli.each("oci-vol", args.name, remove)
 
 
 def _prune(args: cli.Args) -> None:
@@ -291,7 +276,7 @@ class _told:
 def _clone(args: cli.Args) -> None:
     from oci_tools.volume import change
 
-    change.clone(args.name, args.new, args.snapshot, _pairs(args.label, "--label"), _warn)
+    change.clone(args.name, args.new, args.snapshot, cli.pairs(args.label, "--label"), _warn)
     print(args.new)
 
 

@@ -23,16 +23,13 @@ Engines = list[Engine]
 
 def each(words: list[str], engines: Engines, action: Callable[[Engine, str], Any]) -> int:
     """Do something to each container where it is, and print its word; go on after those that fail."""
-    code = 0
-    for word in words:
-        try:
-            engine, said = where(engines, word) if len(engines) > 1 else (engines[0], {"Id": part(word)})
-            action(engine, said["Id"])
-            print(word, flush=True)
-        except Error as error:
-            cli.say("oci-ctl", error)
-            code = code or error.code
-    return code
+
+    def act(word: str) -> None:
+        engine, said = where(engines, word) if len(engines) > 1 else (engines[0], {"Id": part(word)})
+        action(engine, said["Id"])
+        print(word, flush=True)
+
+    return cli.each("oci-ctl", words, act)
 
 
 def posts(verb: str, *query: str) -> Callable[[Args, Engines], int]:
@@ -137,13 +134,8 @@ def _ago(seconds: int) -> str:
 
 def inspect(args: Args, engines: Engines) -> int:
     """All that is known of containers, images, volumes and networks, by whatever they are called."""
-    code, found = 0, []
-    for word in args.name:
-        try:
-            found.append(_any(word, engines, args.type, args.size))
-        except Error as error:
-            cli.say("oci-ctl", error)
-            code = code or error.code
+    found: list[dict[str, Any]] = []
+    code = cli.each("oci-ctl", args.name, lambda word: found.append(_any(word, engines, args.type, args.size)))
     if args.format:
         output.formatted(args.format, found)
     elif args.json:

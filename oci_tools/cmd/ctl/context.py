@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import os
-import tarfile
-import threading
 
 from oci_tools.build import ignore
+from oci_tools.cmd.ctl import sending
 from oci_tools.errors import Error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from tarfile import TarFile
 
-_READ = 1 << 18
 _OUTSIDE = ".dockerfile.oci-ctl"  # what a Dockerfile from elsewhere is called in the archive
 
 
 def packed(place: str, file: str | None) -> tuple[Iterator[bytes], str]:
     """The archive's pieces, and the Dockerfile's name in it; `-` is an archive on standard input."""
     if place == "-":
-        return _stdin(), file or ""
+        return sending.read(), file or ""
     if not os.path.isdir(place):
         raise Error("cannot use context", place, "no such directory")
     top = os.path.realpath(place)
@@ -32,37 +31,16 @@ def packed(place: str, file: str | None) -> tuple[Iterator[bytes], str]:
     return _archive(top, path, name), name
 
 
-def _stdin() -> Iterator[bytes]:
-    while data := os.read(0, _READ):
-        yield data
-
-
 def _archive(top: str, dockerfile: str, name: str) -> Iterator[bytes]:
     ignored = _ignored(top, dockerfile)
-    reader, writer = os.pipe2(os.O_CLOEXEC)
-    wrong: list[Exception] = []
 
-    def write() -> None:
-        try:
-            with (
-                open(writer, "wb") as file,
-                tarfile.open(fileobj=file, mode="w|", format=tarfile.PAX_FORMAT) as tar,
-            ):
-                for path in _walk(top, ignored):
-                    if path != name:
-                        tar.add(os.path.join(top, path), path, recursive=False)
-                tar.add(dockerfile, name, recursive=False)
-        except (OSError, tarfile.TarError, Error) as error:
-            wrong.append(error)
+    def fill(tar: TarFile) -> None:
+        for path in _walk(top, ignored):
+            if path != name:
+                tar.add(os.path.join(top, path), path, recursive=False)
+        tar.add(dockerfile, name, recursive=False)
 
-    thread = threading.Thread(target=write, daemon=True)
-    thread.start()
-    with open(reader, "rb", buffering=0) as pipe:
-        while data := pipe.read(_READ):
-            yield data
-    thread.join()
-    if wrong:
-        raise Error("cannot read context", top, str(wrong[0]))
+    return sending.packed(fill, "cannot read context", top)
 
 
 def _ignored(top: str, dockerfile: str) -> ignore.Patterns:

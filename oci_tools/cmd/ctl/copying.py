@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import sys
 import tarfile
-import threading
 from binascii import a2b_base64
 
 from oci_tools import document
+from oci_tools.cmd.ctl import sending
 from oci_tools.cmd.ctl.engine import Engine, Refused
 from oci_tools.cmd.ctl.running import where
 from oci_tools.errors import Error, Usage
@@ -16,11 +16,10 @@ from oci_tools.errors import Error, Usage
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import Any, BinaryIO
+    from typing import Any
 
     from oci_tools.cli import Args
 
-_READ = 1 << 16
 _DIRECTORY, _SYMLINK = 1 << 31, 1 << 27  # Go's os.FileMode
 
 
@@ -130,9 +129,7 @@ def _in(engine: Engine, container: str, source: str, target: str, args: Args) ->
     query = {"noOverwriteDirNonDir": "true", "copyUIDGID": "true" if args.archive else None}
     path = f"/containers/{container}/archive"
     if source == "-":
-        engine.ask(
-            "PUT", path, {**query, "path": target}, _stdin(), [("Content-Type", "application/x-tar")]
-        ).read()
+        engine.ask("PUT", path, {**query, "path": target}, sending.read(), sending.TAR).read()
         return
     if not os.path.lexists(source):
         raise Error("cannot copy", source, "no such file or directory")
@@ -149,41 +146,17 @@ def _in(engine: Engine, container: str, source: str, target: str, args: Args) ->
         if target.endswith("/") and not os.path.isdir(followed):
             raise Error("cannot copy to", target, "no such directory")
         into, name = os.path.dirname(target.rstrip("/")) or "/", os.path.basename(target.rstrip("/"))
-    pieces = _packed(followed, name)
-    engine.ask("PUT", path, {**query, "path": into}, pieces, [("Content-Type", "application/x-tar")]).read()
-
-
-def _stdin() -> Iterator[bytes]:
-    while data := os.read(0, _READ):
-        yield data
+    engine.ask("PUT", path, {**query, "path": into}, _packed(followed, name), sending.TAR).read()
 
 
 def _packed(source: str, name: str) -> Iterator[bytes]:
-    """A tar of a file or tree under another name, written while it is read."""
-    reader, writer = os.pipe2(os.O_CLOEXEC)
-    wrong: list[Exception] = []
+    """A tar of a file or tree under another name; what is in a tree, if that is empty."""
 
-    def write() -> None:
-        try:
-            with open(writer, "wb") as file:
-                _write(file, source, name)
-        except (OSError, tarfile.TarError) as error:
-            wrong.append(error)
-
-    thread = threading.Thread(target=write, daemon=True)
-    thread.start()
-    with open(reader, "rb", buffering=0) as file:
-        while data := file.read(_READ):
-            yield data
-    thread.join()
-    if wrong:
-        raise Error("cannot copy", source, str(wrong[0]))
-
-
-def _write(file: BinaryIO, source: str, name: str) -> None:
-    with tarfile.open(fileobj=file, mode="w|", format=tarfile.PAX_FORMAT) as tar:
+    def fill(tar: tarfile.TarFile) -> None:
         if name:
             tar.add(source, name)
         else:
             for child in sorted(os.listdir(source)):
                 tar.add(os.path.join(source, child), child)
+
+    return sending.packed(fill, "cannot copy", source)

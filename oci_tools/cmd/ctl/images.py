@@ -6,7 +6,7 @@ import os
 import sys
 
 from oci_tools import cli, document
-from oci_tools.cmd.ctl import output
+from oci_tools.cmd.ctl import output, sending
 from oci_tools.cmd.ctl.containers import all_of, filters, write
 from oci_tools.cmd.ctl.engine import Engine, part
 from oci_tools.cmd.ctl.running import one
@@ -165,14 +165,7 @@ def _sent(engine: Engine, path: str, query: dict[str, Any], file: str | None) ->
         fd = 0 if file in (None, "-") else os.open(str(file), os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
         raise Error("cannot open", file, error) from None
-
-    def pieces() -> Iterator[bytes]:
-        while data := os.read(fd, 1 << 18):
-            yield data
-
-    for said in engine.lines(
-        engine.ask("POST", path, query, pieces(), [("Content-Type", "application/x-tar")])
-    ):
+    for said in engine.lines(engine.ask("POST", path, query, sending.read(fd), sending.TAR)):
         if "error" in said:
             raise Error(str(said["error"]))
         yield said
@@ -183,8 +176,8 @@ def build(args: Args, engines: Engines) -> int:
     from oci_tools.cmd.ctl.context import packed
 
     query: dict[str, Any] = {
-        "t": args.tag, "dockerfile": None, "buildargs": _pairs(args.build_arg) or None,
-        "labels": _pairs(args.label) or None,
+        "t": args.tag, "dockerfile": None, "buildargs": _arguments(args.build_arg) or None,
+        "labels": cli.pairs(args.label, "--label") or None,
         "target": args.target, "nocache": args.no_cache, "pull": args.pull, "networkmode": args.network,
         "platform": args.platform, "rm": True, "extrahosts": ",".join(args.add_host), "shmsize": None,
     }  # fmt: skip
@@ -204,7 +197,8 @@ def build(args: Args, engines: Engines) -> int:
     return 0
 
 
-def _pairs(words: list[str]) -> dict[str, str | None]:
+def _arguments(words: list[str]) -> dict[str, str | None]:
+    """--build-arg NAME=VALUE; NAME alone has the value it has here, None for none."""
     found: dict[str, str | None] = {}
     for word in words:
         name, equals, value = word.partition("=")
@@ -223,18 +217,13 @@ def tag(args: Args, engines: Engines) -> None:
 
 
 def rmi(args: Args, engines: Engines) -> int:
-    code = 0
-    for word in args.image:
-        try:
-            for said in one(engines).delete(
-                f"/images/{part(word)}", {"force": args.force, "noprune": args.no_prune}
-            ):
-                kind, name = next(iter(said.items()))
-                print(f"{kind}: {name}", flush=True)
-        except Error as error:
-            cli.say("oci-ctl", error)
-            code = code or error.code
-    return code
+    def remove(word: str) -> None:
+        query = {"force": args.force, "noprune": args.no_prune}
+        for said in one(engines).delete(f"/images/{part(word)}", query):
+            kind, name = next(iter(said.items()))
+            print(f"{kind}: {name}", flush=True)
+
+    return cli.each("oci-ctl", args.image, remove)
 
 
 def history(args: Args, engines: Engines) -> None:

@@ -187,8 +187,9 @@ class _Playing:
     def _create(self, said: dict[str, Any], name: str, pull: str) -> str:
         args = self.args
         said["Labels"][pod.UID] = self.facts["metadata.uid"]
-        said["HostConfig"]["LogConfig"] = {"Type": args.log_driver, "Config": wording.pairs(args.log_opt)}
-        said["HostConfig"]["Annotations"] = {**said["HostConfig"]["Annotations"], **wording.pairs(args.annotation)}
+        said["HostConfig"]["LogConfig"] = {"Type": args.log_driver, "Config": cli.pairs(args.log_opt, "--log-opt")}
+        annotations = cli.pairs(args.annotation, "--annotation")
+        said["HostConfig"]["Annotations"] = {**said["HostConfig"]["Annotations"], **annotations}
         return running.make(self.engine, {"name": name}, said, pull)
 
     def undo(self) -> None:

@@ -7,7 +7,7 @@ from oci_tools.cmd.ctl import hosts, output
 from oci_tools.cmd.ctl.containers import all_of, filters
 from oci_tools.cmd.ctl.engine import Engine, part
 from oci_tools.cmd.ctl.running import one, where
-from oci_tools.errors import Error, Usage
+from oci_tools.errors import Usage
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,20 +19,12 @@ if TYPE_CHECKING:
 Engines = list[Engine]
 
 
-def _pairs(words: list[str]) -> dict[str, str]:
-    return {name: value for name, _, value in (word.partition("=") for word in words)}
-
-
 def _removed(words: list[str], remove: Callable[[str], Any]) -> int:
-    code = 0
-    for word in words:
-        try:
-            remove(word)
-            print(word, flush=True)
-        except Error as error:
-            cli.say("oci-ctl", error)
-            code = code or error.code
-    return code
+    def act(word: str) -> None:
+        remove(word)
+        print(word, flush=True)
+
+    return cli.each("oci-ctl", words, act)
 
 
 def _shown(args: Args, found: list[dict[str, Any]]) -> None:
@@ -61,12 +53,13 @@ def network_create(args: Args, engines: Engines) -> None:
     for key, option, values in (("Gateway", "gateway", args.gateway), ("IPRange", "ip-range", args.ip_range)):
         for value in values:
             _around(pools, value, option)[key] = value
-    for name, value in _pairs(args.aux_address).items():
+    for name, value in cli.pairs(args.aux_address, "--aux-address").items():
         _around(pools, value, "aux-address").setdefault("AuxiliaryAddresses", {})[name] = value
     body = {
         "Name": args.name, "Driver": args.driver, "Internal": args.internal, "EnableIPv6": args.ipv6,
         "Attachable": False,
-        "IPAM": {"Driver": "default", "Config": pools}, "Options": _pairs(args.opt), "Labels": _pairs(args.label),
+        "IPAM": {"Driver": "default", "Config": pools},
+        "Options": cli.pairs(args.opt, "--opt"), "Labels": cli.pairs(args.label, "--label"),
         "CheckDuplicate": True,
     }  # fmt: skip
     print(one(engines).post("/networks/create", None, body)["Id"])
@@ -138,8 +131,8 @@ def volume_create(args: Args, engines: Engines) -> None:
     body = {
         "Name": args.name or "",
         "Driver": args.driver,
-        "DriverOpts": _pairs(args.opt),
-        "Labels": _pairs(args.label),
+        "DriverOpts": cli.pairs(args.opt, "--opt"),
+        "Labels": cli.pairs(args.label, "--label"),
     }
     print(one(engines).post("/volumes/create", None, body)["Name"])
 

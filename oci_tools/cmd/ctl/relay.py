@@ -34,6 +34,17 @@ def keys(text: str | None) -> bytes:
     return bytes(found)
 
 
+def console() -> list[int] | None:
+    """Rows and columns of our terminal, None without one."""
+    for fd in (0, 1, 2):
+        try:
+            columns, rows = os.get_terminal_size(fd)
+        except OSError:
+            continue
+        return [rows, columns]
+    return None
+
+
 class Frames:
     """The frames of a stream, taken apart: `feed` writes what is whole to stdout and stderr."""
 
@@ -113,13 +124,8 @@ class Relay:
 
     def measure(self) -> None:
         """Tell the size of our terminal."""
-        if self._resize and self._tty:
-            for fd in (0, 1, 2):
-                try:
-                    columns, rows = os.get_terminal_size(fd)
-                except OSError:
-                    continue
-                return self._resize(rows, columns)
+        if self._resize and self._tty and (size := console()):
+            self._resize(*size)
 
     def run(self) -> bool:
         """Until the container's streams end; False if the keys to leave were typed."""

@@ -249,19 +249,16 @@ def _moment(text: str | None) -> str | None:
 
 def wait(args: Args, engines: Engines) -> int:
     """Print the exit code of each; or wait until it is healthy, unhealthy or running: nothing is printed then."""
-    code = 0
-    for name in args.container:
-        try:
-            engine, said = where(engines, name)
-            if args.condition in ("healthy", "unhealthy", "running"):
-                _until(engine, said["Id"], args.condition)
-            else:
-                query = {"condition": args.condition}
-                print(engine.post(f"/containers/{said['Id']}/wait", query)["StatusCode"], flush=True)
-        except Error as error:
-            cli.say("oci-ctl", error)
-            code = code or error.code
-    return code
+
+    def act(name: str) -> None:
+        engine, said = where(engines, name)
+        if args.condition in ("healthy", "unhealthy", "running"):
+            _until(engine, said["Id"], args.condition)
+        else:
+            query = {"condition": args.condition}
+            print(engine.post(f"/containers/{said['Id']}/wait", query)["StatusCode"], flush=True)
+
+    return cli.each("oci-ctl", args.container, act)
 
 
 def _until(engine: Engine, container: str, condition: str) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 
-from oci_tools import document
+from oci_tools import cli, document
+from oci_tools.cmd.ctl.relay import console
 from oci_tools.errors import Error, Usage
 
 TYPE_CHECKING = False
@@ -99,7 +100,8 @@ def body(args: Args, attached: bool) -> dict[str, Any]:
     made: dict[str, Any] = {
         "Image": args.image, "Cmd": args.cmd or None, "Tty": args.tty, "OpenStdin": args.interactive,
         "StdinOnce": args.interactive and attached, "AttachStdin": args.interactive and attached,
-        "AttachStdout": attached, "AttachStderr": attached, "Env": variables(args), "Labels": pairs(args.label),
+        "AttachStdout": attached, "AttachStderr": attached, "Env": variables(args),
+        "Labels": cli.pairs(args.label, "--label"),
         "User": args.user, "WorkingDir": args.workdir, "Hostname": args.hostname, "Domainname": args.domainname,
         "HostConfig": _host(args), "NetworkingConfig": _networks(args),
     }  # fmt: skip
@@ -139,10 +141,6 @@ def variables(args: Args) -> list[str]:
         if "=" in each or each in os.environ
     ]
     return said
-
-
-def pairs(words: list[str]) -> dict[str, str]:
-    return {name: value for name, _, value in (word.partition("=") for word in words)}
 
 
 def size(text: str, option: str) -> int:
@@ -203,25 +201,14 @@ def _host(args: Args) -> dict[str, Any]:
         "ReadonlyRootfs": args.read_only, "GroupAdd": args.group_add or None, "Init": args.init or None,
         "Dns": args.dns, "DnsSearch": args.dns_search, "DnsOptions": args.dns_option,
         "ExtraHosts": args.add_host or None, "Links": args.link or None,
-        "Sysctls": pairs(args.sysctl) or None, "Ulimits": [_ulimit(each) for each in args.ulimit],
+        "Sysctls": cli.pairs(args.sysctl, "--sysctl") or None, "Ulimits": [_ulimit(each) for each in args.ulimit],
         "Devices": [_device(each) for each in args.device],
         "PidMode": args.pid, "IpcMode": args.ipc, "UTSMode": args.uts, "UsernsMode": args.userns,
-        "CgroupnsMode": args.cgroupns, "Annotations": pairs(args.annotation) or None,
-        "LogConfig": {"Type": args.log_driver, "Config": pairs(args.log_opt)},
+        "CgroupnsMode": args.cgroupns, "Annotations": cli.pairs(args.annotation, "--annotation") or None,
+        "LogConfig": {"Type": args.log_driver, "Config": cli.pairs(args.log_opt, "--log-opt")},
     }  # fmt: skip
-    rows = _console() if args.tty else None
+    rows = console() if args.tty else None
     return {**made, "ConsoleSize": rows} if rows else made
-
-
-def _console() -> list[int] | None:
-    """Rows and columns of our terminal."""
-    for fd in (0, 1, 2):
-        try:
-            columns, rows = os.get_terminal_size(fd)
-        except OSError:
-            continue
-        return [rows, columns]
-    return None
 
 
 def _cpus(text: str) -> int:

@@ -42,12 +42,12 @@ def _from_file(args: cli.Args) -> dict[str, Any]:
     subject = "standard input" if path == "-" else path
     made: dict[str, Any] = document.loads(data, subject)
     documents.check(made, subject)
-    own = {**store.own(_pairs(args.label, "--label"), {}), **made.get(conflist.KEY, {})}
+    own = {**store.own(cli.pairs(args.label, "--label"), {}), **made.get(conflist.KEY, {})}
     return {**made, "name": args.name, conflist.KEY: own}
 
 
 def _from_words(args: cli.Args) -> dict[str, Any]:
-    options = _pairs(args.opt, "--opt")
+    options = cli.pairs(args.opt, "--opt")
     members: dict[str, Any] = {}
     for name, value in options.items():
         conflist.option(members, name, value)
@@ -69,7 +69,7 @@ def _from_words(args: cli.Args) -> dict[str, Any]:
     elif "master" in members:
         conflist.check_interface(members["master"])
     pools = _pools(args)
-    made = conflist.new(args.name, args.driver, pools, members, store.own(_pairs(args.label, "--label"), options))
+    made = conflist.new(args.name, args.driver, pools, members, store.own(cli.pairs(args.label, "--label"), options))
     try:
         documents.check(made, "network")
     except Error as error:
@@ -95,7 +95,7 @@ def _pools(args: cli.Args) -> list[dict[str, Any]]:
             chosen.append(str(subnets.local()))
     elif args.driver == "none" and chosen:
         raise Usage("network of driver none has no subnet", chosen[0])
-    return conflist.pools(chosen, args.gateway, args.ip_range, _pairs(args.aux_address, "--aux-address"))
+    return conflist.pools(chosen, args.gateway, args.ip_range, cli.pairs(args.aux_address, "--aux-address"))
 
 
 def _route(word: str) -> dict[str, str]:
@@ -106,27 +106,19 @@ def _route(word: str) -> dict[str, str]:
     return {**made, "gw": address.same(gateway)} if comma else made
 
 
-def _pairs(words: list[str], option: str) -> dict[str, str]:
-    for word in words:
-        if not word.partition("=")[0]:
-            raise Usage(f"invalid value for {option}", word, hint="NAME=VALUE")
-    return {name: value for name, _, value in (word.partition("=") for word in words)}
-
-
-def rm(args: cli.Args) -> int | None:
-    code = None
-    for word in args.network:
+def rm(args: cli.Args) -> int:
+    def remove(word: str) -> None:
         try:
             with place.Change():
                 name = store.find(word)
                 _remove(name, args.force)
-            say(name)
         except Error as error:
             if args.force and error.what == "no such network":
-                continue
-            cli.say("oci-net", error)
-            code = error.code
-    return code
+                return
+            raise
+        say(name)
+
+    return cli.each("oci-net", args.network, remove)
 
 
 def _remove(name: str, force: bool) -> None:
