@@ -21,6 +21,7 @@ from oci_tools import fs
 from oci_tools.container import names, rootfs
 from oci_tools.errors import Error, Usage
 from oci_tools.layer import diff
+from oci_tools.layer.stream import Stream
 from oci_tools.layer.walk import Found
 from oci_tools.layer.write import Writer
 from oci_tools.linux import libc
@@ -59,7 +60,7 @@ def copy(root: str, args: Args, warn: Warn) -> None:
     if target.is_stream:
         _refuse_terminal()
         with source:
-            source.pack(_Stream(1), args.follow_link, warn)
+            source.pack(Stream(1), args.follow_link, warn)
     elif source.is_stream:
         with target, open(0, "rb", buffering=0, closefd=False) as stream:
             target.take(stream, None, owner, warn)
@@ -72,14 +73,14 @@ def export(root: str, word: str, output: str | None, warn: Warn) -> None:
     """All files of a container or bundle, without what is mounted in it, as a flat tar archive."""
     if output is None:
         _refuse_terminal()
-        _export(root, word, _Stream(1), warn)
+        _export(root, word, Stream(1), warn)
         return
     path = os.path.realpath(output) if os.path.islink(output) else output  # the file that a link names
     with fs.Output(path, 0o666) as fd:
-        _export(root, word, _Stream(fd, output), warn)
+        _export(root, word, Stream(fd, output), warn)
 
 
-def _export(root: str, word: str, stream: _Stream, warn: Warn) -> None:
+def _export(root: str, word: str, stream: Stream, warn: Warn) -> None:
     with rootfs.Rootfs(root, word, mounts=False) as opened:
         writer = Writer(stream)
         diff.Packing(writer, single=opened.single, warn=warn, live=True).tree(opened.fd)
@@ -324,7 +325,7 @@ class _Packer:
 def _pack(source: Side, follow: bool, warn: Warn, out: int, errors: int) -> None:
     """The process that packs.  Does not return."""
     try:
-        stream = _Stream(out)
+        stream = Stream(out)
         with source:
             source.pack(stream, follow, warn, stream.write)
     except (BrokenPipeError, KeyboardInterrupt):
@@ -335,19 +336,3 @@ def _pack(source: Side, follow: bool, warn: Warn, out: int, errors: int) -> None
         fs.write_all(errors, document.dumps(sync.told(error)))
     finally:
         os._exit(0)
-
-
-class _Stream:
-    """Where an archive is written to; `path` is how it is called, None for standard output."""
-
-    def __init__(self, fd: int, path: str | None = None) -> None:
-        self._fd = fd
-        self._path = path
-
-    def write(self, data: bytes) -> None:
-        try:
-            fs.write_all(self._fd, data)
-        except BrokenPipeError:
-            raise
-        except OSError as error:
-            raise Error("cannot write" if self._path else "cannot write standard output", self._path, error) from None

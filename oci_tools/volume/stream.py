@@ -6,9 +6,7 @@ when the archive has come to its end, whole.
 
 from __future__ import annotations
 
-import fcntl
 import os
-import sys
 
 from oci_tools import fs
 from oci_tools import volume as volumes
@@ -16,6 +14,7 @@ from oci_tools.errors import Error, Usage
 from oci_tools.layer import apply, diff
 from oci_tools.layer import owner as owners
 from oci_tools.layer.limits import Limits
+from oci_tools.layer.stream import Stream
 from oci_tools.layer.write import Writer
 from oci_tools.linux import files, quota
 from oci_tools.volume import copy, mounting, room, users
@@ -28,8 +27,6 @@ if TYPE_CHECKING:
     Warn = Callable[[str], None]
     Tell = Callable[[int], None]  # of how many bytes came or went so far
 
-_PIPE = 1 << 20  # bytes: more of them would be more than a plain user may have
-_MOVED, _TOLD = 1 << 30, 1 << 23  # bytes that go at once, where nobody wants to know how many went, and where one does
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
@@ -40,57 +37,18 @@ def export(name: str, output: str | None, warn: Warn, tell: Tell | None = None) 
     volume = volumes.load(name)
     with Opened(volume) as rootfd:
         if output is None:
-            sys.stdout.flush()
-            _write(rootfd, _All(sys.stdout, None, tell), warn)
+            _write(rootfd, Stream(1, None, tell), warn)
             return
-        with fs.Output(output, 0o600) as fd, open(fd, "wb", 0, closefd=False) as file:
-            _write(rootfd, _All(file, output, tell), warn)
+        with fs.Output(output, 0o600) as fd:
+            _write(rootfd, Stream(fd, output, tell), warn)
 
 
-def _write(rootfd: int, stream: _All, warn: Warn) -> None:
+def _write(rootfd: int, stream: Stream, warn: Warn) -> None:
     writer = Writer(stream)
     packing = diff.Packing(writer, single=os.geteuid() != 0, warn=warn, live=True, holes=True)
     packing.root(rootfd)
     packing.tree(rootfd)
     writer.close()
-
-
-class _All:
-    """A raw stream that takes all it is given, and what is in files without a copy of ours."""
-
-    def __init__(self, stream: Any, name: str | None, tell: Tell | None) -> None:
-        self._fd = stream.fileno()
-        self._name = name
-        self._tell = tell
-        self._most = _TOLD if tell else _MOVED
-        self._went = 0
-        try:
-            fcntl.fcntl(self._fd, fcntl.F_SETPIPE_SZ, _PIPE)
-        except OSError:
-            pass  # it is none, or the user has too many of that size
-
-    def write(self, data: bytes) -> None:
-        try:
-            fs.write_all(self._fd, data)
-        except BrokenPipeError:
-            raise
-        except OSError as error:
-            raise Error("cannot write" if self._name else "cannot write standard output", self._name, error) from None
-        self._count(len(data))
-
-    def move(self, fd: int, count: int) -> int:
-        """sendfile(2): into a pipe go the pages themselves."""
-        try:
-            moved = os.sendfile(self._fd, fd, None, min(count, self._most))
-        except OSError:
-            return 0  # what is wrong with which of the two, reading or writing says
-        self._count(moved)
-        return moved
-
-    def _count(self, went: int) -> None:
-        self._went += went
-        if self._tell:
-            self._tell(self._went)
 
 
 class Opened:
