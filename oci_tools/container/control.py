@@ -36,16 +36,21 @@ def stop(root: str, container: str, signal: str | None, seconds: int | None) -> 
         number = signals.number(signal) if signal else stop_signal(states.load(root, container))
         try:
             paused = lifecycle.query(root, container)["status"] == "paused"
-            lifecycle.kill(root, container, number)
+            _kill(root, container, number)
             if paused:
                 lifecycle.freeze(root, container, False)
             if not watched.ends(None if seconds < 0 else seconds):
-                lifecycle.kill(root, container, 9)
+                _kill(root, container, 9)
         except Error:
             if not watched.ends(0):
                 raise  # it has not just ended by itself
         watched.code()
     events.tell(container, "stop")
+
+
+def _kill(root: str, container: str, number: int) -> None:
+    events.tell(container, "kill", signal=number)
+    lifecycle.kill(root, container, number)
 
 
 def stop_signal(known: dict[str, Any]) -> int:
@@ -91,6 +96,8 @@ def remove(root: str, container: str, force: bool, volumes: bool = False) -> Non
     if force:
         _settle(container)
     if runs:
+        if force and names.exit_code(container) is None and names.policy(container):
+            events.tell(container, "kill", signal=9)
         lifecycle.delete(root, container, force=True)
     if not os.path.isdir(names.place(container)):
         return

@@ -201,6 +201,17 @@ def test_events_tell_of_a_life(engine: Engine) -> None:
     assert told == ["create eve bb", "attach eve bb", "start eve bb", "die eve bb", "destroy eve bb"]
 
 
+def test_events_tell_who_is_signalled(engine: Engine) -> None:
+    """By stop, restart and rm -f as by kill."""
+    begun = time.time()
+    run(engine, "-d", "--name", "sig", "bb", "sleep", "1000")
+    for words in ["stop", "-t", "0"], ["start"], ["restart", "-s", "INT", "-t", "0"], ["kill", "-s", "USR1"], ["rm", "-f"]:
+        engine.docker(*words, "sig")
+    form = ("--format", "{{.Action}} {{.Actor.Attributes.signal}}", "-f", "event=kill", "-f", "event=stop")
+    told = engine.out("events", "--since", f"{begun:.9f}", "--until", f"{time.time():.9f}", *form).splitlines()
+    assert told == ["kill 15", "kill 9", "stop <no value>", "kill 2", "kill 9", "stop <no value>", "kill 10", "kill 9"]
+
+
 # -- exec and terminals ----------------------------------------------------------------------------
 
 
