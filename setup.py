@@ -13,7 +13,7 @@ FIRST_LINES = b"""#!/bin/sh
 ''':'
 self=$0; [ ! -L "$self" ] || self=$(/usr/bin/readlink -f -- "$self")
 python=${self%/*}/python3; [ -x "$python" ] || python=/usr/bin/python3
-exec "$python" -IS "$self" "$@"
+exec "$python" -ISXutf8 "$self" "$@"
 '''
 """
 

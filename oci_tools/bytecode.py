@@ -1,23 +1,28 @@
 """What a command imports, kept in one file: a third of its start is Python's looking for fifty modules.
 
 Python finds each module in a directory's list, opens its .pyc, and checks it against the source.  Here the modules that
-a command was seen to need lie in one file beside the .pyc files, to be believed as those are: an entry counts as
-long as its source has the size and time that it had.  Whoever may write there writes it when a command ends that
-missed something; who may not starts as Python does.
+a verb was seen to need lie in one piece beside the .pyc files, to be believed as those are: an entry counts as
+long as its source has the size and time that it had.  In one piece a name that fifty modules use is read once.
+Whoever may write there writes it when a command ends that missed something; who may not starts as Python does.
 
     __pycache__/COMMAND.cpython-313.archive
         Python's magic number, this form's, and the length of what comes next: 4, 1 and 4 bytes
-        marshal of {module's name: (source, size, mtime_ns, is package, offset, length, modules that it imports first)}
-        each module's code as marshal writes it, where the offsets count from
+        marshal of {verb ("" where there is none): (offset, length)}
+        for each verb, from where the offsets count, marshal of
+            {module's name: (source, size, mtime_ns, is package, modules that it imports first, code)}
+            code is what its first run needed; of what a later one needed, bytes of marshal: most do without
 """
 
+import sys
+
+from oci_tools import abstract  # noqa: F401 (before `os`)
+
+# isort: split
 import _thread
 import gc
 import marshal
 import os
 import posix
-import sys
-from fcntl import F_DUPFD_CLOEXEC, fcntl
 from _frozen_importlib import ModuleSpec
 from _frozen_importlib_external import MAGIC_NUMBER, SourceFileLoader
 
@@ -25,20 +30,21 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    Entry = tuple[str, int, int, bool, int, int, tuple[str, ...]]
+    Entry = tuple[str, int, int, bool, tuple[str, ...], Any]
 
-_MARK = MAGIC_NUMBER + b"2"
-_HEAD, _LONGEST = 1 << 15, 1 << 24  # bytes that are read first; and at most, of a table
+_MARK = MAGIC_NUMBER + b"3"
 _FEW = 20_000  # objects that a short command makes: it ends before the collector would look at them
-_HIGH = 500  # from here on are descriptors that are in no payload's way
-_TOP = os.path.dirname(os.path.abspath(__file__))
+_MODULE: "Any" = type(sys)
+_LONGEST = 1 << 16  # bytes of a table
+_ALWAYS = frozenset(("oci_tools", "oci_tools.abstract", "oci_tools.bytecode"))  # there before an archive can be used
+_TOP = os.path.dirname(os.path.realpath(__file__))
 
 
 def launch(name: str) -> None:
     """The end of every file in `bin/`: run `oci_tools.cmd.NAME`, its modules from its archive, and end the process."""
     gc.set_threshold(_FEW, *gc.get_threshold()[1:])
     archive = Archive(name)
-    archive.use()
+    archive.use(sys.argv[1:])
     from oci_tools import cli
 
     cli.launch(name, archive)
@@ -49,52 +55,35 @@ class Archive:
 
     def __init__(self, command: str) -> None:
         self.path = f"{_TOP}/__pycache__/{command}.{sys.implementation.cache_tag}.archive"
+        self.verb: str | None = None  # whose modules these are
         self.entries: dict[str, Entry] = {}
-        self._fd = -1  # held, since a name may soon be another file's, which has other offsets
-        self._file = (0, 0)  # what it is: who closes all descriptors may give its number to another
-        self._start = 0  # what they count from
+        self._missed = False
 
-    def use(self) -> None:
-        """Find modules here first, if there is such a file."""
+    def use(self, words: "list[str]") -> None:
+        """Find modules here first, if there are any for what these words seem to say."""
         try:
-            self._fd = _opened(self.path)
-            self._file = _identity(self._fd)
-            head = posix.pread(self._fd, _HEAD, 0)
-            self._start = 9 + int.from_bytes(head[5:9], "little")
-            if head[:5] != _MARK or self._start > _LONGEST:
-                return
-            if self._start > len(head):
-                head += posix.pread(self._fd, self._start - len(head), len(head))
-            self.entries = marshal.loads(memoryview(head)[9 : self._start])
+            fd = posix.open(self.path, posix.O_RDONLY | posix.O_CLOEXEC)
+            try:
+                groups, start = _table(fd)
+                self.verb = _verb(groups, words)
+                if self.verb is not None:
+                    offset, length = groups[self.verb]
+                    self.entries = marshal.loads(posix.pread(fd, length, start + offset))
+            finally:
+                posix.close(fd)
         except (OSError, ValueError, EOFError, TypeError):
-            return  # there is none, or it is no archive: Python finds the modules
+            self.verb = None  # there is none, or it is no archive: Python finds the modules
         sys.meta_path.insert(0, self)
-
-    def code(self, name: str) -> bytes:
-        """A module's code as marshal wrote it."""
-        _, _, _, _, at, length, _ = self.entries[name]
-        if _identity(self._fd) != self._file:
-            raise ValueError("its descriptor was closed")
-        return posix.pread(self._fd, length, self._start + at)
 
     def find_spec(self, name: str, _path: object = None, _target: object = None) -> ModuleSpec | None:
         entry = self.entries.get(name)
-        if entry is None:
+        if entry is None or not _is_valid(name, entry):
+            self._missed = self._missed or _is_kept(name)
             return None
-        source, size, mtime, package, _, _, first = entry
-        if name.startswith("oci_tools") and not source.startswith(f"{_TOP}/"):
-            return None  # this is a copy of another checkout, with its times
-        try:
-            found = posix.stat(source)
-            if found.st_size != size or found.st_mtime_ns != mtime:
-                return None
-            code = marshal.loads(self.code(name))
-            if not hasattr(code, "co_code"):
-                return None  # of another archive, which has just taken this one's place
-            loader = _Kept(name, source, code, first, self)
-        except (OSError, ValueError, EOFError, TypeError):
-            return None
-        spec = ModuleSpec(name, loader, origin=source, is_package=package)
+        source, _, _, package, first, code = entry
+        if type(code) is bytes:
+            code = marshal.loads(code)
+        spec = ModuleSpec(name, _Kept(name, source, code, first, self), origin=source, is_package=package)
         spec.has_location = True
         if package:
             spec.submodule_search_locations = [os.path.dirname(source)]
@@ -113,7 +102,7 @@ class Archive:
         spec: Any = self.find_spec(name)
         if spec is None or (above and above not in sys.modules):
             return
-        module: Any = _MODULE(name)
+        module = _MODULE(name)
         module.__spec__, module.__loader__, module.__file__ = spec, spec.loader, spec.origin
         module.__package__ = name if spec.submodule_search_locations else above
         if spec.submodule_search_locations:
@@ -129,17 +118,23 @@ class Archive:
 
     # -- writing -----------------------------------------------------------------------
 
-    def keep(self) -> None:
+    def keep(self, verb: str) -> None:
         """Write what this process has imported and did not find here; whatever prevents it, it is done without."""
-        missed = [name for name, module in list(sys.modules.items()) if _is_source(name, module)]
-        if sys.dont_write_bytecode or all(name in _ALWAYS for name in missed):
-            return
-        if not os.access(os.path.dirname(self.path), os.W_OK):
+        if not self._missed or sys.dont_write_bytecode or not os.access(os.path.dirname(self.path), os.W_OK):
             return
         beside = f"{self.path}.{os.getpid()}"
         try:
+            groups = self._groups()
+            if verb in groups and verb != self.verb:
+                return  # only the words were misread
+            groups[verb] = marshal.dumps(self._imported(verb))
+            table, at = {}, 0
+            for each, group in groups.items():
+                table[each] = at, len(group)
+                at += len(group)
+            head = marshal.dumps(table)
             with open(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644), "wb") as file:
-                file.write(self._together(missed))
+                file.write(b"".join((_MARK, len(head).to_bytes(4, "little"), head, *groups.values())))
             os.rename(beside, self.path)
         except (OSError, ValueError, ImportError):
             try:
@@ -147,43 +142,65 @@ class Archive:
             except OSError:
                 pass
 
-    def _together(self, missed: list[str]) -> bytes:
-        codes: dict[str, tuple[tuple[str, int, int, bool], bytes, tuple[str, ...]]] = {}
-        for name, (source, size, mtime, package, _, _, first) in self.entries.items():
-            if name not in missed:
-                codes[name] = (source, size, mtime, package), self.code(name), first
-        for name in missed:
-            module: Any = sys.modules[name]
-            source = os.path.abspath(module.__spec__.origin)
-            found = os.stat(source)  # before it is read, as Python does for a .pyc
-            code = module.__spec__.loader.get_code(name)
-            about = source, found.st_size, found.st_mtime_ns, hasattr(module, "__path__")
-            codes[name] = about, marshal.dumps(code), _imported(source)
+    def _groups(self) -> dict[str, bytes]:
+        """What the file has by now of each verb."""
+        try:
+            fd = posix.open(self.path, posix.O_RDONLY | posix.O_CLOEXEC)
+        except FileNotFoundError:
+            return {}
+        try:
+            groups, start = _table(fd)
+            return {each: posix.pread(fd, length, start + offset) for each, (offset, length) in groups.items()}
+        except (ValueError, EOFError, TypeError):
+            return {}
+        finally:
+            posix.close(fd)
 
-        table, at = {}, 0
-        for name, (about, code, first) in codes.items():
-            table[name] = (*about, at, len(code), tuple(each for each in first if each in codes))
-            at += len(code)
-        head = marshal.dumps(table)
-        return b"".join((_MARK, len(head).to_bytes(4, "little"), head, *(code for _, code, _ in codes.values())))
+    def _imported(self, verb: str) -> "dict[str, Entry]":
+        """The entries of a verb, with what this process has imported."""
+        first_run = verb != self.verb
+        found = {} if first_run else {name: entry for name, entry in self.entries.items() if _is_valid(name, entry)}
+        for name, module in list(sys.modules.items()):
+            if name in found or not _is_source(name, module):
+                continue
+            spec: Any = module.__spec__
+            source = os.path.abspath(spec.origin)
+            status = os.stat(source)  # before it is read, as Python does for a .pyc
+            code = spec.loader.get_code(name)
+            package, kept = hasattr(module, "__path__"), code if first_run else marshal.dumps(code)
+            found[name] = source, status.st_size, status.st_mtime_ns, package, _first(source), kept
+        for name, (source, size, time, package, first, code) in found.items():
+            found[name] = source, size, time, package, tuple(each for each in first if each in found), code
+        return found
 
 
-_MODULE = type(sys)
-# What is there before an archive can be used.
-_ALWAYS = frozenset(("oci_tools", "oci_tools.bytecode"))
+def _table(fd: int) -> "tuple[dict[str, tuple[int, int]], int]":
+    """Where the modules of each verb are, and where that counts from; ValueError: it is no archive."""
+    head = posix.pread(fd, 4096, 0)
+    start = 9 + int.from_bytes(head[5:9], "little")
+    if head[:5] != _MARK or start > _LONGEST:
+        raise ValueError("not an archive of this Python")
+    if start > len(head):
+        head += posix.pread(fd, start - len(head), len(head))
+    return marshal.loads(memoryview(head)[9:start]), start
 
 
-def _identity(fd: int) -> tuple[int, int]:
-    found = posix.fstat(fd)
-    return found.st_dev, found.st_ino
+def _verb(known: "dict[str, tuple[int, int]]", words: "list[str]") -> str | None:
+    """The verb, so far as it shows without knowing which options take a value; a wrong one costs time."""
+    if words and words[0][:1] != "-":
+        return words[0] if words[0] in known else "" if "" in known else None
+    return next((word for word in words if word in known), "" if "" in known else None)
 
 
-def _opened(path: str) -> int:
-    fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
+def _is_valid(name: str, entry: "Entry") -> bool:
+    source = entry[0]
+    if not source.startswith(f"{_TOP}/") and name.startswith("oci_tools"):
+        return False  # this is a copy of another checkout, with its times
     try:
-        return fcntl(fd, F_DUPFD_CLOEXEC, _HIGH)
-    finally:
-        posix.close(fd)
+        found = posix.stat(source)
+    except OSError:
+        return False
+    return found.st_size == entry[1] and found.st_mtime_ns == entry[2]
 
 
 class _Kept(SourceFileLoader):
@@ -202,7 +219,7 @@ class _Kept(SourceFileLoader):
         exec(self._code, module.__dict__)
 
 
-def _imported(source: str) -> "tuple[str, ...]":
+def _first(source: str) -> "tuple[str, ...]":
     """What a source imports when it is executed, in order, as far as it does so unconditionally."""
     import ast
 
@@ -216,9 +233,14 @@ def _imported(source: str) -> "tuple[str, ...]":
     return tuple(dict.fromkeys(found))
 
 
-def _is_source(name: str, module: "Any") -> bool:
-    """Was it imported from a source of ours, or of Python's own library, in the usual way?"""
-    spec = getattr(module, "__spec__", None)
-    if spec is None or type(spec.loader) is not SourceFileLoader or spec.name != name:
-        return False
+def _is_kept(name: str) -> bool:
+    """Of ours, or of Python's own library what is used everywhere?"""
     return name.partition(".")[0] in ("oci_tools", "struct", "__future__")
+
+
+def _is_source(name: str, module: "Any") -> bool:
+    """Was it imported from a source, in the usual way or from here?"""
+    spec = getattr(module, "__spec__", None)
+    if spec is None or type(spec.loader) not in (SourceFileLoader, _Kept) or spec.name != name:
+        return False
+    return _is_kept(name) and name not in _ALWAYS

@@ -36,6 +36,7 @@ SHARED: tuple[Option, ...] = (
     ("--debug", "flag", False, "say what is done, and show a traceback with an error"),
 )
 FORCE: Option = ("-f --force", "flag", False, "understood for docker's callers: nothing is asked")
+said: list[str] = []  # the verb, and the verb's own, as they were found
 advises = True  # whether an error is said with what to do next: not where a client reads it
 NO_ROOM = (EPIPE, ENOSPC, EDQUOT, EFBIG, EIO)
 BOOLEANS = {"true": True, "1": True, "t": True, "false": False, "0": False, "f": False}
@@ -115,7 +116,7 @@ def launch(name: str, archive: Any = None) -> None:
         say(os.path.basename(sys.argv[0]), str(Error("cannot write standard output", None, error)))
         code = 1
     if archive:
-        archive.keep()
+        archive.keep(said[0] if said else "")
     os._exit(code)
 
 
@@ -209,6 +210,7 @@ def _leaf(command: Command, words: list[str]) -> tuple[Command, list[str]]:
     if verb is None and words[-1:] in (["-h"], ["-v"]) and _options_before(own, words[:-1]) == len(words) - 1:
         words = [*words[:-1], "--help" if words[-1] == "-h" else "--version"]  # though they take a value as docker's
     if verb in command.verbs:
+        said.append(verb)
         inner, rest = command.verbs[verb], words[:at] + words[at + 1 :]
         if inner.verbs is not None:
             return _leaf(_with(inner, command.options), rest)

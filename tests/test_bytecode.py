@@ -1,5 +1,6 @@
 """A command's modules in one file: found there, and never believed over their sources."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -104,18 +105,27 @@ def test_a_place_that_cannot_be_written(copy: Path) -> None:
     assert run(copy, "new") == first
 
 
-@pytest.mark.parametrize("closed", [True, False], ids=["closed", "another file's"])
-def test_a_descriptor_that_is_no_longer_the_archives(copy: Path, closed: bool) -> None:
+@pytest.mark.needs("strace")
+@pytest.mark.parametrize("before", [[], ["--debug"]])
+def test_each_verb_has_its_own(copy: Path, before: list[str]) -> None:
+    """Also behind options, and where a word that is no verb is named as one."""
+    (copy / "config.json").write_text(run(copy, "new"))
+    run(copy, "check", str(copy / "config.json"))
+    size = archive(copy).stat().st_size
+    for words in (["new"], ["check", str(copy / "config.json")]):
+        assert opened(copy, *before, *words) <= 5
+    assert json.loads(run(copy, "new", "--hostname", "check"))["hostname"] == "check"
+    assert archive(copy).stat().st_size == size
+
+
+@pytest.mark.needs("strace")
+def test_what_only_a_later_run_needs_is_there_too(copy: Path) -> None:
     run(copy, "new")
-    (copy / "other").write_bytes(b"\xff" * (1 << 20))
-    lines = [
-        "import os, sys", f"sys.path[:0] = [{str(copy)!r}]", "from oci_tools import bytecode",
-        "archive = bytecode.Archive('spec')", "archive.use()", "assert archive.entries and archive._fd >= 500",
-        "os.close(archive._fd)" if closed else f"os.dup2(os.open({str(copy / 'other')!r}, os.O_RDONLY), archive._fd)",
-        "from oci_tools import errors", "print(errors.__spec__.loader)",
-    ]  # fmt: skip
-    done = subprocess.run([sys.executable, "-IS", "-c", "\n".join(lines)], capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (0, "") and "_Kept" not in done.stdout
+    before = opened(copy, "new")
+    assert opened(copy, "new", "--help") > before  # and is kept
+    size = archive(copy).stat().st_size
+    assert opened(copy, "new", "--help") == before
+    assert archive(copy).stat().st_size == size
 
 
 def test_a_module_from_the_archive_is_as_python_makes_it(copy: Path) -> None:
@@ -124,14 +134,14 @@ def test_a_module_from_the_archive_is_as_python_makes_it(copy: Path) -> None:
     lines = [
         "import sys", f"sys.path[:0] = [{str(copy)!r}]", "from oci_tools import bytecode",
         "archive = bytecode.Archive('spec')", "{use}", "from oci_tools.runtime import spec", "import oci_tools",
-        "mine = [m for name, m in sorted(sys.modules.items()) if name.startswith('oci_tools.') and name != 'oci_tools.bytecode']",
+        "mine = [m for name, m in sorted(sys.modules.items()) if name.startswith('oci_tools.') and name[10:] not in ('bytecode', 'abstract')]",
         "kept = [m for m in mine if type(m.__loader__).__name__ == '_Kept']",
         "assert len(kept) == (len(mine) if {all} else 0), (kept, mine)",
         "for m in mine: print(m.__name__, m.__file__, m.__package__, getattr(m, '__path__', None), m.__spec__.name, m.__spec__.origin)",
         "print(spec.checking is sys.modules['oci_tools.runtime.check'], oci_tools.runtime.check is spec.checking)",
     ]  # fmt: skip
     run(copy, "new")
-    for use, all_of_them in (("archive.use()", "True"), ("pass", "False")):
+    for use, all_of_them in (("archive.use(['new'])", "True"), ("pass", "False")):
         text = "\n".join(lines).replace("{use}", use).replace("{all}", all_of_them)
         done = subprocess.run([sys.executable, "-IS", "-c", text], capture_output=True, text=True)
         assert (done.returncode, done.stderr) == (0, "")
