@@ -202,15 +202,16 @@ def unpack(
 
 
 def _copy(making: _Making, image: Image, owner: Owner, limits: Limits, specify: Specify, maps: Any) -> None:
-    from oci_tools.layer import merge, snapshot
+    from oci_tools.layer import lookup, merge, snapshot
 
-    merge.flatten(image.sources(), making.part("rootfs"), owner, limits)
-    rootfd = os.open(making.part("rootfs"), os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    rootfs = making.part("rootfs")
+    merge.flatten(image.sources(), rootfs, owner, limits)
+    rootfd = os.open(rootfs, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         snapshot.take(rootfd, making.part(SNAPSHOT))
-        spec = specify(image, rootfd)
     finally:
         os.close(rootfd)
+    spec = specify(image, lookup.reader([rootfs], PASSWD_MAX))
     known = {**image.record(), "owner": owner.key, "snapshot": SNAPSHOT, **(maps or {})}
     making.finish(["rootfs", SNAPSHOT], spec, known)
 

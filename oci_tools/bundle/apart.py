@@ -16,6 +16,7 @@ from oci_tools.errors import Error, quote
 from oci_tools.layer import lookup, marks, merge
 from oci_tools.layer.apply import link_at
 from oci_tools.layer.tree import words
+from oci_tools.shelf import Shelf
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -48,17 +49,18 @@ def unpack(image: Image, path: str, owner: Owner, limits: Limits) -> str:
 
 def _copy_links(layer: Layer, below: list[str], owner: Owner) -> None:
     """What hard links into lower layers link to."""
-    made: dict[bytes, list[bytes]] = {}
+    made = Shelf(layer.tree.root.attic)  # the first name of each
     for name, target in layer.links:
         parts = words(name)
         node = layer.tree.find(parts[:-1])
         assert node is not None
-        first = made.setdefault(target, parts)
-        if first is not parts:
+        if (known := made.get(target)) is not None:
+            first = words(known)
             holder = layer.tree.find(first[:-1])
             assert holder is not None
             link_at(layer.tree, holder, first[-1], node, parts[-1])
             continue
+        made.set(target, name, len(name))
         with lookup.Stack(below) as stack:
             fd = stack.open(target)
         if fd is None:

@@ -310,7 +310,8 @@ def _tidy(path: str, planned: Plan, trusted: bool) -> dict[str, Any]:
     finally:
         os.close(fd)
     return {
-        "implied": [], "hollow": [], "whiteouts": [os.fsdecode(name) for name in gone], "opaques": [],
+        "implied": [], "hollow": [], "opaques": [],
+        "hiding": [os.fsdecode(name) for name in {name.rpartition(b"/")[0] for name in gone}],
         "root": next(planned.there(), None) == b"", "links": False,
     }  # fmt: skip
 

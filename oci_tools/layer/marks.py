@@ -15,7 +15,7 @@ from oci_tools.shelf import Rows, Shelf
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
     from typing import Any
 
     from oci_tools.layer.owner import Owner
@@ -31,24 +31,32 @@ _REMOVED, _HIDING = (_GONE, _AGAIN), (_AGAIN, _OPAQUE)
 
 def finish(layer: Layer, owner: Owner) -> dict[str, Any]:
     """Write a layer's whiteouts into its tree as overlayfs has them, and settle it; what to say beside it."""
-    tree = layer.tree
+    tree, attic = layer.tree, layer.tree.root.attic
     marks = _marks(layer)
-    hollow, whiteouts = Rows(tree.root.attic), Rows(tree.root.attic)
+    hollow, hiding, opaque = Rows(attic), Rows(attic), Rows(attic)
+    within = _Within(marks, _HIDING)
+    holder = b"/"  # the last directory that got a whiteout; this one is none
     for path, what in marks.items():  # a directory before what is in it
-        if what == _GONE and not _within(path, marks, _HIDING) and _hide(tree, path, hollow):
-            whiteouts.append(path, len(path))
-    for path, what in marks.items():
+        parent, _, name = path.rpartition(b"/")
+        if within(parent):
+            continue
+        if what in _HIDING:
+            opaque.append(path, len(path))
+        elif _hide(tree, parent, name, hollow) and parent != holder:
+            holder = parent
+            hiding.append(parent, len(parent))
+    for path in opaque:
         # What is removed and made again is opaque: only what the layer has is there.
-        if what in _HIDING and path and not _within(path.rpartition(b"/")[0], marks, _HIDING):
-            node = _literal(tree, words(path), hollow)
-            if node is not None:
-                os.setxattr(b"/proc/self/fd/%d" % tree.fd(node), store.OPAQUE[owner.trusted], b"y")
+        node = _literal(tree, words(path), hollow)
+        if node is not None:
+            os.setxattr(b"/proc/self/fd/%d" % tree.fd(node), store.OPAQUE[owner.trusted], b"y")
     tree.settle(owner)
+    removed = _Within(marks, _REMOVED)
     paths: tuple[Iterable[bytes], ...] = (
         (node.path() for _, node in tree.root.below() if node.meta is None and node.parent),
         hollow,
-        whiteouts,
-        (path for path in layer.opaques if not _within(path, marks, _REMOVED)),
+        hiding,
+        (path for path in layer.opaques if marks.get(path) not in _REMOVED and not removed(path.rpartition(b"/")[0])),
     )
     return said(paths, tree.root.meta is not None, bool(layer.links))
 
@@ -72,31 +80,48 @@ def _marks(layer: Layer) -> Shelf:
     """What the layer does to which path."""
     marks = Shelf(layer.tree.root.attic)
     for path in layer.whiteouts:
-        marks.set(path, _GONE if layer.tree.literal(words(path)) is None else _AGAIN)
+        marks.set(path, _GONE if layer.tree.literal(words(path)) is None else _AGAIN, len(path))
+    gone = _Within(marks, (_GONE,))
     for path in layer.opaques:
-        if marks.get(path) is None and not _within(path, marks, (_GONE,)):
-            marks.set(path, _OPAQUE)
+        if marks.get(path) is None and not gone(path.rpartition(b"/")[0]):
+            marks.set(path, _OPAQUE, len(path))
     return marks
 
 
-def _within(path: bytes, marks: Shelf, kinds: tuple[int, ...]) -> bool:
-    """Whether a path is one to which this is done, or in one."""
-    if marks.get(path) in kinds or marks.get(b"") in kinds:
-        return True
+class _Within:
+    """Whether a directory is one to which something is done, or in one.
+
+    Asked of the directories of paths that stand together, which are one and the same mostly.
+    """
+
+    def __init__(self, marks: Shelf, kinds: tuple[int, ...]) -> None:
+        self._marks = marks
+        self._kinds = kinds
+        self._last = b"/", False  # no path
+
+    def __call__(self, path: bytes) -> bool:
+        if path != self._last[0]:
+            self._last = path, any(self._marks.get(one) in self._kinds for one in _ways(path))
+        return self._last[1]
+
+
+def _ways(path: bytes) -> Iterator[bytes]:
+    """A path and all directories it is in, the root's first."""
+    yield b""
     end = path.find(b"/")
-    while end >= 0 and marks.get(path[:end]) not in kinds:
+    while end >= 0:
+        yield path[:end]
         end = path.find(b"/", end + 1)
-    return end >= 0
+    yield path
 
 
-def _hide(tree: Tree, path: bytes, hollow: Rows) -> bool:
+def _hide(tree: Tree, parent: bytes, name: bytes, hollow: Rows) -> bool:
     """Make a whiteout, if the layer has nothing of that name, nor in the place of a directory above it."""
-    parts = words(path)
-    node = _literal(tree, parts[:-1], hollow)
+    node = _literal(tree, words(parent), hollow)
     if node is None:
         return False
     try:
-        os.mknod(parts[-1], stat.S_IFCHR, 0, dir_fd=tree.fd(node))
+        os.mknod(name, stat.S_IFCHR, 0, dir_fd=tree.fd(node))
     except FileExistsError:
         return False
     return True

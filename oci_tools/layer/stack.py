@@ -12,10 +12,11 @@ from itertools import chain
 
 from oci_tools.errors import Error
 from oci_tools.layer import lookup, merge, store
+from oci_tools.layer.walk import names
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from typing import Any
 
     from oci_tools.layer.apply import Source
@@ -145,8 +146,8 @@ class _Stack:
     def chain(self, lower: list[str], root: list[Any]) -> store.Chain | None:
         """These layers as a chain; None if too much would have to be made for it."""
         hidden = self.ghosts()
-        made = self.made(hidden)
-        if made is None:
+        made = None if hidden is None else self.made(hidden)
+        if hidden is None or made is None:
             return None
         return store.Chain(lower[::-1], [root, *made[1:]], [os.fsdecode(path) for path in hidden])
 
@@ -162,25 +163,46 @@ class _Stack:
                         break
         return False
 
-    def ghosts(self) -> list[bytes]:
-        """What has to be hidden, sorted: whiteouts, and directories for them, where nothing lower is."""
+    def ghosts(self) -> list[bytes] | None:
+        """What has to be hidden, sorted: whiteouts, and directories for them, where nothing lower is.
+
+        None if it is too much: every bundle has to hide it.
+        """
         found: set[bytes] = set()
         for path in sorted(set[bytes]().union(*(known["hollow"] for known in self._said)), key=len):
             if not _is_below(path, found) and self._is_hollow(path):
                 found.add(path)
+        room = store.ROOM
         for at, known in enumerate(self._said):
-            for path in known["whiteouts"]:
-                if not _is_below(path, found) and self._is_ghost(at, path):
-                    found.add(path)
+            for path in known["hiding"]:
+                if path in found or _is_below(path, found) or self._covers(at, path):
+                    continue
+                for name in self._whiteouts(at, path):
+                    if all(self._look(above, name)[0] == "none" for above in range(at + 1, len(self._fds))):
+                        found.add(name)
+                        room -= store.weight(name)
+                        if room < 0:
+                            return None
         return sorted(found)
 
-    def _is_ghost(self, at: int, path: bytes) -> bool:
-        """Whether a layer's whiteout would be seen: nothing higher has the name, nothing lower the directory."""
-        if any(self._look(above, path)[0] != "none" for above in range(at + 1, len(self._fds))):
-            return False
-        parent = _parent(path)
-        kinds = (self._look(below, parent)[0] for below in range(at - 1, -1, -1))
-        return next((kind for kind in kinds if kind != "none"), "hidden") in ("hidden", "other", "link")
+    def _covers(self, at: int, path: bytes) -> bool:
+        """Whether a layer's directory has a lower one, so that overlayfs shows none of its whiteouts."""
+        kinds = (self._look(below, path)[0] for below in range(at - 1, -1, -1))
+        return next((kind for kind in kinds if kind != "none"), "hidden") not in ("hidden", "other", "link")
+
+    def _whiteouts(self, at: int, path: bytes) -> Iterator[bytes]:
+        """The whiteouts in a directory of a layer."""
+        with lookup.Stack([f"/proc/self/fd/{self._fds[at]}"]) as tree:
+            fd = tree.open(path)
+        if fd is None:
+            return
+        try:
+            for name in names(fd):
+                seen = os.lstat(name, dir_fd=fd)
+                if stat.S_ISCHR(seen.st_mode) and seen.st_rdev == 0:
+                    yield path + b"/" + name if path else name
+        finally:
+            os.close(fd)
 
     def _is_hollow(self, path: bytes) -> bool:
         """Whether a directory would be seen that is only there for marks."""

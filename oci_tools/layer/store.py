@@ -12,7 +12,7 @@ HEX.json says, paths as strings as os.fsdecode gives them:
 
     implied    directories that only appear in the names of others: what they are like is for lower layers to say
     hollow     directories that are there for marks alone
-    whiteouts  names that are devices 0:0
+    hiding     directories with names in them that are devices 0:0
     opaques    directories whose content below is hidden, whatever they are like there
     root       whether the layer says what the root is like
     links      it cannot be stacked: hard links into lower layers, or more paths than fit in ROOM, which are not said
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 VERSION = 1
 NEW_TIMEOUT = 600.0  # seconds to wait for another process that unpacks the same layer
 ROOM = 16 << 20  # bytes of what is said of all layers of an image, in the memory of who stacks them; some 40,000 paths
-LISTS = ("implied", "hollow", "whiteouts", "opaques")
+LISTS = ("implied", "hollow", "hiding", "opaques")
 NOTHING: dict[str, Any] = {**{name: [] for name in LISTS}, "root": True, "links": False}
 OPAQUE = {True: "trusted.overlay.opaque", False: "user.overlay.opaque"}  # by whether the kernel trusts us
 
@@ -155,6 +155,8 @@ class Store:
     def says(self, digest: str) -> dict[str, Any]:
         """What a layer's tree cannot say, as `marks.finish` put it down."""
         said: dict[str, Any] = document.load(f"{self.tree(digest)}.json")
+        if "whiteouts" in said:  # an older store says every name
+            said["hiding"] = list({path.rpartition("/")[0] for path in said.pop("whiteouts")})
         return said
 
     def new(self, digest: str) -> _New:

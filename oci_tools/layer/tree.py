@@ -1,16 +1,14 @@
 """A tree of files that is being made, known by its directories.
 
 Every directory is a `Dir` with its name and its parent; a descriptor of it is opened when it is
-needed, from its parent's and by its one name, and not more than a few hundred are open at once.
-No path is ever joined: a name with links in it is walked here, component by component, and a link's
+needed, from that of the nearest directory above it that is open, and not more than a few hundred are open at once.
+That is the parent nearly always, and openat(2) with O_NOFOLLOW opens one name; what is further down is opened by
+openat2(2) with RESOLVE_BENEATH and RESOLVE_NO_SYMLINKS, or where that is missing by openat(2) again and again.
+Names that a layer says are never joined: one with links in it is walked here, component by component, and a link's
 target is walked in its turn, with the tree's root as `/`.  So nothing that a layer says, and no
 link that an earlier one left, leads out of the tree (CVE-2021-29136, CVE-2025-47290 and their kin).
 Nor does a link that somebody puts in a directory's place meanwhile, though nobody else should be able to: the tree
 lies under a directory of mode 0700.
-
-openat2(2) with RESOLVE_BENEATH and RESOLVE_NO_SYMLINKS would open several components at once.  There is one to open
-nearly always, since a directory's parent is open: of 22,000 times in a tree of 20,000 directories 21,000.  And names
-that may have links on the way have to be looked at one by one, for a link means the tree that is being made.
 
 Attributes of directories are set at the very end (`settle`): times change with every
 name put in, set-group-id directories would pass on their group, and read-only ones refuse names.
@@ -23,6 +21,7 @@ import struct
 
 from oci_tools import fs, shelf
 from oci_tools.errors import Error
+from oci_tools.linux.openat2 import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, openat2
 from oci_tools.shelf import Attic, Node
 
 TYPE_CHECKING = False
@@ -36,6 +35,8 @@ OPEN_MAX = 240  # descriptors of one tree; a process has 1024
 LINKS_MAX = 40  # links on the way to one name, as in the kernel: path_resolution(7)
 READ = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+BENEATH = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS  # and no link of /proc, which openat2 never follows here
+STEP = 15  # names of at most 255 bytes are no more than PATH_MAX
 _META = struct.Struct("<HIIq")
 _NO_XATTRS: dict[bytes, bytes] = {}
 _TIME_MAX = 1 << 63
@@ -139,7 +140,22 @@ class Tree:
             assert node.parent is not None
             node = node.parent
         at = node.fd
-        for node in reversed(chain):
+        while chain:
+            below = chain[-STEP:]
+            del chain[-STEP:]
+            at = self._descend(at, below)
+        return at
+
+    def _descend(self, at: int, below: list[Dir]) -> int:
+        """A descriptor of the first of some directories, each in the next one, and the last in that of `at`."""
+        if len(below) > 1:
+            path = b"/".join(node.name for node in reversed(below))
+            try:
+                self._keep(below[0], openat2(at, path, DIRECTORY, 0, BENEATH))
+                return below[0].fd
+            except OSError:  # before Linux 5.6, or a seccomp filter denies it; else openat says better what is wrong
+                pass
+        for node in reversed(below):
             self._keep(node, os.open(node.name, DIRECTORY, dir_fd=at))
             at = node.fd
         return at

@@ -163,6 +163,32 @@ def test_more_than_can_be_stacked_is_one_tree(
 
 
 @pytest.mark.root
+@pytest.mark.parametrize(("below", "count"), [(True, 2), (False, 1)])
+def test_whiteouts_take_room_only_where_they_would_be_seen(
+    below: bool, count: int, kept: store.Store, tmp_path: Path, overlayfs: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "ROOM", 4000)
+    lower = ["x", "d/", *(f"d/{at}" for at in range(100))] if below else ["x"]
+    compared(kept, tmp_path, [lower, ["d/", *(f"d/.wh.{at}" for at in range(100)), "d/new"]])
+    chain = kept.chain("sha256:image")
+    assert chain and (len(chain.lower), chain.hidden) == (count, [])
+
+
+@pytest.mark.root
+def test_a_store_that_says_every_whiteout(kept: store.Store, tmp_path: Path, overlayfs: None) -> None:
+    layers = [["x"], ["d/", "d/.wh.a", "d/e/", "d/e/.wh.b", ".wh.y"]]
+    compared(kept, tmp_path, layers)
+    first = kept.chain("sha256:image")
+    assert first is not None
+    path = Path(f"{kept.tree(first.lower[0])}.json")
+    said = json.loads(path.read_text())
+    assert sorted(said.pop("hiding")) == ["", "d", "d/e"]
+    path.write_text(json.dumps({**said, "whiteouts": ["d/a", "d/e/b", "y"]}))
+    again = ensure(kept, *layers, name="sha256:again")
+    assert (again.lower, again.made, again.hidden) == (first.lower, first.made, first.hidden) and again.hidden == ["d/a", "d/e/b"]
+
+
+@pytest.mark.root
 @pytest.mark.parametrize("layers", STACKS[:-1], ids=range(len(STACKS) - 1))
 def test_marks_that_have_no_room_in_memory(
     layers: list[list[Any]], kept: store.Store, tmp_path: Path, overlayfs: None, monkeypatch: pytest.MonkeyPatch
