@@ -166,9 +166,9 @@ class Archive:
             spec: Any = module.__spec__
             source = os.path.abspath(spec.origin)
             status = os.stat(source)  # before it is read, as Python does for a .pyc
-            code = spec.loader.get_code(name)
-            package, kept = hasattr(module, "__path__"), code if first_run else marshal.dumps(code)
-            found[name] = source, status.st_size, status.st_mtime_ns, package, _first(source), kept
+            first, code = _compiled(source)
+            about = source, status.st_size, status.st_mtime_ns, hasattr(module, "__path__")
+            found[name] = *about, first, code if first_run else marshal.dumps(code)
         for name, (source, size, time, package, first, code) in found.items():
             found[name] = source, size, time, package, tuple(each for each in first if each in found), code
         return found
@@ -219,23 +219,40 @@ class _Kept(SourceFileLoader):
         exec(self._code, module.__dict__)
 
 
-def _first(source: str) -> "tuple[str, ...]":
-    """What a source imports when it is executed, in order, as far as it does so unconditionally."""
+def _compiled(source: str) -> "tuple[tuple[str, ...], Any]":
+    """What a source imports when it is executed, in order, as far as it does so unconditionally; and its code.
+
+    That is without what people read of functions, docstrings and annotations, and with the language's future as a flag.
+    """
+    import __future__
+
     import ast
 
-    found: list[str] = []
     with open(source, "rb") as file:
-        for step in ast.parse(file.read()).body:
-            if isinstance(step, ast.Import):
-                found += [each.name for each in step.names]
-            elif isinstance(step, ast.ImportFrom) and step.module and not step.level:
-                found += [step.module, *(f"{step.module}.{each.name}" for each in step.names)]
-    return tuple(dict.fromkeys(found))
+        tree = ast.parse(file.read())
+    flags = 0
+    for future in [step for step in tree.body if isinstance(step, ast.ImportFrom) and step.module == "__future__"]:
+        tree.body.remove(future)
+        flags |= sum(getattr(__future__, each.name).compiler_flag for each in future.names)
+    first: list[str] = []
+    for step in tree.body:
+        if isinstance(step, ast.Import):
+            first += [each.name for each in step.names]
+        elif isinstance(step, ast.ImportFrom) and step.module and not step.level:
+            first += [step.module, *(f"{step.module}.{each.name}" for each in step.names)]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            node.returns = None
+            if ast.get_docstring(node, clean=False) is not None:
+                node.body = node.body[1:] or [ast.copy_location(ast.Pass(), node)]
+        elif isinstance(node, ast.arg):
+            node.annotation = None
+    return tuple(dict.fromkeys(first)), compile(tree, source, "exec", flags, dont_inherit=True)
 
 
 def _is_kept(name: str) -> bool:
     """Of ours, or of Python's own library what is used everywhere?"""
-    return name.partition(".")[0] in ("oci_tools", "struct", "__future__")
+    return name.partition(".")[0] in ("oci_tools", "struct")
 
 
 def _is_source(name: str, module: "Any") -> bool:
