@@ -5,7 +5,8 @@
                archive; of a directory and of standard input there is none
     NAME       the same of a named context, or of what a stage adds that is nothing but one ADD of a URL
 
-What --build-arg says, else the environment, else ARG SOURCE_DATE_EPOCH=... before the first FROM.
+What --timestamp says, which everything new has as its time, else --build-arg, the environment, or
+ARG SOURCE_DATE_EPOCH=... before the first FROM.
 """
 
 from __future__ import annotations
@@ -29,6 +30,10 @@ def settle(options: Options, dockerfile: Dockerfile, contexts: Contexts, scope: 
     """Say in the options which time it is; stages that ask for it are told."""
     given = options.arguments.get(NAME, os.environ.get(NAME) or scope.globals.get(NAME, ""))
     options.epoch = _seconds(given, dockerfile, contexts, scope) if given else None
+    if options.exactly:
+        from oci_tools.layer.diff import Exactly
+
+        options.epoch = Exactly(given)
     if given:
         options.arguments[NAME] = "" if options.epoch is None else str(options.epoch)
 

@@ -112,14 +112,15 @@ def _send(where: Where, cache: Cache, place: Place, call: calling.Call, last: se
 
 def _pack(layout: Layout, cache: Cache, place: Place, last: set[str] | None, repository: str) -> Descriptor:
     """The manifest of a cache, put into a layout; blobs that `repository` has already need not be here."""
-    steps = {key: one for key, one in cache.used.items() if last is None or one["diffId"] in last or not one["layer"]}
+    used = sorted(cache.used.items())  # stages end in any order
+    steps = {key: one for key, one in used if last is None or one["diffId"] in last or not one["layer"]}
     layers = {one["diffId"]: cache.layer(one) for one in steps.values() if one["layer"]}
     there = {diff_id for diff_id, layer in layers.items() if repository and cache.is_in(layer, repository)}
     have_all(layer for diff_id, layer in layers.items() if diff_id not in there)
     blobs = {diff_id: layer.descriptor if diff_id in there else output.have(layout, layer)
              for diff_id, layer in layers.items()}  # fmt: skip
     mounts = {}
-    for name, about in cache.mounts.items():
+    for name, about in sorted(cache.mounts.items()):
         mounts[name] = {**about, **_pack_mount(layout, f"{place.path}/mounts/{name}", place)}
         blobs[mounts[name]["diffId"]] = mounts[name]["layer"]
     config = layout.put(document.dumps({"version": 1, "steps": steps, "mounts": mounts}), CONFIG)

@@ -40,6 +40,7 @@ class Options:
         self.limits: list[dict[str, object]] = []
         self.cgroup: str | None = None
         self.epoch: int | None = None
+        self.exactly = False  # whether all times are the epoch
         self.compression = "gzip"
         self.level: int | None = None
         self.inline: Callable[[list[str]], dict[str, Any]] | None = None  # the cache in an image, by diff ids

@@ -284,7 +284,8 @@ class Building:
         cache, progress, stage = self.shared.cache, self.shared.progress, self.stage.name or str(self.stage.number)
         options = self.options
         same = {
-            "parent": "" if alone else self.result.identity(), "platform": self.platform, "epoch": options.epoch,
+            "parent": "" if alone else self.result.identity(), "platform": self.platform,
+            "epoch": options.epoch if options.epoch is None else int(options.epoch), "exactly": options.exactly,
             "compression": f"{options.compression} {options.level}", **parts,
         }  # fmt: skip
         first = cache.key({**same, **quick}) if quick else ""

@@ -55,6 +55,7 @@ OPTIONS: tuple[cli.Option, ...] = (
     ("--attest type=KIND,...", "list", (), "sbom, provenance[,mode=min|max][,version=v0.2|v1], beside the image"),
     ("--sbom WHAT", "text", None, "true or false: as --attest type=sbom"),
     ("--provenance WHAT", "text", None, "true, false or mode=max,...: as --attest type=provenance"),
+    ("--timestamp SECONDS", "int", None, "the time of all that is new, since 1970; SOURCE_DATE_EPOCH is only the latest"),
     ("--compression KIND", ("gzip", "zstd", "none"), "gzip", "of new layers"),
     ("--level N", "int", None, "of the compression: gzip 1 to 9 (1 to 3 by content), zstd 1 to 19 (3)"),
     ("--check", "flag", False, "do not build: say what should be written otherwise"),
@@ -93,6 +94,8 @@ def run(args: cli.Args) -> int | None:
 def _check(args: cli.Args) -> None:
     if args.file == "-" and args.context == "-":
         raise Usage("the context and the Dockerfile cannot both be standard input")
+    if args.timestamp is not None and args.timestamp < 0:
+        raise Usage("invalid value for --timestamp", str(args.timestamp), hint="it is seconds since 1970")
     if args.script and args.file:
         raise Usage("-f and --script say both what to build")
 
@@ -318,6 +321,8 @@ def _options(args: cli.Args) -> Options:
     options.context, options.file, options.target = args.context or ".", args.file, args.target
     options.script = args.script
     options.arguments = asked.arguments(args.build_arg)
+    if args.timestamp is not None:
+        options.arguments["SOURCE_DATE_EPOCH"], options.exactly = str(args.timestamp), True
     options.named = asked.named(args.build_context)
     options.labels = cli.pairs(args.label, "--label")
     options.annotations = args.annotation

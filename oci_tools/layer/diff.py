@@ -46,11 +46,15 @@ _MADE_UP = 16 << 20  # bytes
 HOST = (b"security.selinux", b"security.ima", b"security.evm", b"trusted.overlay.", b"user.overlay.")
 
 
+class Exactly(int):
+    """An epoch that is every time, and not only what none is later than."""
+
+
 class Packing:
     """How trees are written.
 
     writer  of the archive
-    epoch   no time is later, in seconds since 1970; None: they are as they are
+    epoch   no time is later, in seconds since 1970, or with Exactly earlier; None: they are as they are
     single  the tree is a plain user's, for whom owners are remembered (`owner.py`)
     warn    hears what is left out
     holes   files with holes are written as such, which not every reader understands
@@ -78,6 +82,7 @@ class Packing:
         self.changed = False
         self.before: Callable[[bytes], Before | None] = lambda path: None
         self._epoch = None if epoch is None else epoch * 1_000_000_000
+        self._exactly = isinstance(epoch, Exactly)
         self._single = single
         self.higher = 0  # by how much ids on disk are above those of the image
         self._warn = warn
@@ -164,7 +169,7 @@ class Packing:
 
     def _time(self, mtime: int) -> int:
         """A time as it is written."""
-        if self._epoch is not None and mtime > self._epoch:
+        if self._epoch is not None and (mtime > self._epoch or (self._exactly and mtime < self._epoch)):
             mtime, self.changed = self._epoch, True
         self.newest = mtime if self.newest is None else max(self.newest, mtime)
         return mtime
