@@ -58,7 +58,7 @@ class Building:
         self.platform = manifests.normal(manifests.parse_platform(platform)) if platform else host
         self.platform_name = manifests.platform_name(self.platform)
         self.many = len(options.platforms) > 1
-        self.scope = Scope(dockerfile, options.arguments, self.platform, options.target or "default", host)
+        self.scope = Scope(dockerfile, options.arguments, self.platform, options.target, host)
         self.graph = Graph(dockerfile, options.target, self._base, lambda name: name.lower() in contexts.named)
         self.created = configs.timestamp(options.epoch if options.epoch is not None else time.time())
         self.dockerfile_key = f"{os.path.abspath(contexts.word)} {dockerfile.file}"

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 EXPERIMENTAL = frozenset(["CopyIgnoredFile", "InvalidDefinitionDescription"])
 RESERVED = ("context", "scratch")
 ONCE = ("CMD", "ENTRYPOINT", "HEALTHCHECK")
+_WILDCARD = re.compile(r"[*?\[\\]")
 _SECRET = re.compile(r"(?i)(_|^)(apikey|auth|credentials?|key|password|pword|passwd|secret|token)(_|$)")
 _NO_SECRET = re.compile(r"(?i)(_|^)(public|file|version)(_|$)")
 
@@ -277,7 +278,7 @@ class _Lint:
         written = stage.start.base
         if "$" not in written:
             return
-        plain = Scope(self._file, {}, self._scope.target, "default", self._scope.target)
+        plain = Scope(self._file, {}, self._scope.target, build=self._scope.target)
         try:
             name = plain.expand(stage.start, written, plain.globals)
             if not name:
@@ -321,7 +322,10 @@ class _Lint:
             return
         for source in one.sources:
             path = source.strip("/")
-            if path not in ("", ".") and "$" not in path and self._ignored.match(path):
+            if path in ("", ".") or "$" in path or not self._ignored.match(path):
+                continue
+            fixed, *wild = _WILDCARD.split(path, maxsplit=1)
+            if not self._ignored.may_show(fixed.rpartition("/")[0] if wild else path):
                 what = f'Attempting to {one.name.capitalize()} file "{source}" that is excluded by .dockerignore'
                 self._say("CopyIgnoredFile", one, what, source)
 

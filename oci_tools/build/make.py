@@ -206,7 +206,7 @@ def _date(options: Options, dockerfile: Dockerfile, contexts: Contexts) -> None:
 def _scope(dockerfile: Dockerfile, options: Options) -> Scope:
     host = manifests.normal(manifests.host_platform())
     platform = manifests.normal(manifests.parse_platform(options.platforms[0])) if options.platforms else host
-    return Scope(dockerfile, options.arguments, platform, options.target or "default", host)
+    return Scope(dockerfile, options.arguments, platform, options.target, host)
 
 
 def _read_part(contexts: Contexts, options: Options) -> tuple[Dockerfile, Wrong | None]:

@@ -41,7 +41,7 @@ class Scope:
         dockerfile: Dockerfile,
         given: Mapping[str, str],
         platform: Mapping[str, str],
-        target: str = "default",
+        target: str | None = None,
         build: Mapping[str, str] | None = None,
     ) -> None:
         self.given = given
@@ -50,7 +50,7 @@ class Scope:
         self.used: set[str] = set()
         self.unset: Callable[[Instruction, str], None] = lambda instruction, name: None
         self.platform = {**_platform("BUILD", build or platform), **_platform("TARGET", platform)}
-        self.platform["TARGETSTAGE"] = target
+        self.platform["TARGETSTAGE"] = target or (dockerfile.stages and dockerfile.stages[-1].name) or "default"
         self.globals = dict(self.platform)
         for name in self.platform:
             if name in given:
@@ -97,8 +97,10 @@ class Scope:
         return self.globals.get(name)
 
     def proxies(self) -> dict[str, str]:
-        """What every RUN has without being part of the image or of what it depends on."""
-        return {name: value for name, value in self.given.items() if name in FREE and name != "SOURCE_DATE_EPOCH"}
+        """What every RUN has without being part of the image or of what it depends on, in capitals and without."""
+        given = {name: value for name, value in self.given.items() if name.upper() in PROXIES}
+        both = [(each, value) for name, value in given.items() for each in (name.upper(), name.lower())]
+        return {**dict(both), **given}
 
     def unused(self) -> list[str]:
         """The --build-arg that nobody asked for."""

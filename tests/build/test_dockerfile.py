@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from oci_tools.build.dockerfile import Dockerfile
+from oci_tools.build.scope import Scope
 from oci_tools.build.position import Wrong
 
 
@@ -209,4 +210,19 @@ def test_times_of_health_checks() -> None:
     assert one.health == {
         "Test": ["CMD-SHELL", "x"], "Interval": 90 * 10**9, "Timeout": 1_500_000_000, "StartPeriod": 7200 * 10**9,
         "StartInterval": 100_000_000, "Retries": 3,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("text, target, stage", [
+    ("FROM a AS One\nFROM b", None, "default"), ("FROM a\nFROM b AS Last", None, "last"), ("FROM a AS one\nFROM b AS last", "one", "one"),
+])  # fmt: skip
+def test_which_stage_is_asked_for(text: str, target: str | None, stage: str) -> None:
+    assert Scope(read(text), {}, {"os": "linux", "architecture": "amd64"}, target).globals["TARGETSTAGE"] == stage
+
+
+def test_proxies_have_both_names() -> None:
+    given = {"http_proxy": "a", "NO_PROXY": "b", "HTTPS_PROXY": "c", "https_proxy": "d", "OTHER": "e", "SOURCE_DATE_EPOCH": "1"}
+    scope = Scope(read("FROM a"), given, {"os": "linux", "architecture": "amd64"})
+    assert scope.proxies() == {
+        "HTTP_PROXY": "a", "http_proxy": "a", "NO_PROXY": "b", "no_proxy": "b", "HTTPS_PROXY": "c", "https_proxy": "d",
     }  # fmt: skip

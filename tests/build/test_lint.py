@@ -105,6 +105,33 @@ def test_the_directive() -> None:
         said("# check=skip\n" + text)
 
 
+@pytest.mark.parametrize(
+    "patterns, source, said",
+    [
+        (["sub"], "sub/a.txt", True),
+        (["sub"], "other.txt", False),
+        (["sub", "!sub/b.txt"], "sub/a.txt", True),
+        (["sub", "!other/*.txt"], "sub/a.txt", True),
+        (["!sub/b.txt", "sub"], "sub/a.txt", True),
+        (["sub", "!sub/keep.txt"], "sub", False),
+        (["sub", "!sub/nested/keep.txt"], "sub", False),
+        (["sub", "!sub/*.txt"], "sub", False),
+        (["sub", "!*/keep.txt"], "sub", False),
+        (["sub", "!sub/keep.txt"], "sub/*.txt", False),
+        (["sub", "!sub/keep.txt"], "*/keep.txt", False),
+        (["sub", "!sub/keep.txt"], "sub/keep.txt", False),
+        (["su.b", "!su\\.b/keep.txt"], "su.b", False),
+        (["**", "!sub"], "sub/a.txt", False),
+        ([".*"], ".", False),
+    ],
+)
+def test_a_file_that_is_ignored(patterns: list[str], source: str, said: bool) -> None:
+    """As BuildKit: where an exception may show something of it, nobody knows."""
+    dockerfile = Dockerfile(f"# check=experimental=CopyIgnoredFile\nFROM scratch\nCOPY {source} /\n".encode(), "Dockerfile")
+    found = lint.lint(dockerfile, Scope(dockerfile, {}, HOST), lambda name: {}, Patterns(patterns))
+    assert [one.rule for one in found] == ["CopyIgnoredFile"] * said
+
+
 @pytest.mark.root
 def test_check_builds_nothing(oci: Any, built: Any) -> None:
     done = built("FROM BASE\nRUN false\nCMD x\n", "--check", code=1)
