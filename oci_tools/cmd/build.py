@@ -55,7 +55,7 @@ OPTIONS: tuple[cli.Option, ...] = (
     ("--attest type=KIND,...", "list", (), "sbom, provenance[,mode=min|max][,version=v0.2|v1], beside the image"),
     ("--sbom WHAT", "text", None, "true or false: as --attest type=sbom"),
     ("--provenance WHAT", "text", None, "true, false or mode=max,...: as --attest type=provenance"),
-    ("--timestamp SECONDS", "int", None, "the time of all that is new, since 1970; SOURCE_DATE_EPOCH is only the latest"),
+    ("--timestamp SECONDS", "int", None, "the time of all that is new (SOURCE_DATE_EPOCH is the latest one)"),
     ("--compression KIND", ("gzip", "zstd", "none"), "gzip", "of new layers"),
     ("--level N", "int", None, "of the compression: gzip 1 to 9 (1 to 3 by content), zstd 1 to 19 (3)"),
     ("--check", "flag", False, "do not build: say what should be written otherwise"),
