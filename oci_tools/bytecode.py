@@ -76,7 +76,7 @@ class Archive:
         sys.meta_path.insert(0, self)
 
     def find_spec(self, name: str, _path: object = None, _target: object = None) -> ModuleSpec | None:
-        entry = self.entries.get(name)
+        entry = self.entries.pop(name, None)
         if entry is None or not _is_valid(name, entry):
             self._missed = self._missed or _is_kept(name)
             return None
@@ -127,7 +127,7 @@ class Archive:
             groups = self._groups()
             if verb in groups and verb != self.verb:
                 return  # only the words were misread
-            groups[verb] = marshal.dumps(self._imported(verb))
+            groups[verb] = marshal.dumps(_imported(marshal.loads(groups[verb]) if verb in groups else {}))
             table, at = {}, 0
             for each, group in groups.items():
                 table[each] = at, len(group)
@@ -136,7 +136,7 @@ class Archive:
             with open(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644), "wb") as file:
                 file.write(b"".join((_MARK, len(head).to_bytes(4, "little"), head, *groups.values())))
             os.rename(beside, self.path)
-        except (OSError, ValueError, ImportError):
+        except (OSError, ValueError, EOFError, TypeError, ImportError):
             try:
                 os.unlink(beside)
             except OSError:
@@ -156,22 +156,22 @@ class Archive:
         finally:
             posix.close(fd)
 
-    def _imported(self, verb: str) -> "dict[str, Entry]":
-        """The entries of a verb, with what this process has imported."""
-        first_run = verb != self.verb
-        found = {} if first_run else {name: entry for name, entry in self.entries.items() if _is_valid(name, entry)}
-        for name, module in list(sys.modules.items()):
-            if name in found or not _is_source(name, module):
-                continue
-            spec: Any = module.__spec__
-            source = os.path.abspath(spec.origin)
-            status = os.stat(source)  # before it is read, as Python does for a .pyc
-            first, code = _compiled(source)
-            about = source, status.st_size, status.st_mtime_ns, hasattr(module, "__path__")
-            found[name] = *about, first, code if first_run else marshal.dumps(code)
-        for name, (source, size, time, package, first, code) in found.items():
-            found[name] = source, size, time, package, tuple(each for each in first if each in found), code
-        return found
+
+def _imported(known: "dict[str, Entry]") -> "dict[str, Entry]":
+    """The entries of a verb, as far as they are valid, with what this process has imported."""
+    found = {name: entry for name, entry in known.items() if _is_valid(name, entry)}
+    for name, module in list(sys.modules.items()):
+        if name in found or not _is_source(name, module):
+            continue
+        spec: Any = module.__spec__
+        source = os.path.abspath(spec.origin)
+        status = os.stat(source)  # before it is read, as Python does for a .pyc
+        first, code = _compiled(source)
+        about = source, status.st_size, status.st_mtime_ns, hasattr(module, "__path__")
+        found[name] = *about, first, marshal.dumps(code) if known else code
+    for name, (source, size, time, package, first, code) in found.items():
+        found[name] = source, size, time, package, tuple(each for each in first if each in found), code
+    return found
 
 
 def _table(fd: int) -> "tuple[dict[str, tuple[int, int]], int]":
@@ -211,12 +211,13 @@ class _Kept(SourceFileLoader):
         self._code, self._first, self._archive = code, first, archive
 
     def get_code(self, fullname: str) -> "Any":
-        return self._code
+        return self._code or super().get_code(fullname)
 
     def exec_module(self, module: "Any") -> None:
         for name in self._first:
             self._archive.load(name)
         exec(self._code, module.__dict__)
+        self._code = None  # it was for this once
 
 
 def _compiled(source: str) -> "tuple[tuple[str, ...], Any]":

@@ -96,6 +96,8 @@ def test_a_damaged_file_is_no_archive(copy: Path, damage: bytes | int | str | No
     else:
         archive(copy).write_bytes(data[:damage] if isinstance(damage, int) else damage)
     assert run(copy, "new") == first
+    assert run(copy, "new", "--help")  # which adds to it
+    assert run(copy, "new") == first
 
 
 def test_a_place_that_cannot_be_written(copy: Path) -> None:
