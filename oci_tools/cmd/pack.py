@@ -89,12 +89,26 @@ def _pack(args: cli.Args, layout: Layout, name: str | None, progress: Progress |
         _leave_out(args.tree, layout, options)
         split = [os.fsencode(path) for path in args.split]
         return pack.tree(args.tree, layout, _base(args, layout, name), options, split, args.layers)
+    if args.tree.startswith(("http://", "https://")):
+        return _fetched(args, layout, name, options)
     try:
         fd = 0 if args.tree == "-" else os.open(args.tree, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
         raise Error("cannot open", args.tree, error) from None
     with open(fd, "rb", buffering=0, closefd=fd != 0) as stream:
         return pack.archive(stream, layout, _base(args, layout, name), options, Limits.parse(args.limit))
+
+
+def _fetched(args: cli.Args, layout: Layout, name: str | None, options: pack.Options) -> Descriptor:
+    """An archive from elsewhere, as it comes."""
+    from oci_tools import fetch
+    from oci_tools.bundle import pack
+    from oci_tools.layer.limits import Limits
+
+    with fetch.Client() as client, client.request("GET", args.tree) as answer:
+        if answer.status != 200:
+            raise Error("cannot fetch", fetch.shown(args.tree), f"the server answered {answer.status}")
+        return pack.archive(answer, layout, _base(args, layout, name), options, Limits.parse(args.limit))
 
 
 class _Layers:

@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from tests.peers import Answer, Fake
+
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
@@ -100,6 +102,20 @@ def test_archives(compress: str | None, how: str, oci: Any, tree: Path, tmp_path
     oci("pack", operand, "./img:x", **more)
     oci("unpack", "./img:x", "b")
     assert (tmp_path / "b/rootfs/tree/etc/passwd").exists()
+
+
+def test_an_archive_of_a_server(oci: Any, tree: Path, tmp_path: Path) -> None:
+    data = subprocess.run(["tar", "-c", "tree"], cwd=tmp_path, stdout=subprocess.PIPE, check=True).stdout
+    with Fake() as fake:
+        url = f"http://{fake.host}/a.tar"
+        fake.on("GET", "/a.tar", Answer(200, {}, data))
+        oci("pack", url, "./img:x")
+        oci("pack", "-", "./img:y", input=data)
+        assert inspect(oci, "./img:x")["manifest"] == inspect(oci, "./img:y")["manifest"]
+        fake.on("GET", "/a.tar", Answer(200, {"Content-Length": str(len(data))}, data, cut=600))
+        assert oci("pack", url, "./img:z", code=75).stderr.count("\n") == 1
+        fake.on("GET", "/a.tar", Answer(404, {}, b""))
+        assert f"cannot fetch '{url}': the server answered 404" in oci("pack", url, "./img:z", code=1).stderr
 
 
 @pytest.mark.parametrize("form", ["gnu", "posix"])

@@ -19,7 +19,7 @@ from oci_tools.http import Response
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from typing import Any
 
     from oci_tools.engine.api.commands import Reading
@@ -178,10 +178,8 @@ def _pulled(api: Api, told: Told, full: str, before: str, printed: str | None) -
         repository = head if at else head.rpartition(":")[0]
         shown = store.familiar(full)
         yield line({"status": f"Pulling from {repository.partition('/')[2]}", "id": tag or full.rpartition(":")[2]})
-        for said in told.lines():
-            found = message("pull", said)
-            if found:
-                yield line(found)
+        for found in _moving(told.lines()):
+            yield line(found)
         printed = told.printed() if printed is None else printed
         error = told.reading.error()
         if error is not None:
@@ -196,16 +194,29 @@ def _pulled(api: Api, told: Told, full: str, before: str, printed: str | None) -
         told.close()
 
 
+def _moving(lines: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """What is said of the parts of an image, as docker does: nothing where all of it is here already."""
+    held: list[dict[str, Any]] | None = []  # until something moves
+    for said in lines:
+        if held is not None and said.get("state") in ("wait", "exists"):
+            held.append(said)
+            continue
+        here = {each["id"] for each in held or () if each["state"] == "exists"}
+        for each in (*(one for one in held or () if one["state"] == "exists" or one["id"] not in here), said):
+            found = message("pull", each)
+            if found:
+                yield found
+        held = None
+
+
 # -- push ------------------------------------------------------------------------------------
 
 
 def push(api: Api, asked: Asked) -> Response:
     name, tag = asked["name"], asked.query("tag")
     repository = store.full(name, tag="")
-    wanted = [f"{repository}:{tag}"] if tag else [
-        each for image in api.store.all() for each in image.names if each.rpartition(":")[0] == repository
-    ]  # fmt: skip
-    return stream(_pushed(api, repository, wanted, auth(asked)))
+    there = [each for image in api.store.all() for each in image.names if each.rpartition(":")[0] == repository]
+    return stream(_pushed(api, repository, [f"{repository}:{tag}"] if tag and there else there, auth(asked)))
 
 
 def _pushed(api: Api, repository: str, wanted: list[str], said: dict[str, Any] | None) -> Iterator[bytes]:
@@ -288,13 +299,26 @@ def _every_tag(api: Api, name: str) -> list[str]:
 
 
 def _import(api: Api, asked: Asked) -> Response:
-    if asked.query("fromSrc") != "-":
-        raise Refused(400, "only an archive in the request can be imported: fromSrc must be -")
-    words = ["pack", *changing.options(asked.all("changes")), f"--comment={asked.query('message')}"]
+    source = asked.query("fromSrc")
+    url = source if source == "-" or "://" in source else f"http://{source}"
+    if url != "-" and not url.startswith(("http://", "https://")):  # a path would be one of our host's
+        raise Refused(400, f"{source} is not an http or https URL")
+    comment = asked.query("message") or f"Imported from {url}"
+    words = ["pack", *changing.options(asked.all("changes")), f"--comment={comment}"]
     if asked.query("platform"):
         words.append(f"--platform={changing.platform(asked.query('platform'))}")
-    digest = _named(api, asked.query("repo"), asked.query("tag"), [*words, "-"], asked)
-    return stream(iter([line({"status": digest})]))
+    named = asked.query("repo"), asked.query("tag")
+    if url == "-":
+        return stream(iter([line({"status": _named(api, *named, [*words, "-"], asked)})]))
+    return stream(_downloaded(url, lambda: _named(api, *named, [*words, url], None)))
+
+
+def _downloaded(url: str, make: Callable[[], str]) -> Iterator[bytes]:
+    yield line({"status": f"Downloading from {url}"})
+    try:
+        yield line({"status": make()})
+    except Refused as error:
+        yield failed(error)
 
 
 def _named(api: Api, repository: str, tag: str, words: list[str], asked: Asked | None) -> str:

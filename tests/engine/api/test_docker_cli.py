@@ -6,9 +6,11 @@ import io
 import json
 import os
 import pty
+import re
 import select
 import signal
 import subprocess
+import sys
 import tarfile
 import time
 from pathlib import Path
@@ -351,6 +353,28 @@ def test_commit_history_save_load_import_export(engine: Engine, tmp_path: Path) 
     engine.docker("rmi", "flat:1", "made:1", unnamed)
 
 
+def test_import_from_elsewhere(engine: Engine, tmp_path: Path) -> None:
+    """A server in the daemon's network namespace has the archive."""
+    (tmp_path / "said").write_text("here\n")
+    subprocess.run(["tar", "-cf", "a.tar", "said"], cwd=tmp_path, check=True)
+    words = ["nsenter", "-n", "-t", str(engine.process.pid), sys.executable, "-u", "-m", "http.server", "-b", "127.0.0.1", "0"]
+    server = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=tmp_path)
+    try:
+        url = re.search(r"http://[\d.:]+/", server.stdout.readline())[0]
+        said = engine.out("import", "-m", "", f"{url}a.tar", "far:1").splitlines()
+        assert said[0] == f"Downloading from {url}a.tar" and said[1] == engine.out("image", "inspect", "-f", "{{.Id}}", "far:1")
+        assert engine.out("image", "inspect", "-f", "{{.Comment}}", "far:1") == f"Imported from {url}a.tar"
+        engine.docker("rmi", "far:1")
+        assert "the server answered 404" in engine.docker("import", f"{url}b.tar", "far:2", code=1).stderr
+        assert "cannot read" in engine.docker("import", f"{url}said", "far:2", code=1).stderr
+    finally:
+        server.terminate()
+        server.communicate()
+    for word in "ftp://a/b", "file:///etc/passwd", "oci-archive:///etc/passwd":
+        engine.request("POST", f"/images/create?fromSrc={word}", code=400)
+    assert engine.docker("image", "inspect", "far:2", code=1).stdout.strip() == "[]"
+
+
 def test_tags_images_and_what_is_in_use(engine: Engine) -> None:
     engine.docker("tag", "bb", "team/app:2")
     listed = engine.out("images", "--format", "{{.Repository}}:{{.Tag}}").split()
@@ -405,6 +429,11 @@ def test_what_a_registry_has(engine: Engine, tmp_path: Path) -> None:
         engine.docker("rmi", name)
         assert f"Downloaded newer image for {name}" in engine.out("pull", name)
         engine.docker("rmi", name)
+        there = engine.out("pull", name).splitlines()[1:]
+        assert [line.split()[0] for line in there] == ["Digest:", "Status:", name], "what is here all is not told of"
+        engine.docker("rmi", name)
+        assert "tag does not exist: bb:nope" in engine.docker("push", "bb:nope", code=1).stderr
+        assert "An image does not exist locally with the tag: nope" in engine.docker("push", "nope:1", code=1).stderr
     finally:
         registry.terminate()
         registry.communicate()
