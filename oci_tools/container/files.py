@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from oci_tools.container import mounts
 from oci_tools.errors import Error, Usage
 
 TYPE_CHECKING = False
@@ -11,6 +12,8 @@ if TYPE_CHECKING:
 
     from oci_tools.cli import Args
     from oci_tools.container.host import Host
+    from oci_tools.container.networking import Around
+    from oci_tools.container.place import Place
 
 NAMES = ("hosts", "hostname", "resolv.conf")
 STUB = "/run/systemd/resolve/resolv.conf"  # what systemd-resolved itself asks, behind its 127.0.0.53
@@ -22,6 +25,22 @@ ff00::\tip6-mcastprefix
 ff02::1\tip6-allnodes
 ff02::2\tip6-allrouters
 """
+
+
+def add(spec: dict[str, Any], held: Place, args: Args, host: Host, around: Around) -> None:
+    """hosts, hostname and resolv.conf, bound over the image's unless a mount is there."""
+    taken = {mounts.normal(each["destination"]) for each in spec["mounts"]}
+    readonly = bool(spec["root"].get("readonly"))
+    left = {name for name, wanted in (("hosts", args.no_hosts), ("hostname", args.no_hostname)) if wanted}
+    for name, text in texts(spec, args, host, around.servers, around.host).items():
+        free = [place for place in _places(name, args) if name not in left and place not in taken]
+        if free:
+            path = shared(name, args, host) or held.write(name, text.encode("utf-8", "surrogateescape"), 0o644)
+        for destination in free:
+            made = mounts.bind(path, destination, readonly, flat=True)
+            if not host.rootless and any(each["type"] == "user" for each in spec["linux"]["namespaces"]):
+                host.show_as_inside(made)  # root's inside, too
+            spec["mounts"].append(made)
 
 
 def texts(
@@ -40,6 +59,15 @@ def texts(
         "hostname": f"{name}\n",
         "resolv.conf": resolver(_resolver_of(host, own), own, args, servers),
     }
+
+
+def _places(name: str, args: Args) -> list[str]:
+    """Where in the container a file of ours is: beneath its root, and what --chrootdirs says that are roots, too."""
+    tops = [top for word in args.chrootdirs for top in word.split(",")] if name in NAMES else []
+    for top in tops:
+        if not top.startswith("/"):
+            raise Usage("invalid value for --chrootdirs", top, "it must be absolute")
+    return [*dict.fromkeys(mounts.normal(f"{top}/etc/{name}") for top in ("", *tops))]
 
 
 def begin(args: Args, host: Host) -> None:

@@ -2,8 +2,10 @@
 
     policy.json  "health": image-spec's Healthcheck {"Test", "Interval", "Timeout", "Retries", "StartPeriod",
                  "StartInterval"}, times in nanoseconds; "Startup": another such check, whose success ("Successes"
-                 times) comes before the first of the other; "OnFailure": none, kill, stop or restart
-    health.json  docker's {"Status", "FailingStreak", "Log": [{"Start", "End", "ExitCode", "Output"}]}, the last five
+                 times) comes before the first of the other; "OnFailure":
+                 none, kill, stop or restart; "LogCount", "LogSize", "LogDirectory": results that are kept, bytes of
+                 the output of each, and where they are written as well
+    health.json  docker's {"Status", "FailingStreak", "Log": [{"Start", "End", "ExitCode", "Output"}]}
 
 A probe is an exec.  In its start period failures do not count; what it takes to start is not of its timeout; one that
 takes too long is killed with all that it has started, and waited for.
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from oci_tools.container.place import Place
 
 OUTPUT, ENTRIES = 4096, 5
+_MOST_OUTPUT, _MOST_ENTRIES = 1 << 20, 1000  # what the container says is not to fill our memory
 _SECOND = 1_000_000_000
 _DEFAULT = {
     "Interval": 30 * _SECOND, "Timeout": 30 * _SECOND, "Retries": 3, "StartPeriod": 0, "StartInterval": 5 * _SECOND,
@@ -58,8 +61,25 @@ def options(args: Args, image: dict[str, Any] | None) -> dict[str, Any] | None:
         return None
     if args.health_startup_cmd is not None:
         made["Startup"] = _startup(args, duration)
-    made["OnFailure"] = args.health_on_failure
+    made["OnFailure"] = args.health_on_failure  # these say nothing else, whatever the image has of such names
+    made["LogCount"] = _bounded(args.health_max_log_count, "--health-max-log-count", _MOST_ENTRIES)
+    made["LogSize"] = _bounded(args.health_max_log_size, "--health-max-log-size", _MOST_OUTPUT)
+    made["LogDirectory"] = _directory(args.health_log_destination)
     return made
+
+
+def _bounded(value: int, option: str, most: int) -> int:
+    if not 0 <= value <= most:
+        raise Usage(f"invalid value for {option}", value, hint=f"0 to {most}")
+    return value or most
+
+
+def _directory(path: str) -> str | None:
+    if path == "local":
+        return None
+    if not os.path.isdir(path):
+        raise Error("cannot log health checks", path, "no such directory", "local, or a directory")
+    return os.path.abspath(path)
 
 
 def _test(text: str) -> list[str]:
@@ -134,7 +154,8 @@ class Health:
         now = time.monotonic()
         if self._probe is None:
             if now >= self.due:
-                self._probe = _Probe(self._root, self._held, self._now("Test"), self._now("Timeout") / _SECOND)
+                timeout, most = self._now("Timeout") / _SECOND, self._check.get("LogSize") or OUTPUT
+                self._probe = _Probe(self._root, self._held, self._now("Test"), timeout, most)
                 self.due = self._probe.deadline
             return True
         if not self._probe.turn(ready, now):
@@ -162,7 +183,7 @@ class Health:
 
     def _count(self, result: dict[str, Any]) -> bool:
         state = self._state
-        state["Log"] = [*state["Log"], result][-ENTRIES:]
+        state["Log"] = [*state["Log"], result][-(self._check.get("LogCount") or ENTRIES) :]
         before = state["Status"]
         if result["ExitCode"] == 0:
             state["FailingStreak"] = 0
@@ -188,17 +209,21 @@ class Health:
         return bool(state["Status"] != "unhealthy")
 
     def _write(self) -> None:
-        try:
-            fs.write(f"{self._held.path}/health.json", document.dumps(self._state), 0o600, sync=False)
-        except Error:
-            pass  # a full disk
+        paths = [f"{self._held.path}/health.json"]
+        if self._check.get("LogDirectory"):
+            paths.append(f"{self._check['LogDirectory']}/{self._held.id}-healthcheck.log")
+        for path in paths:
+            try:
+                fs.write(path, document.dumps(self._state), 0o600, sync=False)
+            except Error:
+                pass  # a full disk, or the directory has gone
 
 
 class _Probe:
     """One exec of a check, and what it says."""
 
-    def __init__(self, root: str, held: Place, test: list[str], timeout: float) -> None:
-        self._root, self._id = root, held.id
+    def __init__(self, root: str, held: Place, test: list[str], timeout: float, most: int) -> None:
+        self._root, self._id, self._most = root, held.id, most
         self._pid_file = f"{held.path}/io/probe.pid"
         self._timeout = timeout
         self._start = time.time_ns()
@@ -273,7 +298,7 @@ class _Probe:
         except BlockingIOError:
             return False
         if data:
-            self._output = (self._output + data)[:OUTPUT]
+            self._output = (self._output + data)[: self._most]
         elif self._reader in self.fds:
             self.fds.remove(self._reader)
         return bool(data)
@@ -311,7 +336,7 @@ class _Probe:
             code, text = -1, late + (f": {text}" if text else "")
         return {
             "Start": log.stamp(self._start).decode(), "End": log.stamp(time.time_ns()).decode(),
-            "ExitCode": code, "Output": text[:OUTPUT],
+            "ExitCode": code, "Output": text[: self._most],
         }  # fmt: skip
 
 

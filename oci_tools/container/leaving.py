@@ -21,6 +21,7 @@ from oci_tools.runtime import cgroup_directories as directories
 from oci_tools.runtime.cgroup import Hierarchy
 
 _GROUP = "oci/monitors"
+_SUPERVISOR = "supervisor"
 _TRIES = 3  # the last monitor removes the directory, perhaps just now
 
 
@@ -54,6 +55,18 @@ def done(went: list[str]) -> None:
             os.rmdir(os.path.dirname(path))
         except (Error, OSError):
             pass  # others are in there
+
+
+def step_aside() -> None:
+    """--cgroups split: go to a v2 group beneath our own; the container's can be beside that, as no process may be."""
+    for hierarchy in cgroup.hierarchies():
+        if not hierarchy.controllers and os.path.basename(hierarchy.own) != _SUPERVISOR:
+            path = os.path.normpath(f"{hierarchy.mountpoint}/{hierarchy.own}/{_SUPERVISOR}")
+            try:
+                os.makedirs(path, 0o755, exist_ok=True)
+            except OSError as error:
+                raise Error("cannot make cgroup", path, error) from None
+            directories.write(path, "cgroup.procs", "0")
 
 
 def _shared() -> list[Hierarchy]:

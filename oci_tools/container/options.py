@@ -36,6 +36,7 @@ RUNNING: tuple[Option, ...] = (
     ("--replace", "flag", False, "first remove the container that has the name"),
     ("--cidfile FILE", "text", None, "write its id to FILE, which must not be there"),
     ("--pidfile FILE", "text", None, "write the pid of its first process to FILE"),
+    ("--conmon-pidfile FILE", "text", None, "write the pid of our process that looks after it to FILE"),
     ("-l --label NAME[=VALUE]", "list", (), "a label of the container"),
     ("--label-file FILE", "list", (), "labels in FILE, NAME=VALUE lines"),
     ("--pull WHEN", ("always", "missing", "never", "newer"), "missing", "when to ask the registry for the image"),
@@ -52,6 +53,10 @@ RUNNING: tuple[Option, ...] = (
      "what it may read at /run/secrets/NAME: src=FILE, env=VARIABLE or fd=N, else the file NAME in secrets of "
      "OCI_ROOT; type=mount|env, target=, uid=, gid=, mode="),
     ("--rootfs", "flag", False, "the operand is the directory of a root file system"),
+    ("--storage-opt size=SIZE", "list", (),
+     "of an image: how much it may write to its root, on xfs or ext4 with project quotas"),
+    ("--seccomp-policy WHOSE", ("default", "image"), "default",
+     "image: the image's label may say what system calls are let through"),
     ("-p --publish PORT", "list", (), "publish a port: [ADDRESS:][HOST-PORT:]PORT[/PROTOCOL], and ranges"),
     ("-P --publish-all", "flag", False, "publish all that the image exposes, on random ports"),
     ("--ip ADDRESS", "text", None, "its IPv4 address on the first network"),
@@ -70,6 +75,8 @@ RUNNING: tuple[Option, ...] = (
     ("--group-entry LINE", "text", None, "the same of /etc/group: $GROUPNAME, $GID, $USERLIST"),
     ("--no-hosts", "flag", False, "leave the image's /etc/hosts as it is"),
     ("--no-hostname", "flag", False, "leave the image's /etc/hostname as it is"),
+    ("--chrootdirs DIR,...", "list", (),
+     "directories inside that are roots too: hosts, hostname and resolv.conf are in their etc as well"),
     ("--console-size ROWSxCOLUMNS", "text", None, "what its terminal begins with, where we have none"),
     ("--stop-timeout SECONDS", "int", None, "how long 'stop' waits before it kills; -1: for ever"),
     ("--restart POLICY[,KEY=VALUE]...", "text", "no",
@@ -91,6 +98,9 @@ RUNNING: tuple[Option, ...] = (
     ("--health-startup-timeout TIME", "text", None, "how long it may take (30s)"),
     ("--health-startup-retries N", "int", None, "after how many failures it is unhealthy (3)"),
     ("--health-startup-success N", "int", 1, "how often it must succeed"),
+    ("--health-max-log-count N", "int", 5, "how many results of checks are kept; 0: 1000"),
+    ("--health-max-log-size BYTES", "int", 4096, "how much of the output of each; 0: 1 MiB"),
+    ("--health-log-destination DIR", "text", "local", "write them to ID-healthcheck.log in DIR as well"),
     ("--no-healthcheck", "flag", False, "not even the image's"),
     ("--log-driver NAME", ("k8s-file", "json-file", "local", "journald", "syslog", "none"), "k8s-file",
      "of -d: where what it writes is kept"),
@@ -163,7 +173,8 @@ SPECIFYING: tuple[Option, ...] = (
     ("--device-read-iops PATH:N", "list", (), "how often a second it may read from a disk"),
     ("--device-write-iops PATH:N", "list", (), "how often it may write"),
     ("--rdt-class NAME", "text", None, "class of the processor's shared cache, of intelRdt, to be in"),
-    ("--cgroups MODE", ("enabled", "no-conmon", "disabled"), "enabled", "disabled: no cgroup of its own"),
+    ("--cgroups MODE", ("enabled", "no-conmon", "split", "disabled"), "enabled",
+     "split: of cgroup v2, beneath ours; disabled: no cgroup of its own"),
     ("--cgroup-parent PATH", "text", None, "cgroup to be put under"),
     ("--cgroup-conf NAME=VALUE", "list", (), "write VALUE to the file NAME of its cgroup, of version 2"),
     ("--ulimit NAME=SOFT[:HARD]", "list", (), "resource limit of each process; -1: none"),
@@ -246,6 +257,8 @@ def _annotations(spec: dict[str, Any], args: Args) -> None:
     for word in args.annotation:
         name, value = units.pair(word, "--annotation")
         annotations[name] = value
+    if args.cgroups == "split" and args.cgroup_parent:
+        raise Usage("--cgroups split excludes --cgroup-parent")
     if args.cgroups == "disabled":
         _without_cgroups(spec, args)
     if args.stop_signal:

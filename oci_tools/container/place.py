@@ -3,7 +3,8 @@
     containers/ID/          mode 0700; ID is 64 hex digits
         lock                held by the process that looks after the container, which writes its pid in it
         policy.json         {"version", "created", "image", "name", "rm", "labels", "waits", "interactive", "log",
-                            "stopTimeout", "pidfile", "restart" (restart.py), "health" (health.py), "requires": names};
+                            "stopTimeout", "pidfile", "keeperPidfile", "split", "project" (room.py),
+                            "restart" (restart.py), "health" (health.py), "requires": names};
                             "volumes" that were made for it, "mounted": those to mount for each start
         bundle/             config.json, rootfs, and of an overlay upper and work; or a link to a bundle
         images/             bundles of images that are mounted in it
@@ -161,6 +162,12 @@ class Place:
         """Say that this process looks after it, from its start on."""
         self._begun = time.monotonic()
         os.pwrite(self.lock.fd, b"%-10d\n" % os.getpid(), 0)
+        if self.policy.get("keeperPidfile"):
+            fs.write_to(self.policy["keeperPidfile"], b"%d" % os.getpid())
+        if self.policy.get("split"):
+            from oci_tools.container import leaving
+
+            leaving.step_aside()
 
     def mark(self, stopped: bool) -> None:
         """Say whether somebody has ended it."""
@@ -288,6 +295,10 @@ def remove(container: str, volumes: bool = False) -> None:
         joining.leave_quietly(container)
     images = names.listed(f"{away}/images")
     fs.remove_tree(away)
+    if "project" in policy:
+        from oci_tools.container import room
+
+        room.release(policy)
     for each in (f"{path}/bundle", *(f"{path}/images/{number}" for number in images)):
         bundles.release(each)
     events.tell(container, "destroy", policy)

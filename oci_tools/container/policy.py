@@ -34,6 +34,10 @@ def of(args: Args, waits: bool, interactive: bool | None, root: str) -> dict[str
         more["timeout"] = args.timeout
     if args.pidfile:
         more["pidfile"] = host.absolute(args.pidfile)
+    if args.conmon_pidfile:
+        more["keeperPidfile"] = host.absolute(args.conmon_pidfile)
+    if args.cgroups == "split":
+        more["split"] = True
     more.update(networking.policy(args))
     if args.dns:
         more["dns"] = args.dns

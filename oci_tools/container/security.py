@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from oci_tools import document
-from oci_tools.container import units
+from oci_tools.container import labels, units
 from oci_tools.errors import Usage
 from oci_tools.linux import caps
 from oci_tools.runtime import spec as specs
 
 LABEL = ("user", "role", "type", "level")
+PROFILE = "io.containers.seccomp.profile"  # an image's label, podman's
 DEFAULT_LABEL = "system_u:system_r:container_t:s0"
 
 TYPE_CHECKING = False
@@ -41,11 +42,16 @@ def apply(spec: dict[str, Any], args: Args, host: Host) -> None:
         spec["root"]["readonly"] = True
 
 
-def filter_by_default(spec: dict[str, Any], args: Args, host: Host) -> None:
-    """Docker's seccomp profile for a container that has none of its own; after `apply`."""
+def filter_by_default(spec: dict[str, Any], args: Args, host: Host, image: dict[str, Any] | None = None) -> None:
+    """Docker's seccomp profile, or by --seccomp-policy the image's, for a container that has none; after `apply`."""
     said = any(word.startswith(("seccomp=", "seccomp:")) for word in args.security_opt)
-    if not said and not args.privileged and "seccomp" not in spec["linux"]:
+    if said or args.privileged or "seccomp" in spec["linux"]:
+        return
+    own = labels.of_image(image or {}).get(PROFILE) if args.seccomp_policy == "image" else None
+    if own is None:
         _seccomp(spec, "builtin", host)
+    else:
+        _profile(spec, own, f"label {PROFILE}")
 
 
 def _privileged(spec: dict[str, Any], host: Host) -> None:
@@ -183,14 +189,20 @@ def _seccomp(spec: dict[str, Any], value: str, host: Host) -> None:
     """
     from oci_tools.runtime import default_seccomp
 
-    able = spec["process"].get("capabilities", {}).get("bounding", [])
     if value == "unconfined":
         spec["linux"].pop("seccomp", None)
     elif value == "builtin":
+        able = spec["process"].get("capabilities", {}).get("bounding", [])
         spec["linux"]["seccomp"] = default_seccomp.profile(able)
     else:
-        profile = document.loads(host.text(value), value)
-        spec["linux"]["seccomp"] = default_seccomp.resolve(profile, able, subject=value)
+        _profile(spec, host.text(value), value)
+
+
+def _profile(spec: dict[str, Any], text: str, subject: str) -> None:
+    from oci_tools.runtime import default_seccomp
+
+    able = spec["process"].get("capabilities", {}).get("bounding", [])
+    spec["linux"]["seccomp"] = default_seccomp.resolve(document.loads(text, subject), able, subject=subject)
 
 
 # -- devices -----------------------------------------------------------------------------------

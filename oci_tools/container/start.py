@@ -15,7 +15,7 @@ import time
 
 from oci_tools import bundle as bundles
 from oci_tools import cli, document, fs
-from oci_tools.container import events, files, joining, mounts, names, networking, options, place, policy, security
+from oci_tools.container import events, files, joining, names, networking, options, place, policy, security
 from oci_tools.container import process as processes
 from oci_tools.container.host import Host
 from oci_tools.errors import Busy, Error, Usage
@@ -62,9 +62,10 @@ def _maker(word: str, args: Args) -> Callable[[str, Args, Then], Any]:
         from oci_tools.container import control
 
         control.replace(_states(args), args.name)
-    if args.rootfs:
-        return _rootfs
-    return _bundle if is_bundle(word) else _image
+    made = _rootfs if args.rootfs else _bundle if is_bundle(word) else _image
+    if args.storage_opt and made is not _image:
+        raise Usage("--storage-opt is for images", word)
+    return made
 
 
 def again(root: str, container: str, attached: bool, interactive: bool) -> int:
@@ -131,7 +132,7 @@ def _rootfs(word: str, args: Args, then: Then) -> Any:
         security.filter_by_default(spec, args, host)
         spec["root"]["path"] = path
         os.mkdir(held.bundle, 0o700)
-        _add_files(spec, held, args, host)
+        files.add(spec, held, args, host, networking.Around(held.policy))
         held.write("bundle/config.json", document.dumps(spec))
         policy.be_well(held, args)
         held.settle()
@@ -241,12 +242,16 @@ def _of_image(image: bundles.Image, held: Place, args: Args) -> dict[str, Any]:
         host.volumes = list((image.config.get("config") or {}).get("Volumes") or ())
         spec, more = _finished(from_image(image.config, held.id, args, host), held, args, host)
         asked.append(more)
-        security.filter_by_default(spec, args, host)
-        _add_files(spec, held, args, host)
+        security.filter_by_default(spec, args, host, image.config)
+        files.add(spec, held, args, host, networking.Around(held.policy))
         made.append(spec)
         return spec
 
     images.overlay(args)(image, held.bundle, specify=specify)
+    if args.storage_opt:
+        from oci_tools.container import room
+
+        room.limit(held, args.storage_opt)
     if held.volumes:
         from oci_tools.container import volumes
 
@@ -315,21 +320,6 @@ def _finished(
 
         owning.give(asked.owned, spec)
     return spec, asked
-
-
-def _add_files(spec: dict[str, Any], held: Place, args: Args, host: Host) -> None:
-    """hosts, hostname and resolv.conf, bound over the image's unless a mount is there."""
-    taken = {mounts.normal(each["destination"]) for each in spec["mounts"]}
-    readonly = bool(spec["root"].get("readonly"))
-    left = {name for name, wanted in (("hosts", args.no_hosts), ("hostname", args.no_hostname)) if wanted}
-    around = networking.Around(held.policy)
-    for name, text in files.texts(spec, args, host, around.servers, around.host).items():
-        if f"/etc/{name}" not in taken and name not in left:
-            path = files.shared(name, args, host) or held.write(name, text.encode("utf-8", "surrogateescape"), 0o644)
-            made = mounts.bind(path, f"/etc/{name}", readonly, flat=True)
-            if not host.rootless and any(each["type"] == "user" for each in spec["linux"]["namespaces"]):
-                host.show_as_inside(made)  # root's inside, too
-            spec["mounts"].append(made)
 
 
 # -- the run -----------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ import pytest
 
 from oci_tools import cli
 from oci_tools.container import host as hosts
-from oci_tools.container import mounts, options, process, security, units
+from oci_tools.container import health, mounts, options, process, security, units
 from oci_tools.errors import Error, Usage
 from oci_tools.linux import caps
 from oci_tools.runtime import check, spec
@@ -700,10 +700,16 @@ def test_security_options():
         assert refused("--security-opt", word, kind=Usage).startswith(f"invalid value for --security-opt '{word}'")
 
 
-def seccomp_of(*words, **more):
+def test_an_image_does_not_say_where_its_checks_are_logged():
+    args = cli.Args(cli.read(COMMAND, ["image"]))
+    said = health.options(args, {"Test": ["CMD", "x"], "LogDirectory": "/etc", "LogCount": 10**9, "LogSize": 10**12})
+    assert (said["LogDirectory"], said["LogCount"], said["LogSize"]) == (None, 5, 4096)
+
+
+def seccomp_of(*words, image=None, **more):
     made = applied(*words, **more)
     args = cli.Args(cli.read(COMMAND, [*words, "image"]))
-    security.filter_by_default(made, args, Fake())
+    security.filter_by_default(made, args, Fake(), image)
     check.check(made)
     return made["linux"].get("seccomp")
 
@@ -715,6 +721,16 @@ def test_seccomp():
     assert seccomp_of("--cap-add", "SYS_ADMIN") != default
     assert seccomp_of("--security-opt", "seccomp=unconfined") is None
     assert seccomp_of("--privileged") is None
+    label = '{"defaultAction": "SCMP_ACT_KILL_PROCESS"}'
+    image = {"config": {"Labels": {"io.containers.seccomp.profile": label}}}
+    own = ("--seccomp-policy", "image")
+    assert seccomp_of(image=image) == default == seccomp_of(*own, image={}), "an image alone says nothing of what it may do"
+    assert seccomp_of(*own, image=image)["defaultAction"] == "SCMP_ACT_KILL_PROCESS"
+    assert seccomp_of(*own, "--security-opt", "seccomp=builtin", image=image) == default
+    image["config"]["Labels"]["io.containers.seccomp.profile"] = "[1]"
+    with pytest.raises(Error) as caught:
+        seccomp_of(*own, image=image)
+    assert "label io.containers.seccomp.profile" in str(caught.value)
     host = Fake(f='{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"name":"x","action":"SCMP_ACT_LOG"}]}')
     found = seccomp_of("--security-opt", "seccomp=f", host=host)
     assert found["defaultAction"] == "SCMP_ACT_ALLOW" and found["syscalls"][0]["names"] == ["x"]

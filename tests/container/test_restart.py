@@ -201,6 +201,24 @@ def test_a_flood_of_output_is_cut(run, tmp_path):
 
 
 @pytest.mark.root
+def test_how_much_is_kept_of_checks(run, tmp_path):
+    words = ["--health-max-log-count", "2", "--health-max-log-size", "5000", "--health-log-destination", "logs"]
+    assert "cannot log health checks 'logs': no such directory" in run("-d", *words, "--health-cmd", "true", "busybox", "true", code=125).stderr
+    (tmp_path / "logs").mkdir()
+    made = run("-d", "--name", "web", *words, "--health-cmd", "yes | head -c 1000000", *CHECK, "busybox", "sleep", "1000").stdout.strip()
+    kept = tmp_path / f"logs/{made}-healthcheck.log"
+    while kept.exists() is False or [len(each["Output"]) for each in json.loads(kept.read_text())["Log"]] != [5000, 5000]:
+        time.sleep(0.01)
+    assert len(record(tmp_path, "health")["Log"]) == 2
+    run("rm", "-f", "web")
+    assert "Log" in json.loads(kept.read_text()), "it is whoever's has asked for it"
+    for option, most in (("count", 1000), ("size", 1 << 20)):
+        word = f"--health-max-log-{option}"
+        said = run("-d", word, str(most + 1), "--health-cmd", "true", "busybox", "true", code=2).stderr
+        assert f"invalid value for {word} '{most + 1}'" in said
+
+
+@pytest.mark.root
 def test_failures_at_first_do_not_count(run, tmp_path):
     words = ["--health-start-period", "1000s", "--health-start-interval", "20ms", "--health-cmd", "test -f /ok"]
     run("-d", "--name", "web", *words, *CHECK, "busybox", "sleep", "1000")

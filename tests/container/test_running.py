@@ -23,6 +23,18 @@ def policy(tmp_path):
     return json.loads((found / "policy.json").read_text())
 
 
+def test_who_looks_after_it_is_known(run, oci, tmp_path):
+    """--conmon-pidfile, podman's, which systemd reads of units that podman has written."""
+    process = oci.start("run", "--conmon-pidfile", "keeper", "busybox", "true")
+    assert process.wait() == 0
+    assert (tmp_path / "keeper").read_text() == str(process.pid)
+    made = run("-d", "--conmon-pidfile", "keeper", "--pidfile", "first", "busybox", "sleep", "1000").stdout.strip()
+    keeper, first = ((tmp_path / name).read_text() for name in ("keeper", "first"))
+    assert keeper == (tmp_path / f"root/containers/{made}/lock").read_text().strip() != first
+    oci("run", "stop", "-t", "0", made)
+    oci("run", "rm", made)
+
+
 # -- what it is found by -----------------------------------------------------------------------
 
 
@@ -190,6 +202,15 @@ def test_one_with_keys_that_ends_by_itself(run, oci):
 def test_files_of_the_image_are_left(run):
     said = run("--no-hosts", "--no-hostname", "busybox", "sh", "-c", "cat /proc/self/mounts; ls /etc").stdout
     assert "/etc/hosts" not in said and "/etc/hostname" not in said and "/etc/resolv.conf" in said
+
+
+def test_roots_within_the_root(run):
+    """--chrootdirs, podman's: our files are in their etc as well."""
+    script = "cmp /etc/hosts /a/etc/hosts && cmp /etc/resolv.conf /b/c/etc/resolv.conf && cat /a/etc/hostname"
+    assert run("--hostname", "me", "--chrootdirs", "/a/,/b/c", "busybox", "sh", "-c", script).stdout == "me\n"
+    said = run("--no-hosts", "--chrootdirs", "/a", "--chrootdirs", "/", "busybox", "cat", "/proc/self/mounts").stdout
+    assert "/a/etc/hosts" not in said and said.count("/a/etc/hostname") == 1 == said.count(" /etc/hostname")
+    assert "invalid value for --chrootdirs 'b': it must be absolute" in run("--chrootdirs", "/a,b", "busybox", "true", code=2).stderr
 
 
 def test_a_directory_as_root(run, oci, tmp_path):

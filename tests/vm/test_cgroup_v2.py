@@ -58,6 +58,14 @@ def background(box: Any, script: str = "sleep 1000") -> Path:
     return group(box)
 
 
+def test_one_beneath_the_group_of_who_looks_after_it(oci: Any, busybox: Path, parent: Path) -> None:
+    """--cgroups split, as in a unit of systemd with Delegate=: nothing is made outside of its group."""
+    line = f'echo $$ > {parent}/cgroup.procs; exec oci-run --cgroups split --cgroupns host --memory 32m "$0" cat /proc/self/cgroup'
+    seen = oci.run(["sh", "-c", line, f"{busybox}:latest"]).stdout.strip()
+    assert seen.startswith("0::") and Path(seen).parent.name == parent.name
+    assert [each.name for each in parent.iterdir() if each.is_dir()] == ["supervisor"]
+
+
 # -- limits ----------------------------------------------------------------------------------
 
 

@@ -79,6 +79,18 @@ def test_a_project_quota_holds(store: Any, oci: Any) -> None:
     oci("vol", "rm", "s", "free")
 
 
+def test_a_container_has_no_more_than_it_was_given(store: Any, oci: Any) -> None:
+    """--storage-opt size=, of what it writes to its root: copies of the image's files too; its number is free then."""
+    write = "dd if=/dev/zero of=/file bs=1M count=20"
+    said = store("--storage-opt", "size=8m", BUSYBOX, "sh", "-c", f"echo x >> /etc/group && mv /etc/group /g && {write}", code=1).stderr
+    assert full(said) and "group" not in said
+    store("--storage-opt", "size=30m", BUSYBOX, "sh", "-c", write)
+    made = [oci("run", "new", "--storage-opt", f"size={size}m", BUSYBOX, "sh", "-c", write).stdout.strip() for size in (8, 30)]
+    assert [oci("run", "start", "-a", each, code=code).returncode for each, code in zip(made, (1, 0), strict=True)] == [1, 0]
+    oci("run", "rm", *made)
+    store(BUSYBOX, "sh", "-c", write)
+
+
 def test_a_limit_is_that_of_its_volume(store: Any, oci: Any) -> None:
     """Names come again, clones and imports have the limit too (docker loses it: moby 43891)."""
     oci("vol", "create", "--size", "8m", "s")
