@@ -105,7 +105,9 @@ class Adding:
     def _of_word(self, word: str, origin: Origin | None, tell: Tell) -> list[Source]:
         if self.one.name == "ADD" and (repository := remote.git(word)):
             return [self._git(repository)]
-        if self.one.name == "ADD" and remote.is_url(word):
+        if remote.is_url(word):
+            if self.one.name == "COPY":
+                raise self.one.wrong("source can't be a URL for COPY", word, "ADD can")
             return [self._http(word)]
         if self.checksum:
             raise self.one.wrong("checksum can't be specified for non-HTTP(S) & non-Git sources", word)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 SHELL = ["/bin/sh", "-c"]
+WINDOWS = ["cmd", "/S", "/C"]
 _SIGNALS = frozenset(
     "ABRT ALRM BUS CHLD CLD CONT FPE HUP ILL INT IO IOT KILL PIPE POLL PROF PWR QUIT SEGV STKFLT STOP SYS TERM TRAP"
     " TSTP TTIN TTOU URG USR1 USR2 VTALRM WINCH XCPU XFSZ RTMIN RTMAX".split()
@@ -32,12 +33,14 @@ class Settings:
 
     inner    the member
     env      variables that RUN sees: NAME -> value
+    system   the image's os
     author   MAINTAINER
     cmd      whether this stage said CMD
     """
 
-    def __init__(self, inner: dict[str, Any], env: dict[str, str] | None = None) -> None:
+    def __init__(self, inner: dict[str, Any], env: dict[str, str] | None = None, system: str = "linux") -> None:
         self.inner = inner
+        self.system = system
         self.cmd = False
         self.author: str | None = None
         self._own: dict[str, Any] = {}
@@ -64,7 +67,9 @@ class Settings:
         return self._own[name]
 
     def ensure_path(self) -> None:
-        if "PATH" not in {entry.partition("=")[0] for entry in self.inner.get("Env") or ()}:
+        """Every image says one, save for Windows, as BuildKit has it."""
+        names = {entry.partition("=")[0] for entry in self.inner.get("Env") or ()}
+        if self.system != "windows" and "PATH" not in names:
             self.set_env("PATH", PATH)
 
     @property
@@ -78,7 +83,8 @@ class Settings:
 
     def command(self, words: list[str], shell: bool) -> list[str]:
         """The words that are executed."""
-        return [*(self.inner.get("Shell") or SHELL), *(words or [""])] if shell else list(words)
+        default = WINDOWS if self.system == "windows" else SHELL
+        return [*(self.inner.get("Shell") or default), *(words or [""])] if shell else list(words)
 
     def path(self, text: str) -> str:
         """A path as seen from the working directory, clean."""

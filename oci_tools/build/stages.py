@@ -58,8 +58,9 @@ class Result:
         self.base_layers = len(layers)  # those that were not built here
 
     def copy(self) -> Result:
-        env = dict(entry.partition("=")[::2] for entry in self.settings.inner.get("Env") or ())
-        inner = Settings(dict(self.settings.inner), {**self.settings.env, **env})  # ENV is above ARG there
+        below = self.settings
+        env = dict(entry.partition("=")[::2] for entry in below.inner.get("Env") or ())
+        inner = Settings(dict(below.inner), {**below.env, **env}, below.system)  # ENV is above ARG there
         made = Result(self.document, inner, [*self.layers], [*self.history])
         made.settings.author = self.settings.author
         made.base_layers = self.base_layers
@@ -122,7 +123,8 @@ class Building:
         self.shared.progress.end(step, "done")
         document = {key: value for key, value in image.config.items() if key not in ("config", "rootfs", "history")}
         layers = self.shared.contexts.layers(image)
-        inner = Settings({key: value for key, value in (image.config.get("config") or {}).items() if value is not None})
+        said = {key: value for key, value in (image.config.get("config") or {}).items() if value is not None}
+        inner = Settings(said, system=str(document.get("os")))
         history = list(image.config.get("history") or [])
         missing = len(layers) - sum(not (isinstance(one, dict) and one.get("empty_layer")) for one in history)
         created = image.config.get("created") or self.shared.created
@@ -131,8 +133,7 @@ class Building:
 
     def _scratch(self) -> Result:
         platform = manifests.parse_platform(self.platform) if self.platform else self.shared.platform
-        inner: dict[str, Any] = {"Env": [f"PATH={settings.PATH}"], "WorkingDir": "/"}
-        return Result(dict(platform), Settings(inner), [], [])
+        return Result(dict(platform), Settings({"WorkingDir": "/"}, system=platform["os"]), [], [])
 
     def _triggers(self) -> list[Instruction]:
         """What the base image wants done first; ONBUILD is not inherited any further."""

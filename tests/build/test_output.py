@@ -58,6 +58,14 @@ def test_a_platform_is_said_in_one_way(oci: Any, built: Any, cat: Any, said: str
     assert inspect(oci, "./img:y")["config"].get("variant") == (variant or [None])[0]
 
 
+def test_a_shell_for_windows(oci: Any, built: Any) -> None:
+    """As BuildKit: there its words are others, and no PATH is said."""
+    built("FROM scratch AS a\nCMD dir\nFROM a\nENTRYPOINT foo bar\nCOPY f /\n", "--platform", "windows/amd64,linux/amd64", files={"f": "1"})
+    for platform, shell, env in (("windows/amd64", ["cmd", "/S", "/C"], None), ("linux/amd64", ["/bin/sh", "-c"], True)):
+        config = json.loads(oci("image", "inspect", "--platform", platform, "./img:x").stdout)["config"]["config"]
+        assert config["Entrypoint"] == [*shell, "foo bar"] and bool(config.get("Env")) is bool(env)
+
+
 def test_squash_leaves_the_base(oci: Any, built: Any, cat: Any) -> None:
     text = "FROM BASE\nRUN echo 1 > /a; echo 2 > /b\nRUN rm /a /bin/ls\nRUN echo 3 >> /b; chmod 600 /b\nENV A=b\n"
     built(text, "--squash", "--label", "l=m")
