@@ -5,15 +5,18 @@ from __future__ import annotations
 import shutil
 import json
 import os
+import random
 import re
 import signal
 import subprocess
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.long import rounds
 from tests.net.machines import Machine
 
 pytestmark = [pytest.mark.root]
@@ -234,6 +237,38 @@ def test_killed(oci: Any, busybox: Path, tmp_path: Path) -> None:
     (tmp_path / "Dockerfile").write_text(text)
     assert "CACHED" in oci("build", "--progress", "plain", ".").stderr
     assert not list(work.iterdir())
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_ended_at_any_time(oci: Any, busybox: Path, tmp_path: Path, number: signal.Signals) -> None:
+    """The next build is as if it had not been: nothing runs, is mounted or lies about, and what it makes is whole."""
+    text = "FROM BASE\nRUN --mount=type=cache,target=/c echo 1 > /c/x; echo 1 > /one\nCOPY f /f\nRUN echo 2 > /two\nFROM BASE\nCOPY --from=0 / /\nRUN cat /one /f /two > /all\n"
+    context = tmp_path / "context"
+    context.mkdir()
+    (context / "Dockerfile").write_text(text.replace("BASE", str(busybox)))
+    (context / "f").write_text("f\n")
+    words = ["-q", "--network", "none", "-t", "./img:x", "context"]
+    began = time.monotonic()
+    oci("build", "--no-cache", *words)
+    whole = time.monotonic() - began
+    chance = random.Random(number)
+    work, running = tmp_path / "root/cache/build/work", tmp_path / "run/runtime"
+    for _ in range(rounds(3, 40)):
+        process = oci.start("build", "--no-cache", *words, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        try:
+            process.communicate(timeout=chance.random() * whole)
+        except subprocess.TimeoutExpired:
+            process.send_signal(number)
+        process.communicate()
+        assert process.returncode in (0, -number, 128 + number)
+        if number != signal.SIGKILL:
+            assert not list(running.iterdir()) and not list(work.iterdir())
+        oci("build", *words)
+        assert not list(work.iterdir()) and oci("unpack", "--path", "/all", "./img:x", "-").stdout == "1\nf\n2\n"
+        Machine.until(lambda: not list(running.iterdir()))
+        assert oci("image", "fsck", "./img").returncode == 0
+        mounted = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+        assert not [place for place in mounted if place.startswith(f"{tmp_path}/root/cache")]
 
 
 def test_two_at_once(oci: Any, busybox: Path, tmp_path: Path) -> None:
