@@ -15,10 +15,6 @@ from oci_tools.errors import Error
 from oci_tools.image.layout import Layout
 
 
-def is_shared(layout: Layout) -> bool:
-    return os.path.islink(f"{layout.path}/blobs")
-
-
 def opened(path: str, directory: str) -> Layout:
     """A layout that lacks blobs which are in a directory."""
     if not os.path.isdir(directory):

@@ -1,4 +1,4 @@
-"""The examples of every command's page, run as they stand: in a network and mount namespace with its own registries.
+"""README's examples and those of every command's page, run as they stand: in a network and mount namespace with its own registries.
 
 A page's lines run one after the other in one directory, each in a shell of its own.  Docker Hub, `registry.example`,
 `quay.example` and localhost:5000 are a registry of ours; other hosts are reached by a real ssh and sshd; `docker` is
@@ -21,10 +21,16 @@ from tests.conftest import BIN, PATH, TOP
 
 pytestmark = [pytest.mark.root, pytest.mark.needs("ip", "nft", "sshd", "ssh", "ssh-keygen", "docker", "skopeo", "cosign", "script")]
 PAGES = sorted(path.name for path in (TOP / "man").glob("*.[18]") if path.name != "ocid.8")  # its examples are no commands
+README = "README.md"
+ELSEWHERE = ("Try it", "In CI")  # its blocks that test_readme.py and cmd/test_demo.py run
 
 HOSTS = ("registry-1.docker.io", "registry.example", "quay.example")
 CANNOT = {
     "oci-unpack debian ./b && oci-run ./b apt-get -y install git && oci-pack ./b debian:git": "Debian's archive is not in reach",
+    "ocid --listen unix:///run/oci/ocid.sock &": "that place is the host's; ocid runs all the same, elsewhere",
+    "oci-net unshare ip addr                          # a plain user's networks, which otherwise are used as root's are":
+        "root's networks are the host's; tests/net/test_rootless.py has a plain user's",
+    "export DOCKER_HOST=unix:///run/oci/ocid.sock DOCKER_BUILDKIT=0": "as above",
 }
 # What a page's examples take for granted, as a shell makes it; and what must have happened before a line.
 BEFORE_PAGE = {
@@ -41,6 +47,7 @@ BEFORE_PAGE = {
     "oci-run": "echo x > file",
     "oci-spec": "mkdir b; oci-image copy alpine img:app",
     "oci-vol": "true",
+    "README": "ENGINE; mkdir tree; echo x > tree/x; echo x > file; oci-push debian:trixie localhost:5000/debian:trixie",
 }  # fmt: skip
 BEFORE_LINE = {
     "oci-run create": "oci-spec set process.args='[\"sh\",\"-c\",\"trap exit TERM; sleep 1000 & wait\"]' < b/config.json > new; mv new b/config.json",
@@ -50,11 +57,20 @@ BEFORE_LINE = {
     "oci-pack --rebase": "oci-pack tree img:app --base debian:13.1",
     "oci-vol export": "oci-run stop -t 0 shop",
     "oci-vol clone": "oci-run rm -f shop",
+    "oci-run run -b": "oci-image copy alpine img:app; oci-push img:app localhost:5000/app",
+    "oci-ctl kube play": "oci-run rm -f app; printf '%s\\n' 'apiVersion: v1' 'kind: Pod' 'metadata: {name: one}' 'spec: {containers: [{name: a, image: app}]}' > pod.yaml",
+    "oci-ctl kube generate web": "oci-run -d --name web app",
+    "docker run -d -p 8081": "printf 'services: {a: {image: app}}' > compose.yaml",
+    "oci-vol create --size 10g": "oci-run rm -f db",
 }  # fmt: skip
 
 
 def examples(page: str) -> list[str]:
-    """The command lines of a page's EXAMPLES, as people read them."""
+    """The command lines of a page's EXAMPLES, or of README, as people read them."""
+    if page == README:
+        sections = re.findall(r"^## (.*?)\n(.*?)(?=^## |\Z)", (TOP / page).read_text(), re.M | re.S)
+        told = [block for name, text in sections if name not in ELSEWHERE for block in re.findall(r"```sh\n(.*?)```", text, re.S)]
+        return [line for block in told for line in block.splitlines()]
     _, _, text = (TOP / "man" / page).read_text().partition(".SH EXAMPLES\n")
     blocks = re.findall(r"^\.(?:EX|nf)\n(.*?)^\.(?:EE|fi)$", text.partition("\n.SH ")[0], re.M | re.S)
     return [_plain(line) for block in blocks for line in block.splitlines()]
@@ -67,8 +83,8 @@ def _plain(line: str) -> str:
 
 
 def test_every_page_has_examples() -> None:
-    assert not [page for page in PAGES if not examples(page)]
-    lines = {line for page in PAGES for line in examples(page)}
+    assert not [page for page in (*PAGES, README) if not examples(page)]
+    lines = {line for page in (*PAGES, README) for line in examples(page)}
     assert set(CANNOT) <= lines, "a reason without its line"
     assert not [start for start in BEFORE_LINE if not any(line.startswith(start) for line in lines)]
 
@@ -175,7 +191,7 @@ class World:
         env = {**self.env, "PAGE": name, "BEFORE": BEFORE_PAGE.get(name, "true")}
         words = ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "bash", "-c", HARNESS]
         with open(self.place / "harness.log", "wb") as log:
-            subprocess.run(words, env=env, cwd=self.place, stdin=subprocess.DEVNULL, stdout=log, stderr=log, timeout=90)
+            subprocess.run(words, env=env, cwd=self.place, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         wrong = [(self.place / "harness.log").read_text()] if (self.place / "failed").exists() else []
         for at, line in enumerate(lines):
             file = self.place / f"line-{at:02}"
@@ -202,7 +218,7 @@ def world(tmp_path: Path, store: Path) -> Iterator[World]:
     subprocess.run(["umount", "-R", "-q", tmp_path], capture_output=True)
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", [*PAGES, README])
 def test_the_examples_of_a_page_run(page: str, world: World) -> None:
     wrong = world.run(page)
     assert not wrong, "\n".join(wrong)
