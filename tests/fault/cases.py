@@ -1,11 +1,15 @@
 """What can be killed: each command that changes something on disk, on a world of a few files.
 
-The world is a directory with root and run (of our commands), ./img of two images, ./t a tree, ./out.tar an archive,
+The world is a directory with root and run (of our commands), ./img of two images and an index, ./held with a key, ./t a tree, ./out.tar an archive,
 ./registry, the images `app` and `other`, the volumes `v1` and `v2`, the network `n1`, the resting containers `c1` and `c2`.
 """
 
 from __future__ import annotations
 
+from oci_tools.image import manifest
+
+HOST = manifest.host_platform()
+PLATFORM = f"{HOST['os']}/{HOST['architecture']}"
 IMG, STORE, VOLUMES = "oci-image ls --fields name,platform ./img | grep ^[a-z]", "oci-image ls --fields name | grep ^[a-z]", "oci-vol ls; oci-vol export v1 | sha256sum"
 NETS, CONTAINERS = "oci-net ls --fields name", "oci-run list --fields name,status | sort"
 FSCK, GC = "oci-image fsck ./img", "oci-image gc --grace 0s ./img"
@@ -13,6 +17,7 @@ STORE_FSCK, STORE_GC = "oci-image fsck", "oci-image gc --grace 0s"
 # A one-shot takes what killed ones have left, once it is no moment old; making a volume what is left of such.
 SWEEP = "find root/containers -mindepth 1 -maxdepth 1 -exec touch -d '1 hour ago' {} +; oci-run --network none app true"
 VOLUME = "oci-vol create swept && oci-vol rm swept"
+INDEX = "oci-image cat ./img:i"
 MADE_FSCK = "[ ! -e made/oci-layout ] || oci-image fsck ./made"  # a directory without that file is none yet
 REGISTRY = "oci-registry ls registry"
 
@@ -48,6 +53,9 @@ CASES = {
     "image load": Case("oci-image load out.tar ./made", "oci-image ls --json ./made", MADE_FSCK,
                        tidy="oci-image gc --grace 0s ./made"),
     "image index create": Case("oci-image index create ./img:both ./img:x ./img:y", IMG, FSCK, tidy=GC),
+    "image index add": Case("oci-image index add ./img:i ./img:y", INDEX, FSCK, tidy=GC),
+    "image index rm": Case(f"oci-image index rm ./img:i {PLATFORM}", INDEX, FSCK, 1, GC),
+    "image index annotate": Case("oci-image index annotate -a a=b ./img:i", INDEX, FSCK, tidy=GC),
     "image artifact create": Case("oci-image artifact create ./img:f t/a", IMG, FSCK, tidy=GC),
     "pack": Case("oci-pack t ./img:new", IMG, FSCK, tidy=GC),
     # Without the record it does not look finished, whatever is in there.
@@ -55,6 +63,7 @@ CASES = {
     "build": Case("oci-build -q -t ./img:built t", IMG, FSCK, tidy=GC),
     "registry rm": Case("oci-registry rm registry app:1", REGISTRY, "oci-image fsck ./registry/app", 1, "oci-registry gc --grace 0 registry"),
     "registry gc": Case("oci-registry gc --grace 0 registry", REGISTRY, "oci-image fsck ./registry/app"),
+    "registry key rm": Case("oci-registry key rm --user me held", "oci-registry key ls held --fields name", again=-1),
     "registry key add": Case("oci-registry key add keys me", "oci-registry key ls keys --fields name || true"),
     "vol create": Case("oci-vol create new", VOLUMES, "oci-vol inspect v1 v2", tidy=VOLUME),
     "vol rm": Case("oci-vol rm v2", VOLUMES, again=1, tidy=VOLUME),
@@ -79,12 +88,11 @@ READING = (
     "run events|run spec|run wait|run logs|run attach|run stats|run top|run diff|run export|run unshare|run exec|vol ls|vol inspect|vol path|"
     "vol export|vol df|demo|spec new|spec from-kube|spec set|spec check|spec diff|spec explain"
 ).split("|")
-# What is killed at its system calls in a test beside that room, and what is the same code as a case above.
+# What is killed at its system calls in a test beside that room, and what changes nothing on disk.
 ELSEWHERE = {
     "tests/runtime/test_lifecycle.py and test_starting.py": "run create|run start|run run|run kill|run delete",
     "tests/net/test_many.py": "net attach|net detach|net publish add|net publish rm|net reload",
     "tests/registry/test_kill.py": "pull|push",
     "tests/engine": "ctl|ocid",
     "one call of the kernel": "run pause|run resume|run unpause|run update|run mount add|run mount rm|run checkpoint|run restore|run stop|run restart|run adopt",
-    "as a case above": "image index add|image index rm|image index annotate|registry key rm",
 }

@@ -32,6 +32,7 @@ BESIDE = re.compile(r"\.\d+(\.HEX)?\.new$|/\.oci-cp\.HEX$")
 PREPARE = """
 mkdir -p t/d; echo a > t/a; echo b > t/d/b; ln -s d t/l; printf 'FROM scratch\\nCOPY a /\\n' > t/Dockerfile
 oci-pack t ./img:x; echo other > t/d/b; oci-pack t ./img:y --base ./img:x; oci-image save -o out.tar ./img:x
+oci-image index create ./img:i ./img:x; oci-registry key add held me
 oci-image copy ./img:x ./registry/app:1; oci-image copy ./img:y ./registry/app:2
 oci-image copy ./img:y other; oci-vol create v1; oci-vol create v2; tar -c -C t . | oci-vol import v1; tar -c -C t -f v.tar .
 oci-net create n1; oci-run new --network none --name c1 app true; oci-run new --network none --name c2 app true
