@@ -8,7 +8,8 @@ from __future__ import annotations
 from oci_tools import compress
 from oci_tools.errors import Error
 from oci_tools.image import digest as digests
-from oci_tools.image.tree import NAMES_MAX, Dir, Layer, bad, clean, words
+from oci_tools.image.tree import NAMES_MAX, Dir, Layer, bad
+from oci_tools.names import AUFS_LINKS, WHITEOUT, clean, mark, words
 from oci_tools.shelf import Shelf
 from oci_tools.tar import Attributes, Entry, Reader
 
@@ -19,9 +20,8 @@ if TYPE_CHECKING:
 
     from oci_tools.image.layout import Descriptor, Layout
     from oci_tools.image.tree import File, Meta, Path
-    from oci_tools.shelf import Attic, Rows
+    from oci_tools.shelf import Attic
 
-WHITEOUT, OPAQUE, AUFS, AUFS_LINKS = b".wh.", b".wh..wh..opq", b".wh..wh.", b".wh..wh.plnk"
 _ZEROS = bytes(1 << 20)
 
 
@@ -99,7 +99,7 @@ class _Reading:
                 bad(parts, "only a directory can be the root")
             self._tree.root.meta = self._meta(entry)
             return
-        if WHITEOUT in entry.name and self._is_mark(parts):
+        if WHITEOUT in entry.name and mark(parts, self._layer, lambda why: bad(parts, why)):
             return
         node = self._parent(parts[:-1])
         name = parts[-1]
@@ -140,30 +140,6 @@ class _Reading:
             if node is not None and where == place(node, name) and node.get(name) is None:
                 self._layer.links.append((path, target), len(path) + len(target))
         return self._layer
-
-    def _is_mark(self, parts: Path) -> bool:
-        """Whether a name is none of the tree, but tells of lower layers, or is AUFS's."""
-        for at, part in enumerate(parts[:-1]):
-            if part.startswith(AUFS):
-                return at > 0 or part != AUFS_LINKS
-            if part.startswith(WHITEOUT):
-                bad(parts, "a name below a whiteout")
-        name = parts[-1]
-        if not name.startswith(WHITEOUT):
-            return False
-        if name == OPAQUE:
-            self._mark(self._layer.opaques, parts[:-1])
-        elif name.startswith(AUFS):
-            return name != AUFS_LINKS or len(parts) > 1
-        elif name[4:] in (b"", b".", b".."):
-            bad(parts, "a whiteout of nothing")
-        else:
-            self._mark(self._layer.whiteouts, [*parts[:-1], name[4:]])
-        return True
-
-    def _mark(self, marks: Rows, parts: Path) -> None:
-        path = b"/".join(parts)
-        marks.append(path, len(path))
 
     def _hard(self, parts: Path, target: Path, node: Dir) -> None:
         name = parts[-1]

@@ -14,7 +14,8 @@ from __future__ import annotations
 
 from oci_tools.image import config as configs
 from oci_tools.image import entries
-from oci_tools.image.tree import HOLES_MAX, Dir, Layer, Loop, Tree, bad, words
+from oci_tools.image.tree import HOLES_MAX, Dir, Layer, Loop, Tree, bad
+from oci_tools.names import words
 from oci_tools.shelf import Attic, Rows
 from oci_tools.tar import Attributes
 

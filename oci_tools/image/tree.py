@@ -93,22 +93,6 @@ class Layer:
         self.links = Rows(attic)  # (path, target)
 
 
-def clean(name: bytes) -> Path:
-    """A name's components, without `.`; `..` takes the one before it back, and stops at the root."""
-    kept: Path = []
-    for part in name.split(b"/"):
-        if part == b"..":
-            del kept[-1:]
-        elif part and part != b".":
-            kept.append(part)
-    return kept
-
-
-def words(path: bytes) -> Path:
-    """The components of a path that is clean; of the root none."""
-    return path.split(b"/") if path else []
-
-
 class Tree:
     """Directories that grow, counted: `names` is how many names there may be."""
 

@@ -13,8 +13,8 @@ All are paths as bytes, and on disk where there are too many (oci_tools/shelf.py
 A directory that only appears in the names of others is there with no meta: below it may
 be one whose attributes count, or a link to where the names really go.
 
-A name given twice is what it is last, but a directory given again keeps what is in it.  What AUFS
-left in old images (`.wh..wh.*`) is passed over, save that hard links into `.wh..wh.plnk` work.
+A name given twice is what it is last, but a directory given again keeps what is in it.  Names that tell of lower
+layers are read by oci_tools/names.py.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from oci_tools.errors import Error, quote
 from oci_tools.layer.ahead import Ahead
 from oci_tools.layer.tree import Dir, Tree, clean, words
 from oci_tools.layer.unpacked import Layer, bytes_of
+from oci_tools.names import AUFS_LINKS, WHITEOUT, mark, put
 from oci_tools.shelf import Shelf
 from oci_tools.tar import Attributes, Entry, Reader
 
@@ -39,12 +40,8 @@ if TYPE_CHECKING:
     from oci_tools.layer.limits import Limits
     from oci_tools.layer.owner import Owner
     from oci_tools.layer.tree import Meta
-    from oci_tools.shelf import Attic, Rows
+    from oci_tools.shelf import Attic
 
-WHITEOUT = b".wh."
-OPAQUE = b".wh..wh..opq"
-AUFS = b".wh..wh."
-AUFS_LINKS = b".wh..wh.plnk"
 KNOWN_MAX = 4096  # directories that are found by their names at once
 
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -216,8 +213,9 @@ class _Unpacking:
             elif not self._skip_roots:
                 raise Error("cannot unpack", entry.name or b".", "only a directory can be the root")
             return
-        if WHITEOUT in entry.name and not self._literal and self._is_mark(entry, parts):
-            return
+        if WHITEOUT in entry.name and not self._literal:
+            if mark(parts, self._layer, lambda why: Error("cannot unpack", entry.name, why)):
+                return
         name = parts.pop()
         node = self._parent(parts)
         if self._waits and entry.type != "h":
@@ -260,32 +258,6 @@ class _Unpacking:
         if node.get(name) is not None:
             self._known.clear()
         self._tree.remove(node, name)
-
-    # -- whiteouts -----------------------------------------------------------------------
-
-    def _is_mark(self, entry: Entry, parts: list[bytes]) -> bool:
-        """Whether an entry is none of the tree, but tells of lower layers, or is AUFS's."""
-        for at, part in enumerate(parts[:-1]):
-            if part.startswith(AUFS):
-                return at > 0 or part != AUFS_LINKS
-            if part.startswith(WHITEOUT):
-                raise Error("cannot unpack", entry.name, "a name below a whiteout")
-        name = parts[-1]
-        if not name.startswith(WHITEOUT):
-            return False
-        if name == OPAQUE:
-            self._mark(self._layer.opaques, parts[:-1])
-        elif name.startswith(AUFS):
-            return name != AUFS_LINKS or len(parts) > 1
-        elif name[4:] in (b"", b".", b".."):
-            raise Error("cannot unpack", entry.name, "a whiteout of nothing")
-        else:
-            self._mark(self._layer.whiteouts, [*parts[:-1], name[4:]])
-        return True
-
-    def _mark(self, marks: Rows, parts: list[bytes]) -> None:
-        path = b"/".join(parts)
-        marks.append(path, len(path))
 
     # -- what is no directory ----------------------------------------------------------------
 
@@ -352,7 +324,7 @@ class _Unpacking:
         if self._owner.stacked and entry.type == "c" and entry.device == (0, 0):
             self._owner.warn("whiteouts", "a device 0:0 only hides what is below: it is overlayfs's whiteout")
             self._clear(node, name)
-            self._mark(self._layer.whiteouts, [_inside(node, name)])
+            put(self._layer.whiteouts, [_inside(node, name)])
             return
         device = 0 if entry.type == "p" else os.makedev(*entry.device)
         try:

@@ -23,6 +23,7 @@ from oci_tools.layer import snapshot
 from oci_tools.layer.planned import Plan
 from oci_tools.layer.tree import Dir, Tree, clean
 from oci_tools.layer.walk import Found, order, walk
+from oci_tools.names import WHITEOUT
 from oci_tools.shelf import Attic, Shelf
 
 TYPE_CHECKING = False
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
 
     Before = tuple[str, int, int, int, tuple[int, int]]  # type, mode, uid, gid, device: as tar.Entry has them
 
-WHITEOUT = b".wh."
 _KINDS = {
     stat.S_IFREG: "f", stat.S_IFDIR: "d", stat.S_IFLNK: "l", stat.S_IFCHR: "c", stat.S_IFBLK: "b",
     stat.S_IFIFO: "p",
