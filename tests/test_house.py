@@ -75,10 +75,10 @@ MAY_IMPORT = {
     "net": "errors fs document linux schema",
     "runtime": "errors fs document linux protobuf schema",
     "kube": "errors document yaml runtime",
-    "bundle": "errors fs document compress shelf image layer runtime",
+    "bundle": "errors fs document compress shelf names image layer runtime",
     "build": "errors fs document image layer bundle fetch compress",
     # `cli`: what people say to a container is declared in its form.
-    "container": "errors fs document cli linux tar tail yaml compress image layer bundle registry net volume runtime",
+    "container": "errors fs document cli linux tar tail yaml compress names image layer bundle registry net volume runtime",
     "engine": "errors fs document linux http tail",
 }
 # A package of others has one importing module; the version number may be read by anybody.

@@ -15,7 +15,7 @@ from oci_tools.bundle.fresh import Fresh
 from oci_tools.errors import Error, quote
 from oci_tools.layer import lookup, marks, merge
 from oci_tools.layer.apply import link_at
-from oci_tools.layer.tree import words
+from oci_tools.names import words
 from oci_tools.shelf import Shelf
 
 TYPE_CHECKING = False

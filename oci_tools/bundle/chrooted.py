@@ -17,7 +17,7 @@ import stat
 from oci_tools import fs
 from oci_tools.bundle.whole import Whole
 from oci_tools.errors import Error
-from oci_tools.layer.tree import clean
+from oci_tools.names import clean
 from oci_tools.runtime import devices
 from oci_tools.runtime.chrooted import possible as possible
 

@@ -26,9 +26,9 @@ import stat
 from oci_tools import compress, fs
 from oci_tools.errors import Error, quote
 from oci_tools.layer.ahead import Ahead
-from oci_tools.layer.tree import Dir, Tree, clean, words
+from oci_tools.layer.tree import Dir, Tree
 from oci_tools.layer.unpacked import Layer, bytes_of
-from oci_tools.names import AUFS_LINKS, WHITEOUT, mark, put
+from oci_tools.names import AUFS_LINKS, WHITEOUT, clean, mark, put, words
 from oci_tools.shelf import Shelf
 from oci_tools.tar import Attributes, Entry, Reader
 

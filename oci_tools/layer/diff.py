@@ -21,9 +21,9 @@ from oci_tools.layer import entries
 from oci_tools.layer import owner as owners
 from oci_tools.layer import snapshot
 from oci_tools.layer.planned import Plan
-from oci_tools.layer.tree import Dir, Tree, clean
+from oci_tools.layer.tree import Dir, Tree
 from oci_tools.layer.walk import Found, order, walk
-from oci_tools.names import WHITEOUT
+from oci_tools.names import WHITEOUT, clean
 from oci_tools.shelf import Attic, Shelf
 
 TYPE_CHECKING = False

@@ -10,7 +10,7 @@ import os
 import stat
 
 from oci_tools.layer import store
-from oci_tools.layer.tree import words
+from oci_tools.names import words
 from oci_tools.shelf import Rows, Shelf
 
 TYPE_CHECKING = False

@@ -248,7 +248,8 @@ def can_stack(path: str, key: str) -> bool:
 
 def make_upper(upper: str, chain: Chain, roomy: bool = False) -> None:
     """Make an overlay's upper directory, `roomy` if it is to have many files, with what the stack needs in it."""
-    from oci_tools.layer.tree import READ, Tree, new_root, words
+    from oci_tools.layer.tree import READ, Tree, new_root
+    from oci_tools.names import words
 
     fd = new_root(upper, roomy)
     try:

@@ -354,22 +354,3 @@ def new_root(path: str, roomy: bool = True) -> int:
         os.close(fd)
         raise
     return fd
-
-
-def words(path: bytes) -> list[bytes]:
-    """The components of a path that is clean; of the root none."""
-    return path.split(b"/") if path else []
-
-
-def clean(name: bytes) -> list[bytes]:
-    """A name's components, without `.`; `..` takes the one before it back, and stops at the root."""
-    parts = [part for part in name.split(b"/") if part and part != b"."]
-    if b".." in parts:
-        kept: list[bytes] = []
-        for part in parts:
-            if part != b"..":
-                kept.append(part)
-            elif kept:
-                kept.pop()
-        return kept
-    return parts
