@@ -227,7 +227,7 @@ STARTS: dict[tuple[str, ...], tuple[str, int]] = {
     ("pack", "./tree", "./img2:x"): (LAYERS, 112),
     ("pull", "127.0.0.1:1/x", "./none"): (NETWORK, 310),
     ("push", "./img", "127.0.0.1:1/x"): (NETWORK, 310),
-    ("build", "./context"): (BUILDING, 158),
+    ("build", "./context"): (BUILDING, 159),
     ("net", "ls"): (DOCUMENTS, 100),  # the first time: a file for people is written
     ("demo", "--setup"): ("collections contextlib enum functools pathlib random re shutil subprocess tempfile threading typing", 110),
 }  # fmt: skip
