@@ -201,26 +201,27 @@ class Place:
     def ended(self, code: int | None, **more: Any) -> None:
         """Record the end of the container where somebody wants to know; of one that goes, give them a moment."""
         ran = int(time.monotonic() - self._begun)
-        events.tell(self.id, "die", self.policy, exitCode=255 if code is None else code, execDuration=ran)
         if self.policy.get("mounted"):
             from oci_tools.container import volumes
 
             volumes.end(self)
         if "networks" in self.policy or self.policy.get("ports"):
             joining.leave_quietly(self.id)
-        whole = fs.Lock(self.path, timeout=0)
-        if not self.keep:
-            try:
-                return whole.__enter__().__exit__()
-            except Busy:
-                pass
-        self._record({"version": VERSION, "code": code, "finished": time.time_ns(), **more})
-        if not self.keep:
-            whole.timeout = GRACE
-            try:
-                whole.__enter__().__exit__()
-            except Busy:
-                pass
+        wanted = self.keep or not self._alone(0)
+        if wanted:
+            self._record({"version": VERSION, "code": code, "finished": time.time_ns(), **more})
+        # Not before: who hears of it asks how it ended.
+        events.tell(self.id, "die", self.policy, exitCode=255 if code is None else code, execDuration=ran)
+        if wanted and not self.keep:
+            self._alone(GRACE)
+
+    def _alone(self, seconds: float) -> bool:
+        """Whether nobody wants to know of its end, or they do not any more within that time."""
+        try:
+            fs.Lock(self.path, timeout=seconds).__enter__().__exit__()
+        except Busy:
+            return False
+        return True
 
     def _record(self, record: dict[str, Any]) -> None:
         """Write exit.json; where there is no room for it, over start.json, which has some."""

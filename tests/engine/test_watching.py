@@ -9,6 +9,7 @@ import random
 import select
 import signal
 import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -290,44 +291,46 @@ def test_who_answers_comes_before_what_is_started(ocid: Any, oci: Any) -> None:
     assert nice(json.loads(oci("run", "state", container).stdout)["pid"]) == 0
 
 
-class Asking:
-    """A client that asks for the list of containers every 20 ms, while a `with` block lasts: `took`, in milliseconds.
+# Asks for the list of containers every 20 ms until its input ends; says how many milliseconds each answer took.  It has the
+# processor before all that runs, for it is not what is measured.
+ASKING = """
+import http.client, os, select, socket, sys, time
+os.setpriority(os.PRIO_PROCESS, 0, -20)
+if os.path.exists("/proc/self/autogroup"):
+    open("/proc/self/autogroup", "w").write("-20")
+while not select.select([0], [], [], 0.02)[0]:
+    before = time.monotonic()
+    client = http.client.HTTPConnection("localhost")
+    client.sock = socket.socket(socket.AF_UNIX)
+    client.sock.connect(sys.argv[1])
+    client.request("GET", "/containers/json?all=1")
+    assert client.getresponse().read()
+    client.close()
+    print((time.monotonic() - before) * 1000)
+"""
 
-    It has the processor before all that runs, for it is not what is measured.
-    """
+
+class Asking:
+    """A client that asks while a `with` block lasts; its text says how long answers took."""
 
     def __init__(self, oci: Any) -> None:
-        self.took: list[float] = []
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._ask, args=(f"{oci.env['OCI_RUN']}/ocid.sock",))
+        words = [sys.executable, "-IS", "-c", ASKING, f"{oci.env['OCI_RUN']}/ocid.sock"]
+        self._process: Any = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True)
+        self._reader = threading.Thread(target=lambda: self._took.extend(map(float, self._process.stdout)))
+        self._took: list[float] = []
 
     def __enter__(self) -> Asking:
-        self._group(-20)
-        self._thread.start()
+        self._reader.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._ended.set()
-        self._thread.join()
-        self._group(0)
-
-    @staticmethod
-    def _group(nice: int) -> None:
-        with contextlib.suppress(FileNotFoundError):  # no sessions that are groups
-            Path("/proc/self/autogroup").write_text(str(nice))
-
-    def _ask(self, path: str) -> None:
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), -20)
-        while not self._ended.wait(0.02):
-            before = time.monotonic()
-            connection = Connection(path)
-            connection.request("GET", "/containers/json?all=1")
-            assert connection.getresponse().read()
-            connection.close()
-            self.took.append((time.monotonic() - before) * 1000)
+        self._process.stdin.close()
+        self._reader.join()
+        self._process.stdout.close()
+        assert self._process.wait() == 0
 
     def __str__(self) -> str:
-        took = sorted(self.took)
+        took = sorted(self._took)
         rows = [f"{name} {took[int((len(took) - 1) * part)]:.0f}" for name, part in (("median", 0.5), ("p90", 0.9), ("p99", 0.99), ("longest", 1))]
         return f"{len(took)} answers: {', '.join(rows)} ms"
 

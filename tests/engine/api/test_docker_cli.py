@@ -203,6 +203,17 @@ def test_events_tell_of_a_life(engine: Engine) -> None:
     assert told == ["create eve bb", "attach eve bb", "start eve bb", "die eve bb", "destroy eve bb"]
 
 
+def test_who_hears_of_an_end_finds_how_it_ended(engine: Engine) -> None:
+    """As compose does: up --exit-code-from asks when it hears of it."""
+    with engine.popen("events", "--since", f"{time.time():.9f}", "-f", "event=die", "--format", "{{.ID}}", stdout=subprocess.PIPE, text=True) as events:
+        for _ in range(5):
+            made = engine.out("run", "-d", "bb", "sh", "-c", "exit 42")
+            assert events.stdout.readline().strip() == made
+            state = engine.request("GET", f"/containers/{made}/json", code=200)[1]["State"]
+            assert (state["Status"], state["Running"], state["ExitCode"]) == ("exited", False, 42)
+        events.terminate()
+
+
 def test_events_tell_who_is_signalled(engine: Engine) -> None:
     """By stop, restart and rm -f as by kill."""
     begun = time.time()
