@@ -62,7 +62,7 @@ def _copy_links(layer: Layer, below: list[str], owner: Owner) -> None:
             continue
         made.set(target, name, len(name))
         with lookup.Stack(below) as stack:
-            fd = stack.open(target)
+            fd = stack.resolve(target)
         if fd is None:
             raise Error("cannot unpack", name, f"no such file to link to: {quote(target)}")
         try:

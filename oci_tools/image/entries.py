@@ -146,7 +146,8 @@ class _Reading:
         if not target:
             bad(parts, "a hard link to a directory")
         here = place(node, name)
-        holder = self._tree.find(target[:-1])
+        way, missing = self._tree.resolve(target[:-1])  # as far as this layer's own links lead
+        holder = None if missing else way
         if holder is node and target[-1] == name and (self._later.get(here) or node.get(name) is not None):
             return
         self._later.pop(here)
@@ -162,7 +163,8 @@ class _Reading:
         if node.pop(name) is not None:
             self._last = [], self._tree.root
         known = self._later.get(place(holder, target[-1])) if holder else None
-        said = b"/".join(node.path()), b"/".join(parts), known[2] if known else b"/".join(target)
+        to = known[2] if known else b"/".join((*way.path(), *missing, target[-1]))
+        said = b"/".join(node.path()), b"/".join(parts), to
         self._later.set(here, said, sum(map(len, said)))
         self._waits = True
 

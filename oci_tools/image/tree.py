@@ -153,6 +153,17 @@ class Tree:
 
     def find(self, parts: Path, make: bool = False, start: Dir | None = None) -> Dir | None:
         """The directory of a name, through links; None if it is none.  See layer/tree.py."""
+        node, missing = self.resolve(parts, start, make)
+        if missing and not make:
+            return None
+        for part in missing:
+            made = Dir(part, node)
+            self.put(node, part, made)
+            node = made
+        return node
+
+    def resolve(self, parts: Path, start: Dir | None = None, whole: bool = True) -> tuple[Dir, Path]:
+        """How far there are directories on the way of a name, and the names that are missing then, if `whole` all."""
         node = start or self.root
         waiting = parts[::-1]
         missing: Path = []
@@ -178,15 +189,11 @@ class Tree:
                 words = [word for word in reversed(kid[6].split(b"/")) if word and word != b"."]
                 self._walk(len(words))
                 waiting += words
-            elif make:
-                missing.append(part)
             else:
-                return None
-        for part in missing:
-            made = Dir(part, node)
-            self.put(node, part, made)
-            node = made
-        return node
+                missing.append(part)
+                if not whole:
+                    break
+        return node, missing
 
     def has(self, node: Dir) -> bool:
         """Whether a directory is still in the tree."""

@@ -303,7 +303,8 @@ class _Unpacking:
         if not parts:
             raise Error("cannot unpack", entry.name, "a hard link to a directory")
         target, place = parts.pop(), _place(node, name)
-        holder = self._tree.find(parts)
+        way, missing = self._tree.resolve(parts)  # as far as this layer's own links lead
+        holder = None if missing else way
         if holder is node and target == name and (self._later.get(place) or self._tree.has_name(node, name)):
             return
         self._later.pop(place)
@@ -314,7 +315,7 @@ class _Unpacking:
                 return
         self._clear(node, name)
         known = self._later.get(_place(holder, target)) if holder else None
-        said = node.path(), known[1] if known else b"/".join((*parts, target))
+        said = node.path(), known[1] if known else b"/".join((*words(way.path()), *missing, target))
         self._later.set(place, said, bytes_of(said))
         self._waits = True
 

@@ -52,7 +52,7 @@ def reader(trees: list[str], limit: int) -> Callable[[str], bytes | None]:
 
 
 class Stack:
-    """Trees that are stacked, the top one first; paths are looked up in them without following links."""
+    """Trees that are stacked, the top one first; what looks up paths follows no links, save `resolve`."""
 
     def __init__(self, trees: list[str]) -> None:
         self._fds = [os.open(tree, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC) for tree in trees]
@@ -80,6 +80,11 @@ class Stack:
         if fd >= 0 and rest:
             os.close(fd)
         return None if fd < 0 or rest else fd
+
+    def resolve(self, path: bytes) -> int | None:
+        """The same through links on the way to its directory."""
+        fd = _resolve(self._fds, path, False)
+        return None if fd < 0 else fd
 
     def names(self, path: bytes) -> Iterator[bytes]:
         """The names that are seen in a directory, sorted; none if it is no directory."""
@@ -119,28 +124,39 @@ def attributes(path: bytes) -> dict[str, bytes]:
 
 
 def _read(roots: list[int], path: bytes, limit: int) -> bytes | None:
+    fd = _resolve(roots, path, True)
+    if fd < 0:
+        return None
+    try:
+        seen = os.fstat(fd)
+        if not stat.S_ISREG(seen.st_mode):
+            raise Error("cannot read", path, "not a regular file")
+        with open(f"/proc/self/fd/{fd}", "rb", buffering=0) as file:
+            data = file.read(limit + 1) if seen.st_size <= limit else b""
+        if seen.st_size > limit or len(data) > limit:
+            raise Error("cannot read", path, f"larger than {limit} bytes")
+        return data
+    finally:
+        os.close(fd)
+
+
+def _resolve(roots: list[int], path: bytes, last: bool) -> int:
+    """What is at a path, through links, and what the last name leads to if `last`; -1: there is nothing."""
     todo = _parts(path)
     for _ in range(LINKS_MAX):
         fd, done, rest = _descend(roots, todo)
         if fd < 0:
-            return None
+            return -1
+        is_link = stat.S_ISLNK(os.fstat(fd).st_mode)
+        if not rest and not (last and is_link):
+            return fd
         try:
-            seen = os.fstat(fd)
-            if stat.S_ISLNK(seen.st_mode):
-                target = os.readlink(b"", dir_fd=fd)
-                todo = ([] if target.startswith(b"/") else done) + _parts(target) + rest
-            elif rest:
-                return None
-            elif not stat.S_ISREG(seen.st_mode):
-                raise Error("cannot read", path, "not a regular file")
-            else:
-                with open(f"/proc/self/fd/{fd}", "rb", buffering=0) as file:
-                    data = file.read(limit + 1) if seen.st_size <= limit else b""
-                if seen.st_size > limit or len(data) > limit:
-                    raise Error("cannot read", path, f"larger than {limit} bytes")
-                return data
+            if not is_link:
+                return -1
+            target = os.readlink(b"", dir_fd=fd)
         finally:
             os.close(fd)
+        todo = ([] if target.startswith(b"/") else done) + _parts(target) + rest
     raise Error("cannot read", path, "too many levels of symbolic links")
 
 

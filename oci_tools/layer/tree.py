@@ -179,9 +179,18 @@ class Tree:
 
         With `make` what is missing is made, and what is no directory gives way to one.
         """
+        node, missing = self.resolve(parts, start, make)
+        if missing and not make:
+            return None
+        for part in missing:
+            node = self.make(node, part)
+        return node
+
+    def resolve(self, parts: list[bytes], start: Dir | None = None, whole: bool = True) -> tuple[Dir, list[bytes]]:
+        """How far there are directories on the way of a name, and the names that are missing then, if `whole` all."""
         node = start or self.root
         waiting = parts[::-1]
-        missing: list[bytes] = []  # what is to be made, if no `..` takes it back
+        missing: list[bytes] = []
         links = 0
         while waiting:
             part = waiting.pop()
@@ -203,13 +212,11 @@ class Tree:
                 if target.startswith(b"/"):
                     node = self.root
                 waiting += [word for word in reversed(target.split(b"/")) if word and word != b"."]
-            elif make:
-                missing.append(part)
             else:
-                return None
-        for part in missing:
-            node = self.make(node, part)
-        return node
+                missing.append(part)
+                if not whole:
+                    break
+        return node, missing
 
     def literal(self, parts: list[bytes]) -> Dir | None:
         """The directory that has this very path, no link on it."""

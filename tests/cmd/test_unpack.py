@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
-from tests.layer import listing, make
+from oci_tools.image.layout import Layout
+from tests.bundle.test_flat import image
+from tests.layer import invented, listing, make
 
 
 @pytest.fixture
@@ -130,6 +132,23 @@ def test_layers(oci: Any, img: str, tmp_path: Path) -> None:
     below, above = sorted(path.name for path in (tmp_path / "l").iterdir())
     assert below[:2] == "1-" and above[:2] == "2-"
     assert (tmp_path / "l" / above / "d/f").is_char_device() and (tmp_path / "l" / below / "d/f").is_file()
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("case", [case for case in invented.AGREED if "hard link" in case])
+def test_layers_have_hard_links_where_a_bundle_has(case: str, oci: Any, tmp_path: Path) -> None:
+    with Layout.create(f"{tmp_path}/img") as layout:
+        layout.tag("x", image(layout, *invented.archives(invented.AGREED[case])).descriptor)
+    bundle, apart = oci("unpack", "./img:x", "b", code=None), oci("unpack", "--layers", "./img:x", "l", code=None)
+    assert (apart.returncode, apart.stderr) == (bundle.returncode, bundle.stderr)
+
+
+def test_a_layer_has_what_its_hard_link_through_lower_links_is(oci: Any, tmp_path: Path) -> None:
+    with Layout.create(f"{tmp_path}/img") as layout:
+        layout.tag("x", image(layout, ["v/", ("v/f", b"it"), "m>/v"], ["l>m", "h=l/f"]).descriptor)
+    oci("unpack", "--layers", "./img:x", "l")
+    [found] = (tmp_path / "l").glob("2-*/h")
+    assert found.read_bytes() == b"it" and not found.is_symlink()
 
 
 def test_platforms(oci: Any, tmp_path: Path) -> None:

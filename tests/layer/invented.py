@@ -125,6 +125,16 @@ AGREED: dict[str, list[Any]] = {
     "pax other times": [one(member(b"u", b"x"), ("atime", "1500000000.5"), ("ctime", "1.5"))],
     "one block of zeros": [[member(b"u", b"x") + bytes(512)]],
     "a megabyte of zeros": [one(member(b"u", b"x") + bytes(1 << 20))],
+    # what moby's pkg/archive and pkg/chrootarchive, and go-containerregistry's mutate try besides
+    "names that begin with dots": [["..gitme", "...", "d/", "d/..b", "d/..c/", "d/..c/x"], ["d/.wh...b", ".wh....", "d/.wh...c"]],
+    "a hard link out, and a link through it": [["v/", "v/hello"], ["h=../v/hello", "l>h/hello"]],
+    "a link out, and a file in its place": [["v/", "v/hello"], ["l>../v", ("l", b"file")]],
+    "a link out, and a hard link through it": [["v/", "v/hello"], ["l>../v", "h=l/hello"]],
+    "a hard link through a link, to what is below a directory": [["v/", "v/hello"], ["v/", "l>v", "h=l/hello"]],
+    "a hard link through a link of each layer": [["v/", "v/hello", "m>v"], ["l>m", "h=l/hello"]],
+    "hard links of hard links, the first of them replaced": [["t2"], ["t1=t2", "t3=t1"], [("t1", b"456")]],
+    "hard links of hard links, the first of them removed": [["t2"], ["t1=t2", "t3=t1"], [".wh.t1", ".wh.t2"]],
+    "a name that a removed one begins": [["baz/", "baz/x", "bazaar", "red/", "red/green", "red/blue/", "red/blue/x"], [".wh.baz", "red/.wh.blue"]],
 }  # fmt: skip
 
 # Here we do something else than umoci, and say so in oci-unpack(1).
@@ -134,11 +144,13 @@ OURS: dict[str, list[Any]] = {
     "a name in a lower file": [["f"], ["f/b"]],
     "hard link to what a whiteout before it takes": [["a"], [".wh.a", "b=a"]],
     "hard link to itself": [["a", "a=a"]],
+    "a hard link out to a directory, and a name through it": [["victim/", "victim/hello"], ["h=../victim", "h/file"]],
     "hard link to itself below": [["a"], ["a=a"]],
     "hard link into a lower layer, and to itself": [["a"], ["b=a", "b=b"]],
     "an attribute without a value": [[f("f", xattrs={b"user.e": b""})]],
     "marks of overlayfs": [[d("d"), "d/a"], [d("d", xattrs={b"trusted.overlay.opaque": b"y"}), "d/b"]],
     "a global pax header": [one(pax(("comment", "0123"), kind=b"g") + member(b"a", b"x"))],
+    "a global pax header with a name": [one(pax(("comment", "0123"), ("path", "no/such"), kind=b"g") + member(b"a", b"x"))],
     "what AUFS left": [[d(".wh..wh.plnk"), f(".wh..wh.plnk/12.34"), "x=.wh..wh.plnk/12.34", f(".wh..wh.aufs"), d(".wh..wh.orph")]],
 }
 
