@@ -146,11 +146,14 @@ def opened(container: str, pid: int) -> int:
     """A pidfd of the payload with this pid; -1 if it is another process by now."""
     try:
         pidfd = os.pidfd_open(pid)
-        known = document.load(f"{fs.run()}/runtime/{container}/state.json")
-    except (OSError, Error):
+    except OSError:
         return -1
-    if process.start_time(pid) in (known["startTime"], 0) and known["pid"] == pid:
-        return pidfd
+    try:
+        known = document.load(f"{fs.run()}/runtime/{container}/state.json")
+        if process.start_time(pid) in (known["startTime"], 0) and known["pid"] == pid:
+            return pidfd
+    except (Error, KeyError):
+        pass  # it has been deleted meanwhile
     os.close(pidfd)
     return -1
 

@@ -40,6 +40,20 @@ def family(pid: int) -> list[int]:
     return found
 
 
+def opened(engine: Engine) -> list[str]:
+    """What the descriptors of ocid's processes are, to find out what has stayed."""
+    assert engine.process
+    found = []
+    for pid in family(engine.process.pid):
+        for fd in Path(f"/proc/{pid}/fd").iterdir():
+            try:
+                about = Path(f"/proc/{pid}/fdinfo/{fd.name}").read_text().splitlines()[4:5]
+                found.append(f"{pid} {fd.name} {fd.readlink()} {about}")
+            except FileNotFoundError:
+                continue
+    return sorted(found)
+
+
 def counted(engine: Engine) -> dict[str, int]:
     """What could grow, of ocid's processes and of the host."""
     assert engine.process
@@ -87,14 +101,15 @@ def cgroups() -> set[str]:
 def test_nothing_grows(engine: Engine) -> None:
     made = {each for _ in range(WARM) for each in wave(engine, COUNT)}
     first, deadline, waves = counted(engine), time.monotonic() + SECONDS, 0
+    before = opened(engine)
     while time.monotonic() < deadline or not waves:
         made.update(wave(engine, COUNT))
         waves += 1
-        print(f"wave {waves}: {counted(engine)}", flush=True)
+        print(f"wave {waves}: {(now := counted(engine))}", *(opened(engine) if now["descriptors"] > first["descriptors"] else ()), sep="\n", flush=True)
     last = settled(engine, first)
     print(f"{waves} waves of {COUNT}: {first} -> {last}")
     for name in "processes", "descriptors", "mounts", "files":
-        assert last[name] <= first[name], (name, first, last)
+        assert last[name] <= first[name], "\n".join([f"{name}: {first} -> {last}", *before, "then", *opened(engine)])
     assert last["kilobytes"] <= first["kilobytes"] * 1.05 + 1024, (first, last)
     assert engine.out("ps", "-aq") == ""
     assert not {path for path in cgroups() if os.path.basename(path) in made}

@@ -467,3 +467,14 @@ def request(oci: Any, method: str, path: str, body: Any) -> Any:
     data = connection.getresponse().read()
     connection.close()
     return json.loads(data) if data else None
+
+
+def test_no_descriptor_stays_of_a_payload_whose_state_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A container may be deleted between the two looks at its state."""
+    monkeypatch.setenv("OCI_RUN", str(tmp_path))
+    before = held(os.getpid())
+    assert containers.opened("gone", os.getpid()) == -1
+    (tmp_path / "runtime/odd").mkdir(parents=True)
+    (tmp_path / "runtime/odd/state.json").write_text("{}")
+    assert containers.opened("odd", os.getpid()) == -1
+    assert len(held(os.getpid())) == len(before)
