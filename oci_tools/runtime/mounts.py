@@ -164,7 +164,7 @@ class Tree:
             pivot.make_private(os.path.realpath(rootfs))  # alone: what is bound stays a peer of the host's
         else:
             outside = mount.MS_PRIVATE if self.propagation.endswith("private") else mount.MS_SLAVE
-            mount.mount(None, "/", None, outside | mount.MS_REC)
+            pivot.spread(outside | mount.MS_REC)
         try:
             if below < 0:
                 below = os.open(rootfs, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)

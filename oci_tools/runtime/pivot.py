@@ -22,6 +22,15 @@ def make_private(path: str) -> None:
         path = os.path.dirname(path)
 
 
+def spread(how: int) -> None:
+    """How all mounts that there are spread to other namespaces and back: MS_SLAVE, MS_PRIVATE, with MS_REC."""
+    try:
+        mount.mount(None, "/", None, how)
+    except OSError as error:
+        hint = "in a chroot, its directory must be mounted on itself" if error.errno == 22 else None  # EINVAL: no mount
+        raise Error("cannot change the propagation of mounts below", "/", error, hint) from None
+
+
 def pivot(root: int, rootfs: str, move: bool) -> None:
     """Make the tree of the descriptor `root`, mounted at `rootfs`, the root of this process; let go of the host's.
 

@@ -273,6 +273,24 @@ class TestFileSystems:
         done = box.sh(script, *words, code=None)
         assert done.returncode and "ermission denied" in done.stderr + done.stdout
 
+    @pytest.mark.parametrize("mounted", [False, True], ids=["", "mounted"])
+    def test_in_a_chroot(self, box: Any, tmp_path: Path, mounted: bool) -> None:
+        """pivot_root(2) wants a root that is a mount: in a chroot to a mere directory it is said what to do."""
+        box.process["args"] = ["echo", "fine"]
+        box.save()
+        script = """set -e; top=$0
+            if [ $1 = True ]; then mount --bind $top $top; fi
+            for d in /*; do if [ -L $d ]; then cp -P $d $top/; elif [ -d $d ]; then mkdir $top$d; mount --rbind $d $top$d; fi; done
+            shift; exec chroot $top "$@" """
+        place = tmp_path / "top"
+        place.mkdir()
+        words = ["unshare", "--mount", "sh", "-c", script, place, str(mounted), f"{box.oci.bin}/oci-run", "run", "-b", box.bundle, box.id]
+        done = subprocess.run(words, capture_output=True, text=True, env=box.oci.env, stdin=subprocess.DEVNULL)
+        if mounted:
+            assert (done.returncode, done.stdout) == (0, "fine\n"), done.stderr
+        else:
+            assert done.returncode == 1 and "invalid argument (in a chroot, its directory must be mounted on itself)" in done.stderr
+
     def test_a_tmpfs_with_what_it_hides(self, box: Any) -> None:
         """tmpcopyup: owners, modes, times, links; wide and deep trees; nothing of other file systems."""
         top = box.rootfs / "data"
