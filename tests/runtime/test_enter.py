@@ -47,6 +47,16 @@ def test_exit_codes(running: Any, code: int) -> None:
     assert run(running, "sh", "-c", f"exit {code}", code=code).stderr == ""
 
 
+@pytest.mark.needs("strace")
+def test_who_goes_between_is_killed(running: Any) -> None:
+    """As the one that has joined is about to tell of the other, who waits for an answer to that."""
+    killed = ["strace", "-f", "-qqq", "-o", "/dev/null", "-e", "trace=sendmsg", "-e", "inject=sendmsg:signal=KILL:when=1"]
+    line = [*killed, running.oci.bin / "oci-run", "exec", running.id, "sleep", "4711"]
+    said = running.oci.run(line, code=255).stderr
+    assert said == "oci-run: cannot set up the container: the container side ended unexpectedly\n"
+    assert "4711" not in run(running, "ps", "-o", "args").stdout
+
+
 def test_what_fails_is_255(running: Any) -> None:
     for words, said in (
         (["nosuch"], 'exec: "nosuch": executable file not found in $PATH'),
