@@ -205,13 +205,16 @@ def test_events_tell_of_a_life(engine: Engine) -> None:
 
 def test_who_hears_of_an_end_finds_how_it_ended(engine: Engine) -> None:
     """As compose does: up --exit-code-from asks when it hears of it."""
-    with engine.popen("events", "--since", f"{time.time():.9f}", "-f", "event=die", "--format", "{{.ID}}", stdout=subprocess.PIPE, text=True) as events:
+    events = engine.popen("events", "--since", f"{time.time():.9f}", "-f", "event=die", "--format", "{{.ID}}", stdout=subprocess.PIPE, text=True)
+    try:
         for _ in range(5):
             made = engine.out("run", "-d", "bb", "sh", "-c", "exit 42")
             assert events.stdout.readline().strip() == made
             state = engine.request("GET", f"/containers/{made}/json", code=200)[1]["State"]
             assert (state["Status"], state["Running"], state["ExitCode"]) == ("exited", False, 42)
+    finally:
         events.terminate()
+        events.communicate()
 
 
 def test_events_tell_who_is_signalled(engine: Engine) -> None:
