@@ -336,7 +336,10 @@ class Asking:
 
 
 def test_a_thousand_that_crash_do_no_harm(ocid: Any, oci: Any) -> None:
-    """Their pauses grow by themselves; ocid answers, and holds no more than of each it needs."""
+    """Their pauses grow by themselves; ocid answers, and holds no more than of each it needs.
+
+    The longest answer is one that had to wait for a disk that others write to: OCI_RUN, else in memory, is on one here.
+    """
     words = ("--restart", "always", "busybox", "false")
     with Asking(oci) as starting:
         made = [detach(oci, *words) for _ in range(rounds(5, 1000))]
