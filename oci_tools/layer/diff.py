@@ -350,8 +350,9 @@ def compare(
 
 def _is_same(now: snapshot.Row, then: snapshot.Row, same: bool) -> bool:
     if now.is_directory() and then.is_directory():
-        # Its time and change time are other with every name in it; its attributes are in `nlink`.
-        return now.fields[:4] == then.fields[:4] and now.nlink == then.nlink
+        # Its time and change time are other with every name in it, but alike; its attributes are in `nlink`.
+        dated = same and then.fields[5] != now.fields[5] != now.ctime
+        return now.fields[:4] == then.fields[:4] and now.nlink == then.nlink and not dated
     return now.fields == then.fields and (not same or now.ino == then.ino)
 
 

@@ -73,12 +73,22 @@ def compare(
                     if path not in places:
                         fresh = path + b"/"
                         yield path, False
-                elif _owner(found.seen) != known.get(path, _owner(under)) or _xattrs(found) != below.xattrs(path):
+                elif _is_other(found.seen, under, known.get(path)) or _xattrs(found) != below.xattrs(path):
                     yield path, False
 
 
 def _owner(seen: os.stat_result) -> tuple[int, int, int]:
     return stat.S_IMODE(seen.st_mode), seen.st_uid, seen.st_gid
+
+
+def _is_other(seen: os.stat_result, under: os.stat_result, made: tuple[int, ...] | None) -> bool:
+    """Whether a directory has another mode or owner than it was made with here, or than it has below.
+
+    Or than below a time that somebody gave it: names that come and go give both of its times the same one.
+    """
+    if made is None and under.st_mtime_ns != seen.st_mtime_ns != seen.st_ctime_ns:
+        return True
+    return _owner(seen) != (made or _owner(under))
 
 
 def _where(found: Found) -> bytes:
