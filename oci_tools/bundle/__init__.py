@@ -327,6 +327,7 @@ class _Making:
             except FileExistsError:
                 names = set(os.listdir(self.path))
                 if names and (WORK not in names or RECORD in names or not names.issubset(_PARTS)):
+                    self._forget()
                     raise Error("cannot unpack into", self.path, "it is not empty") from None
                 os.chmod(self.path, 0o700)
             if not os.path.isdir(self._work):
@@ -346,6 +347,14 @@ class _Making:
         if not ours or is_bundle(self.path):  # the other one has just finished
             raise Busy("cannot unpack into", self.path, "another process has unpacked into it")
         self._clean()
+
+    def _forget(self) -> None:
+        """Of a finished bundle, remove the directory that its maker was killed before removing."""
+        try:
+            with fs.Lock(f"{self._work}/", timeout=0):
+                os.rmdir(self._work)
+        except (Error, OSError):
+            pass  # there is none, or it is in use
 
     def _clean(self) -> None:
         """Remove what a killed maker left."""

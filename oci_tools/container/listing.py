@@ -39,7 +39,7 @@ def state(root: str, container: str) -> dict[str, Any]:
     try:
         shown = lifecycle.query(root, container)
     except Error:
-        if not policy:
+        if not policy or (policy["name"] and not names.is_of(policy["name"], container)):
             raise
         shown = _resting(container, policy)
     if policy:

@@ -158,7 +158,7 @@ def take(name: str, container: str) -> None:
         try:
             return os.symlink(f"../containers/{container}", _link(name))
         except FileExistsError:
-            if _is_of(name, container):
+            if is_of(name, container):
                 return None  # a rename that was killed had come so far
             if not last:
                 from oci_tools.container import place as places
@@ -169,7 +169,8 @@ def take(name: str, container: str) -> None:
     raise Error("container name is in use", name, f"by {os.path.basename(os.readlink(_link(name)))[:12]}")
 
 
-def _is_of(name: str, container: str) -> bool:
+def is_of(name: str, container: str) -> bool:
+    """Whether a container has a name; one that has not the name that it was made for is none yet."""
     try:
         return os.readlink(_link(name)) == f"../containers/{container}"
     except OSError:
@@ -179,7 +180,7 @@ def _is_of(name: str, container: str) -> bool:
 def give_back(name: str, container: str) -> None:
     """Take a container's name from it, if it is its own."""
     try:
-        if _is_of(name, container):
+        if is_of(name, container):
             os.unlink(_link(name))
     except OSError:
         pass

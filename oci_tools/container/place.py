@@ -282,14 +282,22 @@ def keeper(container: str) -> int:
 def remove(container: str, volumes: bool = False) -> None:
     """Remove a container's name, directory, and hold on layers; its unnamed volumes too if it is one that goes at its
     end, or with `volumes`."""
+    try:
+        os.rename(names.place(container), f"{names.directory()}/.{container}")
+    except FileNotFoundError:
+        return  # somebody else did it
+    _let_go(container, volumes)
+
+
+def _let_go(container: str, volumes: bool) -> None:
+    """The rest of a removal, also of one that was killed on the way."""
     from oci_tools import bundle as bundles
 
     path, away = names.place(container), f"{names.directory()}/.{container}"
     try:
-        os.rename(path, away)
-    except FileNotFoundError:
-        return  # somebody else did it
-    policy = names.policy(f".{container}")
+        policy = names.policy(f".{container}")
+    except Error:
+        policy = {}  # its maker was killed as he wrote it
     if policy.get("name"):
         names.give_back(policy["name"], container)
     if "networks" in policy:
@@ -342,7 +350,7 @@ def sweep(runtime: str | None = None) -> None:
                 continue
             with fs.Lock(f"{path}/lock", timeout=0, make=False):
                 if container[0] == ".":
-                    fs.remove_tree(path)
+                    _let_go(container[1:], volumes=False)
                     continue
                 if _half_made(path, old):
                     remove(container)
