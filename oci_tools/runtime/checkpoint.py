@@ -81,7 +81,7 @@ def _dump(args: Any, options: Message, status: int, program: str) -> None:
             os.close(status)
 
     try:
-        criu.ask(ours, criu.PRE_DUMP if args.pre_dump else criu.DUMP, options, notified)
+        criu.ask(ours, pid, criu.PRE_DUMP if args.pre_dump else criu.DUMP, options, notified)
     except (criu.Failed, OSError) as error:
         raise failure("cannot checkpoint container", args, error) from None
     finally:

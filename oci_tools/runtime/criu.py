@@ -19,6 +19,7 @@ from struct import unpack
 
 from oci_tools import protobuf
 from oci_tools.errors import Error
+from oci_tools.runtime import sync
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -79,11 +80,11 @@ def spawn(theirs: socket, criu: str) -> int:
     return pid
 
 
-def ask(sock: socket, kind: int, options: Message, notified: Notified) -> Message:
-    """The answer to a request; `notified` hears of each step: its name, the first process's pid, descriptors."""
+def ask(sock: socket, pid: int, kind: int, options: Message, notified: Notified) -> Message:
+    """What criu, `pid`, answers; `notified` hears of each step: its name, the first process's pid, descriptors."""
     sock.send(protobuf.dumps({1: kind, 2: options}))
     while True:
-        answer, fds = _receive(sock)
+        answer, fds = _receive(sock, pid)
         if answer[1][0] != NOTIFY:
             return answer
         told = protobuf.loads(answer[5][0])
@@ -91,7 +92,13 @@ def ask(sock: socket, kind: int, options: Message, notified: Notified) -> Messag
         sock.send(protobuf.dumps({1: NOTIFY, 3: True}))
 
 
-def _receive(sock: socket) -> tuple[Message, list[int]]:
+def _receive(sock: socket, pid: int) -> tuple[Message, list[int]]:
+    pidfd = os.pidfd_open(pid)
+    try:
+        if not sync.has_spoken(sock.fileno(), pidfd):  # killed: what it has forked waits with its socket
+            raise Failed("it has ended")
+    finally:
+        os.close(pidfd)
     data, control, _, _ = sock.recvmsg(_LONGEST, 64, MSG_CMSG_CLOEXEC)
     fds = [fd for _, _, sent in control for fd in unpack(f"{len(sent) // 4}i", sent)]
     if not data:
@@ -110,7 +117,7 @@ def can(criu: str, feature: int) -> bool:
     pid = spawn(theirs, criu)
     try:
         ours.send(protobuf.dumps({1: _FEATURE_CHECK, 5: {feature: True}}))
-        answer, _ = _receive(ours)
+        answer, _ = _receive(ours, pid)
         return bool(protobuf.loads(answer.get(8, [b""])[0]).get(feature, [0])[0])
     except (Failed, OSError):
         return False

@@ -289,25 +289,13 @@ def _pid_of(pidfd: int) -> int:
 
 def moved(made: Container) -> None:
     """The container side goes on as another process beside the first: know that one."""
-    message, fds = made.channel.receive() if _has_spoken(made) else (None, [])
+    message, fds = made.channel.receive() if sync.has_spoken(made.channel.fileno(), made.pidfd) else (None, [])
     if message is None or message["op"] != "moved":
         raise Error("cannot set up the container", None, "the container side ended unexpectedly")
     os.waitpid(made.state["pid"], 0)
     os.close(made.pidfd)
     made.pidfd = fds[0]
     made.state.update(pid=_pid_of(made.pidfd))
-
-
-def _has_spoken(made: Container) -> bool:
-    """Wait for a word: none comes if the first process was killed, while the other has the channel open and waits."""
-    from select import POLLIN, poll
-
-    both = poll()
-    for fd in (made.pidfd, made.channel.fileno()):
-        both.register(fd, POLLIN)
-    both.poll()
-    both.unregister(made.pidfd)
-    return bool(both.poll(0))
 
 
 def shake_hands(made: Container, spec: dict[str, Any], options: Options) -> None:

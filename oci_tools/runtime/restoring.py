@@ -114,7 +114,7 @@ def _bring_back(made: Container, spec: dict[str, Any], args: Any, options: Messa
             terminal.fit(made.master)  # to ours, after criu has given it the size that it had
 
     try:
-        answer = criu.ask(ours, criu.RESTORE, options | {criu.ROOT: top}, notified)
+        answer = criu.ask(ours, pid, criu.RESTORE, options | {criu.ROOT: top}, notified)
         made.state["pid"] = criu.restored(answer)
         made.pidfd = os.pidfd_open(made.state["pid"])
     except (criu.Failed, OSError) as error:

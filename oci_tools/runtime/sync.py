@@ -103,6 +103,18 @@ def pair() -> tuple[Channel, Channel]:
     return Channel(ours), Channel(theirs)
 
 
+def has_spoken(fd: int, pidfd: int) -> bool:
+    """Wait until something can be read, or the process that was to say it has ended: others may hold its end open."""
+    from select import POLLIN, poll
+
+    both = poll()
+    for each in (pidfd, fd):
+        both.register(each, POLLIN)
+    both.poll()
+    both.unregister(pidfd)
+    return bool(both.poll(0))
+
+
 def send_descriptor(fd: int, path: str, name: bytes) -> None:
     """Send a descriptor to the engine that listens on a socket: a terminal's master, or a pidfd; as runc does."""
     try:
