@@ -14,6 +14,7 @@ as blobs in layouts.
 
 from __future__ import annotations
 
+import _signal
 import os
 
 from oci_tools import fs
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from oci_tools.build.calling import Call
     from oci_tools.image.layout import Descriptor, Layout
 
+_ENDING = (1, 2, 15)  # HUP, INT, TERM
 EMPTY = "sha256:5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef"  # of an archive of nothing
 
 
@@ -148,6 +150,8 @@ class Place:
                 if alone or not whole.can_stack(self.root([])):
                     self._trees = whole.Trees(self.work)
         except BaseException:
+            if hasattr(self, "work"):
+                fs.remove_tree(self.work)
             self._held.__exit__()
             raise
         return self
@@ -163,15 +167,16 @@ class Place:
             self._mine.__enter__()
 
     def __exit__(self, *_: object) -> None:
-        try:
-            self._detach()
-            for view in self._views.values():
-                view.__exit__()
-            fs.remove_tree(self.work)
-            self.layout.close()
-        finally:
-            self._mine.__exit__()
-            self._held.__exit__()
+        with _Deaf():
+            try:
+                self._detach()
+                for view in self._views.values():
+                    view.__exit__()
+                fs.remove_tree(self.work)
+                self.layout.close()
+            finally:
+                self._mine.__exit__()
+                self._held.__exit__()
 
     def tell_of_chroot(self) -> None:
         """Say once that RUN is less than usual, unless somebody asked for it."""
@@ -266,3 +271,23 @@ class Place:
 def _sources(layers: Sequence[Layer]) -> list[Any]:
     have_all(layers)
     return [layer.source() for layer in layers]
+
+
+class _Deaf:
+    """While the `with` block lasts, signals that end us end nothing: it tidies up, and takes a moment."""
+
+    def __enter__(self) -> None:
+        import threading
+
+        self._before: dict[int, Any] = {}
+        while threading.current_thread() is threading.main_thread() and len(self._before) < len(_ENDING):
+            number = _ENDING[len(self._before)]
+            self._before[number] = _signal.getsignal(number)
+            try:
+                _signal.signal(number, _signal.SIG_IGN)
+            except (KeyboardInterrupt, Error):
+                del self._before[number]  # by one that came just before: we are ending already
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            _signal.signal(number, handler if handler is not None else _signal.SIG_DFL)

@@ -327,7 +327,8 @@ class _Making:
             except FileExistsError:
                 names = set(os.listdir(self.path))
                 if names and (WORK not in names or RECORD in names or not names.issubset(_PARTS)):
-                    self._forget()
+                    if RECORD in names:
+                        self._forget()
                     raise Error("cannot unpack into", self.path, "it is not empty") from None
                 os.chmod(self.path, 0o700)
             if not os.path.isdir(self._work):

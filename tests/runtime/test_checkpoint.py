@@ -71,7 +71,7 @@ def test_it_goes_on_where_it_was(counting: Any, images: Path) -> None:
 @pytest.mark.needs("strace")
 def test_criu_is_killed(counting: Any, images: Path) -> None:
     """As it waits for what it has forked, which may have its socket: its end is heard all the same."""
-    killed = ["strace", "-f", "-qqq", "-o", "/dev/null", "-e", "trace=wait4", "-e", "inject=wait4:signal=KILL:when=1"]
+    killed = ["strace", "-f", "-qqq", "-o", "/dev/null", "-e", "trace=wait4", "-e", "inject=wait4:signal=KILL:when=2"]
     line = [*killed, counting.oci.bin / "oci-run", "checkpoint", "--image-path", images, counting.id]
     said = counting.oci.run(line, code=1).stderr
     assert said.startswith(f"oci-run: cannot checkpoint container '{counting.id}': criu failed: it has ended") and said.count("\n") == 1
