@@ -26,7 +26,7 @@ MIB = 1 << 20
 @pytest.fixture
 def parent() -> Iterator[Path]:
     """A group for the test to use, removed with all that is beneath it."""
-    path = TOP / "test-parent"
+    path = TOP / f"test-parent-{os.getpid()}"  # each worker its own
     path.mkdir()
     yield path
     for directory, _, _ in os.walk(path, topdown=False):
@@ -259,12 +259,12 @@ def test_root_of_a_user_namespace_with_a_read_only_mount_owns_nothing(box: Any) 
 # -- where it is -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("path", ["/test-parent/one/{}", "test-parent/one/{}", None])
+@pytest.mark.parametrize("path", ["/{parent}/one/{id}", "{parent}/one/{id}", None])
 def test_the_group_is_where_config_says_with_every_controller(box: Any, parent: Path, path: str | None) -> None:
     """Also where the way was made by somebody who enabled none."""
     (parent / "one").mkdir()
     if path:
-        box.linux["cgroupsPath"] = path.format(box.id)
+        box.linux["cgroupsPath"] = path.format(parent=parent.name, id=box.id)
     box.linux["resources"]["pids"] = {"limit": 9}
     box("create")
     place = group(box)
@@ -292,7 +292,7 @@ def test_a_path_that_leads_upwards_is_refused(box: Any) -> None:
 
 
 def test_a_group_in_use_is_refused_and_left_alone(box: Any, parent: Path, sleeper: Any) -> None:
-    box.linux["cgroupsPath"] = "/test-parent"
+    box.linux["cgroupsPath"] = f"/{parent.name}"
     (parent / "cgroup.procs").write_text(str(sleeper.pid))
     failed = box("create", code=1)
     assert "container's cgroup is not empty: 1 process(es) found" in failed.stderr
@@ -307,7 +307,7 @@ def test_a_group_in_use_is_refused_and_left_alone(box: Any, parent: Path, sleepe
 
 
 def test_a_frozen_group_is_refused(box: Any, parent: Path) -> None:
-    box.linux["cgroupsPath"] = f"/test-parent/{box.id}"
+    box.linux["cgroupsPath"] = f"/{parent.name}/{box.id}"
     (parent / box.id).mkdir()
     for frozen in (parent, parent / box.id):
         (frozen / "cgroup.freeze").write_text("1")
