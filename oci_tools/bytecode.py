@@ -168,7 +168,8 @@ def _imported(known: "dict[str, Entry]") -> "dict[str, Entry]":
         status = os.stat(source)  # before it is read, as Python does for a .pyc
         first, code = _compiled(source)
         about = source, status.st_size, status.st_mtime_ns, hasattr(module, "__path__")
-        found[name] = *about, first, marshal.dumps(code) if known else code
+        late = known and (name not in known or type(known[name][5]) is bytes)
+        found[name] = *about, first, marshal.dumps(code) if late else code
     for name, (source, size, time, package, first, code) in found.items():
         found[name] = source, size, time, package, tuple(each for each in first if each in found), code
     return found

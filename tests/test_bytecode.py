@@ -77,8 +77,10 @@ def test_a_changed_source_is_read(copy: Path) -> None:
     source = copy / "oci_tools/runtime/spec.py"
     text = source.read_text()
     source.write_text(text + "\nprint('changed')\n")
+    size = archive(copy).stat().st_size
     assert "changed" in run(copy, "new")
     assert "changed" in run(copy, "new")  # and kept anew
+    assert archive(copy).stat().st_size < size + 200  # in one piece with the others, as before
     os.utime(source, ns=(1, 1))
     source.write_text(text)
     os.utime(source, ns=(1, 1))
