@@ -28,6 +28,7 @@ from _frozen_importlib_external import MAGIC_NUMBER, SourceFileLoader
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     Entry = tuple[str, int, int, bool, tuple[str, ...], Any]
@@ -62,17 +63,10 @@ class Archive:
     def use(self, words: "list[str]") -> None:
         """Find modules here first, if there are any for what these words seem to say."""
         try:
-            fd = posix.open(self.path, posix.O_RDONLY | posix.O_CLOEXEC)
-            try:
-                groups, start = _table(fd)
-                self.verb = _verb(groups, words)
-                if self.verb is not None:
-                    offset, length = groups[self.verb]
-                    self.entries = marshal.loads(posix.pread(fd, length, start + offset))
-            finally:
-                posix.close(fd)
+            for verb, group in _read(self.path, lambda known: _verb(known, words)).items():
+                self.verb, self.entries = verb, _loaded(group)
         except (OSError, ValueError, EOFError, TypeError):
-            self.verb = None  # there is none, or it is no archive: Python finds the modules
+            pass  # there is none, or it is no archive: Python finds the modules
         sys.meta_path.insert(0, self)
 
     def find_spec(self, name: str, _path: object = None, _target: object = None) -> ModuleSpec | None:
@@ -127,7 +121,7 @@ class Archive:
             groups = self._groups()
             if verb in groups and verb != self.verb:
                 return  # only the words were misread
-            groups[verb] = marshal.dumps(_imported(marshal.loads(groups[verb]) if verb in groups else {}))
+            groups[verb] = marshal.dumps(_imported(_loaded(groups.get(verb, b""))))
             table, at = {}, 0
             for each, group in groups.items():
                 table[each] = at, len(group)
@@ -145,16 +139,9 @@ class Archive:
     def _groups(self) -> dict[str, bytes]:
         """What the file has by now of each verb."""
         try:
-            fd = posix.open(self.path, posix.O_RDONLY | posix.O_CLOEXEC)
-        except FileNotFoundError:
+            return _read(self.path, list)
+        except (FileNotFoundError, ValueError, EOFError, TypeError):
             return {}
-        try:
-            groups, start = _table(fd)
-            return {each: posix.pread(fd, length, start + offset) for each, (offset, length) in groups.items()}
-        except (ValueError, EOFError, TypeError):
-            return {}
-        finally:
-            posix.close(fd)
 
 
 def _imported(known: "dict[str, Entry]") -> "dict[str, Entry]":
@@ -175,22 +162,34 @@ def _imported(known: "dict[str, Entry]") -> "dict[str, Entry]":
     return found
 
 
-def _table(fd: int) -> "tuple[dict[str, tuple[int, int]], int]":
-    """Where the modules of each verb are, and where that counts from; ValueError: it is no archive."""
-    head = posix.pread(fd, 4096, 0)
-    start = 9 + int.from_bytes(head[5:9], "little")
-    if head[:5] != _MARK or start > _LONGEST:
-        raise ValueError("not an archive of this Python")
-    if start > len(head):
-        head += posix.pread(fd, start - len(head), len(head))
-    return marshal.loads(memoryview(head)[9:start]), start
+def _read(path: str, choose: "Callable[[dict[str, tuple[int, int]]], list[str]]") -> "dict[str, bytes]":
+    """The modules of the verbs that are chosen from those that an archive has; ValueError: it is none."""
+    fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
+    try:
+        head = posix.pread(fd, 4096, 0)
+        start = 9 + int.from_bytes(head[5:9], "little")
+        if head[:5] != _MARK or start > _LONGEST:
+            raise ValueError("not an archive of this Python")
+        if start > len(head):
+            head += posix.pread(fd, start - len(head), len(head))
+        table = marshal.loads(memoryview(head)[9:start])
+        return {verb: posix.pread(fd, table[verb][1], start + table[verb][0]) for verb in choose(table)}
+    finally:
+        posix.close(fd)
 
 
-def _verb(known: "dict[str, tuple[int, int]]", words: "list[str]") -> str | None:
+def _loaded(group: bytes) -> "dict[str, Entry]":
+    try:
+        entries: dict[str, Entry] = marshal.loads(group)
+        return entries
+    except (ValueError, EOFError, TypeError):
+        return {}  # there is none yet, or it was cut off: it is made anew
+
+
+def _verb(known: "dict[str, tuple[int, int]]", words: "list[str]") -> "list[str]":
     """The verb, so far as it shows without knowing which options take a value; a wrong one costs time."""
-    if words and words[0][:1] != "-":
-        return words[0] if words[0] in known else "" if "" in known else None
-    return next((word for word in words if word in known), "" if "" in known else None)
+    said = words[:1] if words and words[0][:1] != "-" else words
+    return [word for word in (*said, "") if word in known][:1]
 
 
 def _is_valid(name: str, entry: "Entry") -> bool:
