@@ -86,4 +86,3 @@ if "os" not in sys.modules and "_collections_abc" not in sys.modules:
     import os
 
     del _abstract.Mapping, _abstract.MutableMapping, _abstract._check_methods
-

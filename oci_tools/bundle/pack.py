@@ -21,8 +21,8 @@ from oci_tools.image import manifest as manifests
 from oci_tools.image import ref as refs
 from oci_tools.layer import diff, snapshot
 from oci_tools.layer import owner as owners
-from oci_tools.names import clean
 from oci_tools.layer.write import Archive
+from oci_tools.names import clean
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -21,9 +21,9 @@ from oci_tools.errors import Error
 from oci_tools.layer import diff, lookup, upper
 from oci_tools.layer import store as stores
 from oci_tools.layer.planned import Plan
-from oci_tools.names import clean
 from oci_tools.layer.walk import order, walk
 from oci_tools.layer.write import Archive
+from oci_tools.names import clean
 from oci_tools.runtime import apart as apart
 
 TYPE_CHECKING = False

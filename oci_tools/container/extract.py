@@ -19,8 +19,8 @@ import stat
 from oci_tools import compress, fs
 from oci_tools.errors import Error, quote
 from oci_tools.layer.limits import Limits
-from oci_tools.names import clean
 from oci_tools.linux.openat2 import RESOLVE_BENEATH, RESOLVE_IN_ROOT, RESOLVE_NO_SYMLINKS, RESOLVE_NO_XDEV, openat2
+from oci_tools.names import clean
 from oci_tools.tar import Entry, Reader
 
 TYPE_CHECKING = False

@@ -19,8 +19,8 @@ from oci_tools import bundle as bundles
 from oci_tools import document, fs
 from oci_tools.container import ending, names
 from oci_tools.errors import Busy, Error
-from oci_tools.names import clean
 from oci_tools.linux import mount, process
+from oci_tools.names import clean
 from oci_tools.runtime import overlay, state
 
 TYPE_CHECKING = False

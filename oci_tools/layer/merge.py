@@ -22,10 +22,10 @@ from oci_tools import fs
 from oci_tools.errors import Error, quote, reason
 from oci_tools.layer.apply import Source, link_at, unpack
 from oci_tools.layer.tree import Dir, Tree, new_root
-from oci_tools.names import clean, words
 from oci_tools.layer.unpacked import Layer, unnamed
 from oci_tools.layer.walk import names
 from oci_tools.linux import libc
+from oci_tools.names import clean, words
 from oci_tools.shelf import Attic, Rows
 from oci_tools.tar import Attributes
 
