@@ -285,7 +285,7 @@ class _Probe:
         now = time.monotonic()
         if not self._seen:
             try:
-                with open(self._pid_file, encoding="ascii") as file:
+                with open(self._pid_file, encoding="utf-8") as file:
                     ran = process.age(int(file.read()))
             except (OSError, ValueError):
                 return 0.0
@@ -308,7 +308,7 @@ class _Probe:
         from oci_tools.runtime import exec_group, state
 
         try:
-            with open(self._pid_file, encoding="ascii") as file:
+            with open(self._pid_file, encoding="utf-8") as file:
                 pid = int(file.read())
         except (OSError, ValueError):
             os.kill(self._pid, 9)
@@ -345,7 +345,7 @@ def family(pid: int) -> list[int]:
     found = [pid]
     for each in found:
         try:
-            with open(f"/proc/{each}/task/{each}/children", encoding="ascii") as file:
+            with open(f"/proc/{each}/task/{each}/children", encoding="utf-8") as file:
                 found += map(int, file.read().split())
         except OSError:
             pass  # it has just ended

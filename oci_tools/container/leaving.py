@@ -72,7 +72,7 @@ def step_aside() -> None:
 def _shared() -> list[Hierarchy]:
     """The hierarchies of service managers in which we are where `ocid` is."""
     try:
-        with open(f"{fs.run()}/ocid.lock", encoding="ascii") as file:
+        with open(f"{fs.run()}/ocid.lock", encoding="utf-8") as file:
             theirs = _places(int(file.read() or 0))
         ours = _places(os.getpid())
     except (OSError, ValueError):

@@ -55,7 +55,7 @@ def lines(policy: dict[str, Any]) -> list[str]:
 def those(container: str) -> list[str]:
     """The containers that have a link to this one."""
     try:
-        with open(f"{names.place(container)}/linked", encoding="ascii") as file:
+        with open(f"{names.place(container)}/linked", encoding="utf-8") as file:
             known = dict.fromkeys(file.read().split())
     except FileNotFoundError:
         return []

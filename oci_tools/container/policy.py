@@ -94,7 +94,7 @@ def write_id(path: str | None, container: str) -> None:
     """--cidfile"""
     if path:
         try:
-            with open(path, "x", encoding="ascii") as file:
+            with open(path, "x", encoding="utf-8") as file:
                 file.write(container)
         except OSError as error:
             raise Error("cannot write container id", path, error) from None

@@ -210,7 +210,7 @@ def _become_root() -> None:
     uid, gid = os.geteuid(), os.getegid()
     process.unshare(process.CLONE_NEWUSER | process.CLONE_NEWNS)
     for name, text in (("setgroups", "deny"), ("uid_map", f"0 {uid} 1"), ("gid_map", f"0 {gid} 1")):
-        with open(f"/proc/self/{name}", "w", encoding="ascii") as file:
+        with open(f"/proc/self/{name}", "w", encoding="utf-8") as file:
             file.write(text)
 
 

@@ -93,7 +93,7 @@ def _of(groups: Cgroup, pid: int) -> dict[str, Any]:
 
 def _text(groups: Cgroup, controller: str, file: str) -> str:
     try:
-        with open(f"{groups.path(controller)}/{file}", encoding="ascii") as opened:
+        with open(f"{groups.path(controller)}/{file}", encoding="utf-8") as opened:
             return opened.read()
     except OSError:
         return ""
@@ -148,7 +148,7 @@ def _disk_v2(groups: Cgroup) -> tuple[int, int]:
 def _network(pid: int) -> tuple[int, int]:
     """Of all devices but loopback: proc_pid_net(5)."""
     received = sent = 0
-    with open(f"/proc/{pid}/net/dev", encoding="ascii") as file:
+    with open(f"/proc/{pid}/net/dev", encoding="utf-8") as file:
         for line in file.read().splitlines()[2:]:
             name, _, counts = line.partition(":")
             if name.strip() != "lo":

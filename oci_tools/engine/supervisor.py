@@ -125,7 +125,7 @@ def _prefer() -> None:
     """
     try:
         os.setpriority(os.PRIO_PROCESS, 0, _NICE)
-        with open("/proc/self/autogroup", "w", encoding="ascii") as file:
+        with open("/proc/self/autogroup", "w", encoding="utf-8") as file:
             file.write(str(_NICE))
     except OSError:
         pass  # we may not, or there are no such groups

@@ -172,7 +172,7 @@ def own_maps() -> dict[str, list[dict[str, int]]] | None:
         return None
     made = {}
     for member, file in (("uidMappings", "uid_map"), ("gidMappings", "gid_map")):
-        with open(f"/proc/self/{file}", encoding="ascii") as lines:
+        with open(f"/proc/self/{file}", encoding="utf-8") as lines:
             rows = [[int(word) for word in line.split()] for line in lines]
         made[member] = [{"containerID": inside, "hostID": host, "size": size} for inside, host, size in rows]
     return made

@@ -40,7 +40,7 @@ def start(
 def stop(state: str) -> None:
     """Give the ports of a container that has ended back at once; pasta by itself finds out within a second."""
     try:
-        with open(f"{state}/{_RECORD}", encoding="ascii") as file:
+        with open(f"{state}/{_RECORD}", encoding="utf-8") as file:
             pid = int(file.read())
         os.unlink(f"{state}/{_RECORD}")
         pidfd = os.pidfd_open(pid)
@@ -60,7 +60,7 @@ def stop(state: str) -> None:
 def is_pasta(pid: str) -> bool:
     """Whether that is a process of pasta, and no zombie."""
     try:
-        with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
             name, _, rest = file.read().partition("(")[2].rpartition(")")
     except OSError:
         return False
@@ -88,7 +88,7 @@ def share(record: str, pid: int, mappings: list[dict[str, Any]]) -> str:
         if os.path.exists(record):
             os.unlink(record)
         _pasta(path, [*loopback, "--pid", record], pid, [], "auto")
-    with open(record, encoding="ascii") as file:
+    with open(record, encoding="utf-8") as file:
         return file.read().strip()
 
 
@@ -128,7 +128,7 @@ def _is_bound(pid: str, protocol: str, port: int) -> bool:
     """Whether a socket of a process's network has a port: "0: ADDRESS:PORT ADDRESS:PORT STATE ..." of proc_net(5)."""
     for name in (protocol, f"{protocol}6"):
         try:
-            with open(f"/proc/{pid}/net/{name}", encoding="ascii") as file:
+            with open(f"/proc/{pid}/net/{name}", encoding="utf-8") as file:
                 rows = [line.split(None, 4) for line in file][1:]
         except OSError:
             continue

@@ -64,7 +64,7 @@ def join(published: list[dict[str, Any]] | None = None) -> None:
 def _served(record: str) -> str | None:
     """What the record says, None if there is none; empty where somebody has ended pasta, whose device goes with it."""
     try:
-        with open(record, encoding="ascii") as file:
+        with open(record, encoding="utf-8") as file:
             pasta = file.read().strip()
     except FileNotFoundError:
         return None

@@ -188,7 +188,7 @@ class Cgroup:
     def now(self, file: str) -> str:
         """What a file of the v2 group says at present; nothing if there is none."""
         try:
-            with open(f"{self.paths['']}/{file}", encoding="ascii") as opened:
+            with open(f"{self.paths['']}/{file}", encoding="utf-8") as opened:
                 return opened.read().strip()
         except OSError:
             return ""
@@ -202,7 +202,7 @@ class Cgroup:
     def give(self, uid: int) -> None:
         """Let the container's root divide its own v2 group: what cgroups(7) says to delegate, and no limit."""
         try:
-            with open("/sys/kernel/cgroup/delegate", encoding="ascii") as file:
+            with open("/sys/kernel/cgroup/delegate", encoding="utf-8") as file:
                 names = file.read().split()
             for path in (self.paths[""], *(f"{self.paths['']}/{name}" for name in names)):
                 if os.path.exists(path):
@@ -283,7 +283,7 @@ class Cgroup:
         found: list[int] = []
         for directory, _, _ in os.walk(path):
             try:
-                with open(f"{directory}/cgroup.procs", encoding="ascii") as file:
+                with open(f"{directory}/cgroup.procs", encoding="utf-8") as file:
                     found += [int(line) for line in file]
             except OSError:
                 pass  # removed meanwhile, or a threaded group
@@ -315,7 +315,7 @@ class Cgroup:
             return "frozen 1" in self.now("cgroup.events")
         file = "cgroup.freeze" if self.unified else "freezer.state"
         try:
-            with open(f"{directory}/{file}", encoding="ascii") as state:
+            with open(f"{directory}/{file}", encoding="utf-8") as state:
                 return state.read().strip() in ("1", "FROZEN", "FREEZING")
         except OSError:
             return False
@@ -389,7 +389,7 @@ def _until(path: str, word: str) -> None:
     """Wait until a file says this word: v2's events wake us, v1's files must be read again and again."""
     from select import POLLPRI, poll
 
-    with open(path, encoding="ascii") as file:
+    with open(path, encoding="utf-8") as file:
         woken = poll()
         woken.register(file, POLLPRI)
         for pause in (0, 1, 2, 5, 10, 20, *[50] * 40):

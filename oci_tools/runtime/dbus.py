@@ -154,7 +154,7 @@ class Bus:
 def real_uid() -> int:
     """Our uid as the host sees it, of which a user namespace may have made another."""
     mine = os.geteuid()
-    with open("/proc/self/uid_map", encoding="ascii") as file:
+    with open("/proc/self/uid_map", encoding="utf-8") as file:
         for line in file:
             inside, outside, size = map(int, line.split())
             if inside <= mine < inside + size:

@@ -95,7 +95,7 @@ class OutOfMemory:
             else:
                 control = os.open(f"{self.path}/memory.oom_control", os.O_RDONLY | os.O_CLOEXEC)
                 self.fds = [os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK), control]
-                with open(f"{self.path}/cgroup.event_control", "w", encoding="ascii") as file:
+                with open(f"{self.path}/cgroup.event_control", "w", encoding="utf-8") as file:
                     file.write(f"{self.fds[0]} {control}")
         except OSError as error:
             raise Error("cannot watch the memory of cgroup", self.path, error) from None

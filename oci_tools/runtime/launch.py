@@ -283,7 +283,7 @@ def _know(made: Container, pid: int) -> None:
 
 def _pid_of(pidfd: int) -> int:
     """The pid, as we see it, that a pidfd stands for."""
-    with open(f"/proc/self/fdinfo/{pidfd}", encoding="ascii") as file:
+    with open(f"/proc/self/fdinfo/{pidfd}", encoding="utf-8") as file:
         return next(int(line.split()[1]) for line in file if line.startswith("Pid:"))
 
 

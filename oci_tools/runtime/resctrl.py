@@ -54,7 +54,7 @@ def follow(tasks: list[str], pid: int) -> None:
     """Put another process where the first is."""
     for path in tasks:
         try:
-            with open(path, "w", encoding="ascii") as file:
+            with open(path, "w", encoding="utf-8") as file:
                 file.write(str(pid))
         except OSError as error:
             raise Error("cannot join", path, error) from None
@@ -67,7 +67,7 @@ def change(known: dict[str, Any], lines: list[str]) -> None:
         raise Error("cannot update container", known["id"], "it was made without linux.intelRdt")
     path = f"{os.path.dirname(tasks[0])}/schemata"
     try:
-        with open(path, "w", encoding="ascii") as file:
+        with open(path, "w", encoding="utf-8") as file:
             file.write("".join(f"{line}\n" for line in lines))
     except OSError as error:
         raise Error("cannot write", path, error) from None
@@ -92,7 +92,7 @@ def apply(steps: Plan, top: str, pid: int, existing: bool) -> list[str]:
             elif path.endswith("schemata") and existing and not made:
                 _compare(full, text)
             else:
-                with open(full, "w", encoding="ascii") as file:
+                with open(full, "w", encoding="utf-8") as file:
                     file.write(str(pid) if text == "PID" else text)
     except OSError as error:
         remove(made)
@@ -116,7 +116,7 @@ def remove(made: list[str]) -> None:
 
 def _compare(path: str, text: str) -> None:
     """A class that others made is not changed: it must already be what is asked for."""
-    with open(path, encoding="ascii") as file:
+    with open(path, encoding="utf-8") as file:
         there = {"".join(line.split()) for line in file}
     missing = [line for line in text.splitlines() if "".join(line.split()) not in there]
     if missing:

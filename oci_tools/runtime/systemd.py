@@ -213,7 +213,7 @@ def device_policy(rules: list[dict[str, Any]]) -> Properties:
 
 def _drivers(word: str, major: str) -> list[str]:
     """The names under which the kernel has a major number: systemd takes no numbers."""
-    with open("/proc/devices", encoding="ascii") as file:
+    with open("/proc/devices", encoding="utf-8") as file:
         chars, _, blocks = file.read().partition("Block devices:")
     lines = [line.split() for line in (chars if word == "char" else blocks).splitlines()]
     return [line[1] for line in lines if len(line) == 2 and line[0] == major]

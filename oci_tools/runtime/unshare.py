@@ -51,7 +51,7 @@ def _map(pid: int, maps: dict[str, list[dict[str, int]]]) -> None:
     try:
         namespaces.map_ids(pid, maps)
     except Error as error:
-        with open(f"/proc/{pid}/uid_map", encoding="ascii") as file:
+        with open(f"/proc/{pid}/uid_map", encoding="utf-8") as file:
             if file.read().strip() or sum(entry["size"] for entry in maps["uid_map"]) == 1:
                 raise
         os.write(2, f"oci-run: warning: {error}: there is one id\n".encode())
@@ -63,7 +63,7 @@ def _map(pid: int, maps: dict[str, list[dict[str, int]]]) -> None:
 
 def _same(name: str) -> list[dict[str, int]]:
     """All ids that there are, as they are: for who is root within a container."""
-    with open(f"/proc/self/{name}", encoding="ascii") as file:
+    with open(f"/proc/self/{name}", encoding="utf-8") as file:
         rows = [[int(word) for word in line.split()] for line in file]
     return [{"containerID": inside, "hostID": inside, "size": size} for inside, _, size in rows]
 

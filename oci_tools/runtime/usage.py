@@ -204,7 +204,7 @@ def _some(**members: Any) -> dict[str, Any]:
 
 def _text(path: str) -> str:
     try:
-        with open(path, encoding="ascii") as file:
+        with open(path, encoding="utf-8") as file:
             return file.read()
     except OSError:
         return ""

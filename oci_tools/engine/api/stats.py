@@ -157,7 +157,7 @@ def _networks(one: Container) -> dict[str, Any]:
         return {}
     found = {}
     try:
-        with open(f"/proc/{pid}/net/dev", encoding="ascii") as file:
+        with open(f"/proc/{pid}/net/dev", encoding="utf-8") as file:
             lines = file.read().splitlines()[2:]
     except OSError:
         return {}

@@ -147,7 +147,7 @@ def _identity(api: Api) -> str:
     import hashlib
 
     try:
-        with open("/etc/machine-id", encoding="ascii") as file:
+        with open("/etc/machine-id", encoding="utf-8") as file:
             machine = file.read()
     except OSError:
         machine = ""
@@ -169,7 +169,7 @@ def _file_system(path: str) -> str:
 
 def _is_on(name: str) -> bool:
     try:
-        with open(f"/proc/sys/{name}", encoding="ascii") as file:
+        with open(f"/proc/sys/{name}", encoding="utf-8") as file:
             return file.read().strip() == "1"
     except OSError:
         return False

@@ -84,7 +84,7 @@ def available(key: str, asked: str) -> None:
     if not asked:
         return
     kind, called, word = ("cpu", "CPUs", "cpus") if key == "CpusetCpus" else ("node", "memory nodes", "mems")
-    with open(f"/sys/devices/system/{kind}/online", encoding="ascii") as file:
+    with open(f"/sys/devices/system/{kind}/online", encoding="utf-8") as file:
         online = file.read().strip()
     if not _numbers(asked, word) <= _numbers(online, word):
         raise Refused(400, f"Requested {called} are not available - requested {asked}, available: {online}")
