@@ -289,7 +289,7 @@ def test_limits(word: str, data: bytes) -> None:
         read(data, limits=Limits.parse([word]))
 
 
-@pytest.mark.parametrize("word", ["entries", "entries=", "entries=x", "nothing=1", "size=-1", "size=1X", "=1"])
+@pytest.mark.parametrize("word", ["entries", "entries=", "entries=x", "nothing=1", "skip_roots=1", "size=-1", "size=1X", "=1"])
 def test_limits_that_are_none(word: str) -> None:
     with pytest.raises(Error, match="not a limit"):
         Limits.parse([word])

@@ -8,7 +8,8 @@ What is the base's is never touched: `keep` layers at the bottom, of which the i
              a base all is one layer
     rebase   the layers above, as they are, on another image
 
-The history keeps telling of steps whose layer is gone into another, as of such without a layer.
+A layer of which nothing is left is left out.  The history keeps telling of steps whose layer is gone, into another or
+altogether, as of such without a layer.
 """
 
 from __future__ import annotations
@@ -41,11 +42,12 @@ class Work:
         self._layers = list(image.layers)
         self._type = manifests.kind(image.manifest, image.descriptor)
         self._keep = _kept(image, base)
+        self._below = _told(image, base)
         self._told = False  # the history has an entry for what was done
 
     def rewrite(self, strip: list[bytes]) -> None:
         """Layer by layer: without some paths, and no time later than the options' epoch."""
-        found = configs.diff_ids(self._config)
+        found: list[str | None] = [*configs.diff_ids(self._config)]
         sources = self._image.sources()
         for at in range(self._keep, len(self._layers)):
             kind = _compression(self._layers[at])
@@ -54,10 +56,13 @@ class Work:
                 with sources[at].open() as stream:
                     packing.archive(stream, self._limits, strip)
                 made.close()
-                if packing.changed:
+                if packing.changed and packing.newest is None:
+                    found[at] = None
+                elif packing.changed:
                     self._layers[at] = ingest.commit(manifests.layer_type(self._type, kind))
                     found[at] = made.diff_id
-        self._config = {**self._config, "rootfs": {**self._config["rootfs"], "diff_ids": found}}
+        self._config = configs.without_layers(self._config, found)
+        self._layers = [layer for layer, diff_id in zip(self._layers, found, strict=True) if diff_id]
         if self._options.epoch is not None:
             self._retime(self._options.epoch)
 
@@ -65,8 +70,7 @@ class Work:
         """No time of ours in the configuration is later either; RFC 3339 in UTC sorts as text."""
         newest = configs.timestamp(epoch)
         history = list(self._config.get("history") or ())
-        cut = _cut(history, self._keep)
-        for at, entry in enumerate(history[cut:], cut):
+        for at, entry in enumerate(history[self._below :], self._below):
             if isinstance(entry, dict) and str(entry.get("created", "")) > newest:
                 history[at] = {**entry, "created": newest}
         self._config = {**self._config, "history": history}
@@ -88,11 +92,11 @@ class Work:
             descriptor = ingest.commit(manifests.layer_type(self._type, kind))
         self._layers[self._keep :] = [descriptor]
         history = list(self._config.get("history") or ())
-        cut = _cut(history, self._keep)
-        history[cut:] = [{**entry, "empty_layer": True} for entry in history[cut:] if isinstance(entry, dict)]
+        above = history[self._below :]
+        history[self._below :] = [{**entry, "empty_layer": True} for entry in above if isinstance(entry, dict)]
         rootfs = {**self._config["rootfs"], "diff_ids": configs.diff_ids(self._config)[: self._keep]}
         self._config = {**self._config, "rootfs": rootfs, "history": history}
-        self._config = configs.with_layer(self._config, made.diff_id, self._options.created, *self._options.told)
+        self._config = configs.with_layer(self._config, made.diff_id, self._created(), *self._options.told)
         self._told = True
 
     def rebase(self, new: bundle.Image) -> None:
@@ -101,18 +105,16 @@ class Work:
             said = [manifests.platform_name(configs.platform(config)) for config in (new.config, self._config)]
             raise Error("cannot rebase", None, f"the new base is for {said[0]}, the image for {said[1]}")
         ours = configs.diff_ids(self._config)[self._keep :]
-        history = list(self._config.get("history") or ())
-        below = configs.with_layer(new.config, None)["history"][:-1]  # as long as its layers say
+        below, whole = configs.whole_history(new.config), configs.whole_history(self._config)
         rootfs = {**self._config["rootfs"], "diff_ids": [*new.diff_ids, *ours]}
-        above = history[_cut(history, self._keep) :]
-        self._config = {**self._config, "rootfs": rootfs, "history": below + above}
+        self._config = {**self._config, "rootfs": rootfs, "history": below + whole[self._below :]}
         kinds = {kind: manifests.layer_type(self._type, kind) for kind in ("none", "gzip", "zstd")}
         lower = [
             {**layer, "mediaType": kinds[_compression(layer)]} if not layer.get("urls") else layer
             for layer in new.layers
         ]
         self._layers[: self._keep] = lower
-        self._keep = len(lower)
+        self._keep, self._below = len(lower), len(below)
 
     def done(self) -> Descriptor:
         """The image, with what the options change of its configuration; not yet named."""
@@ -120,13 +122,15 @@ class Work:
         said = self._image.manifest.get("annotations")
         annotations = self._options.annotate(said or {})
         if config != self._config and self._options.history and not self._told:
-            epoch = self._options.epoch
-            created = self._options.created or (None if epoch is None else configs.timestamp(epoch))
-            config = configs.with_layer(config, None, created, *self._options.told)
+            config = configs.with_layer(config, None, self._created(), *self._options.told)
         same = (config, self._layers, annotations) == (self._image.config, self._image.layers, said or {})
         if same:
             return self._image.descriptor
         return configs.store(self._layout, config, self._layers, annotations, self._type)
+
+    def _created(self) -> str | None:
+        epoch = self._options.epoch
+        return self._options.created or (None if epoch is None else configs.timestamp(epoch))
 
     def _stored(self) -> dict[str, Any]:
         """The manifest of what there is by now."""
@@ -147,14 +151,18 @@ def _kept(image: bundle.Image, base: bundle.Image | None) -> int:
     return len(base.diff_ids)
 
 
-def _cut(history: list[Any], layers: int) -> int:
-    """How many entries of a history tell of its first layers, and of what was done to them before the next."""
-    for at, entry in enumerate(history):
-        if not (isinstance(entry, dict) and entry.get("empty_layer")):
-            if not layers:
-                return at
-            layers -= 1
-    return len(history)
+def _told(image: bundle.Image, base: bundle.Image | None) -> int:
+    """How many entries of an image's history are its base's: as many as that has, if they can be the same.
+
+    Else those up to the base's last layer, and of what was done to that before the next one.
+    """
+    if base is None:
+        return 0
+    whole, below = (list(map(configs.is_empty, configs.whole_history(one.config))) for one in (image, base))
+    if whole[: len(below)] == below:
+        return len(below)
+    layers = [at for at, empty in enumerate(whole) if not empty]
+    return [*layers, len(whole)][len(base.diff_ids)]
 
 
 def _compression(layer: Descriptor) -> str:

@@ -173,7 +173,7 @@ def _base(args: cli.Args, layout: Layout, name: str | None) -> pack.Base:
         raise Usage("the base cannot come from standard input")
     image, about = _taken(args.base, args, layout)
     base = pack.Base(image)
-    base.annotations = _based(base.annotations, about)
+    base.annotations = _based(base.annotations, about, image)
     return base
 
 
@@ -195,7 +195,7 @@ def _rework(args: cli.Args, layout: Layout, options: pack.Options) -> Descriptor
     base = _taken(args.base, args, layout)[0] if args.base else None
     new, about = _taken(args.rebase, args, layout) if args.rebase else (None, {})
     if args.rebase or args.flatten:
-        options.annotate = lambda annotations: words.annotated(_based(annotations, about), args)
+        options.annotate = lambda annotations: words.annotated(_based(annotations, about, image), args)
     work = rework.Work(image, base, options, Limits.parse(args.limit))
     if args.strip or args.retime:
         work.rewrite([os.fsencode(path) for path in args.strip])
@@ -206,9 +206,11 @@ def _rework(args: cli.Args, layout: Layout, options: pack.Options) -> Descriptor
     return work.done()
 
 
-def _based(annotations: dict[str, str], about: dict[str, str]) -> dict[str, str]:
-    """Annotations, of which those about the base are these."""
-    return {**{name: text for name, text in annotations.items() if name not in (BASE_NAME, BASE_DIGEST)}, **about}
+def _based(annotations: dict[str, str], about: dict[str, str], image: bundle.Image) -> dict[str, str]:
+    """Annotations, of which those about the base are these; Docker's manifests have none."""
+    rest = {name: text for name, text in annotations.items() if name not in (BASE_NAME, BASE_DIGEST)}
+    is_oci = manifests.kind(image.manifest, image.descriptor) == manifests.OCI_MANIFEST
+    return {**rest, **about} if is_oci else rest
 
 
 def _taken(word: str, args: cli.Args, layout: Layout) -> tuple[bundle.Image, dict[str, str]]:
@@ -223,8 +225,7 @@ def _taken(word: str, args: cli.Args, layout: Layout) -> tuple[bundle.Image, dic
         about = {BASE_DIGEST: source.descriptor["digest"]}
         if source.name and "/" in source.name:  # only a full reference can be looked up again
             about[BASE_NAME] = source.name
-    is_oci = manifests.kind(found.manifest, found.descriptor) == manifests.OCI_MANIFEST
-    return bundle.Image(layout, found.descriptor), about if is_oci else {}
+    return bundle.Image(layout, found.descriptor), about
 
 
 def _options(args: cli.Args) -> pack.Options:

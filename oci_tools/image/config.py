@@ -82,18 +82,10 @@ def with_layer(
     comment: str = "",
     author: str = "",
 ) -> Config:
-    """The configuration after one more step: a layer, or with no diff id a change of nothing but itself.
-
-    A history that told less than the layers are is told up to here first, since its entries
-    and the layers are counted against each other.
-    """
+    """The configuration after one more step: a layer, or with no diff id a change of nothing but itself."""
     found = diff_ids(config)
-    history = list(config.get("history") or [])
-    missing = len(found) - sum(not (isinstance(h, dict) and h.get("empty_layer")) for h in history)
-    created_then = config.get("created")  # umoci stat breaks on an entry that has no time
-    history += [{"created": created_then or timestamp(0), "comment": "unknown"}] * max(missing, 0)
     said = {
-        "created": created or created_then or timestamp(0),
+        "created": created or config.get("created") or timestamp(0),
         "created_by": created_by,
         "author": author,
         "comment": comment,
@@ -104,8 +96,33 @@ def with_layer(
     else:
         found.append(diff_id)
     rootfs = {"type": "layers", **(config.get("rootfs") or {}), "diff_ids": found}
-    changed = {**config, "rootfs": rootfs, "history": [*history, entry]}
+    changed = {**config, "rootfs": rootfs, "history": [*whole_history(config), entry]}
     return {**changed, "created": created} if created else changed
+
+
+def whole_history(config: Config) -> list[Any]:
+    """The history, told up to here if it told less than the layers are: they are counted against each other."""
+    found = list(config.get("history") or ())
+    missing = len(diff_ids(config)) - sum(not is_empty(entry) for entry in found)
+    created = config.get("created") or timestamp(0)  # umoci stat breaks on an entry that has no time
+    return found + [{"created": created, "comment": "unknown"}] * max(missing, 0)
+
+
+def is_empty(entry: Any) -> bool:
+    """Whether an entry of a history is of a step without a layer."""
+    return isinstance(entry, dict) and bool(entry.get("empty_layer"))
+
+
+def without_layers(config: Config, found: list[str | None]) -> Config:
+    """The configuration with these diff ids, None where a layer is gone: its step is one without a layer then."""
+    history = list(config.get("history") or ())
+    layers = (at for at, entry in enumerate(history) if not is_empty(entry))
+    for at, diff_id in zip(layers, found, strict=False):
+        if diff_id is None and isinstance(history[at], dict):
+            history[at] = {**history[at], "empty_layer": True}
+    rootfs = {**(config.get("rootfs") or {}), "diff_ids": [diff_id for diff_id in found if diff_id]}
+    made = {**config, "rootfs": rootfs}
+    return {**made, "history": history} if history else made
 
 
 def edit(

@@ -49,7 +49,7 @@ class Limits:
     def parse(cls, words: Iterable[str]) -> Limits:
         """The defaults with some `NAME=N` changed; N may end in K, M, G or T."""
         limits = cls()
-        names = [name for name in cls.__slots__ if name != "keep_links"]
+        names = [name for name in cls.__slots__ if name not in ("keep_links", "skip_roots")]
         for word in words:
             name, _, text = word.partition("=")
             unit = text[-1:].upper() if text[-1:].upper() in _UNITS else ""

@@ -13,9 +13,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from oci_tools.bundle import rework
+from oci_tools.bundle import Image, rework
 from oci_tools.bundle.pack import Options
 from oci_tools.errors import Error
+from oci_tools.image import config as configs
+from oci_tools.image import manifest
 from oci_tools.image.layout import Layout
 from oci_tools.layer import merge, owner
 from oci_tools.layer.limits import Limits
@@ -150,6 +152,57 @@ def test_append_and_split(oci: Any, img: Path) -> None:
         blob = img / "img/blobs" / layer["digest"].replace(":", "/")
         found.append(subprocess.run(["tar", "-tzf", blob], check=True, capture_output=True, text=True).stdout.split())
     assert found == [["h"], ["opt/", "opt/a/", "opt/a/f"], ["opt/", "opt/g"]]
+
+
+def test_the_history_above_the_base(oci: Any, img: Path) -> None:
+    """What was done to an image before its first own layer is its own, and nothing is told of fewer layers than there are."""
+    oci("image", "config", "./img:base", "-t", "own", "-e", "B=2", "--comment", "env")
+    (img / "more").mkdir()
+    (img / "more/f").write_text("f")
+    oci("pack", "--append", "more", "./img:own", "--comment", "own")
+    oci("pack", "--rebase", "./img:next", "--base", "./img:base", "./img:own", "./img:r")
+    assert told(oci, "./img:r", "comment") == [None, "env", "own"]
+    env = {"SOURCE_DATE_EPOCH": "1600000000"}
+    oci("pack", "--retime", "--base", "./img:base", "./img:own", "./img:t", env=env)
+    assert [time < "2020-09-14" for time in told(oci, "./img:t", "created")] == [False, True, True]
+    oci("pack", "--retime", "./img:own", "./img:t", env=env)
+    assert [time < "2020-09-14" for time in told(oci, "./img:t", "created")] == [True, True, True]
+    oci("pack", "--flatten", "./img:own", "./img:f", env=env)
+    assert inspect(oci, "./img:f")["config"]["created"] == told(oci, "./img:f", "created")[-1] == "2020-09-13T12:26:40Z"
+    oci("image", "config", "./img:app", "-t", "bare", "--clear", "history", "--no-history")
+    oci("pack", "--rebase", "./img:next", "--base", "./img:base", "./img:bare", "./img:r")
+    assert told(oci, "./img:r", "comment") == [None, "unknown", "unknown"]
+
+
+def told(oci: Any, word: str, member: str) -> list[str]:
+    return [entry.get(member) for entry in inspect(oci, word)["config"]["history"]]
+
+
+def test_a_layer_of_which_nothing_is_left_is_left_out(oci: Any, img: Path) -> None:
+    (img / "more/opt").mkdir(parents=True)
+    (img / "more/opt/f").write_text("f")
+    oci("pack", "--append", "more", "./img:app", "--comment", "three")
+    oci("pack", "--strip", "opt", "./img:app", "./img:s", "--base", "./img:base")
+    made, app = inspect(oci, "./img:s"), inspect(oci, "./img:app")
+    assert made["manifest"]["layers"] == app["manifest"]["layers"][:-1]
+    assert [bool(entry.get("empty_layer")) for entry in made["config"]["history"]] == [False, False, False, True]
+    assert oci("unpack", "./img:s", "o").stdout
+
+
+def test_the_base_of_another_kind(oci: Any, img: Path) -> None:
+    """Layers get the type that the image's kind of manifest has; Docker's has no annotations."""
+    with Layout.open(f"{img}/img") as layout:
+        for name in ("base", "app"):
+            made = Image(layout, layout.find(name))
+            layers = [{**layer, "mediaType": manifest.DOCKER_LAYER + ".gzip"} for layer in made.layers]
+            layout.tag(f"d{name}", configs.store(layout, made.config, layers, None, manifest.DOCKER_MANIFEST))
+    oci("pack", "--rebase", "./img:next", "--base", "./img:dbase", "./img:dapp", "./img:r")
+    made = inspect(oci, "./img:r")["manifest"]
+    assert {layer["mediaType"] for layer in made["layers"]} == {manifest.DOCKER_LAYER + ".gzip"} and "annotations" not in made
+    oci("pack", "--rebase", "./img:dbase", "--base", "./img:base", "./img:app", "./img:r")
+    made = inspect(oci, "./img:r")["manifest"]
+    assert {layer["mediaType"] for layer in made["layers"]} == {manifest.OCI_LAYER + "+gzip"}
+    assert list(made["annotations"]) == ["org.opencontainers.image.base.digest"]
 
 
 @pytest.mark.parametrize(
