@@ -163,7 +163,7 @@ def test_set_leaves_the_rest_as_it_was(oci):
         ([], "{}", 2, "nothing to change"),
         (["x"], "{}", 2, "not a change 'x'"),
         (["a.b=1"], '{"a": 5}', 1, "cannot change 'a.b=1'"),
-        (["a=1"], "", 1, "cannot read standard input: it is empty"),
+        (["a=1"], "", 1, "cannot read standard input: it is empty (oci-spec new makes a config.json)"),
         (["a=1"], "{", 1, "cannot read 'config.json': not valid json"),
         (["--merge", "none", "a=1"], "{}", 1, "cannot read 'none': no such file or directory"),
         (["--patch", "bad"], "{}", 1, "cannot patch: expected a list of operations"),
@@ -210,7 +210,7 @@ def test_check_looks_at_a_bundle_or_a_file(oci, tmp_path):
 
 
 def test_check_of_no_input(oci):
-    assert one_line(oci("spec", "check", code=1)) == "cannot read standard input: it is empty"
+    assert one_line(oci("spec", "check", code=1)) == "cannot read standard input: it is empty (oci-spec new makes a config.json)"
 
 
 def test_check_of_more_than_is_sane(oci):

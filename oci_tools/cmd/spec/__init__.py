@@ -118,7 +118,7 @@ def _read() -> bytes:
     if len(data) > MAX_CONFIG:
         raise Error("cannot read standard input", None, f"larger than {MAX_CONFIG} bytes")
     if not data.strip():
-        raise Error("cannot read standard input", None, "it is empty")
+        raise Error("cannot read standard input", None, "it is empty", "oci-spec new makes a config.json")
     return data
 
 
