@@ -60,6 +60,8 @@ def of(command: str, error: Error) -> str | None:
         return f"oci-image ls {layout} {_LISTED}" if layout.startswith("/") else "oci-pull brings it"
     if error.what == "cannot reach":
         return "is a registry there?" if number == errno.ECONNREFUSED else None
+    if error.what == "cannot listen on" and number == errno.EADDRINUSE:
+        return "--listen names another port"
     # What another process of ours has said is one text, perhaps with its hint.
     said = error.what if not error.what.endswith(")") else ""
     return next((hint for what, hint in _NEXT.items() if said.startswith(what)), None)

@@ -78,6 +78,14 @@ def test_a_port_that_somebody_has(typed: Any, oci: Any) -> None:
     assert done.stderr.rstrip().endswith(" has it (another port, or just the container's: any that is free)")
 
 
+def test_an_address_on_which_somebody_listens(oci: Any, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        said = oci("registry", "serve", "--listen", address, tmp_path / "d", code=1).stderr
+        why = "address already in use (--listen names another port)"
+        assert said == f"oci-registry: cannot listen on '{address}': {why}\n"
+
+
 def test_a_program_that_is_not_there(oci: Any) -> None:
     """Others are in tests/net (nft, pasta), tests/runtime (ps): the package that has it is named."""
     said = oci("ctl", "-H", "ssh://host", "ps", env={"PATH": "/nowhere"}, code=1).stderr
