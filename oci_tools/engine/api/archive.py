@@ -88,9 +88,16 @@ def _stat(entry: tarfile.TarInfo, path: str) -> dict[str, Any]:
     name = os.path.basename(os.path.normpath(path)) or "/"
     return {
         "name": name, "size": entry.size or (4096 if entry.isdir() else len(entry.linkname)), "mode": mode,
-        "mtime": times.written(int(entry.mtime * times.SECOND)),
+        "mtime": _time(entry),
         "linkTarget": _target(path, entry.linkname) if entry.issym() else "",
     }  # fmt: skip
+
+
+def _time(entry: tarfile.TarInfo) -> str:
+    """When it was changed, to the nanosecond: the pax record itself, as `mtime` is a float, which is too coarse."""
+    whole, _, rest = entry.pax_headers.get("mtime", str(int(entry.mtime))).partition(".")
+    fraction = int(rest[:9].ljust(9, "0"))
+    return times.exact(int(whole) * times.SECOND + (-fraction if whole.startswith("-") else fraction))
 
 
 def _target(path: str, link: str) -> str:

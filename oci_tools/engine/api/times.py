@@ -19,8 +19,11 @@ def now() -> int:
 
 def written(nanoseconds: int) -> str:
     """2026-01-02T03:04:05.6Z: zeros at the end are left out, as Go's RFC3339Nano does."""
-    if not nanoseconds:
-        return ZERO
+    return exact(nanoseconds) if nanoseconds else ZERO
+
+
+def exact(nanoseconds: int) -> str:
+    """The same where 1970 is a time like others, such as a file's."""
     seconds, rest = divmod(nanoseconds, SECOND)
     fraction = f".{rest:09d}".rstrip("0").rstrip(".")
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + fraction + "Z"

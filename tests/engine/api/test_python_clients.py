@@ -102,6 +102,21 @@ def test_attach_and_logs(client: Any) -> None:
     assert made.attach(stream=False, logs=True) == b"got this\n"
 
 
+@pytest.mark.parametrize(
+    ("time", "said"),
+    [("1700000000.123456789", "2023-11-14T22:13:20.123456789Z"), ("0", "1970-01-01T00:00:00Z")],
+)
+def test_a_file_s_time_is_told_to_the_nanosecond(client: Any, time: str, said: str) -> None:
+    made = client.containers.create("bb", ["true"])
+    data = io.BytesIO()
+    with tarfile.open(fileobj=data, mode="w", format=tarfile.PAX_FORMAT) as tar:
+        info = tarfile.TarInfo("file")
+        info.pax_headers = {"mtime": time}
+        tar.addfile(info)
+    assert made.put_archive("/tmp", data.getvalue())
+    assert made.get_archive("/tmp/file")[1]["mtime"] == said
+
+
 def test_archives(client: Any) -> None:
     made = client.containers.run("bb", "sleep 1000", detach=True, **NONE)
     data = io.BytesIO()
