@@ -27,6 +27,7 @@ _NEXT = {
     "port is in use": "another port, or just the container's: any that is free",
     "cannot open image or bundle": "oci-pull and oci-pack make layouts, oci-unpack makes bundles",
     "cannot open image layout": "oci-pull, oci-pack and oci-build make layouts",
+    "cannot use context": "a directory or URL, or - for an archive or Dockerfile on standard input",
     "cannot unpack into": "name one that is not there",
     "no image for": "--platform takes another",
     "cannot speak tls with": "--tls-verify=false speaks http, too",
@@ -53,7 +54,8 @@ def of(command: str, error: Error) -> str | None:
         return "oci-image gc, oci-vol prune and oci-run rm make room"
     if number in (errno.EACCES, errno.EPERM) and os.geteuid() and subject.startswith((fs.root(), fs.run())):
         return "another user's? OCI_ROOT and OCI_RUN say where ours are"
-    if error.what == "cannot read" and number == errno.ENOENT and subject.endswith("config.json"):
+    is_config = subject.endswith("config.json") or command.startswith("oci-spec")
+    if error.what == "cannot read" and number == errno.ENOENT and is_config:
         return "oci-unpack makes bundles, oci-spec new a config.json"
     if error.what == "no such image":
         layout, colon, _ = subject.rpartition(":")

@@ -220,6 +220,8 @@ def _leaf(command: Command, words: list[str]) -> tuple[Command, list[str]]:
     if default is not None and words:
         return _with(default, command.options + SHARED), words
     meant = near(verb, command.verbs) if verb else None
+    if default is not None:
+        raise Usage(f"missing {default.usage.split()[0]} or verb", hint="see --help")
     hint = f"{command.name} {meant}?" if meant else f"one of {', '.join(command.verbs)}"
     raise Usage("unknown verb" if verb else "missing verb", verb, hint=hint)
 

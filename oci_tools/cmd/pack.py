@@ -94,7 +94,7 @@ def _pack(args: cli.Args, layout: Layout, name: str | None, progress: Progress |
     try:
         fd = 0 if args.tree == "-" else os.open(args.tree, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
-        raise Error("cannot open", args.tree, error) from None
+        raise Error("cannot open", args.tree, error, "a directory, bundle, container, archive or URL, or -") from None
     with open(fd, "rb", buffering=0, closefd=fd != 0) as stream:
         return pack.archive(stream, layout, _base(args, layout, name), options, Limits.parse(args.limit))
 

@@ -30,6 +30,8 @@ def listen(address: str, group: int = -1, given: list[int] | None = None) -> lis
     kind, found, rest = address.partition("://")
     try:
         if kind == "fd":
+            if rest and not rest.isdecimal():
+                raise ValueError("not fd://N")
             numbers = [int(rest)] if rest else given or []
             if not numbers:
                 raise Error("cannot listen on", address, "no socket was passed")
@@ -38,7 +40,9 @@ def listen(address: str, group: int = -1, given: list[int] | None = None) -> lis
             return [_unix(rest, group)]
         if kind == "tcp" and found:
             return [_tcp(rest)]
-    except (OSError, ValueError, OverflowError) as error:
+    except (ValueError, OverflowError) as error:
+        raise Usage("cannot listen on", address, error) from None
+    except OSError as error:
         raise Error("cannot listen on", address, error) from None
     raise Usage("invalid address", address, hint="unix:///PATH, tcp://HOST:PORT or fd://")
 

@@ -27,7 +27,7 @@ import time
 from collections import deque
 from queue import SimpleQueue
 
-from oci_tools.errors import Error
+from oci_tools.errors import Error, Usage
 from oci_tools.http.connection import Connection
 from oci_tools.http.messages import File, Gone, Hijacked, Request, Response
 
@@ -98,7 +98,9 @@ class Server:
         """Listen on "HOST:PORT", "[::1]:PORT", "unix:PATH" or "fd:N"; the URL it has then."""
         try:
             sock = _listener(address)
-        except (OSError, ValueError, OverflowError) as error:
+        except (ValueError, OverflowError) as error:
+            raise Usage("cannot listen on", address, error) from None
+        except OSError as error:
             raise Error("cannot listen on", address, error) from None
         sock.setblocking(False)
         self._listeners.append(sock)
@@ -262,6 +264,8 @@ class Server:
 def _listener(address: str) -> socket.socket:
     kind, _, rest = address.partition(":")
     if kind == "fd":
+        if not rest.isdecimal():
+            raise ValueError("not fd:N")
         return socket.socket(fileno=int(rest))
     if kind == "unix":
         sock = socket.socket(socket.AF_UNIX)
