@@ -28,6 +28,7 @@ class Dockerfile:
     """What is in a Dockerfile.
 
     file     how it is called in messages
+    lines    those that messages show
     source   its text, read (lines.py)
     globals  the ARGs before the first FROM
     stages   in their order
@@ -38,7 +39,7 @@ class Dockerfile:
 
     def __init__(self, data: bytes, file: str, shown: list[str] | None = None, places: Sequence[int] = ()) -> None:
         self.file = file
-        self._lines: Sequence[str] | Text = shown or Text(data)
+        self.lines: Sequence[str] | Text = shown or Text(data)
         self._places = places
         self.globals: list[Instruction] = []
         self.stages: list[Stage] = []
@@ -52,7 +53,7 @@ class Dockerfile:
         """The error, knowing in which file it is."""
         if self._places and not error.file:
             error.start, error.end = (self._places[min(at, len(self._places)) - 1] for at in (error.start, error.end))
-        return error.placed(self.file, self._lines)
+        return error.placed(self.file, self.lines)
 
     def _read(self) -> None:
         for statement in self.source.statements:
@@ -66,7 +67,7 @@ class Dockerfile:
             else:
                 raise statement.wrong("no build stage in current context", statement.word, "FROM comes first")
         if not self.stages:
-            raise Wrong("dockerfile contains no stages to build", len(self._places or self._lines))
+            raise Wrong("dockerfile contains no stages to build", len(self._places or self.lines))
 
     def __enter__(self) -> Dockerfile:
         return self

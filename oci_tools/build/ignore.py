@@ -111,8 +111,9 @@ class Patterns:
         return matched, found
 
     def may_show(self, directory: str) -> bool:
-        """Whether something in a directory that is left out may still not be: an exception could name it."""
-        return self.excepts and any(group.exclusion and group.may_be_in(directory) for group in self._groups)
+        """Whether something in a directory ("": all) that is left out may still not be: an exception could name it."""
+        groups = (group for group in self._groups if group.exclusion)
+        return self.excepts and (not directory or any(group.may_be_in(directory) for group in groups))
 
 
 def _parents(path: str) -> list[str]:

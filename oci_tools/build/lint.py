@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 
 from oci_tools.build import mounts
+from oci_tools.build.ignore import clean
 from oci_tools.build.position import Wrong, meant
 from oci_tools.build.scope import CHECK, FREE, Scope
 from oci_tools.errors import Error, Usage
@@ -42,8 +43,7 @@ class Warning:
         self.place = place
 
     def __str__(self) -> str:
-        where, _, what = str(self.place).partition(": ")
-        return f"{where}: {self.rule}: {what}"
+        return str(self.place.again(f"{self.rule}: {self.place.what}"))
 
 
 class Directive:
@@ -321,8 +321,10 @@ class _Lint:
         if self._ignored is None:
             return
         for source in one.sources:
-            path = source.strip("/")
-            if path in ("", ".") or "$" in path or not self._ignored.match(path):
+            path = clean(source).strip("/")
+            if path in ("", "."):
+                path = "*"  # all that is in it
+            if "$" in path or not self._ignored.match(path):
                 continue
             fixed, *wild = _WILDCARD.split(path, maxsplit=1)
             if not self._ignored.may_show(fixed.rpartition("/")[0] if wild else path):

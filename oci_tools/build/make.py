@@ -160,15 +160,17 @@ def _attest(
     ]
 
 
-def check(options: Options, warn: Callable[[str], None]) -> tuple[list[lint.Warning], Wrong | None]:
-    """What should be written otherwise in the Dockerfile, up to an error; nothing is built, and no registry asked."""
+def check(options: Options, warn: Callable[[str], None]) -> tuple[list[lint.Warning], Dockerfile | Wrong]:
+    """What should be written otherwise in the Dockerfile, or before the error in it; nothing is built or asked for."""
     with Place(warn, options.call, options.isolation) as place:
         contexts = Contexts(place, options.context, options.named, options.call, False)
         try:
             contexts.open()
-            dockerfile, error = _read_part(contexts, options)
-            with dockerfile:
-                return lints(dockerfile, options, contexts), error
+            part, whole = _read_part(contexts, options)
+            if part is None:
+                return [], whole
+            with part:
+                return lints(part, options, contexts), whole
         finally:
             contexts.close()
 
@@ -209,18 +211,18 @@ def _scope(dockerfile: Dockerfile, options: Options) -> Scope:
     return Scope(dockerfile, options.arguments, platform, options.target, host)
 
 
-def _read_part(contexts: Contexts, options: Options) -> tuple[Dockerfile, Wrong | None]:
-    """The Dockerfile as far as there is no error in it, if that is something."""
+def _read_part(contexts: Contexts, options: Options) -> tuple[Dockerfile | None, Dockerfile | Wrong]:
+    """The Dockerfile as far as there is no error in it, if that is something; and all of it or the error."""
     if options.script is not None:
-        return _read(contexts, options)[0], None
+        return (_read(contexts, options)[0],) * 2
     data, name = contexts.read(options.file)
     try:
-        return Dockerfile(data, name), None
+        return (Dockerfile(data, name),) * 2
     except Wrong as error:
         try:
             return Dockerfile(b"\n".join(data.split(b"\n")[: error.start - 1]), name), error
         except Wrong:
-            raise error from None
+            return None, error
 
 
 def lints(dockerfile: Dockerfile, options: Options, contexts: Contexts) -> list[lint.Warning]:

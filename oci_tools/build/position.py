@@ -128,8 +128,12 @@ class Wrong(Error):
         line = self.lines[self.start - 1] if 0 < self.start <= len(self.lines) else ""
         return self.start, len(line) - len(line.lstrip()) + 1, len((line.split() or [""])[0])
 
+    def message(self) -> str:
+        """What is wrong, without its place."""
+        return super().__str__()
+
     def __str__(self) -> str:
-        return f"{printable(self.file)}:{self.line}:{self.column}: {super().__str__()}"
+        return f"{printable(self.file)}:{self.line}:{self.column}: {self.message()}"
 
     def excerpt(self) -> str:
         """The lines around, with a mark; empty if nobody knows them."""

@@ -250,16 +250,15 @@ def _offer(args: cli.Args, method: str, form: str) -> None:
 def _check_file(args: cli.Args, form: str) -> int:
     from oci_tools.build import make
 
-    found, error = make.check(_options(args), lambda text: cli.say("oci-build", f"warning: {text}"))
+    found, whole = make.check(_options(args), lambda text: cli.say("oci-build", f"warning: {text}"))
     if form:
-        from oci_tools import document
+        from oci_tools.build import outline, results
 
-        said = [{"ruleName": one.rule, "detail": one.place.what, "line": one.place.line} for one in found]
-        sys.stdout.write(document.dumps({"warnings": said}, indent=2).decode() + "\n")
+        sys.stdout.write(outline.text(results.results(found, whole)))
     else:
         sys.stdout.writelines(f"{one}\n" for one in found)
-    if error is not None:
-        raise error
+    if isinstance(whole, Error):
+        raise whole
     return 1 if found else 0
 
 

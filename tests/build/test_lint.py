@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import base64
+import inspect
+import json
+import re
 from typing import Any
 
 import pytest
 
-from oci_tools.build import lint
+from oci_tools.build import lint, results
 from oci_tools.build.dockerfile import Dockerfile
 from oci_tools.build.ignore import Patterns
 from oci_tools.build.position import Wrong
@@ -123,6 +127,13 @@ def test_the_directive() -> None:
         (["su.b", "!su\\.b/keep.txt"], "su.b", False),
         (["**", "!sub"], "sub/a.txt", False),
         ([".*"], ".", False),
+        (["*"], ".", True),
+        (["**"], "./", True),
+        (["*"], "*.txt", True),
+        (["*", "!sub"], ".", False),
+        (["*", "!sub"], "*", False),
+        (["*", "!sub"], "a*", False),
+        (["sub"], "./sub//x/../a.txt", True),
     ],
 )
 def test_a_file_that_is_ignored(patterns: list[str], source: str, said: bool) -> None:
@@ -141,6 +152,46 @@ def test_check_builds_nothing(oci: Any, built: Any) -> None:
     )
     assert built("FROM BASE\nRUN false\n", "--check").stdout == ""
     assert "Dockerfile:2:1: unknown instruction: RUNN (did you mean RUN?)" in built("FROM BASE\nRUNN x", "--check", code=1).stderr
+
+
+@pytest.mark.root
+def test_check_as_json(built: Any) -> None:
+    """As BuildKit's LintResults: its linter.Warning and pb.Location, whose zeros are left out."""
+    text = "FROM BASE AS b\nRUN x \\\n  y\nCMD x \\\n  y\n"
+    found = json.loads(built(text, "--check", "--call", "check,format=json", code=1).stdout)
+    one = found["warnings"][0]
+    assert len(found["warnings"]) == 1 and list(found) == ["warnings", "sources"] and one.pop("description")
+    assert one == {
+        "ruleName": "JSONArgsRecommended", "url": "https://docs.docker.com/go/dockerfile/rule/json-args-recommended/",
+        "detail": "JSON arguments recommended for CMD to prevent unintended behavior related to OS signals",
+        "location": {"ranges": [{"start": {"line": 4}, "end": {"line": 5}}]},
+    }  # fmt: skip
+    source = found["sources"][0]
+    assert (source["fileName"], source["language"]) == ("Dockerfile", "Dockerfile")
+    assert base64.b64decode(source["data"]).startswith(b"FROM ") and base64.b64decode(source["data"]).endswith(b"  y\n")
+    assert json.loads(built("FROM BASE\n", "--call", "check,format=json").stdout)["warnings"] == []
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("text, line, rules", [("FROM BASE AS Up\nRUNN x\n", 2, ["StageNameCasing"]), ("RUNN x\n", 1, [])])
+def test_an_error_as_json(built: Any, text: str, line: int, rules: list[str]) -> None:
+    done = built(text, "--call", "check,format=json", code=1)
+    found = json.loads(done.stdout)
+    assert [one["ruleName"] for one in found["warnings"]] == rules
+    assert found["buildError"] == {
+        "message": "unknown instruction: RUNN (did you mean RUN?)",
+        "location": {"ranges": [{"start": {"line": line}, "end": {"line": line}}]},
+    }
+    assert b"RUNN x\n" in base64.b64decode(found["sources"][0]["data"]) and f"Dockerfile:{line}:1: unknown" in done.stderr
+
+
+def test_every_rule_has_an_address() -> None:
+    """As Docker's pages of rules have them."""
+    address = results.address
+    assert address("JSONArgsRecommended").endswith("/rule/json-args-recommended/")
+    assert address("SecretsUsedInArgOrEnv").endswith("/rule/secrets-used-in-arg-or-env/")
+    said = set(re.findall(r'"([A-Z]\w+)", (?:one|start|stage\.start)', inspect.getsource(lint)))
+    assert said == set(results.DESCRIPTIONS)
 
 
 @pytest.mark.root
