@@ -112,6 +112,11 @@ class Guard:
     # -- holding -------------------------------------------------------------------------------
 
     def turn(self) -> None:
+        """A turn of another's loop, where others adopt: an orphan that found somebody, or was removed, is let go."""
+        self._heed()
+        self._due()
+
+    def _heed(self) -> None:
         """Take what was sent, and see which monitors have died."""
         for fd, _ in self._epoll.poll(0):
             if fd == self._sock.fileno():
@@ -186,7 +191,7 @@ class Guard:
         if self._adopting.pop(pid, None):
             return
         if pid not in self._pids.values():
-            self.turn()  # it may have been sent meanwhile
+            self._heed()  # it may have been sent meanwhile
         for container, known in self._pids.items():
             if known == pid:
                 try:
@@ -230,7 +235,7 @@ class Guard:
                     self._pair()
                 self._epoll.poll(wait)
                 self._drain(woken)
-                self.turn()
+                self._heed()
         finally:
             keeping.unlink(self._path)
             leaving.done(self._went)
@@ -260,14 +265,19 @@ class Guard:
 
     def _adopt(self) -> float | None:
         """Have somebody take over what is due; the seconds until the next is."""
+        for container in self._due():
+            if container not in self._adopting.values():
+                self._fork(container)
+        return max(0.0, min(self._orphans.values()) - time.monotonic()) if self._orphans else None
+
+    def _due(self) -> list[str]:
+        """The orphans whose time has come and that are such still; it comes again."""
         now = time.monotonic()
-        for container in [each for each, when in self._orphans.items() if when <= now]:
+        for container in (due := [each for each, when in self._orphans.items() if when <= now]):
             self._look(container)
             if container in self._orphans:
                 self._orphans[container] = now + _PAUSE
-                if container not in self._adopting.values():
-                    self._fork(container)
-        return max(0.0, min(self._orphans.values()) - now) if self._orphans else None
+        return [container for container in due if container in self._orphans]
 
     def _fork(self, container: str) -> None:
         """Fork what has another monitor take over; that one will be our child in its turn."""

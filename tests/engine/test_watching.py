@@ -192,6 +192,20 @@ def test_a_stopped_ocid_leaves_guards_who_are_not_needed_for_ever(ocid: Any, oci
     until(lambda: not guards(oci))
 
 
+def test_an_orphan_that_is_removed_leaves_no_descriptors(ocid: Any, oci: Any) -> None:
+    """Though the ocid that would have adopted it was stopped meanwhile."""
+    container = detach(oci, "busybox", "sleep", "1000")
+    [forker] = guards(oci)
+    until(lambda: any(container in link for link in held(forker)))
+    ocid.send_signal(signal.SIGSTOP)
+    before = monitor(oci, container)
+    os.kill(before, signal.SIGKILL)
+    gone(before)
+    oci("run", "rm", "-f", container)
+    ocid.send_signal(signal.SIGCONT)
+    until(lambda: detach(oci, "--rm", "busybox", "true") and not any(container in link for pid in (ocid.pid, forker) for link in held(pid)))
+
+
 def test_an_input_outlives_its_monitor(ocid: Any, oci: Any) -> None:
     """It ends when it is said to, not before."""
     container = detach(oci, "-i", "busybox", "sh", "-c", "while read x; do echo got $x; done; echo end; exit 3")
