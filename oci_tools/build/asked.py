@@ -9,12 +9,115 @@ from oci_tools.errors import Error, Usage
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
+
+    from oci_tools.build.calling import Call
+    from oci_tools.build.options import Options
 
 LARGEST = 500 << 10  # bytes of a secret, as BuildKit has it
 _UNITS = {"": 0, "b": 0, "k": 10, "m": 20, "g": 30, "t": 40}
 _TIMES = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _LIMITS = ("as", "core", "cpu", "data", "fsize", "locks", "memlock", "msgqueue", "nice", "nofile", "nproc", "rss",
            "rtprio", "rttime", "sigpending", "stack")  # fmt: skip
+
+
+def options(args: Any, call: Call) -> Options:
+    """What all of the words say, save for labels."""
+    from oci_tools.build.options import Options as Made
+
+    options = Made(call)
+    options.context, options.file, options.target = args.context or ".", args.file, args.target
+    options.script = args.script
+    options.arguments = arguments(args.build_arg)
+    if args.timestamp is not None:
+        options.arguments["SOURCE_DATE_EPOCH"], options.exactly = str(args.timestamp), True
+    options.named = named(args.build_context)
+    options.annotations = args.annotation
+    options.platforms = [word for text in args.platform for word in text.split(",")]
+    options.pull = args.pull
+    options.refuse = {name.lower() for text in args.no_cache_filter for name in text.split(",")}
+    if args.no_cache:
+        options.refuse.add("*")
+    if args.cache_from or args.cache_to:
+        from oci_tools.build import exchange
+
+        options.cache_from = [exchange.parse(word, "--cache-from", "src") for word in args.cache_from]
+        options.cache_to = [exchange.parse(word, "--cache-to", "dest") for word in args.cache_to]
+    options.isolation = args.isolation
+    options.network, options.allow = args.network, allowed(args.allow)
+    if args.network == "host":
+        options.allow.add("network.host")
+    options.hosts = hosts(args.add_host)
+    options.secrets = secrets(args.secret)
+    options.agents = agents(args.ssh)
+    options.shm_size = size(args.shm_size, "--shm-size") if args.shm_size else None
+    options.limits = limits(args.ulimit)
+    options.cgroup = args.cgroup_parent
+    options.compression, options.level = args.compression, args.level
+    options.squash, options.why, options.depfile = args.squash, args.why, args.depfile is not None
+    _confine(options, args)
+    _adapt(options, args)
+    told = [*args.attest, *_told("sbom", args.sbom), *_told("provenance", args.provenance)]
+    if told:
+        from oci_tools.build import attest
+
+        options.attest = [attest.Wanted(word) for word in told]
+    return options
+
+
+def _told(kind: str, said: str | None) -> list[str]:
+    """--sbom and --provenance in the words of --attest."""
+    if said is None or said.lower() in ("false", "0"):
+        return []
+    return [f"type={kind}" if said.lower() in ("true", "1") else f"type={kind},{said}"]
+
+
+_CONFINING = ("memory", "memory_swap", "cpu_shares", "cpu_period", "cpu_quota", "cpuset_cpus", "cpuset_mems",
+              "cap_add", "cap_drop", "security_opt")  # fmt: skip
+
+
+def _confine(options: Options, args: Any) -> None:
+    """What RUN may have and see, as buildah has it."""
+    for name in _CONFINING:
+        said = getattr(args, name)
+        words = said if isinstance(said, list) else [said] if said is not None else []
+        options.confined += [f"--{name.replace('_', '-')}={word}" for word in words]
+    options.volumes = [_volume(word) for word in args.volume]
+    options.dns = {"nameserver": args.dns, "search": args.dns_search, "options": args.dns_option}
+    if "none" in args.dns and len(args.dns) + len(args.dns_search) + len(args.dns_option) > 1:
+        raise Usage("invalid value for --dns", "none", "it stands alone")
+    if args.jobs < 0:
+        raise Usage("invalid value for --jobs", str(args.jobs))
+    options.workers = args.jobs
+
+
+def _volume(word: str) -> dict[str, Any]:
+    """A directory or file of the host as an entry of config.json's mounts."""
+    source, _, rest = word.partition(":")
+    target, _, said = rest.partition(":")
+    flags = set(said.split(",")) - {"", "z", "Z", "rw"}
+    if not source.startswith("/") or not target.startswith("/") or flags - {"ro"}:
+        raise Usage("invalid value for --volume", word, hint="/HOST-DIR:/DIR[:ro]")
+    if not os.path.exists(source):
+        raise Error("cannot use volume", source, "no such file or directory")
+    return {"destination": os.path.normpath(target), "type": "bind", "source": os.path.realpath(source),
+            "options": ["rbind", "rprivate", *sorted(flags)]}  # fmt: skip
+
+
+def _adapt(options: Options, args: Any) -> None:
+    """What is other than the Dockerfile says."""
+    options.start, options.ignorefile, options.history = getattr(args, "from"), args.ignorefile, not args.omit_history
+    if args.ignorefile and not os.path.exists(args.ignorefile):
+        raise Error("cannot use ignore file", args.ignorefile, "no such file or directory")
+    options.env = arguments(args.env)
+    options.unset, options.unlabeled = set(args.unsetenv), set(args.unsetlabel)
+
+
+def registry(args: Any) -> list[str]:
+    """The words for who speaks to registries."""
+    words = [] if args.tls_verify else ["--tls-verify=false"]
+    said = {"--cert-dir": args.cert_dir, "--authfile": args.authfile, "--retries": args.retry}
+    return words + [f"{name}={value}" for name, value in said.items() if value is not None]
 
 
 def arguments(words: list[str]) -> dict[str, str]:

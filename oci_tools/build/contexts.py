@@ -54,6 +54,7 @@ class Contexts:
         self._images: dict[tuple[str, str], Image] = {}
         self._elsewhere: dict[str, Elsewhere] = {}  # by the layouts that stand for them
         self._lock = threading.RLock()
+        self.ignorefile: str | None = None
         self.patterns: list[str] = []
         self.read_files: list[str] = []  # the Dockerfile, the ignore file; and images: name -> handle, for --depfile
         self.bases: dict[str, str] = {}
@@ -139,8 +140,8 @@ class Contexts:
 
     def ignore(self, dockerfile: str | None) -> None:
         """Find the patterns of what is left out: those of the Dockerfile, else those of the context."""
-        places = [f"{dockerfile}.dockerignore"] if dockerfile else []
-        if self.directory is not None:
+        places = [self.ignorefile or f"{dockerfile}.dockerignore"] if self.ignorefile or dockerfile else []
+        if self.directory is not None and not self.ignorefile:
             places += [f"{self.directory}/.dockerignore", f"{self.directory}/.containerignore"]
         for path in places:
             if os.path.lexists(path):

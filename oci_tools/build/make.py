@@ -68,7 +68,7 @@ def build(
     for word in words:
         output.checked(word)
     with Place(warn, options.call, options.isolation) as place:
-        contexts = Contexts(place, options.context, options.named, options.call, options.pull)
+        contexts = _contexts(place, options, options.pull)
         contexts.keep_git = options.says("BUILDKIT_CONTEXT_KEEP_GIT_DIR")
         joined = Networks(f"{place.work}/networks", options.call, warn)
         try:
@@ -107,11 +107,20 @@ def build(
     return made
 
 
+def _contexts(place: Place, options: Options, pull: bool) -> Contexts:
+    made = Contexts(place, options.context, options.named, options.call, pull)
+    made.ignorefile = options.ignorefile
+    return made
+
+
 def _read(contexts: Contexts, options: Options) -> tuple[Dockerfile, bytes]:
     """The Dockerfile, or what a script says in its place; and its text."""
     if options.script is None:
         data, name = contexts.read(options.file)
-        return Dockerfile(data, name), data
+        made = Dockerfile(data, name)
+        if options.start:
+            made.stages[0].start.__dict__["base"] = options.start
+        return made, data
     from oci_tools.build import script
 
     contexts.read_files.append(options.script)
@@ -163,7 +172,7 @@ def _attest(
 def check(options: Options, warn: Callable[[str], None]) -> tuple[list[lint.Warning], Dockerfile | Wrong]:
     """What should be written otherwise in the Dockerfile, or before the error in it; nothing is built or asked for."""
     with Place(warn, options.call, options.isolation) as place:
-        contexts = Contexts(place, options.context, options.named, options.call, False)
+        contexts = _contexts(place, options, False)
         try:
             contexts.open()
             part, whole = _read_part(contexts, options)
@@ -181,7 +190,7 @@ def offered(options: Options, what: str, warn: Callable[[str], None]) -> dict[st
     from oci_tools.build.graph import Graph
 
     with Place(warn, options.call, options.isolation) as place:
-        contexts = Contexts(place, options.context, options.named, options.call, False)
+        contexts = _contexts(place, options, False)
         try:
             contexts.open()
             dockerfile, _ = _read(contexts, options)

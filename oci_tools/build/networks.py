@@ -148,6 +148,17 @@ def resolv_conf(servers: list[str], own: bool) -> str | None:
     return None
 
 
+def with_dns(text: str, said: dict[str, list[str]]) -> str:
+    """What /etc/resolv.conf says with what options say in place of its own: keyword -> values."""
+    for keyword, values in said.items():
+        if values:
+            text = "".join(line for line in text.splitlines(True) if line.split()[:1] != [keyword])
+            text += "\n" if text and not text.endswith("\n") else ""
+            lines = [[each] for each in values] if keyword == "nameserver" else [values]
+            text += "".join(f"{keyword} {' '.join(line)}\n" for line in lines)
+    return text
+
+
 def _is_local(line: str) -> bool:
     words = line.split()
     return words[:1] == ["nameserver"] and len(words) > 1 and words[1].startswith(("127.", "::1"))

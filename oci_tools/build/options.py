@@ -39,6 +39,15 @@ class Options:
         self.shm_size: int | None = None
         self.limits: list[dict[str, object]] = []
         self.cgroup: str | None = None
+        self.confined: list[str] = []  # of `oci-spec set`: limits, capabilities
+        self.volumes: list[dict[str, Any]] = []  # of the host's directories, as config.json has them
+        self.dns: dict[str, list[str]] = {}  # keyword of resolv.conf -> values
+        self.start: str | None = None  # what the first FROM is about
+        self.ignorefile: str | None = None
+        self.env: dict[str, str] = {}  # of a stage, before what it says
+        self.unset: set[str] = set()  # variables that the image has not in the end
+        self.unlabeled: set[str] = set()  # labels that no base image gives
+        self.history = True
         self.epoch: int | None = None
         self.exactly = False  # whether all times are the epoch
         self.compression = "gzip"

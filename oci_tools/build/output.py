@@ -44,12 +44,16 @@ def configuration(result: Result, options: Options, created: str) -> dict[str, A
     inner = {name: value for name, value in result.settings.inner.items() if value not in (None, {}, [])}
     if options.labels:
         inner["Labels"] = {**(inner.get("Labels") or {}), **options.labels}
+    if options.unset and "Env" in inner:
+        kept = [entry for entry in inner.pop("Env") if entry.partition("=")[0] not in options.unset]
+        inner.update({"Env": kept} if kept else {})
     last = result.history[-1].get("created") if result.history else None
     made = {**result.document, "created": last or created, "config": inner}
     if result.settings.author is not None:
         made["author"] = result.settings.author
     made["rootfs"] = {"type": "layers", "diff_ids": [layer.diff_id for layer in result.layers]}
-    made["history"] = result.history
+    if options.history:
+        made["history"] = result.history
     if options.inline:
         from oci_tools.build import exchange
 

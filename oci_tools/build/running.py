@@ -193,7 +193,11 @@ def _run_in(root: Root, runner: Runner, step: Step) -> int:
 
 def _seldom(one: Instruction, options: Options) -> dict[str, Any]:
     """What a key has only where it is said."""
-    said = {"hostname": options.arguments.get(_OF_HOST), "devices": tuple(one.devices)}
+    said = {
+        "hostname": options.arguments.get(_OF_HOST), "devices": tuple(one.devices),
+        "confined": tuple(word for word in options.confined if word.startswith(("--cap", "--security"))),
+        "volumes": tuple(f"{each['source']}:{each['destination']}" for each in options.volumes),
+    }  # fmt: skip
     return {name: value for name, value in said.items() if value}
 
 
@@ -207,6 +211,8 @@ def _possible(stage: Building, one: Instruction, network: str) -> None:
             raise one.wrong(f"RUN in a chroot has the network that there is, and not '{network}'")
         if any(required for _, required in one.devices):
             raise one.wrong("RUN in a chroot has no devices of the host", "--device")
+        if stage.options.confined:
+            raise one.wrong(f"RUN in a chroot cannot have {stage.options.confined[0]}")
         place.tell_of_chroot()
 
 
@@ -252,8 +258,18 @@ def _add_devices(stage: Building, one: Instruction, path: str) -> None:
                 raise one.wrong(str(error), name) from None
             stage.shared.place.warn(f"RUN goes without a device: {error}")
             continue
-        with open(path, "w", encoding="utf-8", errors="surrogateescape") as file:
-            file.write(made)
+        _rewrite(path, made)
+
+
+def _confine(options: Options, path: str) -> None:
+    """Have limits and capabilities in a config.json."""
+    if options.confined:
+        _rewrite(path, calling.output(options.call, ["spec", "set", *options.confined], path))
+
+
+def _rewrite(path: str, made: str) -> None:
+    with open(path, "w", encoding="utf-8", errors="surrogateescape") as file:
+        file.write(made)
 
 
 def _said(stage: Building, words: list[str]) -> str:
@@ -294,6 +310,7 @@ def _specify(
     document["config"] = config
     hidden = mounting.hidden("config.json")
     root.specify(document, _hostname(options), placed, network == "host", insecure, more, hidden)
+    _confine(options, f"{root.path}/config.json")
 
 
 def _hostname(options: Options) -> str:
@@ -301,7 +318,7 @@ def _hostname(options: Options) -> str:
 
 
 def _files(stage: Building, root: Root, network: str, space: Space | None) -> list[dict[str, Any]]:
-    """/etc/hosts and /etc/resolv.conf, bound over the image's."""
+    """/etc/hosts and /etc/resolv.conf, bound over the image's; and what is shown of the host."""
     hosts = HOSTS + f"127.0.0.1\t{_hostname(stage.options)}\n"
     if network == "host":
         try:
@@ -314,5 +331,7 @@ def _files(stage: Building, root: Root, network: str, space: Space | None) -> li
         hosts += f"{address.removeprefix('[').removesuffix(']')}\t{name}\n"
     texts = {"hosts": hosts}
     names = networks.resolv_conf(space.servers if space else [], space is not None) if network != "none" else None
-    texts["resolv.conf"] = names or ""  # never the image's: what is written there is lost on any network
-    return [root.file(name, text, f"/etc/{name}") for name, text in texts.items()]
+    dns = stage.options.dns
+    if dns.get("nameserver") != ["none"]:
+        texts["resolv.conf"] = networks.with_dns(names or "", dns)  # what is written there is lost on any network
+    return [*(root.file(name, text, f"/etc/{name}") for name, text in texts.items()), *stage.options.volumes]

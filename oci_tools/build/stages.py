@@ -87,6 +87,8 @@ class Building:
 
     def run(self) -> Result:
         self.result = self._base()
+        if self.shared.graph.base(self.stage) is None:
+            self._adapt()
         self.result.settings.cmd = False
         self.result.settings.ensure_path()
         for trigger in self._triggers():
@@ -130,6 +132,14 @@ class Building:
         created = image.config.get("created") or self.shared.created
         history += [{"created": created, "comment": "unknown"}] * max(missing, 0)
         return Result(document, inner, layers, history)
+
+    def _adapt(self) -> None:
+        """Have the variables and not the labels of which the command line says so."""
+        inner = self.result.settings
+        for name, value in self.options.env.items():
+            inner.set_env(name, value)
+        for name in self.options.unlabeled & (inner.inner.get("Labels") or {}).keys():
+            del inner.own("Labels")[name]
 
     def _scratch(self) -> Result:
         platform = manifests.parse_platform(self.platform) if self.platform else self.shared.platform

@@ -49,6 +49,35 @@ OPTIONS: tuple[cli.Option, ...] = (
     ("--shm-size SIZE", "text", None, "size of /dev/shm in RUN (64m)"),
     ("--ulimit NAME=SOFT[:HARD]", "list", (), "resource limit of processes in RUN"),
     ("--cgroup-parent PATH", "text", None, "cgroup to put RUN under"),
+    ("-m --memory SIZE", "text", None, "limit of memory of each RUN"),
+    ("--memory-swap SIZE", "text", None, "limit of memory and swap together; -1: no limit of swap"),
+    ("-c --cpu-shares N", "int", None, "weight of RUN when processors are short (1024)"),
+    ("--cpu-period N", "int", None, "microseconds in which the quota counts"),
+    ("--cpu-quota N", "int", None, "microseconds of each period that a RUN may use"),
+    ("--cpuset-cpus LIST", "text", None, "the processors that RUN may use, like 0-3,7"),
+    ("--cpuset-mems LIST", "text", None, "the memory nodes that RUN may use"),
+    ("--cap-add NAME", "list", (), "give RUN a capability; ALL: all"),
+    ("--cap-drop NAME", "list", (), "take a capability from RUN; ALL: all"),
+    ("--security-opt OPTION", "list", (), "seccomp=FILE|unconfined, apparmor=PROFILE, label=..., no-new-privileges"),
+    ("-v --volume HOST-DIR:DIR[:ro]", "list", (), "show RUN a directory of the host, which is not in the image"),
+    ("--dns ADDRESS", "list", (), "a name server of RUN, in place of the host's; none: the image's own resolv.conf"),
+    ("--dns-search DOMAIN", "list", (), "a domain in which RUN looks names up"),
+    ("--dns-option OPTION", "list", (), "an option of resolv.conf(5) for RUN"),
+    ("-j --jobs N", "int", 0, "how many stages are built at once; 0: as there are processors"),
+    ("--from IMAGE", "text", None, "what the first FROM is about, in place of what it says"),
+    ("--ignorefile FILE", "text", None, "what is left out of the context, in place of .dockerignore"),
+    ("--env NAME[=VALUE]", "list", (), "a variable of the image, before those that the Dockerfile sets"),
+    ("--unsetenv NAME", "list", (), "take a variable out of the image that is made"),
+    ("--unsetlabel NAME", "list", (), "do not take this label from a base image"),
+    ("--omit-history", "flag", False, "make an image without a history"),
+    ("--tls-verify", "flag", True, "demand a valid certificate of registries, and https"),
+    ("--cert-dir DIR", "text", None, "directory with *.crt, *.cert and *.key for registries"),
+    ("--authfile FILE", "text", None, "credentials file for registries, instead of the usual ones"),
+    ("--retry N", "int", None, "how often what may pass is tried again with a registry"),
+    ("--load", "flag", False, "understood for docker's callers: the image is in the store anyway"),
+    ("--rm", "flag", True, "understood for docker's callers: nothing of a RUN stays behind"),
+    ("--force-rm", "flag", True, "the same, where a RUN fails"),
+    ("--compress", "flag", False, "understood for docker's callers: a context is not sent anywhere"),
     ("-o --output type=KIND,dest=PATH", "list", (), "oci, docker: an archive; local: files; tar; image; registry"),
     ("--push", "flag", False, "as -o type=registry: to the registries that the tags are of"),
     ("--squash", "flag", False, "make one layer of all that is built"),
@@ -156,11 +185,13 @@ class _Call:
     """`call` of a build: from the second RUN on in a fork of a process that has `oci-run` imported.
 
     That one is this command once more, in a sealed interpreter (runtime/seal.py), in the build's mount namespace.
+    Who speaks to a registry gets the words that are about those.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, registry: list[str]) -> None:
         import threading
 
+        self._registry = registry
         self._lock = threading.Lock()
         self._runs = 0
         self._asker: Asker | None = None
@@ -168,6 +199,8 @@ class _Call:
     def __call__(self, words: Sequence[str], fds: Mapping[int, int]) -> Begun:
         from oci_tools.build import calling
 
+        if words[0] in ("pull", "push"):
+            words = [words[0], *self._registry, *words[1:]]
         if words[0] != "run":
             return calling.execute(words, fds)
         with self._lock:
@@ -309,57 +342,12 @@ class _Signals:
             _signal.signal(number, handler if handler is not None else _signal.SIG_DFL)
 
 
-# -- options --------------------------------------------------------------------------------------
-
-
 def _options(args: cli.Args) -> Options:
     from oci_tools.build import asked
-    from oci_tools.build.options import Options
 
-    options = Options(_Call())
-    options.context, options.file, options.target = args.context or ".", args.file, args.target
-    options.script = args.script
-    options.arguments = asked.arguments(args.build_arg)
-    if args.timestamp is not None:
-        options.arguments["SOURCE_DATE_EPOCH"], options.exactly = str(args.timestamp), True
-    options.named = asked.named(args.build_context)
+    options = asked.options(args, _Call(asked.registry(args)))
     options.labels = cli.pairs(args.label, "--label")
-    options.annotations = args.annotation
-    options.platforms = [word for text in args.platform for word in text.split(",")]
-    options.pull = args.pull
-    options.refuse = {name.lower() for text in args.no_cache_filter for name in text.split(",")}
-    if args.no_cache:
-        options.refuse.add("*")
-    if args.cache_from or args.cache_to:
-        from oci_tools.build import exchange
-
-        options.cache_from = [exchange.parse(word, "--cache-from", "src") for word in args.cache_from]
-        options.cache_to = [exchange.parse(word, "--cache-to", "dest") for word in args.cache_to]
-    options.isolation = args.isolation
-    options.network, options.allow = args.network, asked.allowed(args.allow)
-    if args.network == "host":
-        options.allow.add("network.host")
-    options.hosts = asked.hosts(args.add_host)
-    options.secrets = asked.secrets(args.secret)
-    options.agents = asked.agents(args.ssh)
-    options.shm_size = asked.size(args.shm_size, "--shm-size") if args.shm_size else None
-    options.limits = asked.limits(args.ulimit)
-    options.cgroup = args.cgroup_parent
-    options.compression, options.level = args.compression, args.level
-    options.squash, options.why, options.depfile = args.squash, args.why, args.depfile is not None
-    told = [*args.attest, *_told("sbom", args.sbom), *_told("provenance", args.provenance)]
-    if told:
-        from oci_tools.build import attest
-
-        options.attest = [attest.Wanted(word) for word in told]
     return options
-
-
-def _told(kind: str, said: str | None) -> list[str]:
-    """--sbom and --provenance in the words of --attest."""
-    if said is None or said.lower() in ("false", "0"):
-        return []
-    return [f"type={kind}" if said.lower() in ("true", "1") else f"type={kind},{said}"]
 
 
 COMMAND = cli.Command(

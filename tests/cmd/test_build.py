@@ -355,3 +355,47 @@ def test_what_a_killed_build_left_of_a_step_is_in_nobodys_way(oci: Any, tmp_path
     shutil.rmtree(Path(oci.env["OCI_ROOT"]) / "cache")
     assert oci("build", "-q", "-t", "./img:x", "c", env=when).stdout == first
     assert made.is_dir() and not list(left.parent.iterdir())
+
+
+def test_what_run_may_have(oci: Any, built: Any, tmp_path: Path) -> None:
+    """Limits and capabilities, name servers and directories of the host, in the words of docker and buildah."""
+    (tmp_path / "host").mkdir()
+    (tmp_path / "host/f").write_text("of the host\n")
+    text = (
+        "FROM BASE\nRUN cd /sys/fs/cgroup; cat memory.max cpu.max memory/memory.limit_in_bytes cpu/cpu.cfs_quota_us; grep CapBnd /proc/self/status;"
+        " cat /etc/resolv.conf /host/f; touch /host/g || echo 'only read'\n"
+    )
+    words = ("--memory", "64m", "--cpu-period=100000", "--cpu-quota", "50000", "--cap-drop", "ALL", "--cap-add", "KILL",
+             "--dns", "192.0.2.1", "--dns-search", "example.org", "--dns-option", "ndots:2",
+             "-v", f"{tmp_path}/host:/host:ro", "--jobs", "1", "--load", "--rm", "--force-rm", "--compress")  # fmt: skip
+    said = built(text, *words, "--progress", "plain").stderr
+    for line in (" 67108864\n", " 50000", "0000000000000020", "nameserver 192.0.2.1", "search example.org",
+                 "options ndots:2", "of the host", "only read"):  # fmt: skip
+        assert line in said
+    assert said.count("nameserver") == 1
+    assert "host" not in oci("image", "ls", "--json", "./img:x").stdout.replace(str(tmp_path), "")
+    assert "CACHED" in built(text, *words, "--memory", "32m", "--progress", "plain").stderr
+    assert "CACHED" not in built(text, *words, "--cap-add", "CHOWN", "--progress", "plain").stderr
+    own = built("FROM BASE\nRUN echo own > /etc/resolv.conf\nRUN cat /etc/resolv.conf\n", "--dns", "none", "--progress", "plain")
+    assert " own\n" in own.stderr
+    for word, wrong in (("-v", "a:/b"), ("-v", "/tmp:/b:shared"), ("--jobs", "-1"), ("--dns=none", "--dns=192.0.2.1")):
+        assert "invalid value" in built("FROM BASE\n", word, wrong, code=2).stderr
+    assert "cannot use volume" in built("FROM BASE\n", "-v", f"{tmp_path}/none:/b", code=1).stderr
+    chroot = built("FROM BASE\nRUN id\n", "--memory", "64m", "--isolation", "chroot", code=1).stderr
+    assert "RUN in a chroot cannot have --memory=64m" in chroot
+
+
+def test_what_is_other_than_the_dockerfile_says(oci: Any, built: Any, cat: Any, busybox: Path, tmp_path: Path) -> None:
+    built("FROM BASE\nLABEL a=1 b=2\nENV P=base Q=q\n")
+    (tmp_path / "ignored").write_text("f\n")
+    text = "FROM nowhere AS one\nENV P=own\nCOPY . /c/\nRUN echo $P $N $Q > /said\nFROM one\nLABEL a=3\n"
+    context = {"f": "1", "g": "2", ".dockerignore": "g\n"}
+    built(text, "--from", f"{tmp_path}/img:x", "--ignorefile", "ignored", "--env", "N=new", "--env", "P=other", "--unsetenv", "Q",
+          "--unsetlabel", "a", "--unsetlabel", "b", "--omit-history", files=context)  # fmt: skip
+    found = inspect(oci, "./img:x")["config"]
+    assert found["config"]["Labels"] == {"a": "3"} and "history" not in found
+    assert {"P=own", "N=new"} <= {*found["config"]["Env"]} and "Q=q" not in found["config"]["Env"]
+    assert cat("/said") == "own new q\n" and cat("/c/g") == "2"
+    assert oci("unpack", "--path", "/c/f", "./img:x", "-", code=1).stdout == ""
+    oci("image", "fsck", "./img")
+    assert "no such file" in built("FROM BASE\n", "--ignorefile", "none", code=1).stderr
