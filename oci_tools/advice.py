@@ -41,7 +41,23 @@ _CLIENTS = {
     "no such volume": f"oci-ctl volume ls {_LISTED}", "no such image": "oci-ctl pull brings it",
     "cannot connect to": "is an engine there?",
 }  # fmt: skip
+# What docker and buildah have and we have not.
+_OPTIONS = {
+    ("oci-build", "--creds"): "oci-pull --login keeps credentials, --authfile says where they are",
+    ("oci-build", "--builder"): "a build is done here: there are no builders",
+    ("oci-build", "--format"): "-o type=docker makes an archive for docker, oci-push --format docker pushes so",
+    ("oci-build", "--skip-unused-stages"): "what the target does not need is never built: --target",
+    ("oci-build", "--identity-label"): "--label says who built it",
+    ("oci-build", "--cache-ttl"): "oci-build --prune --prune-age removes what is old",
+    ("oci-build", "--userns"): "a plain user's RUN has his subordinate ids, root's has all: --isolation",
+}
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+
+
+def of_option(command: str, name: str) -> str | None:
+    """What does in place of an option that a command has not, where another tool has one so called."""
+    known = "--userns" if name.startswith("--userns-") else name
+    return _OPTIONS.get((command, known))
 
 
 def of(command: str, error: Error) -> str | None:

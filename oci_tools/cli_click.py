@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from oci_tools import __version__, cli, examples, usual
+from oci_tools import __version__, advice, cli, examples, usual
 from oci_tools.errors import Error, Usage
 
 
@@ -27,7 +27,7 @@ def read(command: cli.Command, words: list[str]) -> dict[str, Any] | None:
     except click.exceptions.Exit:
         return None
     except click.ClickException as error:
-        raise _usage(error) from None
+        raise _usage(command.name, error) from None
     return {name: list(value) if isinstance(value, tuple) else value for name, value in context.params.items()}
 
 
@@ -187,7 +187,9 @@ def _plain_flags(command: cli.Command, words: list[str]) -> list[str]:
     return plain
 
 
-def _usage(error: click.ClickException) -> Error:
+def _usage(name: str, error: click.ClickException) -> Error:
+    if isinstance(error, click.NoSuchOption) and (hint := advice.of_option(name, error.option_name)):
+        return Usage("no such option", error.option_name, hint=hint)
     meant = getattr(error, "possibilities", None)  # of an option that there is not
     if meant:
         error.possibilities = sorted({word.replace("\0", "") for word in meant})  # type: ignore[attr-defined]

@@ -57,7 +57,7 @@ MAY_IMPORT = {
     "http": "errors fs",
     "examples": "",
     "usual": "",
-    "cli_click": "errors cli examples usual",
+    "cli_click": "errors advice cli examples usual",
     "cli_complete": "cli",
     "advice": "errors fs",
     "cli": "errors fs cli_click cli_complete advice",

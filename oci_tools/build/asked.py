@@ -29,6 +29,8 @@ def options(args: Any, call: Call) -> Options:
     options.context, options.file, options.target = args.context or ".", args.file, args.target
     options.script = args.script
     options.arguments = arguments(args.build_arg)
+    if args.source_date_epoch is not None:
+        options.arguments["SOURCE_DATE_EPOCH"] = str(args.source_date_epoch)
     if args.timestamp is not None:
         options.arguments["SOURCE_DATE_EPOCH"], options.exactly = str(args.timestamp), True
     options.named = named(args.build_context)
@@ -54,7 +56,8 @@ def options(args: Any, call: Call) -> Options:
     options.limits = limits(args.ulimit)
     options.cgroup = args.cgroup_parent
     options.compression, options.level = args.compression, args.level
-    options.squash, options.why, options.depfile = args.squash, args.why, args.depfile is not None
+    options.squash = args.squash or args.squash_all or not args.layers
+    options.squash_all, options.why, options.depfile = args.squash_all, args.why, args.depfile is not None
     _confine(options, args)
     _adapt(options, args)
     told = [*args.attest, *_told("sbom", args.sbom), *_told("provenance", args.provenance)]
@@ -117,6 +120,8 @@ def registry(args: Any) -> list[str]:
     """The words for who speaks to registries."""
     words = [] if args.tls_verify else ["--tls-verify=false"]
     said = {"--cert-dir": args.cert_dir, "--authfile": args.authfile, "--retries": args.retry}
+    if args.retry_delay is not None:
+        said["--retry-delay"] = int(1000 * seconds(args.retry_delay, "--retry-delay"))
     return words + [f"{name}={value}" for name, value in said.items() if value is not None]
 
 

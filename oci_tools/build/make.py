@@ -320,6 +320,16 @@ def _put(
                 made.handles = []
 
 
+def enlist(handles: list[str], word: str, options: Options) -> None:
+    """Have the image in an index that is there, or in a new one."""
+    try:
+        calling.output(options.call, ["image", "index", "add", word, *handles[:1]])
+    except Error as error:
+        if not error.what.startswith(("no such image", "cannot open image layout")):
+            raise
+        calling.output(options.call, ["image", "index", "create", word, *handles[:1]])
+
+
 def _push(handle: str, names: list[str], bases: Iterable[str], options: Options) -> None:
     """To the registries that these names are of; layers of base images that are in the same one are there already."""
     known = [at.ref for at in map(refs.locate, bases) if at.ref is not None]

@@ -54,6 +54,7 @@ class Options:
         self.level: int | None = None
         self.inline: Callable[[list[str]], dict[str, Any]] | None = None  # the cache in an image, by diff ids
         self.squash = False
+        self.squash_all = False  # the base's layers too
         self.attest: list[Wanted] = []
         self.why = False
         self.depfile = False  # whether somebody wants to know which files were used

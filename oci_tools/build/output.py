@@ -127,13 +127,13 @@ def index(layout: Layout, images: Iterable[Descriptor], annotations: Iterable[st
 
 
 def squash(place: Place, result: Result, options: Options, created: str) -> Result:
-    """Make one layer of all that was built above the base."""
+    """Make one layer of all that was built above the base, or of that too."""
     from oci_tools.build.place import Layer as Known
     from oci_tools.bundle import rework
     from oci_tools.bundle.pack import Options as Packing
     from oci_tools.layer.limits import Limits
 
-    new = result.layers[result.base_layers :]
+    new = result.layers if options.squash_all else result.layers[result.base_layers :]
     if len(new) < 2:
         return result
     packing = Packing()
@@ -141,8 +141,8 @@ def squash(place: Place, result: Result, options: Options, created: str) -> Resu
         options.epoch, options.compression, options.level, place.warn,
     )  # fmt: skip
     whole = Image(place.layout, put(place.layout, result, options, created))
-    below = Result_of(result, result.base_layers)
-    base = Image(place.layout, put(place.layout, below, options, created))
+    below = Result_of(result, len(result.layers) - len(new))
+    base = Image(place.layout, put(place.layout, below, options, created)) if below.layers else None
     work = rework.Work(whole, base, packing, Limits())
     work.squash()
     made = Image(place.layout, work.done())
@@ -150,8 +150,8 @@ def squash(place: Place, result: Result, options: Options, created: str) -> Resu
     flat.layers = [
         Known(layer, diff, place.layout) for layer, diff in zip(made.layers, made.diff_ids, strict=True)
     ]
-    for entry in flat.history[-(len(flat.history) - _entries_below(result)) :]:
-        entry["empty_layer"] = True
+    kept = len(below.history)
+    flat.history = [*flat.history[:kept], *({**entry, "empty_layer": True} for entry in flat.history[kept:])]
     flat.history = [*flat.history, {"created": created, "comment": f"merge of {len(new)} layers"}]
     return flat
 
@@ -160,7 +160,7 @@ def Result_of(result: Result, count: int) -> Result:
     """A result's first layers, with the history that tells of them."""
     made = result.copy()
     made.layers = result.layers[:count]
-    made.history = result.history[: _entries_below(result)]
+    made.history = result.history[: _entries_below(result)] if count else []
     return made
 
 

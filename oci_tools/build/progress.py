@@ -50,9 +50,13 @@ class Step:
 class Progress:
     """Tells of steps; several threads may."""
 
-    def __init__(self, mode: str, status_fd: int | None = None) -> None:
+    def __init__(self, mode: str, status_fd: int | None = None, log: str | None = None) -> None:
+        """log  a file to which all goes that people would see"""
         import threading
 
+        self._fd = 2 if log is None else _opened(log)
+        if log is not None and mode in ("auto", "tty"):
+            mode = "plain"
         if mode == "auto":
             mode = "tty" if sys.stderr is not None and sys.stderr.isatty() else "none"
         self.mode = mode
@@ -186,7 +190,7 @@ class Progress:
         try:
             view = memoryview(data)
             while view:
-                view = view[os.write(2, view) :]
+                view = view[os.write(self._fd, view) :]
         except OSError:
             pass  # nobody listens
 
@@ -213,6 +217,13 @@ class Progress:
         lines = lines[: height - 1]  # what has left the screen could not be taken back
         self._write("".join(line[:width] + "\n" for line in lines))
         self._drawn = len(lines)
+
+
+def _opened(log: str) -> int:
+    try:
+        return os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        raise Error("cannot write", log, error) from None
 
 
 def _size() -> tuple[int, int]:

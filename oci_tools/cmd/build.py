@@ -74,6 +74,7 @@ OPTIONS: tuple[cli.Option, ...] = (
     ("--cert-dir DIR", "text", None, "directory with *.crt, *.cert and *.key for registries"),
     ("--authfile FILE", "text", None, "credentials file for registries, instead of the usual ones"),
     ("--retry N", "int", None, "how often what may pass is tried again with a registry"),
+    ("--retry-delay TIME", "text", None, "how long it waits before the first time again: 2s, 1m"),
     ("--load", "flag", False, "understood for docker's callers: the image is in the store anyway"),
     ("--rm", "flag", True, "understood for docker's callers: nothing of a RUN stays behind"),
     ("--force-rm", "flag", True, "the same, where a RUN fails"),
@@ -81,10 +82,15 @@ OPTIONS: tuple[cli.Option, ...] = (
     ("-o --output type=KIND,dest=PATH", "list", (), "oci, docker: an archive; local: files; tar; image; registry"),
     ("--push", "flag", False, "as -o type=registry: to the registries that the tags are of"),
     ("--squash", "flag", False, "make one layer of all that is built"),
+    ("--squash-all", "flag", False, "make one layer of everything, the base's layers too"),
+    ("--layers", "flag", True, "a layer for each step; --layers=false is --squash"),
+    ("--manifest INDEX", "text", None, "put the image into this index too, which is made if it is not there"),
     ("--attest type=KIND,...", "list", (), "sbom, provenance[,mode=min|max][,version=v0.2|v1], beside the image"),
     ("--sbom WHAT", "text", None, "true or false: as --attest type=sbom"),
     ("--provenance WHAT", "text", None, "true, false or mode=max,...: as --attest type=provenance"),
     ("--timestamp SECONDS", "int", None, "the time of all that is new (SOURCE_DATE_EPOCH is the latest one)"),
+    ("--source-date-epoch SECONDS", "int", None, "as --build-arg SOURCE_DATE_EPOCH=SECONDS"),
+    ("--rewrite-timestamp", "flag", False, "understood for buildah's callers: it is the files' latest time anyway"),
     ("--compression KIND", ("gzip", "zstd", "none"), "gzip", "of new layers"),
     ("--level N", "int", None, "of the compression: gzip 1 to 9 (1 to 3 by content), zstd 1 to 19 (3)"),
     ("--check", "flag", False, "do not build: say what should be written otherwise"),
@@ -94,6 +100,7 @@ OPTIONS: tuple[cli.Option, ...] = (
     ("--iidfile FILE", "text", None, "write the image's Id to FILE"),
     ("--metadata-file FILE", "text", None, "write what was built to FILE, as JSON"),
     ("--progress MODE", ("auto", "plain", "tty", "none", "json"), "auto", "how to tell of the work on stderr"),
+    ("--logfile FILE", "text", None, "append what is told of the work to FILE, and not on stderr"),
     ("-q --quiet", "flag", False, "as --progress none"),
     ("--status-fd N", "int", None, "write the work's progress to descriptor N, JSON lines"),
 )
@@ -125,6 +132,8 @@ def _check(args: cli.Args) -> None:
         raise Usage("the context and the Dockerfile cannot both be standard input")
     if args.timestamp is not None and args.timestamp < 0:
         raise Usage("invalid value for --timestamp", str(args.timestamp), hint="it is seconds since 1970")
+    if args.manifest and args.output and not args.tag:
+        raise Usage("--manifest takes an image in a layout", hint="-t names one")
     if args.script and args.file:
         raise Usage("-f and --script say both what to build")
 
@@ -140,13 +149,15 @@ def _build(args: cli.Args) -> int | None:
 
         outputs = [words.parse(word) for word in (*args.output, *(["type=registry"] if args.push else []))]
         words.settle(outputs, args.tag, options)
-    progress = Progress("none" if args.quiet else args.progress, args.status_fd)
+    progress = Progress("none" if args.quiet else args.progress, args.status_fd, args.logfile)
     with _Signals():
         try:
             made = make.build(options, args.tag, outputs, progress, _warner(progress))
         except BaseException as error:
             progress.result(exit=getattr(error, "code", 1) or 1)
             raise
+    if args.manifest:
+        make.enlist(made.handles, args.manifest, options)
     if args.iidfile:
         _write(args.iidfile, made.id.encode())
     if args.depfile:

@@ -399,3 +399,52 @@ def test_what_is_other_than_the_dockerfile_says(oci: Any, built: Any, cat: Any, 
     assert oci("unpack", "--path", "/c/f", "./img:x", "-", code=1).stdout == ""
     oci("image", "fsck", "./img")
     assert "no such file" in built("FROM BASE\n", "--ignorefile", "none", code=1).stderr
+
+
+def test_one_layer_of_everything(oci: Any, built: Any, cat: Any) -> None:
+    text = "FROM BASE\nRUN echo 1 > /f; rm -r /bin/ls\nENV A=b\nCOPY g /g\n"
+    built(text, files={"g": "2"})
+    tree = oci.shell("oci-unpack ./img:x - | tar -tv").stdout
+    below = inspect(oci, "./img:x")["manifest"]["layers"][:-2]
+    for word, count in (("--layers=false", len(below) + 1), ("--squash-all", 1)):
+        built(text, word)
+        found = inspect(oci, "./img:x")
+        assert len(found["manifest"]["layers"]) == len(found["config"]["rootfs"]["diff_ids"]) == count
+        assert [*map(bool, (one.get("empty_layer") for one in found["config"]["history"]))].count(False) == count
+        assert found["manifest"]["layers"][:-1] == (below if count > 1 else [])
+        assert oci.shell("oci-unpack ./img:x - | tar -tv").stdout == tree
+        oci("image", "fsck", "./img")
+    assert cat("/g") == "2"
+
+
+def test_an_index_grows_by_what_is_built(oci: Any, built: Any, tmp_path: Path) -> None:
+    text = "FROM scratch\nCOPY f /\n"
+    for platform in ("linux/amd64", "linux/arm64", "linux/arm64"):
+        built(text, "--platform", platform, "--manifest", "./list:all", files={"f": platform})
+    entries = json.loads(oci("image", "cat", "./list:all").stdout)["manifests"]
+    assert [each["platform"]["architecture"] for each in entries] == ["amd64", "arm64"]
+    done = oci("build", "-o", "out", "--manifest", "./list:all", "context", code=2)
+    assert "--manifest takes an image in a layout" in done.stderr
+
+
+def test_a_file_for_what_is_told(built: Any, tmp_path: Path) -> None:
+    done = built("FROM BASE\nRUN echo said; exit 3\n", "--logfile", "log", code=1)
+    assert "exit code: 3" in done.stderr.splitlines()[-1] and "said\n" not in done.stderr.splitlines()
+    assert " said\n" in (tmp_path / "log").read_text()
+    before = (tmp_path / "log").read_text()
+    assert built("FROM BASE\nRUN echo more\n", "--logfile", "log").stderr == ""
+    assert (tmp_path / "log").read_text().startswith(before) and " more\n" in (tmp_path / "log").read_text()
+    assert "cannot write 'none/log'" in built("FROM BASE\n", "--logfile", "none/log", code=1).stderr
+
+
+def test_the_epoch_by_buildahs_name(oci: Any, built: Any) -> None:
+    built("FROM scratch\nCOPY f /\n", "--source-date-epoch", "1000", "--rewrite-timestamp", files={"f": "1"})
+    assert inspect(oci, "./img:x")["config"]["created"] == "1970-01-01T00:16:40Z"
+    assert "1970-01-01" in oci.shell("oci-unpack ./img:x - | tar -tv --utc").stdout
+
+
+def test_options_of_others_are_told_what_would_do(oci: Any) -> None:
+    for word, said in {"--creds=a:b": "--authfile", "--builder=x": "there are no builders", "--format=docker": "oci-push --format docker",
+                       "--userns-uid-map=0:1:1": "--isolation", "--cache-ttl=1h": "--prune-age"}.items():  # fmt: skip
+        done = oci("build", word, ".", code=2)
+        assert f"no such option '{word.partition('=')[0]}' (" in done.stderr and said in done.stderr and done.stderr.count("\n") == 1
