@@ -4,8 +4,8 @@
     outline   of the target, a line for each of: `arg` name, value, description; `secret`, `ssh` name, "required" or
               nothing; `cache` id
 
-As JSON they are as BuildKit's subrequests `frontend.targets` and `frontend.outline` give them.  A description is the
-comment right above that begins with the name.
+As JSON they are as BuildKit's subrequests `frontend.targets` and `frontend.outline` give them, with places and source.
+A description is the comment right above that begins with the name.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 import posixpath
 
 from oci_tools import document
-from oci_tools.build import mounts
+from oci_tools.build import mounts, results
 from oci_tools.errors import Error
 
 TYPE_CHECKING = False
@@ -40,14 +40,19 @@ def description(one: Instruction, name: str) -> str:
 
 def targets(dockerfile: Dockerfile) -> Said:
     last = len(dockerfile.stages) - 1
-    return {"targets": [_target(stage, stage.number == last) for stage in dockerfile.stages]}
+    made = [_target(stage, stage.number == last) for stage in dockerfile.stages]
+    return {"targets": made, "sources": [results.data(dockerfile)]}
 
 
 def _target(stage: Stage, default: bool) -> Said:
     name = stage.start.written[1] or stage.name
     said = {"name": name, "default": default, "description": description(stage.start, name), "base": stage.start.base,
-            "platform": stage.start.platform}  # fmt: skip
+            "platform": stage.start.platform, "location": _at(stage.start)}  # fmt: skip
     return {key: value for key, value in said.items() if value}
+
+
+def _at(one: Instruction) -> Said:
+    return results.location(one.statement)
 
 
 # -- outline -----------------------------------------------------------------------------------------
@@ -72,6 +77,7 @@ def outline(dockerfile: Dockerfile, scope: Scope, graph: Graph) -> Said:
     name = graph.target.start.written[1]
     said: Said = {"name": name, "description": description(graph.target.start, name), "args": list(args.values())}
     said.update((kind, list(found.values())) for kind, found in others.items())
+    said["sources"] = [results.data(dockerfile)]
     return {key: value for key, value in said.items() if value}
 
 
@@ -87,6 +93,7 @@ def _args(one: Instruction, scope: Scope, found: dict[str, Said], env: dict[str,
         said = {"name": name, "description": description(one, name), "value": value}
         known = found.setdefault(name, {"name": name})
         known.update((key, text) for key, text in said.items() if text)
+        known["location"] = _at(one)
 
 
 def _expanded(scope: Scope, one: Instruction, text: str, env: dict[str, str]) -> str:
@@ -103,11 +110,11 @@ def _mount(one: Instruction, text: str, expand: Any, found: dict[str, dict[str, 
     elif mount.kind == "ssh":
         name, kind = mount.id or "default", "ssh"
     elif mount.kind == "cache":
-        found["cache"].setdefault(mount.id or mount.target, {"ID": mount.id or mount.target})
+        found["cache"].setdefault(mount.id or mount.target, {"ID": mount.id or mount.target, "location": _at(one)})
         return
     else:
         return
-    known = found[kind].setdefault(name, {"name": name})
+    known = found[kind].setdefault(name, {"name": name, "location": _at(one)})
     if mount.required:
         known["required"] = True
 

@@ -4,7 +4,8 @@
      "sources": [{"fileName", "language", "data": its bytes in base64}],
      "buildError": {"message", "location"}}
 
-A location is of the one source: {"ranges": [{"start": {"line"}, "end": {"line"}}]}, lines from 1 on.  `buildError` is
+A location is of the one source, with a range for each line: {"ranges": [{"start": {"line"}, "end": {"line"}}]}, lines
+from 1 on.  `buildError` is
 there if what is in the file cannot be built, and warnings then are of what comes before.
 """
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from oci_tools.build.dockerfile import Dockerfile
+    from oci_tools.build.lines import Statement
     from oci_tools.build.lint import Warning
 
 DESCRIPTIONS = {
@@ -53,13 +55,18 @@ _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z][a-z]*")
 
 def results(found: Iterable[Warning], whole: Dockerfile | Wrong) -> dict[str, Any]:
     """`whole` is the error in the Dockerfile if there is one."""
-    lines = whole.lines
-    data = lines.data if isinstance(lines, Text) else "\n".join(lines).encode("utf-8", "surrogateescape")
-    source = {"fileName": whole.file, "language": "Dockerfile", "data": base64.b64encode(data).decode()}
+    source = {"fileName": whole.file, "language": "Dockerfile", "data": data(whole)}
     said: dict[str, Any] = {"warnings": [_warning(one) for one in found], "sources": [source]}
     if isinstance(whole, Wrong):
-        said["buildError"] = {"message": whole.message(), "location": _location(whole)}
+        said["buildError"] = {"message": whole.message(), "location": location(whole)}
     return said
+
+
+def data(whole: Dockerfile | Wrong) -> str:
+    """The bytes of a Dockerfile in base64."""
+    lines = whole.lines
+    found = lines.data if isinstance(lines, Text) else "\n".join(lines).encode("utf-8", "surrogateescape")
+    return base64.b64encode(found).decode()
 
 
 def address(rule: str) -> str:
@@ -72,9 +79,9 @@ def _warning(one: Warning) -> dict[str, Any]:
         "description": DESCRIPTIONS[one.rule],
         "url": address(one.rule),
         "detail": one.place.what,
-        "location": _location(one.place),
+        "location": location(one.place),
     }
 
 
-def _location(place: Wrong) -> dict[str, Any]:
-    return {"ranges": [{"start": {"line": place.start}, "end": {"line": place.end}}]}
+def location(place: Wrong | Statement) -> dict[str, Any]:
+    return {"ranges": [{"start": {"line": at}, "end": {"line": at}} for at in range(place.start, place.end + 1)]}

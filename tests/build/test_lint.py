@@ -164,7 +164,7 @@ def test_check_as_json(built: Any) -> None:
     assert one == {
         "ruleName": "JSONArgsRecommended", "url": "https://docs.docker.com/go/dockerfile/rule/json-args-recommended/",
         "detail": "JSON arguments recommended for CMD to prevent unintended behavior related to OS signals",
-        "location": {"ranges": [{"start": {"line": 4}, "end": {"line": 5}}]},
+        "location": {"ranges": [{"start": {"line": line}, "end": {"line": line}} for line in (4, 5)]},
     }  # fmt: skip
     source = found["sources"][0]
     assert (source["fileName"], source["language"]) == ("Dockerfile", "Dockerfile")

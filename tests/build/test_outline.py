@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from typing import Any
 
@@ -29,12 +30,20 @@ FROM app
 """
 
 
+def at(*lines: int) -> Any:
+    """A place as BuildKit's pb.Location has it: a range for each line."""
+    return {"ranges": [{"start": {"line": line}, "end": {"line": line}} for line in lines]}
+
+
 def test_targets(built: Any) -> None:
     lines = [line.split("\t") for line in built(TEXT, "--call", "targets").stdout.splitlines()]
     assert lines == [["base", "scratch", "", ""], ["tools", "scratch", "", "are what the others need"], ["app", "base", "", "this is the app"],
                      ["", "app", "default", ""]]  # fmt: skip
-    found = json.loads(built(TEXT, "--call=targets,format=json").stdout)["targets"]
-    assert found[2] == {"name": "app", "description": "this is the app", "base": "base"} and found[3] == {"default": True, "base": "app"}
+    whole = json.loads(built(TEXT, "--call=targets,format=json").stdout)
+    found = whole["targets"]
+    assert found[2] == {"name": "app", "description": "this is the app", "base": "base", "location": at(10)}
+    assert found[3] == {"default": True, "base": "app", "location": at(17)}
+    assert [base64.b64decode(each) for each in whole["sources"]] == [TEXT.encode()]
 
 
 def test_outline(built: Any) -> None:
@@ -44,7 +53,11 @@ def test_outline(built: Any) -> None:
         "ssh\tdefault\t", "cache\t/c",
     ]  # fmt: skip
     said = json.loads(built(TEXT, "--call", "outline,format=json", "--target", "app").stdout)
-    assert said["secrets"] == [{"name": "token", "required": True}, {"name": "other"}] and said["cache"] == [{"ID": "/c"}]
+    assert said["secrets"] == [{"name": "token", "required": True, "location": at(15)}, {"name": "other", "location": at(15)}]
+    assert said["cache"] == [{"ID": "/c", "location": at(15)}] and said["ssh"] == [{"name": "default", "location": at(16)}]
+    assert [each["location"] for each in said["args"]] == [at(13), at(12)] and len(said["sources"]) == 1
+    split = json.loads(built("FROM scratch\nARG \\\n A=1\n", "--call", "outline,format=json").stdout)
+    assert split["args"] == [{"name": "A", "value": "1", "location": at(2, 3)}]
     assert said["name"] == "app" and said["description"] == "this is the app" and said["args"][0]["value"] == "1"
 
 
