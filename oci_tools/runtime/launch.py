@@ -168,6 +168,9 @@ def _prepare(made: Container, bundle: str, spec: dict[str, Any], options: Option
         raise Error("config.json: linux.mountLabel: this kernel has no SELinux")  # not ignored silently
     setup = child.Setup(spec, rootfs, state.public(made.root, made.state, "creating"))
     warn_of(setup.caps.unknown, options)
+    for step in setup.mounts:
+        for option in step.ignored():
+            options.warn(Error(f"config.json: mounts: a bind on {step.destination} takes no option", option))
     # `oci-unpack --mount` has mounted it where all can see: a second mount of one upper would do harm.
     if "io.oci-tools.overlay" in (spec.get("annotations") or {}) and not os.path.ismount(rootfs):
         from oci_tools.runtime import overlay

@@ -37,6 +37,8 @@ def add(args: Any, root: str) -> None:
     if args.type == "bind" and not {"bind", "rbind"} & {*options}:
         entry["options"] = ["rbind", *options]
     step = mounts.Plan(entry, os.getcwd())
+    if step.ignored():
+        raise Error(f"cannot bind with '{step.ignored()[0]}' on", step.destination, "it is an option of a file system")
     if step.idmap is not None:
         raise Error("cannot map the ids of", step.destination, "not supported for an added mount")
     if step.link:

@@ -93,10 +93,10 @@ class Plan:
             self._take(option)
         if self.maps["uid_map"] and self.idmap is None:
             self.idmap = 0  # mappings alone ask for it too (runtime-spec, "uidMappings")
-        if self.type == "bind" and not self.bind and not self.data:
+        if self.type == "bind" and not self.bind:
             self.bind = True  # what docker's and podman's users write; the options would decide otherwise
         if self.bind:
-            unknown = [option for option in self.data if option not in _FILE_SYSTEM]
+            unknown = [option for option in self.data if option not in _FILE_SYSTEM and "=" not in option]
             if unknown:
                 raise Error(f"config.json: mounts: '{unknown[0]}' is no option of a bind on", self.destination)
             self.source = os.path.join(bundle, self.source)
@@ -126,6 +126,11 @@ class Plan:
             self.idmap = AT_RECURSIVE if option == "ridmap" else 0
         elif option not in _IDLE:
             self.data.append(option)
+
+    def ignored(self) -> list[str]:
+        """What a file system is told with its mount, and a bind cannot tell the one that it shows: crun, and runc until
+        1.2, say nothing; a word without a value may be a misspelt attribute (`readonly`), and is an error."""
+        return [option for option in self.data if "=" in option] if self.bind else []
 
     def __str__(self) -> str:
         kind = ("rbind " if self.recursive else "bind ") if self.bind else f"{self.type} "

@@ -146,7 +146,7 @@ def _mounts(spec: dict[str, Any]) -> Iterable[tuple[str, str]]:
         for i, option in enumerate(options):
             if option in ("idmap", "ridmap") and not own and not mapped:
                 yield f"{path}.options[{i}]", f"{option} needs mappings of the mount or a user namespace"
-            if bind and option not in MOUNT_OPTIONS:
+            if bind and option not in MOUNT_OPTIONS and "=" not in option:
                 yield f"{path}.options[{i}]", f"a bind mount takes no option {shown(option)} of a file system"
 
 

@@ -61,8 +61,8 @@ BAD = [
     # mounts
     ("mounts.0.destination", "", 'mounts[0].destination: expected a path, got ""'),
     ("mounts.0", {"destination": "/x", "options": ["bind"]}, "mounts[0].source: missing"),
-    ("mounts.0", {"destination": "/x", "source": "/", "options": ["rbind", "size=1"]},
-     'mounts[0].options[1]: a bind mount takes no option "size=1" of a file system'),
+    ("mounts.0", {"destination": "/x", "source": "/", "options": ["rbind", "readonly"]},
+     'mounts[0].options[1]: a bind mount takes no option "readonly" of a file system'),
     ("mounts.0", {"destination": "/x", "source": "/", "options": ["rbind", "idmap"]},
      "mounts[0].options[1]: idmap needs mappings of the mount or a user namespace"),
     ("mounts.0.uidMappings", MAPS, "mounts[0].gidMappings: missing"),

@@ -82,7 +82,7 @@ def test_nothing_over_proc_and_nothing_that_shows_the_host(running: Any, data: P
     said = mount(running, "add", "proc", "/p", options=("-t", "proc"), code=1).stderr
     assert said == "oci-run: cannot mount 'proc': only bind and tmpfs can be added\n"
     assert "no such file" in mount(running, "add", data / "nosuch", "/x", code=1).stderr
-    assert "is no option of a bind" in mount(running, "add", data, "/x", options=("-o", "size=1"), code=1).stderr
+    assert "it is an option of a file system" in mount(running, "add", data, "/x", options=("-o", "size=1"), code=1).stderr
 
 
 @pytest.mark.root
