@@ -173,7 +173,7 @@ class Rootfs:
                 _become_root_of(pidfd)
             fd = os.open(f"/proc/{pid}/root", _DIRECTORY)
         else:
-            fd = _bare(pidfd, foreign)
+            fd = _bare(pid, pidfd, foreign)
             if foreign:
                 _become_root_of(pidfd)
         process.pidfd_send_signal(pidfd, 0)
@@ -226,16 +226,16 @@ def _become_root_of(pidfd: int) -> None:
     process.become_root()
 
 
-def _bare(pidfd: int, foreign: bool) -> int:
+def _bare(pid: int, pidfd: int, foreign: bool) -> int:
     """The root of a running container without what is mounted in it.
 
     A mount can be cloned only from inside its namespace: by a child, which does that and nothing else there.
     """
-    from oci_tools.runtime import sync
+    from oci_tools.runtime import host_mounts, sync
 
     def root() -> int:
         process.prctl(process.PR_SET_DUMPABLE, 0)
-        process.setns(pidfd, process.CLONE_NEWNS | (process.CLONE_NEWUSER if foreign else 0))
-        return mount.open_tree(mount.AT_FDCWD, "/", mount.OPEN_TREE_CLONE)
+        top = host_mounts.enter(pid, pidfd, process.CLONE_NEWUSER if foreign else 0)
+        return mount.open_tree(mount.AT_FDCWD, top, mount.OPEN_TREE_CLONE)
 
     return sync.opened_by_child(root)

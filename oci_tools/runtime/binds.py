@@ -10,7 +10,7 @@ import os
 from oci_tools import fs
 from oci_tools.errors import Error
 from oci_tools.linux import mount, process
-from oci_tools.runtime import namespaces, sync
+from oci_tools.runtime import host_mounts, namespaces, sync
 from oci_tools.runtime import source as sources
 
 TYPE_CHECKING = False
@@ -76,15 +76,14 @@ def _clone(source: str, recursive: bool, follow: bool) -> int:
         return sources.clone(source, recursive, follow)
     pidfd = os.pidfd_open(other[0])
     try:
-        return sync.opened_by_child(lambda: _clone_of(pidfd, other[1], recursive))
+        return sync.opened_by_child(lambda: _clone_of(other[0], pidfd, other[1], recursive))
     finally:
         os.close(pidfd)
 
 
-def _clone_of(pidfd: int, path: str, recursive: bool) -> int:
+def _clone_of(pid: int, pidfd: int, path: str, recursive: bool) -> int:
     process.prctl(process.PR_SET_DUMPABLE, 0)
-    process.setns(pidfd, process.CLONE_NEWNS)
-    top = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    top = os.open(host_mounts.enter(pid, pidfd), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     there = fs.open_beneath(top, path, os.O_PATH)
     flags = mount.OPEN_TREE_CLONE | mount.AT_EMPTY_PATH | (mount.AT_RECURSIVE if recursive else 0)
     return mount.open_tree(there, "", flags)

@@ -262,7 +262,8 @@ def _join_keyring(setup: Setup) -> None:
 
 def _make_tree(setup: Setup, below: int, channel: Channel) -> mounts.Tree:
     """The container's files.  What takes memory, or shows the groups, is made when this process is in them."""
-    tree = mounts.Tree(setup.rootfs, setup.spec, setup.make_tree() if setup.make_tree else setup.tree, below)
+    top = setup.make_tree() if setup.make_tree else setup.tree
+    tree = mounts.Tree(setup.rootfs, setup.spec, top, below, setup.namespaces.isolates("mount"))
     for number, step in enumerate(setup.mounts):
         groups = step.type in ("cgroup", "cgroup2") and not step.bind
         if not setup.inside and (groups or step.copy_up):

@@ -104,12 +104,14 @@ def _prepare(
     pid = known["pid"]
     try:
         target = os.pidfd_open(pid)
+        top = os.open(f"/proc/{pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC) if "mount" in known else -1
         if process.start_time(pid) != known["startTime"]:
             raise ProcessLookupError(3, os.strerror(3))
         flags = _foreign(pid)
     except OSError as error:
         raise Error("cannot exec in container", known["id"], error) from None
     entry = entering.Entry(wanted, state.public("", known, "running"), target, flags)
+    entry.root = top
     _join_groups(entry, state.directory(root, known["id"]), known, options)
     if (spec.get("linux") or {}).get("seccomp") or "run.oci.seccomp_bpf_data" in (spec.get("annotations") or {}):
         from oci_tools.runtime import seccomp
@@ -140,7 +142,7 @@ def _clone(made: Container, entry: entering.Entry) -> None:
         made.channel.close()
         entering.enter(entry, theirs)
     theirs.close()
-    for fd in (*entry.cgroup_files, entry.target, *([entry.group_fd] if entry.group_fd >= 0 else [])):
+    for fd in (*entry.cgroup_files, entry.target, *(fd for fd in (entry.group_fd, entry.root) if fd >= 0)):
         os.close(fd)
     made.state["pid"] = pid
     groups.follow(made, pid, entry.group)

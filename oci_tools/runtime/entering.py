@@ -10,7 +10,7 @@ import os
 
 from oci_tools.errors import Error
 from oci_tools.linux import process
-from oci_tools.runtime import child, labels, scheduling, terminal
+from oci_tools.runtime import child, labels, pivot, scheduling, terminal
 from oci_tools.runtime.caps import Wanted
 from oci_tools.runtime.namespaces import become_root
 
@@ -29,6 +29,7 @@ class Entry:
         self.state = state
         self.target = target  # a pidfd of the container's first process
         self.flags = flags  # of the namespaces to join
+        self.root = -1  # the directory which that has as its root, where it is in our mount namespace
         self.caps = Wanted(wanted.get("capabilities"))
         self.seccomp: Any = None
         self.group = ""  # the cgroup2 directory in which it is born, and a descriptor of that
@@ -45,7 +46,9 @@ def enter(entry: Entry, channel: Channel) -> None:
     try:
         child.seal_imports()
         child.reset_signals(child.ENDING)
-        child.close_others(entry.preserve, channel, [*entry.cgroup_files, entry.target])
+        child.close_others(entry.preserve, channel, [
+            *entry.cgroup_files, entry.target, *([entry.root] if entry.root >= 0 else ())
+        ])  # fmt: skip
         channel.expect("go", "cannot enter the container")
         process.prctl(process.PR_SET_DUMPABLE, 0)  # before anybody inside can see us (CVE-2016-9962)
         process.prctl(process.PR_SET_PDEATHSIG, 9)
@@ -54,7 +57,8 @@ def enter(entry: Entry, channel: Channel) -> None:
         child.join_cgroups(entry.cgroup_files)
         proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            process.setns(entry.target, entry.flags)
+            if entry.flags:
+                process.setns(entry.target, entry.flags)
         except OSError as error:
             raise Error("cannot join the namespaces of the container", None, error) from None
         child.move(0, channel)  # the pid namespace is that of our children
@@ -64,6 +68,9 @@ def enter(entry: Entry, channel: Channel) -> None:
         if entry.flags & process.CLONE_NEWUSER:
             become_root()
             process.prctl(process.PR_SET_PDEATHSIG, 9)
+        if entry.root >= 0:
+            pivot.enter(entry.root)
+            os.close(entry.root)
         os.chdir("/")
         root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         if entry.process.get("terminal"):

@@ -183,6 +183,12 @@ def _prepare(made: Container, bundle: str, spec: dict[str, Any], options: Option
         else:
             place = fs.root()  # as long as we are not root of the container
             setup.make_tree = lambda: overlay.make(spec, bundle, place)
+    if not setup.namespaces.isolates("mount"):
+        from oci_tools.runtime import host_mounts
+
+        if setup.tree < 0:
+            setup.tree = host_mounts.clone(rootfs)
+        made.state["mount"] = host_mounts.number(setup.tree)
     if (spec.get("linux") or {}).get("seccomp") or "run.oci.seccomp_bpf_data" in (spec.get("annotations") or {}):
         from oci_tools.runtime import seccomp
 

@@ -15,7 +15,7 @@ import os
 from oci_tools import document, fs
 from oci_tools.errors import Error
 from oci_tools.linux import mount, process
-from oci_tools.runtime import child, lifecycle, mounts, seal, state, sync
+from oci_tools.runtime import child, host_mounts, lifecycle, mounts, seal, state, sync
 from oci_tools.runtime import source as sources
 
 TYPE_CHECKING = False
@@ -112,11 +112,11 @@ def _write(root: str, name: str, mounted: dict[str, int]) -> None:
 
 
 class _Top(mounts.Tree):
-    """The root of a container that runs: the one of this process, since it has joined the namespace."""
+    """The root of a container that runs, as seen in its mount namespace."""
 
-    def __init__(self) -> None:
+    def __init__(self, root: str) -> None:
         self.rootfs, self.label, self.late = "/", "", []
-        self.fd = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        self.fd = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
 
 
 def _inside(known: dict[str, Any], action: Callable[[mounts.Tree], dict[str, Any]], fds: list[int]) -> dict[str, Any]:
@@ -133,8 +133,7 @@ def _inside(known: dict[str, Any], action: Callable[[mounts.Tree], dict[str, Any
             ours.close()
             child.seal_imports()
             os.dup2(proc, _PROC, inheritable=False)
-            process.setns(target, process.CLONE_NEWNS)
-            theirs.send("done", **action(_Top()))
+            theirs.send("done", **action(_Top(host_mounts.enter(known["pid"], target))))
             os._exit(0)
         except BaseException as error:
             child.report(theirs, error)

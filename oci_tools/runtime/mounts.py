@@ -158,14 +158,22 @@ def reach(path: str) -> int:
 class Tree:
     """The root of the container while it is being set up, held by a descriptor."""
 
-    def __init__(self, rootfs: str, spec: dict[str, Any], tree: int = -1, below: int = -1) -> None:
-        """Attach the root: a clone of `rootfs`, or the detached mount `tree`, over `rootfs`, which `below` is."""
+    def __init__(
+        self, rootfs: str, spec: dict[str, Any], tree: int = -1, below: int = -1, isolated: bool = True
+    ) -> None:
+        """Attach the root: a clone of `rootfs`, or the detached mount `tree`, over `rootfs`, which `below` is.
+
+        isolated  this is in a mount namespace of its own, in which all else may be changed
+        """
+        self.isolated = isolated
         linux = spec.get("linux") or {}
         self.propagation = linux.get("rootfsPropagation") or "rslave"
         if self.propagation not in PROPAGATION:
             raise Error("config.json: linux.rootfsPropagation: unknown value", self.propagation)
         # Ours must not leak out: the wanted kind only at the very end.
-        if PROPAGATION[self.propagation][0] == mount.MS_SHARED:
+        if not isolated:
+            pass
+        elif PROPAGATION[self.propagation][0] == mount.MS_SHARED:
             pivot.make_private(os.path.realpath(rootfs))  # alone: what is bound stays a peer of the host's
         else:
             outside = mount.MS_PRIVATE if self.propagation.endswith("private") else mount.MS_SLAVE
@@ -352,7 +360,10 @@ class Tree:
 
     def pivot(self, move: bool = False) -> None:
         """Make it the root of this process and let go of the host's tree; `move`: without pivot_root(2)."""
-        pivot.pivot(self.fd, self.rootfs, move)
+        if self.isolated:
+            pivot.pivot(self.fd, self.rootfs, move)
+        else:
+            pivot.enter(self.fd)
         bits, recursive = PROPAGATION[self.propagation]
         if bits in (mount.MS_SHARED, mount.MS_UNBINDABLE):
             mount.mount(None, "/", None, bits | (mount.MS_REC if recursive else 0))

@@ -53,8 +53,8 @@ class Namespaces:
             "gid_map": linux.get("gidMappings") or [],
         }
         self.ours = {kind for kind in self.join if self._is_ours(kind)}  # as we see it now, before joining
-        if not self.isolates("mount"):
-            # What follows would be done to the mounts of the host.
+        if not self.isolates("mount") and (self.isolates("user") or not self._is_that_of("mount", "self")):
+            # We could not take away again what would be mounted there, or may not mount there.
             raise Error("config.json: linux.namespaces: the container needs a mount namespace of its own")
         if self.new & process.CLONE_NEWUSER and not (self.maps["uid_map"] and self.maps["gid_map"]):
             raise Error("config.json: linux.uidMappings: a new user namespace needs uidMappings and gidMappings")
@@ -72,14 +72,15 @@ class Namespaces:
 
     def _is_ours(self, kind: str) -> bool:
         """Whether the namespace joined by path is the one that we, or the host's first process, are in."""
-        joined = os.fstat(self.join[kind])
-        for pid in ("self", "1"):
-            try:
-                if os.path.samestat(joined, os.stat(f"/proc/{pid}/ns/{FILES[kind]}")):
-                    return True
-            except OSError:
-                continue  # not ours to look at
-        return False
+        return self._is_that_of(kind, "self") or self._is_that_of(kind, "1")
+
+    def _is_that_of(self, kind: str, pid: str) -> bool:
+        """Whether it is that of a process, as one that is not joined is ours."""
+        try:
+            place = f"/proc/{pid}/ns/{FILES[kind]}"
+            return kind not in self.join or os.path.samestat(os.fstat(self.join[kind]), os.stat(place))
+        except OSError:
+            return False  # not ours to look at
 
     def users(self) -> int:
         """A new descriptor of a user namespace with the container's maps; -1 if the container is in ours."""

@@ -56,17 +56,33 @@ def pivot(root: int, rootfs: str, move: bool) -> None:
     os.chdir("/")
 
 
+def enter(root: int) -> None:
+    """Make the tree of the descriptor `root` the root of this process, and no more: chroot(2)."""
+    os.fchdir(root)
+    os.chroot(".")
+    os.chdir("/")
+
+
+def mounted() -> list[list[str]]:
+    """The lines of mountinfo, by fields, of what is mounted here, in the order in which it hides one another."""
+    with open("/proc/self/mountinfo", "rb") as file:  # no codec is looked up in here
+        return [os.fsdecode(line).split(" ") for line in file.read().splitlines()]
+
+
+def mount_point(fields: list[str]) -> str:
+    """Where that is mounted, without the escapes of mountinfo."""
+    first, *rest = fields[4].split("\\")
+    return first + "".join(chr(int(part[:3], 8)) + part[3:] for part in rest)
+
+
 def _remove_revealing(rootfs: str) -> None:
     """What stays, hidden, in a namespace that was not pivoted may be anything but the host's /proc and /sys.
 
     The kernel lets root of a nested user namespace mount a new proc without any mask if it finds an
     unmasked one in the mount namespace (mount_too_revealing()).
     """
-    with open("/proc/self/mountinfo", "rb") as file:  # no codec is looked up in here
-        lines = [os.fsdecode(line).split(" ") for line in file.read().splitlines()]
-    for fields in reversed(lines):  # what is mounted on another comes after it
-        first, *rest = fields[4].split("\\")
-        path = first + "".join(chr(int(part[:3], 8)) + part[3:] for part in rest)
+    for fields in reversed(mounted()):  # what is mounted on another comes after it
+        path = mount_point(fields)
         if fields[fields.index("-") + 1] in ("proc", "sysfs") and not f"{path}/".startswith(f"{rootfs}/"):
             try:
                 make_private(os.path.dirname(path))  # or the host's would go as well,

@@ -15,11 +15,15 @@ if TYPE_CHECKING:
 
 
 def destroy(root: str, known: dict[str, Any]) -> Error | None:
-    """Remove groups and state directory, then run the poststop hooks.
+    """Remove groups, mounts of the host's and the state directory, then run the poststop hooks.
 
     A failure of those is returned: it is a warning, the container is gone all the same.
     """
     groups.remove(known)
+    if "mount" in known:
+        from oci_tools.runtime import host_mounts
+
+        host_mounts.remove(known["rootfs"], known["mount"])
     if known.get("resctrl"):
         from oci_tools.runtime import resctrl
 

@@ -281,10 +281,54 @@ def test_kernel_parameters_of_the_hosts_network_given_by_path(box: Any) -> None:
 
 
 @pytest.mark.parametrize("path", [None, "/proc/self/ns/mnt"])
-def test_never_in_the_hosts_own_mount_namespace(box: Any, path: str | None, tmp_path: Path) -> None:
+def test_in_the_hosts_own_mount_namespace(box: Any, path: str | None, tmp_path: Path) -> None:
+    """A chroot, whose mounts the host sees as long as there is the container; masks, devices and verbs are as elsewhere."""
     box.share("mount")
     if path:
         box.namespace("mount", path)
+    (tmp_path / "data").mkdir()
+    box.mount("/data", tmp_path / "data", "rbind", "ro")
+    before = host_mounts(tmp_path)
+    asked = "readlink /proc/self/ns/mnt; ls / /sys/firmware; cat /proc/keys | wc -c; touch /data/x; test -c /dev/null && pwd"
+    shown = box.sh(asked)
+    assert shown.stdout.splitlines()[0] == os.readlink("/proc/self/ns/mnt")
+    assert shown.stdout.split()[-2:] == ["0", "/"] and "etc" in shown.stdout and "usr" not in shown.stdout.split()
+    assert "Read-only file system" in shown.stderr
+    assert host_mounts(tmp_path) == before
+
+    box.process["args"] = ["sleep", "1000"]
+    box("create")
+    box("start")
+    assert host_mounts(tmp_path) != before
+    said = box("exec", "sh", "-c", "cd /; pwd; ls -d usr etc; readlink /proc/self/ns/mnt").stdout
+    assert said.splitlines() == ["/", "etc", os.readlink("/proc/self/ns/mnt")]
+    box.oci("run", "mount", "add", box.id, tmp_path, "/added")
+    assert "data" in box("exec", "ls", "/added").stdout
+    box("delete", "--force")
+    assert host_mounts(tmp_path) == before
+
+    box.process["args"] = ["/no/such"]
+    box("run", code=1)
+    assert host_mounts(tmp_path) == before
+
+
+def test_one_more_over_a_root_in_the_hosts_mount_namespace(box: Any, tmp_path: Path) -> None:
+    """Two containers of one root: who is below cannot go first, and says so."""
+    box.share("mount")
+    box.process["args"] = ["sleep", "1000"]
+    before = host_mounts(tmp_path)
+    box("create")
+    other = f"{box.id}-2"
+    box.oci("run", "create", "-b", box.bundle, other, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    assert "something else is mounted over it" in box("delete", "--force", code=1).stderr
+    box.oci("run", "delete", "--force", other)
+    box("delete", "--force")
+    assert host_mounts(tmp_path) == before
+
+
+def test_not_in_the_hosts_mount_namespace_as_another_user(box: Any, tmp_path: Path) -> None:
+    box.mapped()
+    box.share("mount")
     before = host_mounts(tmp_path)
     assert "needs a mount namespace of its own" in box("run", code=1).stderr
     assert host_mounts(tmp_path) == before
