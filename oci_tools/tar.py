@@ -301,11 +301,11 @@ class Reader:
         if entry.type in "cb" and not (0 <= entry.device[0] <= MAJOR_MAX and 0 <= entry.device[1] <= MINOR_MAX):
             self.bad(f"no such device: {entry.device[0]}:{entry.device[1]}", entry.name)
         if entry.size < 0 or (entry.type == "f" and entry.size > self._limits.size):
-            self.bad(f"a file of {entry.size} bytes", entry.name)
+            self.bad(f"a file of {entry.size} bytes", entry.name, "--limit size=N" if entry.size > 0 else None)
         if abs(entry.mtime) > SECONDS_MAX * 1_000_000_000:
             self.bad("a time that no clock shows", entry.name)
         if len(entry.name) > self._limits.path or len(entry.link) > self._limits.path:
-            self.bad(f"a path longer than {self._limits.path} bytes", entry.name[:80])
+            self.bad(f"a path longer than {self._limits.path} bytes", entry.name[:80], "--limit path=N")
         if b"\0" in entry.name or b"\0" in entry.link:
             self.bad("a name with a zero byte", entry.name)
 
@@ -317,7 +317,7 @@ class Reader:
             what = "old GNU sparse files are not supported" if kind == b"S" else f"unknown type {kind!r}"
             self.bad(what, name)
         if not 0 <= size <= self._limits.header:
-            self.bad(f"an extended header of {size} bytes")
+            self.bad(f"an extended header of {size} bytes", hint="--limit header=N")
         data = self.take(size)
         self._skip(-size % BLOCK)
         return data
@@ -367,7 +367,7 @@ class Reader:
         if (sparse or pairs) and entry.type == "f":
             holes.from_pax(self, entry, sparse, pairs)
         if len(entry.xattrs) > self._limits.xattrs:
-            self.bad(f"more than {self._limits.xattrs} extended attributes", entry.name)
+            self.bad(f"more than {self._limits.xattrs} extended attributes", entry.name, "--limit xattrs=N")
         return stored
 
     def decimal(self, text: bytes) -> int:
@@ -383,7 +383,7 @@ class Reader:
             self.bad(f"not a time: {text[:40]!r}")
         return sign * (self.decimal(seconds) * 1_000_000_000 + int(fraction[:9].ljust(9, b"0")))
 
-    def bad(self, why: str, name: bytes | None = None) -> NoReturn:
+    def bad(self, why: str, name: bytes | None = None, hint: str | None = None) -> NoReturn:
         if name is not None:
-            raise Error("cannot unpack", name, why)
-        raise Error("cannot read tar", self.subject, why)
+            raise Error("cannot unpack", name, why, hint)
+        raise Error("cannot read tar", self.subject, why, hint)

@@ -276,17 +276,19 @@ def test_signed_checksums_of_old_writers() -> None:
 @pytest.mark.parametrize(
     ("word", "data"),
     [
-        ("entries=2", header() * 3),
-        ("size=1K", member(data=b"x" * 600) + END),
-        ("path=10", header(name(11))),
-        ("header=512", pax(("path", name(600))) + header()),
-        ("xattrs=1", pax(("SCHILY.xattr.user.a", "1"), ("SCHILY.xattr.user.b", "1")) + header()),
+        ("entries=3", header() * 3),
+        ("size=2560", member(data=b"x" * 600) + END),
+        ("path=11", header(name(11))),
+        ("header=610", pax(("path", name(600))) + header()),
+        ("xattrs=2", pax(("SCHILY.xattr.user.a", "1"), ("SCHILY.xattr.user.b", "1")) + header()),
     ],
 )
 def test_limits(word: str, data: bytes) -> None:
-    read(data)
-    with pytest.raises(Error):
-        read(data, limits=Limits.parse([word]))
+    """As much as a limit says is not too much; one less is."""
+    read(data, limits=Limits.parse([word]))
+    limit, _, most = word.partition("=")
+    with pytest.raises(Error, match=rf"\(--limit {limit}=N\)$"):
+        read(data, limits=Limits.parse([f"{limit}={int(most) - 1}"]))
 
 
 @pytest.mark.parametrize("word", ["entries", "entries=", "entries=x", "nothing=1", "skip_roots=1", "size=-1", "size=1X", "=1"])
