@@ -35,8 +35,13 @@ def put(layout: Layout, result: Result, options: Options, created: str, whole: b
         have_all(result.layers)
     layers = [described(layer) if layer.bring else have(layout, layer) for layer in result.layers]
     config = configuration(result, options, created)
-    annotations = configs.annotated({}, options.annotations)
-    return configs.store(layout, config, layers, annotations)
+    if not options.annotations:
+        return configs.store(layout, config, layers)
+    from oci_tools.build import levels
+
+    platform = configs.platform(config)
+    image = configs.store(layout, config, layers, levels.at(options.annotations, "manifest", platform))
+    return levels.entry(image, options.annotations, "manifest-descriptor", platform)
 
 
 def configuration(result: Result, options: Options, created: str) -> dict[str, Any]:
@@ -118,12 +123,14 @@ def _type(media_type: str) -> str:
     return media_type
 
 
-def index(layout: Layout, images: Iterable[Descriptor], annotations: Iterable[str]) -> Descriptor:
+def index(layout: Layout, images: Iterable[Descriptor], said: Iterable[str]) -> Descriptor:
     """An index of images of several platforms."""
+    from oci_tools.build import levels
+
     known = ("mediaType", "digest", "size", "platform", "annotations")
     entries: list[Descriptor] = [{key: image[key] for key in known if key in image} for image in images]
-    made = manifests.new_index(entries, configs.annotated({}, annotations) or None)
-    return layout.put(document.dumps(made), layouts.INDEX)
+    made = manifests.new_index(entries, levels.at(said, "index") or None)
+    return levels.entry(layout.put(document.dumps(made), layouts.INDEX), said, "index-descriptor")
 
 
 def squash(place: Place, result: Result, options: Options, created: str) -> Result:

@@ -15,6 +15,7 @@ these are about the whole build here, where there is one image for all.
 from __future__ import annotations
 
 from oci_tools import compress
+from oci_tools.build import levels
 from oci_tools.errors import Usage
 from oci_tools.image import ref as refs
 
@@ -33,7 +34,7 @@ _KNOWN = {
 }  # fmt: skip
 KINDS = tuple(_KNOWN)
 _ONLY = ("oci-mediatypes", "rewrite-timestamp")  # the other way is not there
-_ANNOTATIONS = ("annotation", "annotation-manifest", "annotation-index")
+_ANNOTATIONS = {"annotation": "manifest,index", **{f"annotation-{level}": level for level in levels.LEVELS}}
 _BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 
 
@@ -96,7 +97,7 @@ def _set(made: Output, key: str, value: str, word: str) -> None:
     place, dot, name = key.partition(".")
     key = {"destination": "dest"}.get(key, key)
     if dot and name and place in _ANNOTATIONS and "name" in _KNOWN[made.kind]:
-        made.annotations.append(f"{name}={value}")
+        made.annotations.append(f"{_ANNOTATIONS[place]}:{name}={value}")
     elif key not in _KNOWN[made.kind]:
         hint = f"{made.kind} has {', '.join(_KNOWN[made.kind])}" if _KNOWN[made.kind] else None
         raise Usage("unknown word of --output", f"{key}={value}", hint=hint)

@@ -30,7 +30,7 @@ OPTIONS: tuple[cli.Option, ...] = (
     ("--build-arg NAME[=VALUE]", "list", (), "the value of an ARG; without one, of the variable here"),
     ("--build-context NAME=WHERE", "list", (), "a directory, git or http URL, docker-image://REF, oci-layout://PATH:TAG"),
     ("-l --label NAME=VALUE", "list", (), "a label of the image"),
-    ("-a --annotation NAME=VALUE", "list", (), "an annotation of the manifest"),
+    ("-a --annotation NAME=VALUE", "list", (), "an annotation of the manifest; index:NAME=VALUE of the index"),
     ("--platform OS/ARCH[/VARIANT]", "list", (), "for this platform; several make an index"),
     ("--pull", "flag", False, "ask registries for base images though they are in the store"),
     ("--no-cache", "flag", False, "do everything anew"),
@@ -149,6 +149,11 @@ def _build(args: cli.Args) -> int | None:
 
         outputs = [words.parse(word) for word in (*args.output, *(["type=registry"] if args.push else []))]
         words.settle(outputs, args.tag, options)
+    if options.annotations:
+        from oci_tools.build import levels
+
+        several = len(options.platforms) > 1 or options.attest or options.says("BUILDKIT_MULTI_PLATFORM")
+        levels.check(options.annotations, bool(several))
     progress = Progress("none" if args.quiet else args.progress, args.status_fd, args.logfile)
     with _Signals():
         try:

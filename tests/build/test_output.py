@@ -41,6 +41,31 @@ def test_several_platforms_make_an_index(oci: Any, built: Any, tmp_path: Path) -
     assert listed == ["linux_amd64/platform", "linux_amd64/arch", "linux_arm64/platform", "linux_arm64/arch"]
 
 
+def test_an_annotation_goes_to_the_level_it_names(oci: Any, built: Any, tmp_path: Path) -> None:
+    def read(entry: Any) -> Any:
+        return json.loads((tmp_path / "img/blobs" / entry["digest"].replace(":", "/")).read_text())
+
+    def entry() -> Any:
+        return json.loads((tmp_path / "img/index.json").read_text())["manifests"][0]
+
+    words = ["index:i=1", "manifest:m=2", "manifest-descriptor:d=3", "index-descriptor:t=a:b", "manifest[linux/arm64]:o=4",
+             "index,manifest:b=5", "org.x:y=6"]  # fmt: skip
+    text = "FROM scratch\nCOPY f /\n"
+    built(text, "--platform", "linux/amd64,linux/arm64", *(f"--annotation={word}" for word in words),
+          "-o", "type=image,name=./img:x,annotation-manifest-descriptor.e=7", files={"f": "1"})  # fmt: skip
+    index = read(entry())
+    assert entry()["annotations"].pop("t") == "a:b" and index["annotations"] == {"i": "1", "b": "5", "org.x:y": "6"}
+    both = {"m": "2", "b": "5", "org.x:y": "6"}
+    assert [read(each)["annotations"] for each in index["manifests"]] == [both, {**both, "o": "4"}]
+    assert [each["annotations"] for each in index["manifests"]] == [{"d": "3", "e": "7"}] * 2
+    built(text, "--annotation=manifest-descriptor:d=3", "--annotation=a=b", files={"f": "1"})
+    assert entry()["annotations"]["d"] == "3" and read(entry())["annotations"] == {"a": "b"}
+    for word, said in {"index:a=b": "no index to annotate", "bogus:a=b": "unknown level of an annotation",
+                       "index[linux/arm64]:a=b": "unknown level"}.items():  # fmt: skip
+        done = oci("build", f"--annotation={word}", "context", code=2)
+        assert said in done.stderr and done.stderr.count("\n") == 1
+
+
 @pytest.mark.parametrize(
     ("said", "normal"), [("linux/arm", "linux/arm/v7"), ("linux/aarch64", "linux/arm64"), ("linux/arm64/v8", "linux/arm64")]
 )
