@@ -49,6 +49,11 @@ _OPTIONS = {
     ("oci-build", "--skip-unused-stages"): "what the target does not need is never built: --target",
     ("oci-build", "--identity-label"): "--label says who built it",
     ("oci-build", "--cache-ttl"): "oci-build --prune --prune-age removes what is old",
+    ("oci-build", "--pull-always"): "--pull asks registries",
+    ("oci-build", "--disable-compression"): "--compression none",
+    ("oci-build", "--print"): "--call outline, --call targets",
+    **{("oci-build", name): "--platform OS/ARCH/VARIANT" for name in ("--os", "--arch", "--variant")},
+    **{("oci-build", name): "RUN is oci-run" for name in ("--runtime", "--runtime-flag")},
     ("oci-build", "--userns"): "a plain user's RUN has his subordinate ids, root's has all: --isolation",
 }
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)

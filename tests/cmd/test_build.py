@@ -445,6 +445,8 @@ def test_the_epoch_by_buildahs_name(oci: Any, built: Any) -> None:
 
 def test_options_of_others_are_told_what_would_do(oci: Any) -> None:
     for word, said in {"--creds=a:b": "--authfile", "--builder=x": "there are no builders", "--format=docker": "oci-push --format docker",
-                       "--userns-uid-map=0:1:1": "--isolation", "--cache-ttl=1h": "--prune-age"}.items():  # fmt: skip
+                       "--userns-uid-map=0:1:1": "--isolation", "--cache-ttl=1h": "--prune-age",
+                       "--arch=arm64": "--platform", "--runtime=crun": "oci-run", "--print=outline": "--call outline",
+                       "--pull-always": "--pull", "--disable-compression": "--compression none"}.items():  # fmt: skip
         done = oci("build", word, ".", code=2)
         assert f"no such option '{word.partition('=')[0]}' (" in done.stderr and said in done.stderr and done.stderr.count("\n") == 1
