@@ -172,6 +172,8 @@ def is_bundle(word: str) -> bool:
 
 def _check(args: Args) -> None:
     options.settle(args)
+    if args.name is not None:
+        names.check(args.name)  # before an image is asked for
     if args.interactive and args.tty and not _detached(args) and not os.isatty(0):
         raise Error("cannot use -i with -t", None, "standard input is not a terminal")
     if args.interactive and args.image == "-":

@@ -22,7 +22,7 @@ UNIT = "MiB"
 STEP = 1 << 18  # bytes
 
 
-def TAKE(side: Side, i: int, words: list[str] | None = None) -> float:  # noqa: N802: the frame's name for it
+def TAKE(side: Side, i: int, words: list[str] | None = None) -> float:  # the frame's name for it
     """That limit, in MiB."""
     if words is None:
         return 0.0

@@ -17,7 +17,7 @@ COUNT = 10
 UNIT = "MB"
 
 
-def TAKE(side: Side, i: int, words: list[str] | None = None) -> float:  # noqa: N802: the frame's name for it
+def TAKE(side: Side, i: int, words: list[str] | None = None) -> float:  # the frame's name for it
     """The memory of what stays with one container."""
     return total(side, i, words) / COUNT
 

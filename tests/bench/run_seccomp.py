@@ -20,7 +20,7 @@ LIMIT = 2.0
 ROUNDS = 40
 
 
-def TAKE(side: Side, i: int, words: list[str] | None = None) -> float:  # noqa: N802: the frame's name for it
+def TAKE(side: Side, i: int, words: list[str] | None = None) -> float:  # the frame's name for it
     """How much longer the run with the profile took, in ms."""
     words = words or side.words(i)
     bundle = words.index("-b") + 1

@@ -348,6 +348,7 @@ def test_a_name_is_taken_once(run, oci, tmp_path):
     run("--name", "web", "busybox", "true")
     for bad in ("", "a", "-x", "a/b", "a b", "é" * 3, "." * 3):
         assert "invalid container name" in run("--name", bad, "busybox", "true", code=2).stderr
+    run("--name", "a b", "127.0.0.1:1/nobody/here", "true", code=2)  # nothing was asked for at first
 
 
 def test_detached(run, oci, tmp_path):
