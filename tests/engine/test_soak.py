@@ -6,7 +6,6 @@ Descriptors, memory, mounts, cgroups and processes are counted when a wave of co
 from __future__ import annotations
 
 import os
-import select
 import subprocess
 import time
 from collections.abc import Iterator
@@ -116,12 +115,10 @@ def test_nothing_grows(engine: Engine) -> None:
 
 
 def settled(engine: Engine, first: dict[str, int]) -> dict[str, int]:
-    """Counted once the last monitors have gone: they end a moment after their container."""
-    assert engine.process
-    last = counted(engine)
-    while last["processes"] > first["processes"]:
-        with open(os.pidfd_open(family(engine.process.pid)[-1])) as pidfd:
-            if not select.select([pidfd], [], [], 20)[0]:
-                return last  # that one stays
+    """Counted once the last monitors and connections have gone: they end a moment after their container and client."""
+    for _ in range(200):
         last = counted(engine)
+        if all(last[name] <= first[name] for name in ("processes", "descriptors")):
+            break
+        time.sleep(0.1)
     return last

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     from oci_tools.engine.api.world import World
 
+    Kept = dict[str, tuple[int, dict[str, Any]]]  # path: when it was changed, in nanoseconds, and the document
+
 OURS = "docker.json"
 FILES = {"start.json": "started", "exit.json": "ended", "health.json": "health", "published.json": "published",
          OURS: "asked"}  # fmt: skip
@@ -41,6 +43,7 @@ class Container:
         self.health: dict[str, Any] | None = None
         self.published: dict[str, Any] | None = None  # by a plain user's way out
         self.asked: dict[str, Any] = {}  # docker.json
+        self.places: Kept = {}  # where it is on networks (endpoints.py)
         self._state: tuple[int, dict[str, Any], Payload | None] = (0, {}, None)
         self.shown: tuple[Any, bytes] = ((), b"")  # by `ps`, and what it was made of
         self._spec: tuple[tuple[int, int], dict[str, Any]] = ((0, 0), {})

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
-    from oci_tools.engine.api.container import Container
+    from oci_tools.engine.api.container import Container, Kept
     from oci_tools.engine.api.world import World
 
 BRIDGE = "bridge"
@@ -144,7 +144,7 @@ def joined(one: Container, alive: bool | None = None) -> dict[str, dict[str, Any
     if alive and (found or one.host.get("NetworkMode") not in (*BUILT_IN, None)):
         names += [name for name in _attached() if name not in found]
     for name in names:
-        place = placed(name, one.id) if alive else {}
+        place = placed(name, one) if alive else {}
         if place or name in found:
             found[name] = {**found.get(name, {}), **place}
     return found
@@ -157,37 +157,37 @@ def _attached() -> list[str]:
         return []
 
 
-_kept: dict[str, tuple[int, dict[str, Any]]] = {}
+_networks: Kept = {}
 
 
-def placed(network: str, container: str) -> dict[str, Any]:
+def placed(network: str, one: Container) -> dict[str, Any]:
     """Where a container is on a network; {} where it is not."""
-    return _document(f"{fs.run()}/net/on/{network}/at/{container}.json")
+    return _document(f"{fs.run()}/net/on/{network}/at/{one.id}.json", one.places)
 
 
-def _document(path: str) -> dict[str, Any]:
+def _document(path: str, kept: Kept) -> dict[str, Any]:
     """A small document that is replaced, never changed: read once; {} where there is none."""
     try:
         stamp = os.stat(path).st_mtime_ns
     except OSError:
-        _kept.pop(path, None)
+        kept.pop(path, None)
         return {}
-    if path not in _kept or _kept[path][0] != stamp:
+    if path not in kept or kept[path][0] != stamp:
         try:
             found = document.load(path)
         except Error:
             return {}
-        if len(_kept) > 5000:
-            _kept.clear()
-        _kept[path] = (stamp, found if isinstance(found, dict) else {})
-    return _kept[path][1]
+        if len(kept) > 5000:
+            kept.clear()
+        kept[path] = (stamp, found if isinstance(found, dict) else {})
+    return kept[path][1]
 
 
 def identity(name: str) -> str:
     """The id of a network by its name."""
     if name in BUILT_IN:
         return hashlib.sha256(f"{fs.root()} {name}".encode()).hexdigest()
-    found = _document(f"{fs.root()}/networks/{name}.conflist")
+    found = _document(f"{fs.root()}/networks/{name}.conflist", _networks)
     for part in (found, *(found.get("plugins") or ())):
         said = part.get("io.oci-tools") if isinstance(part, dict) else None
         if isinstance(said, dict) and said.get("id"):

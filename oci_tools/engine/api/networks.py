@@ -107,7 +107,7 @@ def _members(api: Api, name: str) -> dict[str, dict[str, str]]:
     for one in api.world.all():
         if not one.state():
             continue
-        place = placed(name, one.id)
+        place = placed(name, one)
         builtin = name in BUILT_IN and alone(one) == name and one.running
         if place or builtin:
             four, six = addresses(place)
@@ -325,7 +325,7 @@ def prune(api: Api, asked: Asked) -> Response:
         name = said["name"]
         if name in (*BUILT_IN, BRIDGE) or _used(api, name) or not filters.labels(wanted, said.get("labels")):
             continue
-        if until is not None and times.read(str(said.get("created") or "")) > until:
+        if until is not None and (times.read(said.get("created")) or 0) > until:
             continue
         try:
             api.commands.run(["net", "rm", name])
