@@ -34,7 +34,6 @@ def inspect(api: Api, asked: Asked) -> Response:
         "RepoDigests": image.repo_digests(),
         "Parent": parents(api).get(_base(image), ""),
         "Comment": (said.get("history") or [{}])[-1].get("comment") or "",
-        "Created": times.written(image.created),
         "DockerVersion": said.get("docker_version") or "",
         "Author": said.get("author") or "",
         "Config": {**_CONFIG, **image.config},
@@ -47,6 +46,8 @@ def inspect(api: Api, asked: Asked) -> Response:
     }
     if said.get("variant"):
         shown["Variant"] = said["variant"]
+    if (created := times.again(said.get("created"))) or asked.version < (1, 44):
+        shown["Created"] = created or times.ZERO
     if asked.version < (1, 44):
         shown["VirtualSize"] = image.size
     return answer(shown)
@@ -148,7 +149,7 @@ def history(api: Api, asked: Asked) -> Response:
     for step in image.document.get("history") or ():
         size = 0 if step.get("empty_layer") or not layers else int(layers.pop(0).get("size") or 0)
         shown.append({
-            "Comment": step.get("comment") or "", "Created": times.read(str(step.get("created") or "")) // times.SECOND,
+            "Comment": step.get("comment") or "", "Created": (times.read(step.get("created")) or 0) // times.SECOND,
             "CreatedBy": step.get("created_by") or "", "Id": "<missing>", "Size": size, "Tags": None,
         })  # fmt: skip
     shown += [

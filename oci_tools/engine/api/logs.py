@@ -185,7 +185,7 @@ def _read(line: bytes) -> Line:
         return line[:STAMP], number, line[STAMP + 10 :] + (b"\n" if whole else b"")
     try:
         said = document.loads(line)
-        moment = times.read(said["time"])
+        moment = times.read(said["time"]) or 0
         return stamp(moment), _NUMBERS.get(said["stream"].encode(), 1), said["log"].encode("utf-8", "surrogateescape")
     except (Error, KeyError, TypeError, AttributeError):
         return line[:STAMP], 1, b""

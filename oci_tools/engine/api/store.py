@@ -101,7 +101,8 @@ class Image:
 
     @property
     def created(self) -> int:
-        return times.read(str(self.document.get("created") or ""))
+        """Nanoseconds since 1970; 0 if its configuration does not say."""
+        return times.read(self.document.get("created")) or 0
 
     @property
     def size(self) -> int:

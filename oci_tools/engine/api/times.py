@@ -29,14 +29,32 @@ def exact(nanoseconds: int) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + fraction + "Z"
 
 
-def read(text: str) -> int:
-    """Nanoseconds since 1970 of an RFC 3339 time; 0 of one that is none."""
-    whole, _, rest = text.rstrip("Z").partition(".")
+_STAMP = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d+))?(Z|([+-])(\d\d):(\d\d))?", re.ASCII)
+
+
+def read(text: object) -> int | None:
+    """Nanoseconds since 1970 of an RFC 3339 time, of UTC if it does not say where; None of what is none."""
+    found = _STAMP.fullmatch(str(text))
+    if found is None:
+        return None
+    whole, fraction, _, sign, hours, minutes = found.groups()
     try:
-        seconds = calendar.timegm(time.strptime(whole[:19], "%Y-%m-%dT%H:%M:%S"))
-        return seconds * SECOND + int(rest[:9].ljust(9, "0") if rest[:1].isdigit() else 0)
-    except (ValueError, OverflowError):
-        return 0
+        seconds = calendar.timegm(time.strptime(whole, "%Y-%m-%dT%H:%M:%S"))
+    except ValueError:
+        return None
+    if sign:
+        seconds -= int(f"{sign}1") * (int(hours) * 3600 + int(minutes) * 60)
+    return seconds * SECOND + int((fraction or "")[:9].ljust(9, "0"))
+
+
+def again(text: object) -> str:
+    """An RFC 3339 time as Go's RFC3339Nano writes what it has read: in its own zone; "" of what is none."""
+    found = _STAMP.fullmatch(str(text))
+    if found is None or read(text) is None:
+        return ""
+    whole, fraction, zone, *_ = found.groups()
+    rest = f".{(fraction or '')[:9]}".rstrip("0").rstrip(".")
+    return f"{whole}{rest}{'Z' if zone in (None, '+00:00', '-00:00') else zone}"
 
 
 def asked(text: str) -> int | None:
@@ -47,7 +65,7 @@ def asked(text: str) -> int | None:
     if seconds.lstrip("-").isdigit() and (not rest or rest.isdigit()):
         return int(seconds) * SECOND + int(rest[:9].ljust(9, "0") or 0)
     found = read(text)
-    if not found:
+    if found is None:
         raise Refused(400, f'invalid time "{text}"')
     return found
 

@@ -52,7 +52,7 @@ def shown(api: Api, found: dict[str, Any]) -> dict[str, Any]:
     created = found.get("created") or 0
     options = found.get("options") or {}
     return {
-        "CreatedAt": times.written(created // times.SECOND * times.SECOND) if isinstance(created, int) else created,
+        "CreatedAt": times.exact(created // times.SECOND * times.SECOND) if isinstance(created, int) else created,
         "Driver": "local",
         "Labels": labels or None,
         "Mountpoint": f"{api.world.root}/volumes/{found['name']}/_data",

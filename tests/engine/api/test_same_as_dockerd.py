@@ -5,12 +5,15 @@ What must differ (ids, times, addresses, paths, versions) is compared by its typ
 
 from __future__ import annotations
 
+import hashlib
+import io
 import json
 import os
 import re
 import shutil
 import signal
 import subprocess
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -29,6 +32,7 @@ DIFFERENT = {
     "Size", "VirtualSize", "SizeRootFs",  # of layers as they are stored, which are compressed here
     "Comment", "RepoDigests", "DNSNames", "Metadata", "Ports", "Gateway", "Mode", "Propagation",
 }  # fmt: skip
+EMPTY = f"sha256:{hashlib.sha256(bytes(10240)).hexdigest()}"  # a layer without entries
 
 
 @pytest.fixture(scope="module")
@@ -371,3 +375,31 @@ def members(value: Any, where: str = "") -> set[str]:
     if not isinstance(value, dict) or where.endswith(("Runtimes", "Containers", "Options", "Labels", "IndexConfigs", "Details", "DriverStatus")):
         return set()
     return {f"{where}.{key}" for key in value}.union(*(members(each, f"{where}.{key}") for key, each in value.items()))
+
+
+@pytest.mark.parametrize("created", [
+    None, "1970-01-01T00:00:00Z", "0001-01-01T00:00:00Z", "2024-05-06T07:08:09.120000000Z", "2024-05-06T01:02:03+02:00",
+    "1969-12-31T23:59:58.5Z", "0900-01-01T00:00:00.25-00:30", "2024-05-06T07:08:09.000Z", "2024-05-06T07:08:09+00:00",
+])  # fmt: skip
+def test_when_an_image_was_created(pair: tuple[Engine, Engine], tmp_path: Path, created: str | None) -> None:
+    """As its configuration says it, of every version of the API; nothing where it says nothing."""
+    steps = [{"created_by": "one", **({"created": created} if created else {})}]
+    config = json.dumps({
+        "architecture": "amd64", "os": "linux", "config": {}, "rootfs": {"type": "layers", "diff_ids": [EMPTY]},
+        "history": steps, **({"created": created} if created else {}),
+    }).encode()  # fmt: skip
+    listed = json.dumps([{"Config": "c.json", "RepoTags": ["when:1"], "Layers": ["l.tar"]}]).encode()
+    with tarfile.open(tmp_path / "when.tar", "w") as archive:
+        for name, data in (("c.json", config), ("l.tar", bytes(10240)), ("manifest.json", listed)):
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+    told = []
+    for engine in pair:
+        engine.docker("load", "-q", "-i", tmp_path / "when.tar")
+        inspects = [engine.request("GET", f"/v{version}/images/when:1/json", code=200)[1] for version in ("1.43", "1.44")]
+        lists = engine.request("GET", '/images/json?filters={"reference":["when"]}', code=200)[1]
+        steps = engine.request("GET", "/images/when:1/history", code=200)[1]
+        told.append([*(each.get("Created") for each in inspects), *(each["Created"] for each in [*lists, *steps])])
+        engine.docker("rmi", "when:1")
+    assert told[0] == told[1]
