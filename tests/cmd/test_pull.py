@@ -184,3 +184,9 @@ def test_only_some_blobs(oci: Any, busybox: Path, registry: Any, tmp_path: Path)
     assert "no such blob in the image" in oci("pull", "--only", "sha256:" + "0" * 64, f"{registry.host}/b:1", "./part:x", code=1).stderr
     oci("pull", "--only", "config", "--unpack", "b", f"{registry.host}/b:1", code=2)
     oci("pull", "--only", "config", str(busybox), "./other", code=2)
+
+
+def test_streams_that_the_caller_has_closed(oci: Any) -> None:
+    done = oci.shell("oci-pull - <&-; echo $?; echo x >f; oci-image load ./f 2>&-; echo $?")
+    assert done.stderr.splitlines() == ["oci-pull: cannot read 'standard input': bad file descriptor"]
+    assert done.stdout.split() == ["1", "1"]
