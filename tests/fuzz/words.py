@@ -6,8 +6,10 @@
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import os
+import shutil
 import socket
 import sys
 import tempfile
@@ -77,13 +79,17 @@ def _kube(data: bytes) -> None:
 def _names() -> answers.Names:
     """A network with two names on it."""
     place = tempfile.mkdtemp(prefix="oci-fuzz-")
+    atexit.register(shutil.rmtree, place)
     os.environ["OCI_RUN"] = place
     top = Path(place) / "net/on"
     (top / "web").mkdir(parents=True)
     (top / "web/hosts").write_text(f"10.9.0.2\tapp www\t{'a' * 64}\n10.9.0.3\tdb\t{'b' * 64}\n")
-    plugin: dict[str, Any] = {"type": "oci-net", "ipam": {"ranges": [[{"subnet": "10.9.0.0/24"}]]}}
+    plugin: dict[str, Any] = {"type": "oci-net", "bridge": "br-web", "ipam": {"ranges": [[{"subnet": "10.9.0.0/24"}]]}}
     network = conflist.Network({"cniVersion": "1.0.0", "name": "web", "plugins": [plugin]}, "web.conflist")
-    return answers.Names(os.open(top, os.O_RDONLY | os.O_DIRECTORY), network)
+    made = answers.Names(os.open(top, os.O_RDONLY | os.O_DIRECTORY), network)
+    asked = bytes.fromhex("000701000001000000000000") + b"\3app\0\0\1\0\1"
+    assert (made.answer(asked, "10.9.0.2", False) or b"").endswith(bytes((10, 9, 0, 2))), "there are names to be found"
+    return made
 
 
 def _dns(data: bytes) -> None:
