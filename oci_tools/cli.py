@@ -147,7 +147,11 @@ def main(command: Command, words: list[str]) -> int:
             raise  # standard output: `launch` says so
         _traceback()
         return 70
-    except Exception:
+    except Exception as error:
+        if isinstance(error, ValueError) and str(error).startswith("Exceeds the limit ("):
+            # int() takes no more than 4300 digits (sys.set_int_max_str_digits), wherever somebody says them.
+            say(command.name, "a number has too many digits")
+            return failure
         _traceback()
         return 70
 
@@ -355,7 +359,7 @@ def _store(option: Option | None, value: str | None, rest: list[str], values: di
         values[key].append(value)
     elif kind == "int":
         digits = value[1:] if value[:1] == "-" else value
-        if not (digits.isascii() and digits.isdigit()):
+        if not (digits.isascii() and digits.isdigit() and len(digits) < 20):
             return False
         values[key] = int(value)
     elif kind == "text" or value in kind:

@@ -137,7 +137,7 @@ def test_the_small_reader_reads(words: list[str], expected: dict[str, object]) -
 
 @pytest.mark.parametrize(
     "words",
-    [[], ["a", "b", "c"], ["--nope", "a"], ["--count", "x", "a"], ["--progress=loud", "a"], ["a", "-w"],
+    [[], ["a", "b", "c"], ["--nope", "a"], ["--count", "x", "a"], ["--count", "9" * 20, "a"], ["--progress=loud", "a"], ["a", "-w"],
      ["--verify=maybe", "a"], ["--help"], ["--version"], ["-iz", "a"], ["--interact", "a"]],
 )  # fmt: skip
 def test_the_rest_is_left_to_click(words: list[str]) -> None:
@@ -160,6 +160,13 @@ def failing(error: BaseException, **more: int) -> cli.Command:
     return cli.Command("oci-x", "fails", "", (), run, **more)
 
 
+def digits() -> BaseException:
+    """What int() says of more digits than it takes, of which a Dockerfile, say, may have any number."""
+    with pytest.raises(ValueError, match="digits") as raised:
+        int("9" * 5000)
+    return raised.value
+
+
 @pytest.mark.parametrize(
     ("error", "code", "line"),
     [
@@ -172,6 +179,7 @@ def failing(error: BaseException, **more: int) -> cli.Command:
         (Busy("cannot lock", "/l"), 75, "oci-x: cannot lock '/l'\n"),
         (Error("cannot run", "nope", code=127), 127, "oci-x: cannot run 'nope'\n"),
         (KeyboardInterrupt(), 130, ""),
+        (digits(), 1, "oci-x: a number has too many digits\n"),
     ],
 )  # fmt: skip
 def test_errors_have_one_form(

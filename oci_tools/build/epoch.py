@@ -15,6 +15,7 @@ import os
 
 from oci_tools.build import remote
 from oci_tools.errors import Error
+from oci_tools.image import config as configs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,8 +40,9 @@ def settle(options: Options, dockerfile: Dockerfile, contexts: Contexts, scope: 
 
 
 def _seconds(text: str, dockerfile: Dockerfile, contexts: Contexts, scope: Scope) -> int | None:
-    if text.isascii() and text.isdigit():
-        return int(text)
+    seconds = configs.epoch(text)
+    if seconds is not None:
+        return seconds
     name = text.lower()
     if name == "context":
         return contexts.made

@@ -252,11 +252,10 @@ def _options(args: cli.Args) -> pack.Options:
 def _epoch() -> int | None:
     """reproducible-builds.org, "SOURCE_DATE_EPOCH"."""
     text = os.environ.get("SOURCE_DATE_EPOCH", "")
-    if not text:
-        return None
-    if not (text.isascii() and text.isdigit()):
+    found = configs.epoch(text)
+    if text and found is None:
         raise Error("not a time", text, hint="SOURCE_DATE_EPOCH is seconds since 1970", code=2)
-    return int(text)
+    return found
 
 
 COMMAND = cli.Command(

@@ -27,7 +27,7 @@ OPTIONS: tuple[cli.Option, ...] = (
     ("--keep-dirlinks", "flag", False, "a directory where there is a link to one is unpacked there"),
     ("--single-id", "flag", False, "a plain user: own everything, though there are subordinate ids"),
     ("--platform OS/ARCH[/VARIANT]", "text", None, "platform to take of an image of several"),
-    ("--limit NAME=N", "list", (), "change a limit: entries, names, size, expansion, path, header, xattrs"),
+    ("--limit NAME=N", "list", (), "change a limit: entries, names, size, expansion, path, header, xattrs, attributes"),
     ("--rm", "flag", False, "remove the bundle IMAGE, with what a plain user cannot remove"),
     *PROGRESS,
 )

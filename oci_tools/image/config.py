@@ -196,21 +196,30 @@ def store(
 
 def now() -> str:
     """This moment, or the one that SOURCE_DATE_EPOCH says, so that what is made twice is the same."""
-    epoch = os.environ.get("SOURCE_DATE_EPOCH", "")
-    return timestamp(int(epoch) if epoch.isascii() and epoch.isdigit() else None)
+    return timestamp(epoch(os.environ.get("SOURCE_DATE_EPOCH", "")))
+
+
+_LAST = 253_402_300_799  # 9999-12-31T23:59:59Z: RFC 3339 has years of four digits, and readers in Go refuse others
+
+
+def epoch(text: str) -> int | None:
+    """Seconds since 1970 that somebody says; None if it is no number, or a time later than can be told."""
+    good = text.isascii() and text.isdigit() and len(text) < 20 and int(text) <= _LAST
+    return int(text) if good else None
 
 
 def timestamp(seconds: float | None = None) -> str:
-    """A time (default: now) as config.md wants it: RFC 3339, in UTC."""
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
+    """A time (default: now) as config.md wants it: RFC 3339, in UTC; of a later one, the last that can be told."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(None if seconds is None else min(seconds, _LAST)))
 
 
 def moment(text: str) -> str:
     """A time that somebody says, RFC 3339 or seconds since 1970, as config.md wants it."""
     import datetime
 
-    if text.isascii() and text.isdigit():
-        return timestamp(int(text))
+    seconds = epoch(text)
+    if seconds is not None:
+        return timestamp(seconds)
     try:
         found = datetime.datetime.fromisoformat(text)
         if found.tzinfo is None or "T" not in text.upper():

@@ -54,7 +54,7 @@ class Limits:
             name, _, text = word.partition("=")
             unit = text[-1:].upper() if text[-1:].upper() in _UNITS else ""
             digits = text[: len(text) - len(unit)]
-            if name not in names or not (digits.isascii() and digits.isdigit()):
+            if name not in names or not (digits.isascii() and digits.isdigit() and len(digits) < 20):
                 raise Usage("not a limit", word, hint=f"NAME=N with one of {', '.join(names)}")
             setattr(limits, name, int(digits) * _UNITS[unit])
         return limits

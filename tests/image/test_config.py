@@ -110,3 +110,10 @@ def test_layer_type(kind, compression, wanted):
 def test_timestamp():
     assert configs.timestamp(0) == "1970-01-01T00:00:00Z"
     schema.check("image-config", {**configs.new(), "created": configs.timestamp()})
+    last = 253_402_300_799
+    assert configs.timestamp(last) == configs.timestamp(last + 1) == configs.timestamp(1 << 80) == "9999-12-31T23:59:59Z"
+    assert configs.moment(str(last)) == "9999-12-31T23:59:59Z"
+    for text in (str(last + 1), "9" * 5000, "-1", "\u0663", ""):
+        assert configs.epoch(text) is None
+        with pytest.raises(Error, match="not a time"):
+            configs.moment(text)
