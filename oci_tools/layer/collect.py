@@ -94,13 +94,18 @@ def trees(path: str) -> Iterator[str]:
 
 
 def _forget(path: str) -> None:
-    """Remove what says how to stack images whose layers are gone, and what killed writers left of such."""
+    """Remove what says how to stack images whose layers are gone, and what killed makers left of such and of layers."""
     for place in (path, *(f"{path}/{name}" for name in sorted(os.listdir(path)))):
         chains = f"{place}/chains"
         for name in os.listdir(chains) if os.path.isdir(chains) else ():
-            config, kept = f"sha256:{name.removesuffix('.json')}", stores.Store(path=place)
-            if not name.endswith(".json") or kept.chain(config) is None:
+            config = f"sha256:{name.removesuffix('.json')}"
+            if not name.endswith(".json") or stores.Store(path=place).chain(config) is None:
                 os.unlink(f"{chains}/{name}")
+        for algorithm in _ALGORITHMS:
+            kept = f"{place}/{algorithm}"
+            for name in os.listdir(kept) if os.path.isdir(kept) else ():
+                if name.endswith(".json") and not os.path.isdir(f"{kept}/{name.removesuffix('.json')}"):
+                    os.unlink(f"{kept}/{name}")
 
 
 def _remove(tree: str, path: str) -> None:

@@ -187,10 +187,11 @@ class _New:
 
     def __exit__(self, *_: object) -> None:
         fs.remove_tree(self.place)
-        try:
-            os.unlink(self._lock.path)
-        except FileNotFoundError:
-            pass
+        for path in (self._lock.path, *(() if os.path.isdir(self._path) else (f"{self._path}.json",))):
+            try:
+                os.unlink(path)
+            except FileNotFoundError:
+                pass
         self._lock.__exit__()
 
     def say(self, said: dict[str, Any]) -> None:

@@ -62,6 +62,7 @@ def test_where_an_image_may_be(word: str, oci: Any, img: str, tmp_path: Path) ->
         (["./img:x"], "missing argument", 2),
         (["./img:x", "t"], "it is not empty", 1),
         (["./img:x", "b", "--limit", "x=1"], "not a limit", 2),
+        (["./img:x", "b", "--limit", "size=" + "9" * 5000], "not a limit", 2),
         (["./img:x", "b", "--limit", "entries=1"], "more than 1 entries", 1),
         (["./img:x", "b", "--nothing"], "no such option", 2),
         (["--rm", "./t"], "no bundle of ours", 1),
@@ -80,6 +81,32 @@ def test_errors_are_one_line(words: list[str], said: str, code: int, oci: Any, i
     done = oci("unpack", *words, code=code, input="")
     assert said in done.stderr and done.stderr.count("\n") == 1 and done.stderr.startswith("oci-unpack: ")
     assert done.stdout == "" and not (tmp_path / "b").exists()
+
+
+@pytest.mark.parametrize("shape", [[], ["--overlay"], ["--layers"], ["--path", "f"], ["--path", "/"]], ids=" ".join)
+@pytest.mark.parametrize(
+    ("limit", "layer"),
+    [
+        ("entries=2", [*"abc"]),
+        ("size=1K", [("f", bytes(2000))]),
+        ("path=7", ["f", "directory/"]),
+        ("header=40", [{"name": "f", "xattrs": {b"user.a": b"v" * 40}}]),
+        ("xattrs=1", [{"name": "f", "xattrs": {b"user.a": b"", b"user.b": b""}}]),
+        ("attributes=1K", [{"kind": "d", "name": "f", "xattrs": {b"user.a": b"v" * 1100}}]),
+    ],
+)
+def test_what_is_over_a_limit_leaves_nothing(limit: str, layer: list[Any], shape: list[str], oci: Any, tmp_path: Path) -> None:
+    """Whatever the shape of the output, the error says which limit it was, and a good layer below is not to be seen."""
+    with Layout.create(f"{tmp_path}/img") as layout:
+        layout.tag("x", image(layout, ["below"], layer).descriptor)
+    done = oci("unpack", *shape, "./img:x", "b", "--limit", limit, code=1)
+    assert f"(--limit {limit.partition('=')[0]}=N)" in done.stderr and done.stderr.count("\n") == 1
+    assert {path.name for path in tmp_path.iterdir()} <= {"home", "img", "root", "run"} and done.stdout == ""
+    layers = tmp_path / "root/layers"
+    assert not (layers / ".new").exists() or os.listdir(layers / ".new") == []
+    assert not list(layers.rglob("sha256/*")) and not list(layers.glob(".roots/*"))
+    if shape[:1] != ["--path"]:
+        oci("unpack", *shape, "./img:x", "b")
 
 
 def test_overlay(oci: Any, img: str, tmp_path: Path) -> None:

@@ -77,6 +77,18 @@ def test_a_half_removed_layer_is_none(layout: layouts.Layout, tmp_path: Path) ->
     assert os.listdir(f"{store.directory()}/.new") == []
 
 
+def test_what_is_said_of_a_layer_that_never_came_goes(layout: layouts.Layout, tmp_path: Path) -> None:
+    one = image(layout, ["a"])
+    bundle.overlay(one, f"{tmp_path}/b")
+    said = {f"{name}.json" for name in digests(one)}
+    for place in ("sha256", "single-1-1/sha256"):
+        os.makedirs(f"{store.directory()}/{place}", exist_ok=True)
+        Path(f"{store.directory()}/{place}/dead.json").write_text("{}")
+    collect.collect()
+    assert os.listdir(f"{store.directory()}/single-1-1/sha256") == []
+    assert set(os.listdir(f"{store.directory()}/sha256")) == digests(one) | said
+
+
 def test_it_waits_for_who_takes_layers_into_use(layout: layouts.Layout, tmp_path: Path) -> None:
     bundle.remove(bundle.overlay(image(layout, ["a"]), f"{tmp_path}/b"))
     code = "import sys; sys.path[:0] = sys.argv[1:]; from oci_tools.layer.collect import collect; print(len(collect()))"
