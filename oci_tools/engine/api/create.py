@@ -190,6 +190,10 @@ def _host(said: dict[str, Any]) -> dict[str, Any]:
         }
     for key in ("IpcMode", "CgroupnsMode", "ShmSize", "Runtime"):
         host[key] = host[key] or HOST[key]
+    shares = host["Privileged"] or "host" in (host["IpcMode"], host["PidMode"])
+    options = host["SecurityOpt"] or []
+    if shares and not any(each.partition("=")[0] == "label" for each in options):
+        host["SecurityOpt"] = [*options, "label=disable"]
     if host["MemorySwappiness"] == -1:
         host["MemorySwappiness"] = None
     host["PidsLimit"] = max(host["PidsLimit"] or 0, 0) or None

@@ -8,7 +8,9 @@ from __future__ import annotations
 import os
 import signal
 
+from oci_tools.engine.api import places
 from oci_tools.engine.api.answers import Refused
+from oci_tools.linux import caps
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,8 +30,8 @@ _MODES = (  # of which namespaces there may be which words beside container:ID
 def check(said: dict[str, Any]) -> None:
     """Refuse with a 400 what dockerd refuses at once."""
     host = said.get("HostConfig") or {}
-    parts = _process(said), _health(said.get("Healthcheck") or {}), _limits(host), _modes(host), _mounts(host)
-    for part in (*parts, _others(said, host)):
+    parts = _process(said), _health(said.get("Healthcheck") or {}), _limits(host), _modes(host), places.wrong(host)
+    for part in (*parts, _others(said, host), _rights(host)):
         for message in part:
             raise Refused(400, message)
 
@@ -62,6 +64,11 @@ def _limits(host: dict[str, Any]) -> Iterator[str]:
         yield "Minimum memoryswap limit should be larger than memory limit, see usage"
     if swap > 0 and not memory:
         yield "You should always set the Memory limit when using Memoryswap limit, see usage"
+    if 0 < memory < (host.get("MemoryReservation") or 0):
+        yield "Minimum memory limit can not be less than memory reservation limit, see usage"
+    for key, called in (("CpuPeriod", "CPU Period"), ("CpuQuota", "CPU Quota")):
+        if (host.get("NanoCpus") or 0) > 0 and (host.get(key) or 0) > 0:
+            yield f"Conflicting options: Nano CPUs and {called} cannot both be set"
     count = os.cpu_count() or 1
     if not 0 <= (host.get("NanoCpus") or 0) <= count * 1_000_000_000:
         yield f"Range of CPUs is from 0.01 to {count:.2f}, as there are only {count} CPUs available"
@@ -95,9 +102,10 @@ def _numbers(text: str, word: str) -> set[int]:
     found: set[int] = set()
     for part in text.split(","):
         first, _, last = part.partition("-")
-        if not first.isdecimal() or not (last or first).isdecimal() or int(last or first) > 1 << 16:
-            raise Refused(400, f"Invalid value {text} for cpuset {word}")
-        found.update(range(int(first), int(last or first) + 1))
+        last = last or first
+        if not (first.isdecimal() and last.isdecimal() and int(first) <= int(last) <= 1 << 16):
+            raise Refused(400, f"Invalid value {text} for cpuset {word}: invalid format: {text}")
+        found.update(range(int(first), int(last) + 1))
     return found
 
 
@@ -118,6 +126,11 @@ def _others(said: dict[str, Any], host: dict[str, Any]) -> Iterator[str]:
         yield "Invalid network mode: invalid container format container:<name|id>"
     if network.startswith("container:") and said.get("Hostname"):
         yield "conflicting options: hostname and the network mode"
+    if host.get("UTSMode") == "host" and said.get("Hostname"):
+        yield "conflicting options: hostname and the UTS mode"
+    for key in host.get("StorageOpt") or ():
+        if key != "size":
+            raise Refused(500, f"Storage opt {key} not supported")
     if (host.get("Isolation") or "default") != "default":
         raise Refused(500, f"Invalid isolation: \"{host['Isolation']}\" - linux only supports 'default'")
     if "" in (host.get("Annotations") or {}):
@@ -127,32 +140,9 @@ def _others(said: dict[str, Any], host: dict[str, Any]) -> Iterator[str]:
             raise Refused(500, f'invalid --security-opt 2: "{each}"')
 
 
-def _mounts(host: dict[str, Any]) -> Iterator[str]:
-    for place in host.get("Tmpfs") or ():
-        if not place.startswith("/"):
-            yield f"invalid mount path: '{place}' mount path must be absolute"
-        elif os.path.normpath(place).strip("/") == "":
-            yield "invalid specification: destination can't be '/'"
-    for each in host.get("Mounts") or ():
-        kind, source = each.get("Type") or "", each.get("Source") or ""
-        problem = ""
-        for key, of in (("BindOptions", "bind"), ("VolumeOptions", "volume"), ("TmpfsOptions", "tmpfs")):
-            if each.get(key) is not None and kind in ("bind", "volume", "tmpfs") and kind != of:
-                yield f'{key} must not be specified on mount type "{kind}"'
-        if kind not in ("bind", "volume", "tmpfs", "npipe", "cluster", "image"):
-            problem = "mount type unknown"
-        elif not each.get("Target"):
-            problem = "field Target must not be empty"
-        elif kind == "bind" and not source:
-            problem = "field Source must not be empty"
-        elif kind == "tmpfs" and source:
-            problem = "field Source must not be specified"
-        elif kind == "volume" and _leaves((each.get("VolumeOptions") or {}).get("Subpath") or ""):
-            problem = "subpath must be a relative path within the volume"
-        if problem:
-            yield f'invalid mount config for type "{kind}": {problem}'
-
-
-def _leaves(path: str) -> bool:
-    """Whether a path beneath something leads out of it, as far as its words say."""
-    return path.startswith("/") or os.path.normpath(path).split("/")[0] == ".."
+def _rights(host: dict[str, Any]) -> Iterator[str]:
+    for key in ("CapAdd", "CapDrop"):
+        for each in host.get(key) or ():
+            name = f"CAP_{each.upper().removeprefix('CAP_')}"
+            if name != "CAP_ALL" and name not in caps.NAMES:
+                yield f'invalid {key}: unknown capability: "{name}"'

@@ -143,14 +143,17 @@ def restart(said: dict[str, Any]) -> tuple[str, int]:
         raise Refused(400, f"invalid restart policy: unknown policy '{name}'; use one of 'no', 'always', "
                            "'on-failure', or 'unless-stopped'")  # fmt: skip
     if count and name != "on-failure":
-        raise Refused(400, "invalid restart policy: maximum retry count can only be used with 'on-failure'")
+        more = " and cannot be negative" if count < 0 else ""
+        raise Refused(400, f"invalid restart policy: maximum retry count can only be used with 'on-failure'{more}")
+    if count < 0:
+        raise Refused(400, "invalid restart policy: maximum retry count cannot be negative")
     return name, count
 
 
 def _files(config: dict[str, Any], host: dict[str, Any], flat: bool) -> Iterator[str]:
     binds = host.get("Binds") or []
     for bind in binds:
-        _check_bind(bind)
+        bind = bind.removesuffix(":")  # no options
         source, place, mode = (*bind.split(":", 2), "", "")[:3]
         propagation = mounts.propagation(mode.split(","))
         if place and _of_the_store(source, propagation):
@@ -174,6 +177,8 @@ def _files(config: dict[str, Any], host: dict[str, Any], flat: bool) -> Iterator
         yield f"--volumes-from={source}"
     if host.get("ReadonlyRootfs"):
         yield "--read-only"
+    for name, value in (host.get("StorageOpt") or {}).items():
+        yield f"--storage-opt={name}={value}"
     if host.get("ShmSize"):
         yield f"--shm-size={host['ShmSize']}"
     for device in host.get("Devices") or ():
@@ -193,20 +198,6 @@ def _of_the_store(source: str, propagation: str) -> bool:
                            f'source is within the daemon root, daemon root: "{root}", bind mount source: "{source}", '
                            f'propagation: "{propagation}"')  # fmt: skip
     return not propagation
-
-
-def _check_bind(bind: str) -> None:
-    """Refuse what would be a path of ocid's own directory, and names of volumes that are too short."""
-    source, colon, _ = bind.partition(":")
-    if colon and not source.startswith("/"):
-        if "/" in source or source[:1] == ".":
-            raise Refused(
-                400, f'create {source}: "{source}" includes invalid characters for a local volume name, only '
-                '"[a-zA-Z0-9][a-zA-Z0-9_.-]" are allowed. If you intended to pass a host directory, use absolute path',
-            )  # fmt: skip
-        if len(source) == 1:
-            raise Refused(400, f"create {source}: volume name is too short, names should be at least two alphanumeric "
-                               "characters")  # fmt: skip
 
 
 def _mount(mount: dict[str, Any], flat: bool) -> str:
@@ -250,8 +241,9 @@ def _mount(mount: dict[str, Any], flat: bool) -> str:
 
 _PERIOD = 100_000  # microseconds
 _LEAST = 6 << 20  # bytes: dockerd lets no container have less
+_SHARES = 2  # of a processor: the kernel takes what is less for this
 _NUMBERS = (("Memory", "memory"), ("MemorySwap", "memory-swap"), ("MemoryReservation", "memory-reservation"),
-            ("CpuShares", "cpu-shares"), ("CpuPeriod", "cpu-period"), ("CpuQuota", "cpu-quota"),
+            ("CpuPeriod", "cpu-period"), ("CpuQuota", "cpu-quota"),
             ("CpusetCpus", "cpuset-cpus"), ("CpusetMems", "cpuset-mems"), ("PidsLimit", "pids-limit"),
             ("BlkioWeight", "blkio-weight"), ("OomScoreAdj", "oom-score-adj"),
             ("CgroupParent", "cgroup-parent"))  # fmt: skip
@@ -278,6 +270,8 @@ def limits(host: dict[str, Any]) -> Iterator[str]:
     for key, option in _NUMBERS:
         if host.get(key):
             yield f"--{option}={host[key]}"
+    if host.get("CpuShares"):
+        yield f"--cpu-shares={max(host['CpuShares'], _SHARES)}"
     if host.get("NanoCpus"):
         yield f"--cpu-period={_PERIOD}"
         yield f"--cpu-quota={max(host['NanoCpus'] * _PERIOD // SECOND, 1000)}"  # less the kernel does not know
@@ -307,5 +301,5 @@ def _spaces(host: dict[str, Any]) -> Iterator[str]:
     for key, value in (host.get("Annotations") or {}).items():
         yield f"--annotation={key}={value}"
     runtime = host.get("Runtime") or ""
-    if runtime not in ("", "runc", "oci-run"):
+    if runtime not in ("", "runc", "oci-run", "io.containerd.runc.v2"):
         raise Refused(400, f"unknown or invalid runtime name: {runtime}")

@@ -108,6 +108,8 @@ CREATES: list[list[str]] = [
     ["--network", "none", "--dns", "1.2.3.4", "--add-host", "a:1.2.3.4", "--stop-signal", "INT", "--stop-timeout", "3", "bb"],
     ["--restart", "on-failure:3", "--health-cmd", "true", "--health-interval", "5s", "--health-retries", "2", "bb", "true"],
     ["-p", "127.0.0.1:8081:80", "--expose", "90", "--shm-size", "1m", "--sysctl", "net.ipv4.ip_forward=1", "bb"],
+    ["-c", "1", "--runtime", "io.containerd.runc.v2", "-v", "/etc:/x:ro,consistent", "bb"],
+    ["--privileged", "bb"], ["--ipc", "host", "bb"], ["--pid", "host", "--security-opt", "no-new-privileges", "bb"],
 ]  # fmt: skip
 
 
@@ -316,6 +318,20 @@ REFUSED: list[tuple[str, str, Any]] = [
     *((method, path, body) for body in ("{invalid json", "{} x", '{"a"}', '{"a":1', "[", '{"a":1 2}', "x")
       for method, path in (("POST", "/volumes/create"), ("POST", "/networks/create"), ("POST", "/containers/create"))),
     *(("POST", path, TEXT) for path in ("/commit", "/containers/foobar/update", "/containers/foobar/exec", "/exec/foobar/start")),
+    *(create(Binds=[each]) for each in (
+        "pv:/x:ro,rw", "pv:/x:rshared", "a:b:c:d", "/tmp:/x:bogus", "pv:x", "pv:/", "/etc:/", "/etc:/x:ro,ro", "/etc:/x:nocopy",
+        "/etc:/x:rw,z,Z", "/etc:/x:private,shared", ":/x", "/etc:", "x", "/")),
+    create(Binds=["/usr:/x", "/etc:/x/"]), create(VolumesFrom=["nope:bogus"]), create(StorageOpt={"bogus": "1"}),
+    *(create(Mounts=[{"Type": kind, "Source": source, "Target": target}]) for kind, source, target in (
+        ("npipe", "a", "/x"), ("cluster", "a", "/x"), ("volume", "pv", "x"), ("volume", "pv", "/"), ("bind", "/etc", "x"),
+        ("bind", "etc", "/x"), ("bind", "/etc", "/"), ("tmpfs", "", "x"), ("tmpfs", "", "/"), ("volume", "p", "/x"))),
+    create(Mounts=[{"Type": "bind", "Source": "/etc", "Target": "/x", "BindOptions": {"Propagation": "bogus"}}]),
+    create(Mounts=[{"Type": "tmpfs", "Target": "/x"}, {"Type": "tmpfs", "Target": "/x"}]),
+    *(create(RestartPolicy={"Name": name, "MaximumRetryCount": -1}) for name in ("on-failure", "always")),
+    create(CapAdd=["bogus"]), create(CapDrop=["cap_bogus"]), create(CapAdd=[""]),
+    create(Memory=64 << 20, MemoryReservation=128 << 20), create(CpusetCpus="x"), create(CpusetCpus="3-1"),
+    create(NanoCpus=10**9, CpuQuota=5000), create(NanoCpus=10**9, CpuPeriod=5000),
+    ("POST", "/containers/create", {"Image": "bb", "Hostname": "x", "HostConfig": {"UTSMode": "host"}}),
     create(Tmpfs={"/": "rw"}), create(Tmpfs={"//": "rw"}), create(Annotations={"": "a"}),
     ("POST", "/networks/bridge/connect", {}), ("POST", "/networks/bridge/disconnect", {}),
     ("POST", "/networks/bridge/disconnect", {"Container": "nope", "Force": True}),
@@ -330,6 +346,14 @@ def test_refusals_have_the_same_words(pair: tuple[Engine, Engine]) -> None:
         if theirs != ours or theirs[0] < 400:
             wrong.append(f"{method} {path} {body}\n   dockerd {theirs}\n   ocid    {ours}")
     assert not wrong, "\n".join(wrong)
+
+
+def test_what_is_asked_for_and_cannot_be_had_is_refused(pair: tuple[Engine, Engine]) -> None:
+    """A driver of volumes that is not there, and a limit of the root file system where there are no quotas."""
+    for host, text in (({"VolumeDriver": "bogus", "Binds": ["pv:/x"]}, "looking up volume plugin bogus"), ({"StorageOpt": {"size": "1g"}}, "quotas")):
+        for engine in pair:
+            status, said = engine.request(*create(**host))
+            assert status >= 400 and text in said["message"], said
 
 
 def test_one_endpoint_at_create_before_version_1_44(pair: tuple[Engine, Engine]) -> None:
