@@ -111,13 +111,27 @@ def launch(name: str, archive: Any = None) -> None:
         if sys.stdout is not None:  # None: it was closed when we started
             sys.stdout.flush()
     except BrokenPipeError:
-        code = 141  # the reader has gone: what SIGPIPE would have said
+        if _is_read():
+            _traceback()
+            code = 70
+        else:
+            code = 141  # the reader has gone: what SIGPIPE would have said
     except OSError as error:
         say(os.path.basename(sys.argv[0]), str(Error("cannot write standard output", None, error)))
         code = 1
     if archive:
         archive.keep(said[0] if said else "")
     os._exit(code)
+
+
+def _is_read() -> bool:
+    """Whether somebody reads what we write: else another pipe of ours broke, which is nobody's end but a bug."""
+    from select import POLLERR, poll
+
+    poller = poll()
+    for fd in (1, 2):
+        poller.register(fd, 0)
+    return not any(found & POLLERR for _, found in poller.poll(0))
 
 
 def main(command: Command, words: list[str]) -> int:

@@ -299,6 +299,20 @@ def test_a_reader_that_went_away_is_no_traceback(oci: object) -> None:
     assert done.stderr == ""
 
 
+def test_another_pipe_that_breaks_is_not_the_readers(capfd: pytest.CaptureFixture[str], monkeypatch: Any) -> None:
+    """Something of ours that has ended is no reason to say nothing, and that standard output was not read."""
+    import os
+
+    ended: list[int] = []
+    monkeypatch.setattr(os, "_exit", ended.append)
+    monkeypatch.setattr("oci_tools.cmd.unpack.main", lambda words: os.write(broken, b"x"))
+    reader, broken = os.pipe()
+    os.close(reader)
+    cli.launch("unpack")
+    os.close(broken)
+    assert ended == [70] and "BrokenPipeError" in capfd.readouterr().err
+
+
 def test_commands_need_no_path_and_ignore_pythons_environment(oci: object, tmp_path: object) -> None:
     (tmp_path / "os.py").write_text("raise SystemExit('hijacked')")  # type: ignore[operator]
     world = {"PATH": None, "HOME": None, "LANG": None, "PYTHONPATH": str(tmp_path), "PYTHONSAFEPATH": ""}

@@ -146,14 +146,14 @@ def _clone(made: Container, entry: entering.Entry) -> None:
         os.close(fd)
     made.state["pid"] = pid
     groups.follow(made, pid, entry.group)
-    made.channel.send("go")
+    made.channel.go()
     launch.moved(made)
     scheduling.set_oom_score(made.state["pid"], entry.process)
     if made.entered and made.entered.get("resctrl"):
         from oci_tools.runtime import resctrl
 
         resctrl.follow(made.entered["resctrl"]["tasks"], made.state["pid"])
-    made.channel.send("go")
+    made.channel.go()
 
 
 def wanted(spec: dict[str, Any], args: Any, files: str | None = None) -> dict[str, Any]:

@@ -241,7 +241,7 @@ def _clone(made: Container, setup: child.Setup, joined: Any) -> None:
         os.close(fd)
     _know(made, pid)
     if nested:
-        made.channel.send("go")
+        made.channel.go()
         moved(made)
         _know(made, made.state["pid"])
     groups.make(made, setup.spec, made.state["pid"])
@@ -257,10 +257,7 @@ def _clone(made: Container, setup: child.Setup, joined: Any) -> None:
 def _let_go_on(made: Container) -> None:
     """Say that all is there, with the files by which the container side joins its groups."""
     files = made.groups.join_files() if made.groups and not made.state.get("systemd") else []
-    try:
-        made.channel.send("go", files, groups=made.groups is not None)
-    except OSError:
-        pass  # it has failed meanwhile: what it says is heard next
+    made.channel.go(files, groups=made.groups is not None)
     for fd in files:
         os.close(fd)
 
@@ -319,7 +316,7 @@ def shake_hands(made: Container, spec: dict[str, Any], options: Options) -> None
             shown = {**state.public(made.root, made.state, "creating"), "pid": made.state["pid"]}
             for kind in ("prestart", "createRuntime"):
                 hooks.run(hooks.listed(spec, kind), kind, shown, dict(os.environ))
-            made.channel.send("go")
+            made.channel.go()
         elif message["op"] == "console":
             made.master = fds[0]
             if options.console_socket:

@@ -59,6 +59,13 @@ class Channel:
         else:
             os.write(self.fileno(), data)  # which any seccomp profile allows
 
+    def go(self, fds: list[int] | None = None, **members: Any) -> None:
+        """The runtime's word to go on.  Whoever has ended meanwhile may have said why: that is heard next."""
+        try:
+            self.send("go", fds, **members)
+        except OSError:
+            pass
+
     def receive(self) -> tuple[dict[str, Any] | None, list[int]]:
         """The next message and its descriptors; None at end of file.  An "error" is raised."""
         try:

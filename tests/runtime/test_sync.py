@@ -42,6 +42,18 @@ def test_what_was_said_by_who_ended_without_hearing_our_last_word() -> None:
     ours.close()
 
 
+def test_a_word_to_who_has_ended_already() -> None:
+    ours, theirs = both()
+    theirs.send("error", **sync.told(Error("cannot do it", "this")))
+    theirs.close()
+    with pytest.raises(BrokenPipeError):
+        ours.send("start")
+    ours.go(groups=True)
+    with pytest.raises(Error, match="cannot do it"):
+        ours.receive()
+    ours.close()
+
+
 def test_a_word_that_comes_with_descriptors() -> None:
     ours, theirs = both()
     reader, writer = os.pipe()
