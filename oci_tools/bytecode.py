@@ -44,11 +44,23 @@ _TOP = os.path.dirname(os.path.realpath(__file__))
 def launch(name: str) -> None:
     """The end of every file in `bin/`: run `oci_tools.cmd.NAME`, its modules from its archive, and end the process."""
     gc.set_threshold(_FEW, *gc.get_threshold()[1:])
+    if None in (sys.stdin, sys.stdout, sys.stderr):
+        _open_streams()
     archive = Archive(name)
     archive.use(sys.argv[1:])
     from oci_tools import cli
 
     cli.launch(name, archive)
+
+
+def _open_streams() -> None:
+    """Streams that the caller has closed are /dev/null, as for peers; or the next file we open would be one of them."""
+    while (fd := posix.open("/dev/null", posix.O_RDWR)) < 3:
+        posix.set_inheritable(fd, True)
+    posix.close(fd)
+    for fd, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(fd, "w" if fd else "r", closefd=False))
 
 
 class Archive:

@@ -108,8 +108,7 @@ def launch(name: str, archive: Any = None) -> None:
             code = cli_complete.main(module.COMMAND, sys.argv[1:])
         else:
             code = module.main(sys.argv[1:])
-        if sys.stdout is not None:  # None: it was closed when we started
-            sys.stdout.flush()
+        sys.stdout.flush()
     except BrokenPipeError:
         if _is_read():
             _traceback()
@@ -181,7 +180,7 @@ def say(name: str, text: str | Error) -> None:
     try:
         sys.stderr.write(f"{name}: {printable(text)}\n")
         sys.stderr.flush()
-    except (OSError, AttributeError):
+    except OSError:
         pass  # nobody listens: the exit code still speaks
 
 

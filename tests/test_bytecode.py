@@ -153,3 +153,21 @@ def test_a_module_from_the_archive_is_as_python_makes_it(copy: Path) -> None:
         assert (done.returncode, done.stderr) == (0, "")
         said.append(done.stdout)
     assert said[0] == said[1] and said[0].endswith("True True\n") and said[0].count("oci_tools.runtime.fields") > 1
+
+
+@pytest.mark.parametrize("shut", [(0,), (1,), (2,), (0, 2), (0, 1, 2)])
+def test_streams_that_the_caller_has_closed_are_null(copy: Path, shut: tuple[int, ...]) -> None:
+    """Or the next file that is opened would be one, and what is said to people would go into it."""
+    shutil.rmtree(copy / "oci_tools/cmd/spec")
+    (copy / "oci_tools/cmd/spec.py").write_text("""import os, sys
+def main(words):
+    log = open(words[0], "w")
+    null = [fd for fd in (0, 1, 2) if os.path.samefile(f"/proc/self/fd/{fd}", "/dev/null") and os.get_inheritable(fd)]
+    print(null, log.fileno() > 2, [sys.stdin.read(), sys.stdout.write("1"), sys.stderr.write("2")], file=log, flush=True)
+    return 7
+""")
+    closed = " ".join(f"{fd}>&-" for fd in shut)
+    line = f'"{copy}/bin/oci-spec" "{copy}/log" <"{copy}/bin/oci-spec" >/dev/zero 2>/dev/zero {closed}'
+    assert subprocess.run(["sh", "-c", line]).returncode == 7
+    text = "" if 0 in shut else (copy / "bin/oci-spec").read_text()
+    assert (copy / "log").read_text() == f"{[*shut]} True {[text, 1, 1]}\n"

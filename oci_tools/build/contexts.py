@@ -342,7 +342,7 @@ def image_of(word: str) -> str | None:
 
 
 def _stdin() -> Iterator[bytes]:
-    if sys.stdin is not None and sys.stdin.isatty():
+    if sys.stdin.isatty():
         raise Usage("standard input is a terminal", hint="a context or a Dockerfile is read from it")
     while data := os.read(0, 1 << 18):
         yield data

@@ -58,7 +58,7 @@ class Progress:
         if log is not None and mode in ("auto", "tty"):
             mode = "plain"
         if mode == "auto":
-            mode = "tty" if sys.stderr is not None and sys.stderr.isatty() else "none"
+            mode = "tty" if sys.stderr.isatty() else "none"
         self.mode = mode
         self._status = status_fd
         if status_fd is not None:

@@ -122,8 +122,7 @@ def run(args: cli.Args) -> int | None:
             return None
         return _check_file(args, form) if args.check or method == "check" else _build(args)
     except Wrong as error:
-        if sys.stderr is not None:
-            sys.stderr.write(error.excerpt())
+        sys.stderr.write(error.excerpt())
         raise
 
 

@@ -235,7 +235,7 @@ def _import(args: cli.Args) -> None:
     from oci_tools.volume import stream
 
     if args.archive in (None, "-"):
-        if sys.stdin is None or sys.stdin.isatty():
+        if sys.stdin.isatty():
             raise Usage("an archive does not come from a terminal", hint="give a file, or a pipe")
         source = sys.stdin.buffer
     else:

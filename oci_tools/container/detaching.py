@@ -13,7 +13,7 @@ from oci_tools.container import ending, guarding, keeping, leaving, names, place
 from oci_tools.container.monitor import Monitor
 from oci_tools.errors import Busy, Error
 from oci_tools.linux import process
-from oci_tools.runtime import descriptors, state
+from oci_tools.runtime import state
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -132,7 +132,6 @@ def _fork(begin: Any, guard: Any, *kept: int) -> bytes:
     try:
         os.setsid()
         os.chdir("/")
-        descriptors.open_streams()
         process.close_others((writer, *kept))
         if guard:
             guard()

@@ -21,10 +21,7 @@ def from_stdin(stream: Any = None, other: bool = False) -> tuple[str, Any]:
     """
     from oci_tools import compress
 
-    try:
-        stream = stream or open(0, "rb", buffering=0, closefd=False)  # noqa: SIM115
-    except OSError as error:  # who called us has closed it
-        raise Error("cannot read", "standard input", error) from None
+    stream = stream or open(0, "rb", buffering=0, closefd=False)  # noqa: SIM115
     head = _read_up_to(stream, _HEAD)
     if not head:
         raise Error("nothing on standard input", hint="a handle or an image archive is expected")

@@ -44,8 +44,8 @@ def _bytes(path: str) -> tuple[bytes, str]:
             return sys.stdin.buffer.read(yaml.MAX_BYTES + 1), "standard input"
         with open(path, "rb") as opened:
             return opened.read(yaml.MAX_BYTES + 1), path
-    except (OSError, AttributeError) as error:  # AttributeError: there is no standard input
-        raise Error("cannot read", path, error if isinstance(error, OSError) else "closed") from None
+    except OSError as error:
+        raise Error("cannot read", path, error) from None
 
 
 class Objects:

@@ -26,7 +26,7 @@ class Progress:
 
     def __init__(self, op: str, mode: str = "none", status_fd: int | None = None) -> None:
         self._op = op
-        self._terminal = mode == "auto" and sys.stderr is not None and sys.stderr.isatty()
+        self._terminal = mode == "auto" and sys.stderr.isatty()
         self._plain = mode == "plain"
         self._json = mode == "json"
         self._fd = status_fd

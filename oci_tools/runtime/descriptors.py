@@ -12,9 +12,8 @@ _NULL = os.makedev(1, 3)
 
 
 def settle(preserve: int = 0) -> None:
-    """Let what the caller leaked get into no hook and no container, and the standard streams be there."""
+    """Let what the caller leaked get into no hook and no container."""
     process.close_range(3 + preserve, flags=process.CLOSE_RANGE_CLOEXEC)
-    open_streams()
 
 
 def need(count: int) -> int:
@@ -26,16 +25,6 @@ def need(count: int) -> int:
             cause = f"preserved-fd {number}: {reason(error)}"
             raise Error("cannot preserve descriptor", str(3 + number), cause) from None
     return count
-
-
-def open_streams() -> None:
-    """Streams that the caller closed become /dev/null, or the next open file would be one."""
-    for fd in (0, 1, 2):
-        try:
-            os.fstat(fd)
-        except OSError:
-            os.open("/dev/null", os.O_RDWR)
-            os.set_inheritable(fd, True)
 
 
 def lose(stream: int) -> None:

@@ -8,7 +8,6 @@ there to the console socket of an engine or to `relay`.
 from __future__ import annotations
 
 import os
-import sys
 
 from oci_tools import fs
 from oci_tools.errors import Error
@@ -205,4 +204,4 @@ def keep_newlines(master: int) -> None:
 
 def is_terminal() -> bool:
     """Whether all that `-t` needs is a terminal: stdin."""
-    return sys.stdin is not None and os.isatty(0)
+    return os.isatty(0)

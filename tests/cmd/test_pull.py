@@ -188,5 +188,5 @@ def test_only_some_blobs(oci: Any, busybox: Path, registry: Any, tmp_path: Path)
 
 def test_streams_that_the_caller_has_closed(oci: Any) -> None:
     done = oci.shell("oci-pull - <&-; echo $?; echo x >f; oci-image load ./f 2>&-; echo $?")
-    assert done.stderr.splitlines() == ["oci-pull: cannot read 'standard input': bad file descriptor"]
+    assert done.stderr == "oci-pull: nothing on standard input (a handle or an image archive is expected)\n"
     assert done.stdout.split() == ["1", "1"]

@@ -111,10 +111,8 @@ def _read() -> bytes:
 
     try:
         data = sys.stdin.buffer.read(MAX_CONFIG + 1)
-    except (OSError, AttributeError) as error:  # None: it is closed
-        raise Error(
-            "cannot read standard input", None, error if isinstance(error, OSError) else "closed"
-        ) from None
+    except OSError as error:
+        raise Error("cannot read standard input", None, error) from None
     if len(data) > MAX_CONFIG:
         raise Error("cannot read standard input", None, f"larger than {MAX_CONFIG} bytes")
     if not data.strip():
