@@ -110,13 +110,14 @@ def launch(name: str, archive: Any = None) -> None:
             code = module.main(sys.argv[1:])
         sys.stdout.flush()
     except BrokenPipeError:
-        if _is_read():
+        code = 70 if _is_read() else 141  # the reader has gone: what SIGPIPE would have said
+        if code == 70:
             _traceback()
-            code = 70
-        else:
-            code = 141  # the reader has gone: what SIGPIPE would have said
     except OSError as error:
-        say(os.path.basename(sys.argv[0]), str(Error("cannot write standard output", None, error)))
+        from stat import S_IFIFO, S_IFMT, S_IFSOCK  # neither is ever full
+
+        what = "a file" if S_IFMT(os.fstat(1).st_mode) in (S_IFIFO, S_IFSOCK) else "standard output"
+        say(os.path.basename(sys.argv[0]), str(Error(f"cannot write {what}", None, error)))
         code = 1
     if archive:
         archive.keep(said[0] if said else "")
@@ -128,8 +129,8 @@ def _is_read() -> bool:
     from select import POLLERR, poll
 
     poller = poll()
-    for fd in (1, 2):
-        poller.register(fd, 0)
+    poller.register(1, 0)
+    poller.register(2, 0)
     return not any(found & POLLERR for _, found in poller.poll(0))
 
 
@@ -157,7 +158,7 @@ def main(command: Command, words: list[str]) -> int:
         return 130
     except OSError as error:
         if error.errno in NO_ROOM and error.filename is None:
-            raise  # standard output: `launch` says so
+            raise  # standard output, in all likelihood: `launch` says so
         _traceback()
         return 70
     except Exception as error:
@@ -180,8 +181,8 @@ def say(name: str, text: str | Error) -> None:
     try:
         sys.stderr.write(f"{name}: {printable(text)}\n")
         sys.stderr.flush()
-    except OSError:
-        pass  # nobody listens: the exit code still speaks
+    except OSError:  # nobody listens: the exit code still speaks
+        pass
 
 
 def each(name: str, words: Iterable[str], act: Callable[[str], object]) -> int:

@@ -289,6 +289,24 @@ def test_a_full_disk_is_a_failure(oci: object) -> None:
     assert done.stderr == "oci-demo: cannot write standard output: no space left on device\n"
 
 
+def test_no_room_for_a_file_is_not_standard_outputs(capfd: pytest.CaptureFixture[str], monkeypatch: Any) -> None:
+    """A pipe, as here, is never full."""
+    import os
+
+    ended: list[int] = []
+    monkeypatch.setattr(os, "_exit", ended.append)
+    full = os.open("/dev/full", os.O_WRONLY)
+    monkeypatch.setattr("oci_tools.cmd.unpack.main", lambda words: os.write(full, b"x"))
+    reader, writer = os.pipe()
+    kept = os.dup(1)
+    os.dup2(writer, 1)
+    cli.launch("unpack")
+    os.dup2(kept, 1)
+    for fd in (full, reader, writer, kept):
+        os.close(fd)
+    assert ended == [1] and "cannot write a file: no space left on device\n" in capfd.readouterr().err
+
+
 def test_a_reader_that_went_away_is_no_traceback(oci: object) -> None:
     import os
 

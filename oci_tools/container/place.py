@@ -137,6 +137,8 @@ class Place:
         try:
             os.fchmod(fd, mode)
             fs.write_all(fd, data)
+        except OSError as error:
+            raise Error("cannot write", path, error) from None
         finally:
             os.close(fd)
         return path
