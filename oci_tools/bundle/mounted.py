@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 
-from oci_tools import bundle, document
+from oci_tools import bundle, document, fs
 from oci_tools.errors import Error, missing
 from oci_tools.layer import store as stores
 from oci_tools.runtime import overlay
@@ -39,9 +39,24 @@ def mount(path: str) -> str:
 def unmount(path: str) -> str:
     """Undo it; fine if it is not mounted."""
     path = os.path.abspath(path)
-    _stacked(path)
+    stacked = _stacked(path)
     bundle.unmount(path)
+    if os.geteuid():
+        _as_overlayfs(f"{path}/{stacked['upper']}")
     return path
+
+
+def _as_overlayfs(upper_path: str) -> None:
+    """`oci-run` has the kernel stack what FUSE did until now."""
+    from oci_tools.layer import upper
+
+    fd = os.open(upper_path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        upper.as_overlayfs(fd)
+    except OSError as error:
+        raise Error("cannot change marks in", upper_path, error) from None
+    finally:
+        os.close(fd)
 
 
 def is_mounted(path: str) -> bool:
@@ -59,7 +74,8 @@ def _stacked(path: str) -> dict[str, Any]:
 
 def _fuse(path: str, stacked: dict[str, Any]) -> None:
     trees = [stores.Store(path=stacked["store"]).tree(digest) for digest in stacked["lower"]]
-    upper, work = f"{path}/{stacked['upper']}", f"{path}/{stacked['work']}"
+    # Its own place to work in: the kernel's has a directory of mode 0 in it.
+    upper, work = f"{path}/{stacked['upper']}", fs.make_private(f"{path}/{stacked['work']}/fuse")
     for one in (*trees, upper, work):
         if any(mark in one for mark in ",:\\"):
             raise Error("cannot mount", path, f"'{one}' has a comma, colon or backslash")

@@ -43,7 +43,7 @@ _KINDS = {
 }  # fmt: skip
 _GONE = (errno.ENOENT, errno.ESTALE, errno.ELOOP, errno.ENOTDIR)
 _MADE_UP = 16 << 20  # bytes
-HOST = (b"security.selinux", b"security.ima", b"security.evm", b"trusted.overlay.", b"user.overlay.")
+HOST = (b"security.selinux", b"security.ima", b"security.evm", *owners.MARKS)
 
 
 class Exactly(int):

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 LINKS_MAX = 40
+MARKS = ("trusted.overlay.", "user.overlay.", "user.fuseoverlayfs.")  # attributes of overlays' own
 _FLAGS = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -117,10 +118,7 @@ class Stack:
 
 def attributes(path: bytes) -> dict[str, bytes]:
     """The extended attributes of a directory, without overlayfs's own."""
-    names = [
-        name for name in os.listxattr(path) if not name.startswith(("trusted.overlay.", "user.overlay."))
-    ]
-    return {name: os.getxattr(path, name) for name in names}
+    return {name: os.getxattr(path, name) for name in os.listxattr(path) if not name.startswith(MARKS)}
 
 
 def _read(roots: list[int], path: bytes, limit: int) -> bytes | None:

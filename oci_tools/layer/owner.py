@@ -21,6 +21,7 @@ import os
 import stat
 
 from oci_tools.errors import Error, quote, reason
+from oci_tools.layer import lookup
 from oci_tools.linux import process
 
 TYPE_CHECKING = False
@@ -29,7 +30,8 @@ if TYPE_CHECKING:
 
 NOMAP = "nomap-"  # how the keys begin of files that are no id of the user who has them (container/nomap.py)
 REMEMBER = b"user.rootlesscontainers"
-_REFUSED = (b"trusted.overlay.", b"user.overlay.", REMEMBER)
+MARKS = tuple(map(os.fsencode, lookup.MARKS))
+_REFUSED = (*MARKS, REMEMBER)
 _SILENT = (b"security.selinux",)  # umoci, docker and podman leave it out too; nobody misses it
 
 

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 MADE_MAX = 16 << 20  # bytes of what is made in every bundle's upper directory, ROW for a directory besides its path
 ROW = 500
-_OVERLAY = ("trusted.overlay.", "user.overlay.")
 
 
 def build(kept: store.Store, sources: Sequence[Source], owner: Owner, limits: Limits) -> store.Chain:
@@ -319,7 +318,7 @@ class _Stack:
                 inner = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=fd)
                 os.close(fd)
                 fd = inner
-            names = [name for name in os.listxattr(fd) if not name.startswith(_OVERLAY)]
+            names = [name for name in os.listxattr(fd) if not name.startswith(lookup.MARKS)]
             return {name: os.fsdecode(os.getxattr(fd, name)) for name in names if name != "security.selinux"}
         except OSError:
             return {}

@@ -4,6 +4,9 @@ overlayfs (Documentation/filesystems/overlayfs.rst) puts there what was written,
 directory on the way; a device 0:0 for a name that is gone; the attribute `overlay.opaque` on a directory
 that hides what was below.  From these come the changes that `diff.py` writes: a whiteout only where
 something is below, and never an opaque mark.
+
+fuse-overlayfs(1) puts there another attribute, a file `.wh..wh..opq` and a device `.wh..opq` too; where it may make no
+device 0:0, before Linux 5.8, a file `.wh.NAME`.  It lets nobody else have such names.
 """
 
 from __future__ import annotations
@@ -12,24 +15,21 @@ import os
 import stat
 
 from oci_tools.errors import Error
-from oci_tools.layer import lookup
+from oci_tools.layer import lookup, store
 from oci_tools.layer.diff import Masks
 from oci_tools.layer.tree import READ
 from oci_tools.layer.walk import Found, names, walk
+from oci_tools.names import OPAQUE, WHITEOUT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from oci_tools.layer.store import Chain
-
-_MARKS = ("trusted.overlay.", "user.overlay.")
-
 
 def compare(
     upperfd: int,
     trees: list[str],
-    chain: Chain | None,
+    chain: store.Chain | None,
     masks: Iterable[bytes] = (),
     places: frozenset[bytes] = frozenset(),
 ) -> Iterator[tuple[bytes, bool]]:
@@ -49,16 +49,16 @@ def compare(
         if known.get(b"", _owner(seen)) != _owner(seen):
             yield b"", False
         for found in walk(upperfd):
-            path = found.path
+            path, gone = _says(found)
             while hiding and not path.startswith(hiding[-1]):
                 hiding.pop()
             if masked.has(path) or stat.S_ISSOCK(found.seen.st_mode):
                 continue
-            if path.startswith(fresh) and path not in places and not _is_whiteout(found):
+            if path.startswith(fresh) and path not in places and not gone:
                 yield path, False
                 continue
             under = below.look(path)
-            if _is_whiteout(found):
+            if gone:
                 if under is not None and path not in hidden:
                     yield path, True
             elif not found.is_directory():
@@ -75,6 +75,41 @@ def compare(
                         yield path, False
                 elif _is_other(found.seen, under, known.get(path)) or _xattrs(found) != below.xattrs(path):
                     yield path, False
+
+
+def _says(found: Found) -> tuple[bytes, bool]:
+    """The path that a name tells of, and whether that is gone; of a mark of opaqueness it is one that never was."""
+    if _is_file_of_fuse(found):
+        return found.path.removesuffix(found.name) + found.name.removeprefix(WHITEOUT), True
+    return found.path, _is_whiteout(found)
+
+
+def as_overlayfs(upperfd: int) -> None:
+    """Have the marks that fuse-overlayfs left in an upper directory as overlayfs has them, for who is no root."""
+    for found in walk(upperfd):
+        if _is_file_of_fuse(found) or (_is_whiteout(found) and found.name.startswith(WHITEOUT)):
+            above = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=found.at)
+            try:
+                _as_overlayfs(above, found.name)
+            finally:
+                os.close(above)
+
+
+def _as_overlayfs(above: int, name: bytes) -> None:
+    """One mark in a directory, which stays what it was; it may be one that its owner may not write in."""
+    seen = os.fstat(above)
+    os.fchmod(above, stat.S_IMODE(seen.st_mode) | 0o700)
+    try:
+        if name in (OPAQUE, b".wh..opq"):
+            os.setxattr(above, store.OPAQUE[False], b"y")
+        else:
+            os.mknod(name.removeprefix(WHITEOUT), stat.S_IFCHR, 0, dir_fd=above)
+        os.unlink(name, dir_fd=above)
+        os.utime(above, ns=(seen.st_atime_ns, seen.st_mtime_ns))
+    except PermissionError:
+        pass  # where nobody may make a device 0:0, a plain user can stack nothing but with FUSE either
+    finally:
+        os.fchmod(above, stat.S_IMODE(seen.st_mode))
 
 
 def _owner(seen: os.stat_result) -> tuple[int, int, int]:
@@ -97,6 +132,12 @@ def _where(found: Found) -> bytes:
 
 def _is_whiteout(found: Found) -> bool:
     return stat.S_ISCHR(found.seen.st_mode) and found.seen.st_rdev == 0
+
+
+def _is_file_of_fuse(found: Found) -> bool:
+    """Whether it is one of the files in which fuse-overlayfs has its marks."""
+    seen = found.seen
+    return found.name.startswith(WHITEOUT) and seen.st_mode == stat.S_IFREG | 0o700 and not seen.st_size
 
 
 def _names(found: Found) -> Iterator[bytes]:
@@ -125,7 +166,7 @@ def _xattrs(found: Found) -> dict[str, bytes]:
 def _is_opaque(found: Found) -> bool:
     """Whether a directory hides what is below; one that was renamed is not understood."""
     for name in os.listxattr(_where(found), follow_symlinks=False):
-        if name.startswith(_MARKS):
+        if name.startswith(lookup.MARKS):
             last = name.rpartition(".")[2]
             if last == "opaque" and os.getxattr(_where(found), name, follow_symlinks=False) == b"y":
                 return True
@@ -133,4 +174,4 @@ def _is_opaque(found: Found) -> bool:
                 raise Error(
                     "cannot pack", found.path, f"overlayfs wrote '{name}'", "mount with redirect_dir=off"
                 )
-    return False
+    return os.path.lexists(_where(found) + b"/" + OPAQUE)

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
-import pwd
+import stat
 import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from oci_tools import tar
+from oci_tools.layer.limits import Limits
+from tests.layer import make
 
 pytestmark = pytest.mark.root
 
@@ -64,21 +70,69 @@ def test_what_cannot_be_mounted(oci: Any, busybox: Path, tmp_path: Path) -> None
     assert "one operand" in oci("unpack", "--umount", "b", "c", code=2).stderr
 
 
-def is_named(uid: int) -> bool:
-    """fusermount3 serves nobody who is not in passwd."""
-    return any(entry.pw_uid == uid for entry in pwd.getpwall())
+ENTER = """
+mount --make-rprivate / && mount --bind $0/passwd /etc/passwd && mount --bind $0/fuse /dev/fuse || exit 99
+exec setpriv --reuid 12345 --regid 12345 --clear-groups sh -ec "$1"
+"""
+CHANGES = """
+cd b/rootfs
+rm -r d && mkdir d && echo new > d/n
+rm e/gone && echo more >> e/f && chmod 4755 e/k && touch -d @5 e/t
+mv g g2 && ln hl hl3 && mkfifo -m 600 p && ln -s x l
+mkdir -p fresh/in r && touch fresh/x && rmdir r && chmod 555 fresh
+mv moved moved2 && rm -r tofile && echo file > tofile && ls hidden
+cd ../..
+"""
 
 
-def test_a_plain_user(plain: Any, busybox: Path, public: Path) -> None:
+@pytest.fixture
+def fuse(plain: Any, public: Path) -> Iterator[Callable[[str], str]]:
+    """Runs a script as a plain user who may use FUSE: with the device, and in passwd, as fusermount3 demands."""
+    if not os.path.exists("/dev/fuse"):
+        pytest.skip("needs /dev/fuse")
+    (public / "passwd").write_text("root:x:0:0::/:/bin/sh\ntester:x:12345:12345::/:/bin/sh\n")
+    os.mknod(public / "fuse", 0o666 | stat.S_IFCHR, os.makedev(10, 229))
+    os.chmod(public / "fuse", 0o666)
+    user, plain.user = plain.user, {}
+
+    def run(script: str) -> str:
+        words = ["unshare", "-m", "--propagation", "private", "sh", "-c", ENTER, public, script]
+        return str(plain.run(words).stdout)
+
+    yield run
+    plain.user = user
+
+
+@pytest.mark.needs("fuse-overlayfs", "fusermount3", "setpriv", "unshare")
+def test_a_plain_user(fuse: Callable[[str], str], oci: Any, busybox: Path, public: Path, tmp_path: Path) -> None:
+    """What fuse-overlayfs writes is what overlayfs would: packed while it is mounted and afterwards, and for oci-run."""
+    layers: list[list[Any]] = [
+        ["d/", "d/a", "e/", "e/gone", {"name": "e/f", "uid": 33, "gid": 34}, "e/k", "e/t", "g", "hl", "hl2=hl",
+         {"kind": "d", "name": "moved", "mode": 0o700}, "moved/in/", "tofile/", "tofile/z", "hidden/", "hidden/a", "i/"],
+        ["hidden/.wh..wh..opq", "hidden/b"],
+    ]  # fmt: skip
     subprocess.run(["cp", "-r", busybox, public / "img"], check=True)
+    oci("image", "tag", f"{public}/img:latest", f"{public}/img:x")
+    for at, layer in enumerate(layers):
+        (tmp_path / f"{at}.tar").write_bytes(make.archive(*layer))
+        oci("pack", "--append", f"{at}.tar", f"{public}/img:x")
     subprocess.run(["chown", "-R", "12345:12345", public / "img"], check=True)
-    if os.path.exists("/dev/fuse") and os.stat("/dev/fuse").st_mode & 6 == 6 and is_named(12345):
-        plain("unpack", "--mount", "./img:latest", "b")
-        assert plain.shell("cat b/rootfs/etc/os-release && touch b/rootfs/etc/new && ls b/upper/etc").stdout.endswith("new\n")
-    else:
-        done = plain("unpack", "--mount", "./img:latest", "b", code=1)
-        assert "cannot mount" in done.stderr
-        assert not (public / "b").exists()
-        plain("unpack", "--overlay", "./img:latest", "b")
-    plain("unpack", "--rm", "b")
-    assert sorted(os.listdir(public)) == ["home", "img", "root", "run"]
+    look = "oci-run ./b find /d /fresh /moved2 /hidden /e"
+    script = f"oci-unpack --mount ./img:x b {CHANGES} oci-pack b ./img:a; oci-unpack --umount b; oci-pack b ./img:b; {look}"
+    told = fuse(script + "; oci-unpack --mount b; ls b/rootfs/d; oci-unpack --rm b").split("\n")
+    found = "d d/n fresh fresh/in fresh/x moved2 moved2/in hidden hidden/b e e/f e/k e/t"
+    assert told[1] == "b" and told[2].partition("@")[2] == told[4].partition("@")[2]
+    assert sorted(told[5:-3]) == sorted(f"/{name}" for name in found.split()) and told[-2] == "n"
+    assert {path.name for path in public.iterdir()} == {"home", "img", "root", "run", "passwd", "fuse"}
+    oci("unpack", "--mount", f"{public}/img:x", "b")
+    oci.shell(CHANGES)
+    oci("pack", "b", "./img:x")
+    assert changed(oci, "./img:x") == changed(oci, f"{public}/img:a")
+    oci("unpack", "--rm", "b")
+
+
+def changed(oci: Any, image: str) -> list[Any]:
+    """The entries of an image's last layer, without the times."""
+    layer = json.loads(oci("image", "inspect", image).stdout)["manifest"]["layers"][-1]["digest"]
+    data = gzip.decompress(oci("image", "cat", image.rpartition(":")[0] + "@" + layer, binary=True).stdout)
+    return [(e.name, e.type, e.mode, e.uid, e.gid, e.size, e.link, e.xattrs) for e in tar.Reader([data], Limits())]

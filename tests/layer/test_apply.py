@@ -97,7 +97,7 @@ def test_nothing_is_taken_over_from_the_directory_above(tmp_path: Path) -> None:
 @pytest.mark.root
 def test_attributes_of_the_host_are_refused(tmp_path: Path) -> None:
     told: list[str] = []
-    xattrs = {b"trusted.overlay.opaque": b"y", b"user.overlay.redirect": b"/", b"user.rootlesscontainers": b"\x08\x01",
+    xattrs = {b"trusted.overlay.opaque": b"y", b"user.overlay.redirect": b"/", b"user.fuseoverlayfs.opaque": b"y", b"user.rootlesscontainers": b"\x08\x01",
               b"security.selinux": b"x", b"trusted.mine": b"1", b"user.mine": b"2"}  # fmt: skip
     entries = [{"kind": "d", "name": "d", "xattrs": xattrs}, {"name": "f", "xattrs": xattrs}]
     make.unpack(tmp_path / "t", entries, warn=told.append)

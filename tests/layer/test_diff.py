@@ -356,6 +356,21 @@ def test_changes_of_an_overlay(name: str, tmp_path: Path) -> None:
             assert same_time(listing.lines(tmp_path / "again")) == same_time(listing.lines(root))
 
 
+def test_marks_of_fuse_overlayfs_without_devices(tmp_path: Path) -> None:
+    """Where it may make none, a file tells that a name is gone."""
+    make.unpack(tmp_path / "lower", ["a/", "a/f", "a/g", "top", "b/", "b/x"])
+    make.unpack(tmp_path / "upper", ["a/", "b/", "b/new"])
+    for name in ("a/.wh.f", "a/.wh.none", ".wh.top", "b/.wh..wh..opq", "b/.wh.x"):
+        os.close(os.open(tmp_path / "upper" / name, os.O_CREAT, 0o700))
+    fd = os.open(tmp_path / "upper", os.O_RDONLY)
+    data = packed(lambda packing: packing.changes(fd, upper.compare(fd, [f"{tmp_path}/lower"], None)))
+    assert entries(data) == [".wh.top f", "a/ d", "a/.wh.f f", "b/ d", "b/.wh.x f", "b/new f"]
+    write(tmp_path / "upper/.wh.mine")
+    with pytest.raises(Error, match="would be read as a whiteout"):
+        packed(lambda packing: packing.changes(fd, upper.compare(fd, [f"{tmp_path}/lower"], None)))
+    os.close(fd)
+
+
 @pytest.mark.root
 def test_what_a_stack_needed_is_no_change(tmp_path: Path) -> None:
     kept = store.Store(path=f"{tmp_path}/layers")
