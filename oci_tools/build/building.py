@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from oci_tools.build.stages import Result
 
 
+_STANDING_BY = 32  # threads more than may work, in place of those that wait for a stage
+
+
 class Canceled(Error):
     """Another stage failed, or somebody wants no more."""
 
@@ -67,6 +70,10 @@ class Building:
         self._results: dict[int, Result] = {}
         self._failed: BaseException | None = None
         self._condition = threading.Condition()
+        self._waiting: list[Stage] = []  # that nobody builds yet
+        self._threads: list[threading.Thread] = []
+        self._workers = options.workers or len(os.sched_getaffinity(0))
+        self._may_work = threading.Semaphore(self._workers)
 
     def teller(self, origin: Origin, listing: Listing) -> Tell:
         """What hears of the files of a tree that a step takes: for the step, and for --depfile those of the host."""
@@ -106,59 +113,82 @@ class Building:
         """Build the target."""
         needed = self.graph.needed
         self.progress.instructions = sum(1 + len(stage.instructions) for stage in needed)
-        workers = self.options.workers or len(os.sched_getaffinity(0))
-        if len(needed) == 1 or workers == 1:
+        if len(needed) == 1 or self._workers == 1:
             return self.result(self.graph.target)
-        import threading
-
-        waiting = list(needed)
-        threads = [
-            threading.Thread(target=self._work, args=(waiting,), daemon=True) for _ in range(min(workers, len(needed)))
-        ]
-        for thread in threads:
-            thread.start()
+        self._waiting = list(needed)
+        for _ in range(min(self._workers, len(needed))):
+            self._start()
         try:
-            for thread in threads:
+            for thread in self._threads:  # which may become more
                 while thread.is_alive():
                     thread.join(3600)
         except BaseException as error:
             self.cancel(error)
-            for thread in threads:
+            for thread in self._threads:
                 thread.join()
             raise
         if self._failed is not None:
             raise self._failed
         return self.result(self.graph.target)
 
-    def _work(self, waiting: list[Stage]) -> None:
-        while self._failed is None:
-            with self._condition:
-                if not waiting:
-                    return
-                stage = waiting.pop(0)
-            try:
-                self.result(stage)
-            except BaseException as error:
-                self.cancel(error)
+    def _start(self) -> None:
+        """One more thread, if there are stages for it."""
+        import threading
+
+        with self._condition:
+            if self._waiting and len(self._threads) < self._workers + _STANDING_BY:
+                self._threads.append(threading.Thread(target=self._work, daemon=True))
+                self._threads[-1].start()
+
+    def _work(self) -> None:
+        while (stage := self._next()) is not None:
+            with self._may_work:
+                try:
+                    self.result(stage)
+                except BaseException as error:
+                    self.cancel(error)
+
+    def _next(self) -> Stage | None:
+        """The first stage that nobody builds and whose base is there; None: there will be no more."""
+        with self._condition:
+            while self._waiting and self._failed is None:
+                for at, stage in enumerate(self._waiting):
+                    below = self.graph.base(stage)
+                    if below is None or below.number in self._results:
+                        return self._waiting.pop(at)
+                self._condition.wait()
+        return None
 
     def result(self, stage: Stage) -> Result:
         """What a stage becomes."""
         from oci_tools.build.stages import Building as One
 
-        with self._locks[stage.number]:
+        lock = self._locks[stage.number]
+        if not lock.acquire(blocking=False):  # somebody builds it, and another stage can be built meanwhile
+            self._may_work.release()
+            self._start()
+            lock.acquire()
+            self._may_work.acquire()
+        try:
             if stage.number not in self._results:
                 self.check()
                 try:
-                    self._results[stage.number] = One(self, stage).run()
+                    made = One(self, stage).run()
                 except Wrong as error:
                     raise self.dockerfile.place(error) from None
+                with self._condition:
+                    self._results[stage.number] = made
+                    self._condition.notify_all()
             return self._results[stage.number]
+        finally:
+            lock.release()
 
     def cancel(self, error: BaseException) -> None:
         """The first failure counts; all others end what they do."""
         with self._condition:
             if self._failed is None or (isinstance(self._failed, Canceled) and not isinstance(error, Canceled)):
                 self._failed = error
+            self._condition.notify_all()
         self.runner.end_all()
 
     def check(self) -> None:

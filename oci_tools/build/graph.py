@@ -28,6 +28,7 @@ class Graph:
         self._dockerfile = dockerfile
         self._named = named
         self.bases = {stage.number: base(stage) for stage in dockerfile.stages}
+        self._below = dict(self._based())
         self.target = self._target(target)
         found: set[int] = set()
         self._visit(self.target, found, [])
@@ -80,13 +81,16 @@ class Graph:
 
     def base(self, stage: Stage) -> Stage | None:
         """The stage that a stage is based on, None for an image, or nothing."""
-        name = self.bases[stage.number]
-        if self._named(name):
-            return None
-        for other in reversed(self._dockerfile.stages[: stage.number]):
-            if other.name and other.name == name.lower():
-                return other
-        return None
+        return self._below[stage.number]
+
+    def _based(self) -> Iterator[tuple[int, Stage | None]]:
+        """Of each stage the last one before it that has the name of its base."""
+        before: dict[str, Stage] = {}
+        for stage in self._dockerfile.stages:
+            name = self.bases[stage.number]
+            yield stage.number, None if self._named(name) else before.get(name.lower())
+            if stage.name:
+                before[stage.name] = stage
 
     def find(self, name: str) -> Stage | None:
         """The stage that COPY, ADD or a mount means."""
