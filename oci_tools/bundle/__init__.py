@@ -202,13 +202,13 @@ def unpack(
 
 
 def _copy(making: _Making, image: Image, owner: Owner, limits: Limits, specify: Specify, maps: Any) -> None:
-    from oci_tools.layer import lookup, merge, snapshot
+    from oci_tools.layer import beside, lookup, merge, snapshot
 
     rootfs = making.part("rootfs")
     merge.flatten(image.sources(), rootfs, owner, limits)
     rootfd = os.open(rootfs, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
-        snapshot.take(rootfd, making.part(SNAPSHOT))
+        beside.seeing(lambda: snapshot.take(rootfd, making.part(SNAPSHOT)))
     finally:
         os.close(rootfd)
     spec = specify(image, lookup.reader([rootfs], PASSWD_MAX))

@@ -113,6 +113,13 @@ def maps_in(known: dict[str, Any]) -> Maps | None:
         raise Error("cannot use bundle", known.get("image"), "its record has no id mappings") from None
 
 
+def as_maker(known: dict[str, Any], work: Callable[[], Any]) -> Any:
+    """The result of `work` with the files of a bundle, by its record, done as they were made."""
+    if str(known.get("owner", "")).startswith("single"):
+        return beside.seeing(work)
+    return inside(maps_in(known), work)
+
+
 def inside(maps: Maps | None, work: Callable[[], Any]) -> Any:
     """The result, plain values, of `work` done as root of a new user namespace; without maps done here."""
     if maps is None:

@@ -11,6 +11,7 @@ from oci_tools.image import config as configs
 from oci_tools.image import manifest as manifests
 from oci_tools.image import words
 from oci_tools.image.names import BASE_DIGEST, BASE_NAME
+from oci_tools.names import clean
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -83,8 +84,10 @@ def _pack(args: cli.Args, layout: Layout, name: str | None, progress: Progress |
         if bundle.is_bundle(args.tree):
             if args.base or args.platform or args.append:
                 raise Usage("a bundle has its own base", args.tree)
-            maps = subordinate.maps_in(bundle.record(args.tree))
-            made: Descriptor = subordinate.inside(maps, lambda: pack.changes(args.tree, layout, options, args.refresh))
+            known = bundle.record(args.tree)
+            made: Descriptor = subordinate.as_maker(
+                known, lambda: pack.changes(args.tree, layout, options, args.refresh)
+            )
             return made
         _leave_out(args.tree, layout, options)
         split = [os.fsencode(path) for path in args.split]
@@ -198,7 +201,7 @@ def _rework(args: cli.Args, layout: Layout, options: pack.Options) -> Descriptor
         options.annotate = lambda annotations: words.annotated(_based(annotations, about, image), args)
     work = rework.Work(image, base, options, Limits.parse(args.limit))
     if args.strip or args.retime:
-        work.rewrite([os.fsencode(path) for path in args.strip])
+        work.rewrite(_below_root(args.strip))
     if args.squash or args.flatten:
         work.squash()
     if new:
@@ -243,10 +246,17 @@ def _options(args: cli.Args) -> pack.Options:
     options.history = not args.no_history
     options.told = (args.created_by or "oci-pack", args.comment, args.author or "")
     options.created = configs.moment(args.created) if args.created else None
-    options.masks = [os.fsencode(path) for path in args.mask]
+    options.masks = _below_root(args.mask)
     options.volumes = args.volumes
     options.warn = lambda text: cli.say("oci-pack", f"warning: {text}")
     return options
+
+
+def _below_root(paths: list[str]) -> list[bytes]:
+    for path in paths:
+        if not clean(os.fsencode(path)):
+            raise Usage("all of the image would be left out", path)
+    return [os.fsencode(path) for path in paths]
 
 
 def _epoch() -> int | None:

@@ -392,7 +392,7 @@ class Masks:
     """Paths that are left out, with all that is in them."""
 
     def __init__(self, paths: Iterable[bytes]) -> None:
-        self._paths = tuple(path.strip(b"/") for path in paths)
+        self._paths = tuple(b"/".join(clean(path)) for path in paths)
         self._below = tuple(path + b"/" for path in self._paths)
 
     def has(self, path: bytes) -> bool:

@@ -267,6 +267,8 @@ def test_levels_and_compressions(oci: Any, tree: Path) -> None:
         (["tree"], "missing argument 'image'", 2),
         (["b", "./img:x", "--base", "./img:x"], "has its own base", 2),
         (["tree/etc/passwd", "./img:x"], "cannot read tar", 1),
+        (["tree", "./img:x", "--mask", "/"], "all of the image would be left out '/'", 2),
+        (["./img:old", "./img:x", "--strip", "etc/.."], "all of the image would be left out 'etc/..'", 2),
     ],
 )
 def test_errors_are_one_line(words: list[str], said: str, code: int, oci: Any, tree: Path) -> None:

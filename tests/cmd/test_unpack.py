@@ -199,6 +199,40 @@ def test_a_plain_user_packs_unpacks_and_packs(plain: Any, public: Path) -> None:
     plain.shell("chmod -R u+w t")
 
 
+NO_NAMESPACE = """
+unshare -U --map-user=12345 --map-group=12345 --keep-caps sh -ec '
+echo 0 > /proc/sys/user/max_user_namespaces
+exec setpriv --inh-caps -all --ambient-caps -all oci-unpack ./img:x c'
+"""
+
+
+@pytest.mark.root
+@pytest.mark.needs("setpriv", "unshare")
+def test_a_plain_user_has_files_that_nobody_may_read(plain: Any, public: Path, oci: Any, tmp_path: Path) -> None:
+    """As Fedora's /etc/shadow, of mode 0: unpacked, packed, and new ones too; it takes a user namespace."""
+    tree = tmp_path / "t"
+    (tree / "closed/in").mkdir(parents=True)
+    for name in ("closed/in/f", "shadow"):
+        (tree / name).write_text(name)
+    for name in ("closed/in/f", "shadow", "closed/in", "closed"):
+        (tree / name).chmod(0)
+    first = oci("pack", "t", f"{public}/img:x").stdout
+    subprocess.run(["chown", "-R", "12345:12345", public / "img"], check=True)
+    for words, where in (([], "rootfs"), (["--overlay"], "upper")):
+        plain("unpack", *words, "./img:x", "b")
+        assert plain("pack", "b", "./img:y").stdout == first, "nothing has changed"
+        plain.shell(f"cd b/{where} && mkdir new && echo f > new/f && echo shadow > shadow2 && chmod 0 new/f new shadow2")
+        plain("pack", "b", "./img:y")
+        names = oci.shell(f"oci-unpack {public}/img:y - | tar -tv --numeric-owner").stdout.splitlines()
+        assert sorted((line.split()[0], line.split()[-1]) for line in names) == [
+            ("----------", "closed/in/f"), ("----------", "new/f"), ("----------", "shadow"), ("----------", "shadow2"),
+            ("d---------", "closed/"), ("d---------", "closed/in/"), ("d---------", "new/"),
+        ]  # fmt: skip
+        plain("unpack", "--rm", "b")
+    done = plain.shell(NO_NAMESPACE, code=1)
+    assert done.stderr == "oci-unpack: cannot read directory 'closed': permission denied\n" and not (public / "c").exists()
+
+
 @pytest.mark.root
 def test_an_image_with_owners_and_devices_by_a_plain_user(plain: Any, public: Path, oci: Any, tmp_path: Path) -> None:
     (tmp_path / "t/d").mkdir(parents=True)

@@ -165,6 +165,7 @@ def test_masks(tree: Tree) -> None:
     for path in ("a/f", "a/d/new", "new"):
         write(tree.root / path)
     assert entries(tree.changes(masks=[b"/a/d", b"new"])) == ["a/ d", "a/f f"]
+    assert entries(tree.changes(masks=[b"./a//d/.", b"a/../new/"])) == ["a/ d", "a/f f"]
 
 
 def test_what_a_runtime_makes_to_mount_on_is_no_change(tree: Tree) -> None:
