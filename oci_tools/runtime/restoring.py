@@ -69,14 +69,13 @@ def _check_terminal(args: Any, wanted: bool) -> None:
 
 def _told(made: Container, spec: dict[str, Any], images: str) -> Message:
     """What criu is told of the world outside: mounts, streams, the network joined."""
-    record = f"{images}/{saved.RECORD}"
-    if os.path.exists(record):
-        found = document.load(record)
-        outside, streams = found["mounts"], found["streams"]
+    if os.path.exists(f"{images}/{saved.RECORD}"):
+        outside, streams = _record(f"{images}/{saved.RECORD}")
     else:  # another runtime's, which names all masks by what is on them
         plan = mounts.plan(spec, made.state["bundle"])
         outside = {"/dev/null": "/dev/null"} | {step.destination: step.source for step in plan if step.bind}
-        streams = document.load(f"{images}/{saved.DESCRIPTORS}")
+        path = f"{images}/{saved.DESCRIPTORS}"
+        streams = _texts(path, document.loads(specs.read(path), path))
     inherited = [(_STREAMS + fd, name) for fd, name in enumerate(streams) if name.startswith(("pipe:", "socket:"))]
     joined = saved.joined(spec)
     inherited += [(_SPACES + at, saved.EXTERNAL[kind][1]) for at, kind in enumerate(_external(spec))]
@@ -87,16 +86,37 @@ def _told(made: Container, spec: dict[str, Any], images: str) -> Message:
     }
 
 
+def _record(path: str) -> tuple[dict[str, str], list[str]]:
+    """What `oci.json` says of mounts and streams."""
+    found = document.loads(specs.read(path), path)
+    if not (isinstance(found, dict) and found.get("version") == 1 and isinstance(found.get("mounts"), dict)):
+        raise Error("cannot read", path, "it is no record of a checkpoint")
+    _texts(path, list(found["mounts"].values()))
+    return found["mounts"], _texts(path, found.get("streams"))
+
+
+def _texts(path: str, found: object) -> list[str]:
+    if not (isinstance(found, list) and all(isinstance(each, str) for each in found)):
+        raise Error("cannot read", path, "it is no record of a checkpoint")
+    return found
+
+
 def _external(spec: dict[str, Any]) -> list[str]:
     """The kinds of the namespaces that are given to criu as descriptors."""
     return [kind for kind in saved.joined(spec) if kind in saved.EXTERNAL]
 
 
 def _source(spec: dict[str, Any], made: Container, place: str, recorded: str) -> str:
-    """What the bundle now has there; else what there was."""
-    if recorded.startswith("/sys/fs/cgroup/"):
-        return saved.group_of(made.state, place) or recorded
-    return saved.sources(made.state, spec).get(place, recorded)
+    """What the bundle now has there; else what there was, if config.json names it.
+
+    Files of a checkpoint may come from anywhere: they choose nothing of this host.
+    """
+    known = saved.sources(made.state, spec)
+    group = saved.group_of(made.state, place) if recorded.startswith("/sys/fs/cgroup/") else None
+    found = group or known.get(place) or (recorded if recorded in known.values() else None)
+    if found is None:
+        raise Error("cannot restore container", made.name, f"what is to be mounted on '{place}' is not in config.json")
+    return found
 
 
 def _bring_back(made: Container, spec: dict[str, Any], args: Any, options: Message, program: str) -> None:

@@ -1,8 +1,13 @@
 """Images of strangers: whatever lies where a container's own things come, nothing of the host is read, written or shown;
 verbs in the wrong state, and two of the same at once: one line, the documented code, and nothing left."""
 
+import bz2
+import gzip
+import io
+import lzma
 import os
 import subprocess
+import tarfile
 import threading
 from pathlib import Path
 
@@ -140,6 +145,71 @@ def test_masks_over_links(run, image):
     made = image(link("secret", "/etc/passwd"))
     done = run(*NONE, "--security-opt", "mask=/secret:/none", made, "cat", "/etc/passwd", code=None)
     assert done.returncode in (0, 1, 125) and "root:x" not in done.stdout
+
+
+def test_no_program_of_the_containers_helps_to_copy(run, image, tmp_path):
+    """CVE-2019-14271, CVE-2026-41567: libraries and unpackers of the container lie where the host's are looked for."""
+    trap = "#!/bin/sh\necho pwned > /pwned\n"
+
+    def change(tree):
+        for name in ("xz", "gzip", "unxz", "bzip2", "zstd", "tar", "unpigz", "python3"):
+            for place in ("usr/bin", "bin", "usr/local/bin"):
+                (tree / place).mkdir(parents=True, exist_ok=True)
+                (tree / place / name).write_text(trap)
+                (tree / place / name).chmod(0o755)
+        for name in ("libnss_files.so.2", "libnss_compat.so.2", "libc.so.6", "liblzma.so.5"):
+            for place in ("lib", "usr/lib/x86_64-linux-gnu"):
+                (tree / place).mkdir(parents=True, exist_ok=True)
+                (tree / place / name).write_bytes(b"\x7fELF no library")
+        (tree / "etc").mkdir()
+        (tree / "etc/ld.so.preload").write_text("/lib/libnss_files.so.2\n")
+
+    made = image(change)
+    run("-d", *NONE, "--name", "web", made, "sleep", "1000")
+    data = io.BytesIO()
+    with tarfile.open(fileobj=data, mode="w") as archive:
+        archive.addfile(tarfile.TarInfo("file"))
+    for number, pack in enumerate((lzma.compress, gzip.compress, bz2.compress, bytes)):
+        done = run("cp", "-", "web:/", input=pack(data.getvalue()), code=None)
+        assert done.returncode in (0, 1) and done.stderr.count("\n") == done.returncode, number
+    run("cp", "web:/etc", "-", binary=True)
+    run("cp", "-a", tmp_path / "tree/etc", "web:/copied")
+    run("export", "-o", "out.tar", "web")
+    assert "pwned" not in run("exec", "web", "ls", "/").stdout
+    run("rm", "-f", "web")
+
+
+@pytest.mark.parametrize("target", ["{host}", "../../../../../../../../..{host}", "/proc/1/root{host}", "/proc/self/cwd"])
+def test_a_volume_behind_a_link(run, image, tmp_path, target):
+    """CVE-2019-10152, CVE-2026-41568, CVE-2026-42306: what is copied to where a volume is goes through no link of the image."""
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "data").mkdir()
+    (tmp_path / "x").write_text("x")
+    made = image(link("way", target.format(host=tmp_path / "outside")))
+    run("new", *NONE, "--name", "web", "-v", "./data:/way/data", made, "sleep", "1000")
+    for state in ("created", "running"):
+        if state == "running" and run("start", "web", code=None).returncode:
+            break
+        for path in ("/way/data/y", "/way/y", "/way/../y"):
+            done = run("cp", "x", f"web:{path}", code=None)
+            assert done.returncode in (0, 1) and done.stderr.count("\n") == done.returncode
+        assert os.listdir(tmp_path / "outside") == []
+    assert not (tmp_path / "y").exists()
+    run("rm", "-f", "web")
+
+
+def test_an_image_asks_for_no_device(run, image, oci, tmp_path):
+    """CVE-2026-53492: what CDI gives is asked for by who runs a container, not by labels, annotations or variables of an image."""
+    (tmp_path / "cdi").mkdir()
+    (tmp_path / "cdi/x.json").write_text('{"cdiVersion": "0.6.0", "kind": "x.org/dev", "devices": '
+                                         '[{"name": "all", "containerEdits": {"env": ["SMUGGLED=1"]}}]}')  # fmt: skip
+    made = image(lambda tree: None)
+    keys = ("cdi.k8s.io/x", "io.kubernetes.cri.container-type", "devices")
+    words = [part for key in keys for part in ("--label", f"{key}=x.org/dev=all", "--annotation", f"{key}=x.org/dev=all")]
+    oci("image", "config", *words, "--env", "NVIDIA_VISIBLE_DEVICES=all", "--env", "CDI_DEVICES=x.org/dev=all", made)
+    there = ("--cdi-spec-dir", tmp_path / "cdi")
+    assert "SMUGGLED" not in run(*NONE, *there, made, "/bin/busybox", "env").stdout
+    assert "SMUGGLED=1" in run(*NONE, *there, "--device", "x.org/dev=all", made, "/bin/busybox", "env").stdout
 
 
 def test_an_image_cannot_steer(run, image, oci):

@@ -243,6 +243,26 @@ def test_a_console_that_is_a_link(box: Any, tmp_path: Path) -> None:
     assert "'/dev/console': it is a symbolic link" in one_line(box)
 
 
+@pytest.mark.parametrize("terminal", [True, False], ids=["terminal", "none"])
+def test_an_exec_among_device_files_that_are_links(box: Any, tmp_path: Path, terminal: bool) -> None:
+    """Made by the container while it runs (CVE-2026-47766, CVE-2026-88264, CVE-2026-88265): an exec opens none of them."""
+    victim = tmp_path / "victim"
+    victim.write_text("untouched\n")
+    links = f"cd /dev; for n in null console tty zero; do ln -sf /etc/victim $n; done; ln -sf {victim} ptmx; ln -sf {victim} random"
+    box.process["args"] = ["sh", "-c", f"echo secret > /etc/victim; {links}; echo > /ready; exec sleep 1000"]
+    box("create")
+    box("start")
+    while not (box.rootfs / "ready").exists():
+        pass
+    words = f"{'-t' if terminal else ''} {box.id} sh -c 'cat; for n in 0 1 2; do readlink /proc/self/fd/$n; done; true'"
+    for streams in "</dev/null", "<&-", "<&- 2>&-", "</dev/null >/dev/null 2>/dev/null":
+        done = box.oci.shell(f"oci-run exec {words} {streams}")
+        assert "victim" not in done.stdout and "secret" not in done.stdout and done.stderr == ""
+        assert terminal <= ("/dev/pts/0" in done.stdout or ">/" in streams)
+    assert (victim.read_text(), (box.rootfs / "etc/victim").read_text()) == ("untouched\n", "secret\n")
+    box("delete", "--force")
+
+
 def test_a_device_that_is_something_else(box: Any) -> None:
     box.spec["mounts"] = [each for each in box.spec["mounts"] if not each["destination"].startswith("/dev")]
     (box.rootfs / "dev/null").write_text("a trap")

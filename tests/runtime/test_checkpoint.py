@@ -161,6 +161,38 @@ def test_what_fails_leaves_all_as_it_was(counting: Any, images: Path) -> None:
     assert said.startswith(f"oci-run: cannot restore container '{counting.id}': criu failed: ")
 
 
+@pytest.mark.parametrize(("change", "says"), [
+    ({"mounts": {"/host": "/"}}, "what is to be mounted on '/host' is not in config.json"),
+    ({"mounts": {"/host": "/sys/fs/cgroup/../../.."}}, "what is to be mounted on '/host' is not in config.json"),
+    ({"mounts": {"/host": "/dev/null/"}}, "what is to be mounted on '/host' is not in config.json"),
+    ({"mounts": {"/host": 1}}, "no record of a checkpoint"), ({"mounts": ["/"]}, "no record of a checkpoint"),
+    ({"streams": "pipe:[1]"}, "no record of a checkpoint"), ({"streams": [1]}, "no record of a checkpoint"),
+    ({"version": 2}, "no record of a checkpoint"),
+])  # fmt: skip
+def test_files_of_a_checkpoint_choose_nothing_of_the_host(box: Any, tmp_path: Path, change: dict[str, Any], says: str) -> None:
+    """They may come from a stranger (CVE-2026-53489): what is mounted from outside is said by config.json alone."""
+    images = tmp_path / "images"
+    images.mkdir()
+    (images / "oci.json").write_text(json.dumps({"version": 1, "mounts": {}, "streams": ["", "", ""], **change}))
+    box.save()
+    said = box("restore", "-d", "-b", box.bundle, "--image-path", images, "--criu", "/bin/true", code=1).stderr
+    assert says in said and said.count("\n") == 1
+    assert "does not exist" in box("state", code=1).stderr
+
+
+def test_files_of_a_checkpoint_that_are_none(box: Any, tmp_path: Path) -> None:
+    images = tmp_path / "images"
+    images.mkdir()
+    box.save()
+    words = ("restore", "-d", "-b", box.bundle, "--image-path", images, "--criu", "/bin/true")
+    for name in "oci.json", "descriptors.json":
+        for make in (lambda path: path.symlink_to("/dev/zero"), lambda path: path.write_text("[")):
+            make(images / name)
+            said = box(*words, code=1).stderr
+            assert name in said and said.count("\n") == 1, said
+            (images / name).unlink()
+
+
 def test_without_criu(counting: Any, tmp_path: Path) -> None:
     line = "for c in /usr/local/sbin /usr/local/bin /usr/sbin /usr/bin; do [ -x $c/criu ] && mount --bind /etc/passwd $c/criu; done;"
     done = counting.oci.run(["unshare", "-m", "sh", "-c", f'{line} oci-run checkpoint "$0"', counting.id], code=1)

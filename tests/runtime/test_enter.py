@@ -100,6 +100,27 @@ def test_options(running: Any) -> None:
     assert status["NoNewPrivs"] == "1"
 
 
+@pytest.mark.parametrize(
+    ("user", "said"),
+    [
+        ("1", ["1", "0"]), ("1:", ["1", "0"]), (":1", ["0", "1"]), ("user", ["1000", "1000"]), ("2147483648", ["2147483648", "0"]),
+        ("4294967294:4294967294", ["4294967294"] * 2), ("4294967295", "ids end at"), ("4294967296", "ids end at"),
+        ("99999999999999999999", "ids end at"), ("1:4294967296", "ids end at"), ("-1", "find user"), ("+1", "find user"),
+        (" 1", "find user"), ("0x1", "find user"), ("1_0", "find user"), ("\u0663", "find user"), ("1:-1", "find group"), ("1:2:3", "find group"),
+    ],
+)  # fmt: skip
+def test_users(running: Any, user: str, said: Any) -> None:
+    """Numbers are what they say, and never names (CVE-2026-30892, CVE-2024-40635, CVE-2026-46680)."""
+    (running.rootfs / "etc/passwd").write_text("root:x:0:0::/:\nuser:x:1000:1000::/:\n1:x:0:7::/:\n4294967296:x:0:0::/:\n")
+    done = run(running, "--user", user, "--", "sh", "-c", "id -u; id -g", code=255 if isinstance(said, str) else 0)
+    if isinstance(said, str):
+        assert said in done.stderr and done.stderr.count("\n") == 1
+    elif user == "1":  # its group is of the entry with that number, if there is one
+        assert done.stdout.split()[0] == "1"
+    else:
+        assert done.stdout.split() == said
+
+
 def test_capabilities(running: Any) -> None:
     """Added ones are not inheritable (CVE-2022-29162, CVE-2022-27650)."""
     from oci_tools.linux import caps
