@@ -46,6 +46,8 @@ def save(args: Any, root: str) -> None:
     _check_features(args, program)
     descriptors.settle()
     spec = enter.configuration(root, args.id)
+    if not any(each["type"] == "mount" for each in (spec.get("linux") or {}).get("namespaces") or ()):
+        raise Error("cannot checkpoint container", args.id, "it has no mount namespace of its own")
     images = directory(args.image_path)
     options = common(args, spec) | {criu.PID: known["pid"], criu.LEAVE_RUNNING: args.leave_running}
     if args.page_server:
@@ -66,12 +68,12 @@ def save(args: Any, root: str) -> None:
         record = {"version": 1, "mounts": outside, "streams": _streams(known["pid"])}
         fs.write(f"{images}/{RECORD}", document.dumps(record), 0o600, sync=False)
         fs.write(f"{images}/{DESCRIPTORS}", document.dumps(record["streams"]), 0o600, sync=False)
-    _dump(args, options, status, program)
+    _dump(args, options, status, program, state.directory(root, args.id))
     if not (args.leave_running or args.pre_dump):
         lifecycle.delete(root, args.id, force=True)
 
 
-def _dump(args: Any, options: Message, status: int, program: str) -> None:
+def _dump(args: Any, options: Message, status: int, program: str, place: str) -> None:
     ours, theirs = criu.pair()
     pid = criu.spawn(theirs, program)
 
@@ -81,7 +83,8 @@ def _dump(args: Any, options: Message, status: int, program: str) -> None:
             os.close(status)
 
     try:
-        criu.ask(ours, pid, criu.PRE_DUMP if args.pre_dump else criu.DUMP, options, notified)
+        with criu.Known(place, pid):
+            criu.ask(ours, pid, criu.PRE_DUMP if args.pre_dump else criu.DUMP, options, notified)
     except (criu.Failed, OSError) as error:
         raise failure("cannot checkpoint container", args, error) from None
     finally:

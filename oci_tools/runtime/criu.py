@@ -17,8 +17,9 @@ import os
 from _socket import AF_UNIX, MSG_CMSG_CLOEXEC, SOCK_CLOEXEC, SOCK_SEQPACKET, socket, socketpair
 from struct import unpack
 
-from oci_tools import protobuf
+from oci_tools import fs, protobuf
 from oci_tools.errors import Error
+from oci_tools.linux import process
 from oci_tools.runtime import sync
 
 TYPE_CHECKING = False
@@ -42,6 +43,7 @@ LSM_PROFILE, LSM_MOUNT_CONTEXT = 53, 63
 # Fields of criu_features
 MEMORY_TRACKING, LAZY = 1, 2
 
+_KNOWN = "criu"  # "PID STARTTIME"
 _LONGEST = 1 << 16  # bytes of a message
 
 
@@ -78,6 +80,48 @@ def spawn(theirs: socket, criu: str) -> int:
     )
     theirs.close()
     return pid
+
+
+class Known:
+    """A file in a container's directory that names criu while it works on it: `delete` ends one that nobody waits for.
+
+    What asked it was killed, and it may wait for ever: for who should fetch memory of it, say.
+    """
+
+    def __init__(self, place: str, pid: int) -> None:
+        self.path = f"{place}/{_KNOWN}"
+        self.pid = pid
+
+    def __enter__(self) -> None:
+        fs.write(self.path, f"{self.pid} {process.start_time(self.pid)}".encode(), 0o600, sync=False)
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            os.unlink(self.path)
+        except FileNotFoundError:
+            pass  # it was deleted meanwhile
+
+
+def end(place: str) -> None:
+    """End the criu that a container's directory names."""
+    try:
+        with open(f"{place}/{_KNOWN}", encoding="ascii") as file:
+            pid, started = map(int, file.read().split())
+        pidfd = os.pidfd_open(pid)
+    except (OSError, ValueError):
+        return
+    from select import POLLIN, poll
+
+    try:
+        if process.start_time(pid) == started:
+            process.pidfd_send_signal(pidfd, 9)
+            waiting = poll()
+            waiting.register(pidfd, POLLIN)
+            waiting.poll(10_000)
+    except ProcessLookupError:
+        pass
+    finally:
+        os.close(pidfd)
 
 
 def ask(sock: socket, pid: int, kind: int, options: Message, notified: Notified) -> Message:

@@ -31,6 +31,7 @@ def destroy(root: str, known: dict[str, Any]) -> Error | None:
     place = state.directory(root, known["id"])
     try:
         if not _removed(place):
+            _end_checkpoint(place)
             fs.remove_tree(place)
     except Error as error:
         if not isinstance(error.cause, OSError) or error.cause.errno != ENOTEMPTY:
@@ -44,6 +45,13 @@ def destroy(root: str, known: dict[str, Any]) -> Error | None:
         except Error as error:
             failed = failed or error  # the others are run all the same
     return failed
+
+
+def _end_checkpoint(place: str) -> None:
+    if os.path.exists(f"{place}/criu"):
+        from oci_tools.runtime import criu
+
+        criu.end(place)
 
 
 def _removed(place: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import shutil
 import signal
 import socket
@@ -75,6 +76,35 @@ def test_criu_is_killed(counting: Any, images: Path) -> None:
     line = [*killed, counting.oci.bin / "oci-run", "checkpoint", "--image-path", images, counting.id]
     said = counting.oci.run(line, code=1).stderr
     assert said.startswith(f"oci-run: cannot checkpoint container '{counting.id}': criu failed: it has ended") and said.count("\n") == 1
+
+
+def test_what_nobody_waits_for_is_ended_with_the_container(counting: Any, images: Path) -> None:
+    """The checkpoint is killed while criu waits for a page server that takes everything and says nothing."""
+    beyond(counting, 1)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        words = ("checkpoint", "--page-server", f"127.0.0.1:{server.getsockname()[1]}", "--image-path", images)
+        first = counting.oci.start("run", *words, counting.id, **QUIET)
+        with server.accept()[0]:
+            (criu,) = map(int, Path(f"/proc/{first.pid}/task/{first.pid}/children").read_text().split())
+            pidfd = os.pidfd_open(criu)
+            first.kill()
+            first.wait()
+            assert select.select([pidfd], [], [], 0.5) == ([], [], [])
+            counting("delete", "--force")
+            assert select.select([pidfd], [], [], 0) == ([pidfd], [], [])
+            os.close(pidfd)
+
+
+def test_without_a_mount_namespace(box: Any, images: Path) -> None:
+    box.share("mount")
+    box.spec["mounts"], box.process["args"] = [], ["sleep", "1000"]
+    del box.linux["maskedPaths"], box.linux["readonlyPaths"]
+    box("create", **QUIET)
+    box("start")
+    said = box("checkpoint", "--image-path", images, code=1).stderr
+    assert said == f"oci-run: cannot checkpoint container '{box.id}': it has no mount namespace of its own\n"
+    assert box.state["status"] == "running" and not images.exists()
+    box("delete", "--force")
 
 
 def test_it_may_go_on_beside_its_images(counting: Any, images: Path) -> None:
