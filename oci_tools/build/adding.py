@@ -56,11 +56,17 @@ class Adding:
         self.parents = bool(flags.get("parents"))
         self.link = bool(flags["link"])
         self.patterns = [expand(word) for word in flags["exclude"]]
-        self.exclude = ignore.Patterns(self.patterns) if self.patterns else None
+        self.exclude = self._patterns()
         self.modes = chmod.modes(self.chmod) if self.chmod else None
         if self.chmod and self.modes is None:
             raise one.wrong(f'invalid chmod parameter: "{self.chmod}"', self.chmod, "it is octal, or like u=rwX,go=rX")
         self.path = self._path()
+
+    def _patterns(self) -> ignore.Patterns | None:
+        try:
+            return ignore.Patterns(self.patterns) if self.patterns else None
+        except Error as error:
+            raise self.one.wrong(str(error), str(error.subject)) from None
 
     def _content(self, heredoc: Heredoc) -> bytes:
         text = heredoc.chomped()
@@ -212,7 +218,10 @@ class Adding:
         names = root  # what is linked lies on nothing; who is who, the image below knows
         if self.link and not _numeric(self.chown):
             names = self.stage.shared.place.view(self.stage.result.layers)
-        return names.owner(self.chown) if self.chown else None
+        try:
+            return names.owner(self.chown) if self.chown else None
+        except Error as error:
+            raise self.one.wrong(str(error), self.chown) from None
 
     def text(self) -> str:
         flags = [f"--from={self.one.flags['from']}"] if self.one.flags.get("from") else []

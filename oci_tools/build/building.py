@@ -91,10 +91,11 @@ class Building:
         if not name:
             raise stage.start.wrong(f"base name ({stage.start.base}) should not be blank", stage.start.base)
         if stage.start.platform:
-            self._check_platform(stage.start)
+            self.platform_of(stage.start)
         return name
 
-    def _check_platform(self, start: Instruction) -> None:
+    def platform_of(self, start: Instruction) -> manifests.Platform:
+        """The platform that a FROM says."""
         written = start.platform
         platform = self.scope.expand(start, written, self.scope.globals)
         hint = next((hint for name in self.scope.missing(start, written)
@@ -105,7 +106,10 @@ class Building:
             if not re.fullmatch(r"[A-Za-z0-9_.-]+", part.partition("(")[0]):
                 what = f'"{part}" is an invalid component of "{platform}"'
                 raise start.wrong(f"failed to parse platform {written}: {what}", written, hint)
-        manifests.parse_platform(platform)
+        try:
+            return manifests.parse_platform(platform)
+        except Error as error:
+            raise start.wrong(f"failed to parse platform {written}: {error.what} '{platform}'", written, hint) from None
 
     # -- stages ---------------------------------------------------------------------------------
 

@@ -119,6 +119,8 @@ def _flags(statement: Statement, **known: str) -> dict[str, Any]:
             if not equals:
                 raise statement.wrong(f"missing a value on flag: --{name}", f"--{name}")
             values[key] = value
+        elif equals and not value:
+            raise statement.wrong(f"missing a value on flag: --{name}", f"--{name}")
         elif (value.lower() if equals else "true") not in ("true", "false"):
             raise statement.wrong(f"expecting boolean value for flag --{name}, not: {value}", f"--{name}")
         else:

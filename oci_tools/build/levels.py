@@ -5,7 +5,7 @@ A LEVEL is where it goes, those of manifests perhaps with a platform, as in `man
     manifest             the image's manifest            manifest-descriptor  its entry in the index over it
     index                the index of several images     index-descriptor     its entry in the layout's index.json
 
-Without one it is for manifest and index, as much as there is of them.  Of an image without an index over it
+Without one it is for the manifest.  Of an image without an index over it
 manifest-descriptor is the entry in index.json.
 """
 
@@ -52,7 +52,7 @@ def _parsed(words: Iterable[str]) -> list[tuple[str, str, str]]:
     found = []
     for word in words:
         text = word.removeprefix(f"{_said(word)}:")
-        for level in (_said(word) or "manifest,index").split(","):
+        for level in (_said(word) or "manifest").split(","):
             place, _, said = level.removesuffix("]").partition("[")
             if place not in LEVELS or (said and place.startswith("index")):
                 raise Usage("unknown level of an annotation", word, hint=f"one of {', '.join(LEVELS)}")

@@ -81,7 +81,7 @@ def read(text: str, statement: Any, expand: Callable[[str], str] | None = None) 
         return made
     if not said:
         made.readonly = made.kind not in ("cache", "tmpfs")
-    _check(made, statement)
+    _check(made, statement, text)
     return made
 
 
@@ -152,7 +152,7 @@ def _size(text: str) -> int | None:
     return int(float(found[1]) * (1 << _UNITS[found[2]])) if found else None
 
 
-def _check(made: Mount, statement: Any) -> None:
+def _check(made: Mount, statement: Any, text: str) -> None:
     kind = made.kind
     if kind not in ("secret", "ssh", "cache"):
         for name in ("mode", "uid", "gid"):
@@ -160,14 +160,14 @@ def _check(made: Mount, statement: Any) -> None:
                 raise statement.wrong(f'{name} not allowed for "{kind}" type mounts', name)
     if kind == "secret":
         if made.origin:
-            raise statement.wrong("secret mount should not have a from")
+            raise statement.wrong("secret mount should not have a from", text)
         if made.sharing:
-            raise statement.wrong("secret mount should not define sharing")
+            raise statement.wrong("secret mount should not define sharing", text)
         if not (made.source or made.target or made.id):
-            raise statement.wrong("invalid secret mount. one of source, target required")
+            raise statement.wrong("invalid secret mount. one of source, target required", text)
         if made.source and made.id:
-            raise statement.wrong("both source and id can't be set")
+            raise statement.wrong("both source and id can't be set", text)
     if made.sharing and kind != "cache":
-        raise statement.wrong(f"invalid cache sharing set for {kind} mount")
+        raise statement.wrong(f"invalid cache sharing set for {kind} mount", text)
     if not made.target and kind not in ("secret", "ssh"):
-        raise statement.wrong(f"invalid mount target \"{made.target}\": {kind} mount needs a target")
+        raise statement.wrong(f"invalid mount target \"{made.target}\": {kind} mount needs a target", text)

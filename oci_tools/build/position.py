@@ -120,11 +120,11 @@ class Wrong(Error):
         return self
 
     def _find(self) -> tuple[int, int, int]:
-        for number in range(self.start, min(self.end, len(self.lines)) + 1):
-            line = self.lines[number - 1]
-            at = line.find(self.text) if self.text else len(line) - len(line.lstrip())
-            if at >= 0:
-                return number, at + 1, len(self.text or (line.split() or [""])[0])
+        text = self.text or ""
+        for find in (_word, str.find) if text else ():
+            for number in range(self.start, min(self.end, len(self.lines)) + 1):
+                if (at := find(self.lines[number - 1], text)) >= 0:
+                    return number, at + 1, len(text)
         line = self.lines[self.start - 1] if 0 < self.start <= len(self.lines) else ""
         return self.start, len(line) - len(line.lstrip()) + 1, len((line.split() or [""])[0])
 
@@ -148,6 +148,22 @@ class Wrong(Error):
             if number == self.line and self.column <= WIDEST:
                 shown.append(f"  {'':>{wide}} | {' ' * (self.column - 1)}{'^' * max(self.width, 1)}"[: WIDEST + 8])
         return "\n".join(shown) + "\n"
+
+
+def _word(line: str, text: str) -> int:
+    """Where a text is in a line, and no part of a word; -1: nowhere."""
+    at = line.find(text)
+    while at >= 0:
+        end = at + len(text)
+        if not _goes_on(line[at - 1 : at + 1]) and not _goes_on(line[end - 1 : end + 1]):
+            break
+        at = line.find(text, at + 1)
+    return at
+
+
+def _goes_on(pair: str) -> bool:
+    """Whether a word goes on from the first to the second of two letters."""
+    return len(pair) > 1 and all(c.isalnum() or c == "_" for c in pair)
 
 
 def meant(word: str, known: Iterable[str]) -> str | None:

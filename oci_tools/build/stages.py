@@ -107,7 +107,7 @@ class Building:
         name = self.shared.graph.bases[self.stage.number]
         wanted = self.platform
         if start.platform:
-            platform = manifests.parse_platform(self.scope.expand(start, start.platform, self.scope.globals))
+            platform = self.shared.platform_of(start)
             self.platform = wanted = manifests.platform_name(manifests.normal(platform))
         below = self.shared.graph.base(self.stage)
         if below is not None:
@@ -164,6 +164,14 @@ class Building:
     # -- instructions -----------------------------------------------------------------------
 
     def _do(self, one: Instruction) -> None:
+        try:
+            self._one(one)
+        except Wrong:
+            raise
+        except Error as error:
+            raise one.wrong(str(error)).with_code(error.code) from None
+
+    def _one(self, one: Instruction) -> None:
         if one.name == "ARG":
             self._arg(one)
         elif one.name == "RUN":

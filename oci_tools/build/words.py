@@ -228,6 +228,8 @@ class _Reading:
             raise _Bad("syntax error: bad substitution")
         name = self._name()
         sign = self._next()
+        if not sign:
+            raise _Bad("syntax error: missing '}'")
         if sign == "}":
             value = self._value(name)
             return f"${{{name}}}" if value is None and self._skip_unset else value or ""
@@ -237,7 +239,7 @@ class _Reading:
         if sign == ":":
             sign = self._next()
             modifier += sign
-        elif not sign or sign not in "+-?#%":
+        if sign not in ("+-?" if modifier[0] == ":" else "+-?#%"):
             raise _Bad(f"unsupported modifier ({modifier}) in substitution")
         return self._modified(name, sign, modifier)
 
@@ -257,8 +259,6 @@ class _Reading:
             if not there:
                 raise _Bad(f"{name}: {word or ('is not allowed to be ' + ('unset' if value is None else 'empty'))}")
             return value or ""
-        if not sign or sign not in "#%":
-            raise _Bad(f"unsupported modifier ({modifier}) in substitution")
         greedy = word.startswith(sign)
         return _trim(value or "", word[1:] if greedy else word, greedy, at_end=sign == "%")
 

@@ -99,7 +99,7 @@ OPTIONS: tuple[cli.Option, ...] = (
     ("--depfile FILE", "text", None, "write what the image depends on to FILE, for make"),
     ("--iidfile FILE", "text", None, "write the image's Id to FILE"),
     ("--metadata-file FILE", "text", None, "write what was built to FILE, as JSON"),
-    ("--progress MODE", ("auto", "plain", "tty", "none", "json"), "auto", "how to tell of the work on stderr"),
+    ("--progress MODE", ("auto", "plain", "tty", "none", "quiet", "json"), "auto", "how to tell of the work on stderr"),
     ("--logfile FILE", "text", None, "append what is told of the work to FILE, and not on stderr"),
     ("-q --quiet", "flag", False, "as --progress none"),
     ("--status-fd N", "int", None, "write the work's progress to descriptor N, JSON lines"),
@@ -153,7 +153,8 @@ def _build(args: cli.Args) -> int | None:
 
         several = len(options.platforms) > 1 or options.attest or options.says("BUILDKIT_MULTI_PLATFORM")
         levels.check(options.annotations, bool(several))
-    progress = Progress("none" if args.quiet else args.progress, args.status_fd, args.logfile)
+    mode = "none" if args.quiet or args.progress == "quiet" else args.progress
+    progress = Progress(mode, args.status_fd, args.logfile)
     with _Signals():
         try:
             made = make.build(options, args.tag, outputs, progress, _warner(progress))

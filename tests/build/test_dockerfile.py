@@ -45,6 +45,8 @@ def only(text: str) -> Any:
         ("FROM a\nCOPY --chown x y", "2:6", "missing a value on flag: --chown"),
         ("FROM a\nCOPY --chown=a --chown=b x y", "2:6", "duplicate flag specified: --chown"),
         ("FROM a\nCOPY --link=x y z", "2:6", "expecting boolean value for flag --link, not: x"),
+        ("FROM a\nCOPY --link= y z", "2:6", "missing a value on flag: --link"),
+        ("FROM a\nENV abc=1 c", "2:11", "Syntax error - can't find = in \"c\". Must be of the form: name=value"),
         ("FROM a\nCOPY --checksum=x y z", "2:6", "unknown flag: --checksum"),
         ("FROM a\nCOPY x <<E\nE", "2:8", "COPY cannot accept a heredoc as a destination"),
         ("FROM a\nRUN <<E\nx", "2:5", "unterminated heredoc"),

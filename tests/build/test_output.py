@@ -30,7 +30,7 @@ def test_several_platforms_make_an_index(oci: Any, built: Any, tmp_path: Path) -
     index = json.loads((layout / "blobs" / entry["digest"].replace(":", "/")).read_text())
     found = ["/".join(filter(None, (one["platform"]["os"], one["platform"]["architecture"], one["platform"].get("variant"))))
              for one in index["manifests"]]  # fmt: skip
-    assert found == platforms.split(",") and index["annotations"] == {"a": "b"}
+    assert found == platforms.split(",") and "annotations" not in index
     for platform, arch in zip(found, ("amd64", "arm64", "arm"), strict=True):
         assert oci("unpack", "--platform", platform, "--path", "/platform", "./img:x", "-").stdout == f"{platform}\n"
         assert oci("unpack", "--platform", platform, "--path", "/arch", "./img:x", "-").stdout == f"{arch}\n"
@@ -54,7 +54,7 @@ def test_an_annotation_goes_to_the_level_it_names(oci: Any, built: Any, tmp_path
     built(text, "--platform", "linux/amd64,linux/arm64", *(f"--annotation={word}" for word in words),
           "-o", "type=image,name=./img:x,annotation-manifest-descriptor.e=7", files={"f": "1"})  # fmt: skip
     index = read(entry())
-    assert entry()["annotations"].pop("t") == "a:b" and index["annotations"] == {"i": "1", "b": "5", "org.x:y": "6"}
+    assert entry()["annotations"].pop("t") == "a:b" and index["annotations"] == {"i": "1", "b": "5"}
     both = {"m": "2", "b": "5", "org.x:y": "6"}
     assert [read(each)["annotations"] for each in index["manifests"]] == [both, {**both, "o": "4"}]
     assert [each["annotations"] for each in index["manifests"]] == [{"d": "3", "e": "7"}] * 2
@@ -181,8 +181,9 @@ def test_json_for_machines(built: Any) -> None:
     assert all(line["op"] == "build" for line in lines)
     assert [line["state"] for line in lines if line.get("id") == "2" and "state" in line] == ["running", "done"]
     assert lines[-1]["exit"] == 0 and "sha256:" in lines[-1]["image"]
-    quiet = built("FROM BASE\nRUN echo x\n", "-q")
-    assert quiet.stderr == "" and "sha256:" in quiet.stdout
+    for words in (["-q"], ["--progress", "quiet"]):
+        quiet = built("FROM BASE\nRUN echo x\n", *words)
+        assert quiet.stderr == "" and "sha256:" in quiet.stdout
 
 
 @pytest.mark.needs("ssh-agent", "ssh-add", "ssh-keygen")

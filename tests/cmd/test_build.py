@@ -88,6 +88,30 @@ def test_errors_point_at_the_text(built: Any) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("line", "place", "said"),
+    [
+        ("COPY O /", "2:6", '"/O": not found'),
+        ("ENV abc=1 d=${c?no}", "2:13", 'failed to process "${c?no}": c: no'),
+        ("COPY --exclude=[ f /", "2:16", "syntax error in pattern '['"),
+        ("COPY --chown=who f /", "2:14", "unable to find user 'who'"),
+        ("ADD --chown=0:who f /", "2:13", "unable to find group 'who'"),
+        ("RUN --mount=type=cache x", "2:13", 'invalid mount target ""'),
+        ("RUN --mount=type=secret,id=a,from=b x", "2:13", "secret mount should not have a from"),
+        ("FROM --platform=nope scratch", "2:17", "failed to parse platform nope: invalid platform 'nope'"),
+        ("FROM --platform=a/b/c/d scratch", "2:17", "failed to parse platform a/b/c/d: invalid platform"),
+        ("COPY --from=7 f /", "2:13", "invalid stage index 7"),
+        ("STOPSIGNAL IGNAL", "2:12", "invalid signal: IGNAL"),
+    ],
+)
+def test_errors_of_what_is_done_have_a_place(built: Any, line: str, place: str, said: str) -> None:
+    """Those that only building finds, too; and they point at what is wrong, not at letters like it."""
+    lines = built(f"FROM BASE\n{line}\n", "--network", "none", files={"f": "1"}, code=1).stderr.splitlines()
+    assert lines[-1].startswith(f"oci-build: Dockerfile:{place}: {said}")
+    column = int(place.partition(":")[2])
+    assert re.fullmatch(rf"    \|{' ' * column}\^+", lines[-2])
+
+
 def test_contexts(oci: Any, cat: Any, busybox: Path, tmp_path: Path) -> None:
     text = f"FROM {busybox}\nCOPY f /f\n"
     (tmp_path / "c").mkdir()
@@ -447,6 +471,7 @@ def test_options_of_others_are_told_what_would_do(oci: Any) -> None:
     for word, said in {"--creds=a:b": "--authfile", "--builder=x": "there are no builders", "--format=docker": "oci-push --format docker",
                        "--userns-uid-map=0:1:1": "--isolation", "--cache-ttl=1h": "--prune-age",
                        "--arch=arm64": "--platform", "--runtime=crun": "oci-run", "--print=outline": "--call outline",
-                       "--pull-always": "--pull", "--disable-compression": "--compression none"}.items():  # fmt: skip
+                       "--hooks-dir=x": "oci-run", "--os-version=1": "--platform OS(VERSION)/ARCH", "--ipc=host": "--isolation",
+                       "--device=/dev/x": "RUN --device", "--stdin": "RUN <<EOF", "--pull-always": "--pull", "--disable-compression": "--compression none"}.items():  # fmt: skip
         done = oci("build", word, ".", code=2)
         assert f"no such option '{word.partition('=')[0]}' (" in done.stderr and said in done.stderr and done.stderr.count("\n") == 1
