@@ -270,6 +270,80 @@ def test_networks_volumes_and_prunes(ctl: Ctl) -> None:
     ctl("system", "prune")
 
 
+def test_ports_limits_and_health(ctl: Ctl) -> None:
+    ports = ("-p", "18080:80", "-p", "127.0.0.1:18081:81/udp")
+    checked = ("--health-cmd", "true", "--health-interval", "100ms")
+    ctl("run", "-d", "--name", "web", *ports, *checked, "bb", "sleep", "1000")
+    assert ctl("port", "web").stdout == "80/tcp\t0.0.0.0:18080\n80/tcp\t[::]:18080\n81/udp\t127.0.0.1:18081\n"
+    assert ctl("port", "web", "81/udp").stdout == "127.0.0.1:18081\n"
+    assert "no public port '82/tcp'" in ctl("port", "web", "82", code=1).stderr
+    assert ctl("wait", "--condition", "healthy", "web").stdout == ""
+    assert ctl("inspect", "-f", "{{.State.Health.Status}}", "web").stdout == "healthy\n"
+    ctl("update", "-m", "64m", "--memory-swap", "64m", "--restart", "on-failure:2", "web")
+    told = "{{.HostConfig.Memory}} {{.HostConfig.RestartPolicy.Name}} {{.HostConfig.RestartPolicy.MaximumRetryCount}}"
+    assert ctl("inspect", "-f", told, "web").stdout == f"{64 << 20} on-failure 2\n"
+    assert "'--condition'" in ctl("wait", "--condition", "bogus", "web", code=2).stderr
+
+
+def test_attach_and_events(ctl: Ctl, engine: Engine) -> None:
+    ctl("create", *NONE, "-i", "--name", "fed", "-l", "a=b", "bb", "sh", "-c", "read x; echo got $x; exit 4")
+    ctl("start", "fed")
+    argv = [f"{BIN}/oci-ctl", "-H", f"unix://{engine.path}", "events", "--json", "--since", "1h", "-f", "container=fed"]
+    with subprocess.Popen(argv, env=environment(engine), stdout=subprocess.PIPE, text=True) as told:
+        assert told.stdout
+        assert [json.loads(told.stdout.readline())["Action"] for _ in range(2)] == ["create", "start"]
+        assert ctl("attach", "fed", input="this\n", code=4).stdout == "got this\n"
+        assert [json.loads(told.stdout.readline())["Action"] for _ in range(2)] == ["attach", "die"]
+        told.terminate()
+    past = ctl("events", "--since", "1h", "--until", "0s", "-f", "event=die", "--format", "{{.Action}} {{.Actor.Attributes.exitCode}}")
+    assert past.stdout.splitlines()[-1] == "die 4"
+    assert "not running" in ctl("attach", "fed", code=1).stderr.replace("stopped", "not running")
+
+
+def test_a_registry_that_asks_who_one_is(ctl: Ctl, engine: Engine, tmp_path: Path) -> None:
+    assert engine.process
+    (tmp_path / "store").mkdir()
+    secret = subprocess.run(["htpasswd", "-nbB", "joe", "pass"], check=True, capture_output=True, text=True).stdout
+    (tmp_path / "users").write_text(secret)
+    words = ["serve", "--listen", "127.0.0.1:0", "--htpasswd", tmp_path / "users", tmp_path / "store"]
+    argv = ["nsenter", "-n", "-t", str(engine.process.pid), f"{BIN}/oci-registry", *map(str, words)]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, env=engine.oci_env) as registry:
+        assert registry.stdout
+        try:
+            host = registry.stdout.readline().strip().partition("://")[2]
+            name = f"{host}/team/bb:1"
+            ctl("tag", "bb", name)
+            assert ctl("push", name, code=1).stderr.endswith(": no basic auth credentials\n")
+            assert "login attempt to" in ctl("login", "-u", "joe", "--password-stdin", host, input="wrong", code=1).stderr
+            ctl("login", "-u", "joe", "--password-stdin", host, input="pass\n")
+            assert "1: digest: sha256:" in ctl("push", name).stderr
+            ctl("rmi", name)
+            assert f"newer image for {name}" in ctl("pull", name).stderr
+            assert ctl("run", *NONE, "--rm", name, "echo", "pulled").stdout == "pulled\n"
+            ctl("rmi", name)
+            ctl("logout", host)
+            assert ctl("pull", name, code=1).stderr.endswith(": no basic auth credentials\n")
+        finally:
+            registry.terminate()
+
+
+def test_lists_are_tables_for_people(ctl: Ctl, engine: Engine) -> None:
+    """At a terminal: names of columns, which are as wide as what is in them."""
+    made = ctl("create", *NONE, "--name", "seen", "bb", "true").stdout[:12]
+    pid, fd = pty.fork()
+    if pid == 0:
+        os.execve(f"{BIN}/oci-ctl", ["oci-ctl", "-H", f"unix://{engine.path}", "ps", "-a", "--fields", "id,image,names"], environment(engine))
+    seen = b""
+    while select.select([fd], [], [], 30)[0]:
+        try:
+            seen += os.read(fd, 4096)
+        except OSError:
+            break
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    os.close(fd)
+    assert seen.decode().splitlines() == ["ID             IMAGE   NAMES", f"{made}   bb      seen"]
+
+
 # -- engines ---------------------------------------------------------------------------------------
 
 

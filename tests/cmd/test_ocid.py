@@ -7,12 +7,15 @@ import os
 import select
 import signal
 import socket
+import ssl
 import subprocess
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests import peers
 
 
 class Client(http.client.HTTPConnection):
@@ -129,6 +132,62 @@ def test_a_service_manager_is_told(oci: Any, tmp_path: Path) -> None:
         daemon = oci.start("ocid", "--pid-file", tmp_path / "pid", env={"NOTIFY_SOCKET": str(tmp_path / "notify")})
         assert told.recv(100) == b"READY=1\nMAINPID=%d" % daemon.pid
     assert int((tmp_path / "pid").read_text()) == daemon.pid
+
+
+def test_who_may_use_its_socket(oci: Any, tmp_path: Path) -> None:
+    """Several sockets, of a group that is said by its number."""
+    paths = [tmp_path / "one", tmp_path / "two"]
+    daemon = oci.start("ocid", *(f"--listen=unix://{each}" for each in paths), "--group", "4321", stdout=subprocess.PIPE, text=True)
+    assert [daemon.stdout.readline() for _ in paths] == [f"unix://{each}\n" for each in paths]
+    for each in paths:
+        found = os.stat(each)
+        assert (found.st_gid, found.st_mode & 0o777) == (4321 if os.geteuid() == 0 else os.getegid(), 0o660)
+        assert ping(str(each)) == b"OK"
+
+
+def test_certificates_are_read_again(oci: Any, tmp_path: Path) -> None:
+    """With SIGHUP, by the same process; what cannot be read is told, and the old ones stay."""
+    cert, key = peers.certificate(tmp_path)
+    port = free()
+    words = ("--listen", f"tcp://127.0.0.1:{port}", "--tlscert", cert, "--tlskey", key, "--tlscacert", cert)
+    daemon = oci.start("ocid", *words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert daemon.stdout.readline() == f"tcp://127.0.0.1:{port}\n"
+
+    def shown() -> str:
+        return ssl.get_server_certificate(("127.0.0.1", port))
+
+    first = shown()
+    assert first.split() == cert.read_text().split()
+    before = children(daemon.pid)
+    peers.certificate(tmp_path)
+    assert shown() == first
+    daemon.send_signal(signal.SIGHUP)
+    deadline = time.monotonic() + 30
+    while shown() == first and time.monotonic() < deadline:
+        time.sleep(0.01)  # it says nothing of it
+    second = shown()
+    assert second.split() == cert.read_text().split() and children(daemon.pid) == before
+    key.write_text("no key")
+    daemon.send_signal(signal.SIGHUP)
+    assert daemon.stderr.readline().startswith(f"ocid: cannot use certificate '{cert}': ")
+    assert shown() == second
+
+
+def test_a_port_for_everybody_only_where_it_is_said(oci: Any) -> None:
+    address = f"tcp://127.0.0.1:{free()}"
+    daemon = oci.start("ocid", "--listen", address, "--let-anybody-who-reaches-the-port-be-root-here", stdout=subprocess.PIPE, text=True)
+    assert daemon.stdout.readline() == f"{address}\n"
+    client = http.client.HTTPConnection(address.removeprefix("tcp://"))
+    client.request("GET", "/_ping")
+    assert client.getresponse().read() == b"OK"
+    client.close()
+
+
+def free() -> int:
+    """A port that nobody has."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
 
 
 @pytest.mark.parametrize(

@@ -252,6 +252,10 @@ def failure(words: Sequence[str], code: int, said: bytes) -> Refused:
     """What a command's failure is to a client: its last line, without its name."""
     last = (said.decode("utf-8", "replace").strip().split("\n") or [""])[-1]
     message = last.removeprefix(f"oci-{words[0]}: ") or f"oci-{words[0]} {words[1]} ended with code {code}"
+    # How to log in is another thing for who is a client: told in dockerd's words, and by the client itself.
+    message = message.partition(" (or log in with ")[0]
+    message, hint, _ = message.partition(" (log in with ")
+    message += ": no basic auth credentials" if hint else ""
     return Refused(_status(code, message), message)
 
 
