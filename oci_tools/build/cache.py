@@ -148,10 +148,10 @@ class Cache:
         said: list[str] = []
         files = self._listing(slot)
         named = bool(details) and os.path.exists(files)
-        for name in sorted({*before, *parts} - ({"content", "mounted"} if named else set())):
+        for name in sorted({*before, *parts} - ({"content"} if named else set())):
             if before.get(name) == parts.get(name):
                 continue
-            if name == "files" and named:
+            if name in ("files", "mounted") and named:
                 known, count = differences(files, details, _MANY)
                 said += [*known, f"and {count - len(known)} more files"] if count > len(known) else known
             else:

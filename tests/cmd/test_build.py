@@ -60,6 +60,38 @@ def test_a_cached_build_is_the_same_image_and_runs_nothing(oci: Any, cat: Any, b
     assert "miss: variable A is \"1\", it was not set" in with_arg
 
 
+def test_what_a_key_has_of_files(built: Any, tmp_path: Path) -> None:
+    """Content and mode, and no time or owner of a context: of what is copied, and of what RUN is shown."""
+    text = "FROM BASE AS a\nRUN --mount=type=bind,source=d,target=/d cat /d/f > /x\nFROM BASE AS b\nRUN date +%N > /b\nFROM BASE\nCOPY --from=b /b /b\nCOPY --from=a /x /x\nCOPY d /d\n"
+    file = tmp_path / "context/d/f"
+
+    def missed(*words: str) -> list[str]:
+        lines = built(text, "--why", *words).stderr.splitlines()
+        assert len([line for line in lines if ": hit" in line or ": miss: " in line]) == 5
+        return sorted(line.partition("] ")[2] for line in lines if ": miss: " in line)
+
+    built(text, files={"d/f": "1"})
+    os.utime(file, (1, 1))
+    assert missed() == []
+    run, copy = "RUN --mount=type=bind,source=d,target=/d cat /d/f > /x: miss: 'd/f' changed", "COPY d /d: miss: 'd/f' changed"
+    file.chmod(0o640)
+    assert missed() == [copy, run]
+    os.chown(file, 5, 5)
+    assert missed() == []
+    assert missed("--no-cache-filter", "b")[-1] == "RUN date +%N > /b: miss: the cache is not used"
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_the_output_of_a_step_that_fails_is_whole(oci: Any, busybox: Path, tmp_path: Path, terminal: bool) -> None:
+    (tmp_path / "Dockerfile").write_text(f"FROM {busybox}\nRUN seq 30000; exit 1\n")
+    program = oci.bin / "oci-build"
+    command = f"{program} --network none . 2>&1"
+    if terminal:
+        command = f"script -qec '{command}' /dev/null < /dev/null"
+    said = oci.shell(command, code=None).stdout.replace("\r", "").split("\n")
+    assert [line for line in said if line.isdecimal()] == [str(number) for number in range(1, 30001)]
+
+
 def test_a_step_that_fails(oci: Any, built: Any, tmp_path: Path) -> None:
     done = built("FROM BASE\nRUN touch /good\nRUN echo said; echo wrong >&2; exit 3\n", code=1)
     assert done.stdout == ""
