@@ -2,7 +2,8 @@
 
 overlayfs (Documentation/filesystems/overlayfs.rst) puts there what was written, and with it every
 directory on the way; a device 0:0 for a name that is gone; the attribute `overlay.opaque` on a directory
-that hides what was below.  From these come the changes that `diff.py` writes: a whiteout only where
+that hides what was below.  It puts there, too, what was only opened for writing, or moved away and back: a copy, which
+is no change.  From these come the changes that `diff.py` writes: a whiteout only where
 something is below, and never an opaque mark.
 
 fuse-overlayfs(1) puts there another attribute, a file `.wh..wh..opq` and a device `.wh..opq` too; where it may make no
@@ -15,6 +16,7 @@ import os
 import stat
 
 from oci_tools.errors import Error
+from oci_tools.fs import PIECE
 from oci_tools.layer import lookup, store
 from oci_tools.layer.diff import Masks
 from oci_tools.layer.tree import READ
@@ -63,7 +65,7 @@ def compare(
                     yield path, True
             elif not found.is_directory():
                 empty = stat.S_ISREG(found.seen.st_mode) and not found.seen.st_size
-                if under is not None or not (path in places and empty):
+                if not (path in places and empty if under is None else _is_copy(found, under, below)):
                     yield path, False
             else:
                 if hiding or _is_opaque(found):
@@ -124,6 +126,41 @@ def _is_other(seen: os.stat_result, under: os.stat_result, made: tuple[int, ...]
     if made is None and under.st_mtime_ns != seen.st_mtime_ns != seen.st_ctime_ns:
         return True
     return _owner(seen) != (made or _owner(under))
+
+
+_SAME = ("st_mode", "st_uid", "st_gid", "st_size", "st_mtime_ns", "st_rdev")
+
+
+def _is_copy(found: Found, under: os.stat_result, below: lookup.Stack) -> bool:
+    """Whether what is no directory is what it was below; one of several names may be what another is a link to."""
+    if found.seen.st_nlink > 1 or any(getattr(found.seen, name) != getattr(under, name) for name in _SAME):
+        return False
+    fds: list[int] = []
+    try:
+        fds.append(os.open(found.name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=found.at))
+        lower = below.open(found.path)
+        if lower is None or not os.path.samestat(found.seen, os.fstat(fds[0])):
+            return False
+        fds.append(lower)
+        one, other = (b"/proc/self/fd/%d" % fd for fd in fds)
+        if lookup.attributes(one) != lookup.attributes(other):
+            return False
+        if stat.S_ISLNK(under.st_mode):
+            return os.readlink(b"", dir_fd=fds[0]) == os.readlink(b"", dir_fd=fds[1])
+        return not stat.S_ISREG(under.st_mode) or _have_same_bytes(one, other)
+    except OSError:
+        return False  # it is going just now, or may not be read, which who packs it says
+    finally:
+        for fd in fds:
+            os.close(fd)
+
+
+def _have_same_bytes(one: bytes, other: bytes) -> bool:
+    with open(one, "rb", buffering=0) as first, open(other, "rb", buffering=0) as second:
+        while (data := first.read(PIECE)) == second.read(PIECE):
+            if not data:
+                return True
+    return False
 
 
 def _where(found: Found) -> bytes:

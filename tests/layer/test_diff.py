@@ -357,6 +357,34 @@ def test_changes_of_an_overlay(name: str, tmp_path: Path) -> None:
             assert same_time(listing.lines(tmp_path / "again")) == same_time(listing.lines(root))
 
 
+@pytest.mark.root
+def test_copies_in_an_overlay_are_no_change(tmp_path: Path) -> None:
+    """overlayfs copies what is opened for writing, or moved away and back."""
+    kept = store.Store(path=f"{tmp_path}/layers")
+    chain = ensure(kept, ["a/", ("a/f", bytes(300_000)), "a/g", "l>a", ("b", b"old"), "h", "h2=h", {"kind": "c", "name": "n", "device": (1, 3)}])
+    with Stacked(kept, chain, f"{tmp_path}/o") as top:
+        root = Path(top)
+        os.close(os.open(root / "a/f", os.O_RDWR))
+        for name in ("a/g", "l", "n"):
+            (root / name).rename(root / "away")
+            (root / "away").rename(root / name)
+        (root / "h").chmod(0o600)
+        (root / "h").chmod(0o644)
+        fd = os.open(f"{tmp_path}/o.upper", os.O_RDONLY)
+        assert sorted(path.name for path in Path(f"{tmp_path}/o.upper").rglob("*")) == ["a", "f", "g", "h", "l", "n"]
+        trees = [kept.tree(digest) for digest in chain.lower]
+        assert list(upper.compare(fd, trees, chain)) == []
+        write(root / "b", "new")
+        os.utime(root / "b", ns=(make.T, make.T))
+        (root / "l").unlink()
+        (root / "l").symlink_to("b")
+        os.utime(root / "l", ns=(make.T, make.T), follow_symlinks=False)
+        os.setxattr(root / "a/g", "user.a", b"1")
+        os.link(root / "h", root / "h3")
+        assert [path for path, _ in upper.compare(fd, trees, chain)] == [b"a/g", b"b", b"h", b"h3", b"l"]
+        os.close(fd)
+
+
 def test_marks_of_fuse_overlayfs_without_devices(tmp_path: Path) -> None:
     """Where it may make none, a file tells that a name is gone."""
     make.unpack(tmp_path / "lower", ["a/", "a/f", "a/g", "top", "b/", "b/x"])
