@@ -3,7 +3,8 @@
 The mount is the host's, and is there until it is undone or the host restarts; whether it is there
 is looked up, never remembered.  root's is the kernel's overlayfs, made as `oci-run` makes it inside of
 a container (runtime/overlay.py).  A plain user may mount nothing outside of a user namespace but FUSE
-file systems: fuse-overlayfs(1) reads the same layers and marks.  `oci-run` takes the mount if it is there.
+file systems: fuse-overlayfs(1) reads the same layers and marks.  `oci-run` takes the mount if it is there;
+where it only was, it is told so by the place that FUSE worked in, for the kernel does not know all marks of FUSE.
 """
 
 from __future__ import annotations
@@ -42,14 +43,15 @@ def unmount(path: str) -> str:
     stacked = _stacked(path)
     bundle.unmount(path)
     if os.geteuid():
-        _as_overlayfs(f"{path}/{stacked['upper']}")
+        _as_overlayfs(path, stacked)
     return path
 
 
-def _as_overlayfs(upper_path: str) -> None:
+def _as_overlayfs(path: str, stacked: dict[str, Any]) -> None:
     """`oci-run` has the kernel stack what FUSE did until now."""
     from oci_tools.layer import upper
 
+    upper_path = f"{path}/{stacked['upper']}"
     fd = os.open(upper_path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         upper.as_overlayfs(fd)
@@ -57,6 +59,7 @@ def _as_overlayfs(upper_path: str) -> None:
         raise Error("cannot change marks in", upper_path, error) from None
     finally:
         os.close(fd)
+    fs.remove_tree(f"{path}/{stacked['work']}/{overlay.FUSE}")
 
 
 def is_mounted(path: str) -> bool:
@@ -75,7 +78,7 @@ def _stacked(path: str) -> dict[str, Any]:
 def _fuse(path: str, stacked: dict[str, Any]) -> None:
     trees = [stores.Store(path=stacked["store"]).tree(digest) for digest in stacked["lower"]]
     # Its own place to work in: the kernel's has a directory of mode 0 in it.
-    upper, work = f"{path}/{stacked['upper']}", fs.make_private(f"{path}/{stacked['work']}/fuse")
+    upper, work = f"{path}/{stacked['upper']}", fs.make_private(f"{path}/{stacked['work']}/{overlay.FUSE}")
     for one in (*trees, upper, work):
         if any(mark in one for mark in ",:\\"):
             raise Error("cannot mount", path, f"'{one}' has a comma, colon or backslash")
@@ -86,4 +89,5 @@ def _fuse(path: str, stacked: dict[str, Any]) -> None:
     child = os.posix_spawn(program, words, {"PATH": ":".join(_PLACES)})
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     if code or not is_mounted(path):
+        _as_overlayfs(path, stacked)
         raise Error("cannot mount", path, f"fuse-overlayfs failed with exit code {code}")

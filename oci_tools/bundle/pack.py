@@ -14,12 +14,12 @@ from __future__ import annotations
 import os
 
 from oci_tools import bundle, compress, document, fs
-from oci_tools.errors import Error
+from oci_tools.errors import Error, quote
 from oci_tools.image import config as configs
 from oci_tools.image import layout as layouts
 from oci_tools.image import manifest as manifests
 from oci_tools.image import ref as refs
-from oci_tools.layer import diff, snapshot
+from oci_tools.layer import diff, lookup, snapshot
 from oci_tools.layer import owner as owners
 from oci_tools.layer.write import Archive
 from oci_tools.names import clean
@@ -120,6 +120,10 @@ def tree(
     rootfd = _open(path)
     parts = [b"/".join(clean(part)) for part in split]
     try:
+        with lookup.Stack([path]) as whole:
+            for part in parts:
+                if whole.look(part) is None:
+                    raise Error("cannot split off", part, f"there is no such path in {quote(path)}")
         if most is not None:
             from oci_tools.layer import shape
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 ANNOTATION = "io.oci-tools.overlay"
+FUSE = "fuse"  # what fuse-overlayfs works in, beside the kernel, as long as its marks may be in the upper directory
 _HEX = frozenset("0123456789abcdef")
 
 
@@ -61,6 +62,10 @@ def _stack(wanted: dict[str, Any], store: int, top: int, opened: list[int]) -> i
     upper, work = (
         _opened(opened, fs.open_beneath(top, wanted[name], os.O_PATH | os.O_DIRECTORY)) for name in ("upper", "work")
     )
+    if os.access(FUSE, os.F_OK, dir_fd=work):
+        # To the kernel its marks are files, and what they hide would be there again.
+        path = os.readlink(f"/proc/self/fd/{top}")
+        raise Error("cannot mount the layers of", path, "it was mounted with fuse-overlayfs", "oci-unpack --umount")
     return _mount(lower, upper, work)
 
 

@@ -131,6 +131,27 @@ def test_a_plain_user(fuse: Callable[[str], str], oci: Any, busybox: Path, publi
     oci("unpack", "--rm", "b")
 
 
+@pytest.mark.needs("fuse-overlayfs", "fusermount3", "setpriv", "unshare")
+def test_a_plain_users_mount_that_went_with_the_host(fuse: Callable[[str], str], busybox: Path, public: Path) -> None:
+    """The kernel would show again what FUSE had hidden, and FUSE's marks as files."""
+    subprocess.run(["cp", "-r", busybox, public / "img"], check=True)
+    subprocess.run(["chown", "-R", "12345:12345", public / "img"], check=True)
+    change = "cd b/rootfs; rm -r etc; mkdir etc; echo > etc/new; rm bin/ls; cd ../..; fusermount3 -u b/rootfs"
+    look = "oci-run ./b find /etc /bin/ls 2>&1 || true"
+    told = fuse(f"oci-unpack --mount ./img:latest b; {change}; {look}; oci-unpack --umount b; {look}; oci-unpack --rm b")
+    refused = f"oci-run: cannot mount the layers of '{public}/b': it was mounted with fuse-overlayfs (oci-unpack --umount)"
+    assert told.split("\n")[:3] == [f"{public}/b", refused, f"{public}/b"]
+    assert set(told.split("\n")[3:]) == {"find: /bin/ls: No such file or directory", "/etc", "/etc/new", ""}
+
+
+@pytest.mark.needs("setpriv", "unshare")
+def test_a_plain_users_mount_that_fails(fuse: Callable[[str], str], busybox: Path, public: Path) -> None:
+    subprocess.run(["cp", "-r", busybox, public / "img"], check=True)
+    subprocess.run(["chown", "-R", "12345:12345", public / "img"], check=True)
+    told = fuse("oci-unpack --overlay ./img:latest b; chmod 0 b/rootfs; oci-unpack --mount b 2>/dev/null || oci-run ./b echo fine; oci-unpack --rm b")
+    assert told.endswith("fine\n")
+
+
 def changed(oci: Any, image: str) -> list[Any]:
     """The entries of an image's last layer, without the times."""
     layer = json.loads(oci("image", "inspect", image).stdout)["manifest"]["layers"][-1]["digest"]

@@ -214,6 +214,8 @@ def test_the_base_of_another_kind(oci: Any, img: Path) -> None:
         (["--append", "--base", "./img:base", "t", "./img:app"], "its own base", 2),
         (["--append", "t", "./img:none"], "no such image", 1),
         (["--split", "x", "b1", "./img:n"], "only a directory", 2),
+        (["--split", "etc", "--split", "no/x", "t", "./img:n"], "cannot split off 'no/x': there is no such path in 't'", 1),
+        (["--split", "l/x", "t", "./img:n"], "cannot split off 'l/x'", 1),
         (["--append", "--flatten", "./img:app", "./img:n"], "are for trees", 2),
     ],
 )
