@@ -32,8 +32,10 @@ if TYPE_CHECKING:
 
 LONGEST = 100  # letters of a word that is none, in a message
 _SPACE = re.compile(r"[\t\v\f\r ]+")
+_APART = re.compile(r"(?<!\S)(\d*<<-?)[\t\v\f\r ]+")  # the sign of a here-document whose name is apart
 _STAGE = re.compile(r"[a-z][a-z0-9-_.]*\Z")
 _UNITS = {"ns": 1, "us": 1000, "µs": 1000, "μs": 1000, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
+_LONE = re.compile("[\ud800-\udfff]")  # half of a character, and what is no UTF-8
 SHORTEST = 10**6  # nanoseconds of a health check's times
 
 
@@ -67,7 +69,7 @@ def read(statement: Statement, escape: str = "\\") -> Instruction:
 
 
 def json_words(text: str, statement: Statement) -> list[str] | None:
-    """The words of a JSON list; None for what is no JSON list."""
+    """The words of a JSON list; None for what is no JSON list, or none that Go can read."""
     text = text.lstrip()
     if not text.startswith("["):
         return None
@@ -75,11 +77,23 @@ def json_words(text: str, statement: Statement) -> list[str] | None:
         found = document.loads(text)
     except (Error, ValueError):
         return None
-    if not isinstance(found, list):
+    if not isinstance(found, list) or not _has_numbers_of_go(found):
         return None
     if not all(isinstance(word, str) for word in found):
         raise statement.wrong("when using JSON array syntax, arrays must be comprised of strings only", text)
-    return found
+    return [_LONE.sub("\ufffd", word) for word in found]
+
+
+def _has_numbers_of_go(value: Any) -> bool:
+    """Whether there is no number in it that Python alone reads: NaN, Infinity, 1e999."""
+    pending = [value]
+    while pending:
+        value = pending.pop()
+        if isinstance(value, (list, dict)):
+            pending += value.values() if isinstance(value, dict) else value
+        elif isinstance(value, (int, float)) and not abs(value) < 1 << 1024:
+            return False
+    return True
 
 
 def _list(statement: Statement) -> list[str]:
@@ -196,6 +210,8 @@ def _pairs(statement: Statement, escape: str) -> Instruction:
 def _copy(statement: Statement, escape: str) -> Instruction:
     add = statement.name == "ADD"
     args = _list(statement)
+    if any(heredoc.apart for heredoc in statement.heredocs):
+        args = _SPACE.split(_APART.sub(r"\1", statement.rest))
     if len(args) < 2:
         what = "requires at least two arguments, but only one was provided. Destination could not be determined"
         raise statement.wrong(f"{statement.name} {what}")
@@ -277,16 +293,14 @@ def _volume(statement: Statement, escape: str) -> Instruction:
 def _onbuild(statement: Statement, escape: str) -> Instruction:
     _needs_one(statement)
     _flags(statement)
-    trigger = statement.rest.split()[0].upper()
-    if trigger == "ONBUILD":
-        raise statement.wrong("Chaining ONBUILD via `ONBUILD ONBUILD` isn't allowed", statement.rest.split()[0])
-    if trigger in ("MAINTAINER", "FROM"):
-        raise statement.wrong(f"{trigger} isn't allowed as an ONBUILD trigger", statement.rest.split()[0])
+    inner = statement.inner(escape)
+    if inner.name == "ONBUILD":
+        raise inner.wrong("Chaining ONBUILD via `ONBUILD ONBUILD` isn't allowed")
+    if inner.name in ("MAINTAINER", "FROM"):
+        raise inner.wrong(f"{inner.name} isn't allowed as an ONBUILD trigger")
     text = statement.rest
     for heredoc in statement.heredocs:
         text += f"\n{heredoc.content}{heredoc.name}"
-    inner = Statement(statement.rest, statement.start, statement.end, escape)
-    inner.heredocs = statement.heredocs
     read(inner, escape)
     return Instruction(statement, trigger=text)
 

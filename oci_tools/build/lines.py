@@ -28,7 +28,7 @@ INSTRUCTIONS = 50_000  # of a Dockerfile
 LARGEST = 2 << 20  # letters of all instructions: twice as many are in an image's configuration
 _DIRECTIVE = re.compile(r"#\s*([a-zA-Z][a-zA-Z0-9]*)\s*=\s*(.+?)\s*$")
 _DIRECTIVES = ("escape", "syntax", "check")
-_HEREDOC = re.compile(r"(\d*)<<(-?)([^<]+)$")
+_HEREDOC = re.compile(r"(\d*)<<(-?)(\s*)([^<\s][^<]*)$")
 _PLAIN_FLAG = re.compile(r"""--[^\s'"\\]*(?!\S)""")
 _SPACE = re.compile(r"[\t\v\f\r ]+")
 _LINES = re.compile(rb"(?:[^\n]{0,%d}\r?\n)*+" % (LINE_MAX - 1))
@@ -38,15 +38,19 @@ _WITH_HEREDOCS = ("ADD", "COPY", "RUN")
 
 
 class Heredoc:
-    """One here-document: `content` is its lines, of which `chomp` takes leading tabs."""
+    """One here-document: `content` is its lines, of which `chomp` takes leading tabs.
 
-    __slots__ = ("_place", "chomp", "expand", "fd", "name")
+    apart   there is a space before its name
+    """
 
-    def __init__(self, name: str, fd: int, expand: bool, chomp: bool) -> None:
+    __slots__ = ("_place", "apart", "chomp", "expand", "fd", "name")
+
+    def __init__(self, name: str, fd: int, expand: bool, chomp: bool, apart: bool) -> None:
         self.name = name
         self.fd = fd
         self.expand = expand
         self.chomp = chomp
+        self.apart = apart
         self._place: tuple[bytes, int, int] = (b"", 0, 0)
 
     def closing(self) -> re.Pattern[bytes]:
@@ -86,9 +90,10 @@ class Statement:
     start     its first and `end` its last line, here-documents included
     comments  what the lines of comment right above say
     empty     it has empty lines within
+    behind    letters of its first line before it, without the indentation: of ONBUILD
     """
 
-    __slots__ = ("about", "empty", "end", "flags", "heredocs", "name", "rest", "start", "text", "word")
+    __slots__ = ("about", "behind", "empty", "end", "flags", "heredocs", "name", "rest", "start", "text", "word")
 
     def __init__(self, text: str, start: int, end: int, escape: str) -> None:
         self.text = text
@@ -104,6 +109,13 @@ class Statement:
         self.heredocs: Sequence[Heredoc] = ()
         self.about: tuple[bytes, int, int] = (b"", 0, 0)
         self.empty = False
+        self.behind = 0
+
+    def inner(self, escape: str) -> Statement:
+        """The statement that ONBUILD has."""
+        made = Statement(self.rest, self.start, self.end, escape)
+        made.heredocs, made.behind = self.heredocs, len(self.word)
+        return made
 
     @property
     def comments(self) -> Iterator[str]:
@@ -114,7 +126,7 @@ class Statement:
 
     def wrong(self, message: str, text: str | None = None, hint: str | None = None) -> Wrong:
         """An error here; `text` is what is pointed at."""
-        return Wrong(message, self.start, self.end, text, hint)
+        return Wrong(message, self.start, self.end, text or (self.word if self.behind else None), hint, self.behind)
 
 
 class Source:
@@ -224,6 +236,8 @@ class Source:
             whole = _LINES.match(data, start, end).end()  # type: ignore[union-attr]
             if end - whole >= LINE_MAX:
                 raise Wrong(LINE_TOO_LONG, reading.number + data.count(b"\n", start, whole) + 1)
+            if not found and heredoc.apart:
+                continue  # `$((1 << 2))`
             if not found or end - start > HEREDOC:
                 what = f"heredoc of more than {HEREDOC} bytes" if end - start > HEREDOC else "unterminated heredoc"
                 raise made.wrong(what, text="<<")
@@ -236,7 +250,7 @@ class Source:
 
 def _may_have(made: Statement, escape: str) -> bool:
     if made.name == "ONBUILD":
-        made = Statement(made.rest, made.start, made.end, escape) if made.rest else made
+        made = made.inner(escape) if made.rest else made
     if made.name not in _WITH_HEREDOCS:
         return False
     from oci_tools.build.instructions import json_words
@@ -247,7 +261,9 @@ def _may_have(made: Statement, escape: str) -> bool:
 def heredocs_in(text: str, escape: str) -> list[Heredoc]:
     """The here-documents that a line announces."""
     try:
-        found = words.process(text, {}, escape, raw_quotes=True, raw_escapes=True, skip_unset=True).words
+        found = words.process(
+            text, {}, escape, raw_quotes=True, raw_escapes=True, skip_unset=True, parts=words.WithHeredocs
+        ).words
     except Exception:
         return []
     return [heredoc for word in found if (heredoc := heredoc_of(word))]
@@ -258,15 +274,15 @@ def heredoc_of(word: str) -> Heredoc | None:
     found = _HEREDOC.match(word)
     if not found:
         return None
-    rest = found[3]
+    rest = found[4]
     try:
-        parts = words.process(rest, {}, raw_quotes=True, raw_escapes=True, skip_unset=True).words
+        parts = words.process(rest, {}, raw_quotes=True, skip_unset=True).words
         name = words.process(rest, {}, skip_unset=True).text
     except Exception:
         return None
     if len(parts) != 1 or not name:
         return None
-    return Heredoc(name, int(found[1] or 0), name == parts[0], bool(found[2]))
+    return Heredoc(name, int(found[1] or 0), name == parts[0], bool(found[2]), bool(found[3]))
 
 
 # -- flags ---------------------------------------------------------------------------------------

@@ -88,16 +88,19 @@ class Wrong(Error):
 
     start, end   its lines, counted from 1
     text         what is pointed at, found in these lines; None: the first word
+    behind       letters of the first line, without its indentation, in which it is not
     file, lines  are put in by who knows them (`placed`)
     """
 
     def __init__(
-        self, message: str, start: int, end: int | None = None, text: str | None = None, hint: str | None = None
-    ) -> None:
+        self, message: str, start: int, end: int | None = None, text: str | None = None, hint: str | None = None,
+        behind: int = 0,
+    ) -> None:  # fmt: skip
         super().__init__(message, hint=hint)
         self.start = start
         self.end = max(end or start, start)
         self.text = text
+        self.behind = behind
         self.file = ""
         self.lines: Sequence[str] | Text = []
         self.line, self.column = start, 1
@@ -112,7 +115,7 @@ class Wrong(Error):
 
     def again(self, message: str) -> Wrong:
         """Another message of the same place."""
-        return Wrong(message, self.start, self.end, self.text).placed(self.file, self.lines)
+        return Wrong(message, self.start, self.end, self.text, behind=self.behind).placed(self.file, self.lines)
 
     def with_code(self, code: int) -> Wrong:
         """The same, with another exit code."""
@@ -123,7 +126,9 @@ class Wrong(Error):
         text = self.text or ""
         for find in (_word, str.find) if text else ():
             for number in range(self.start, min(self.end, len(self.lines)) + 1):
-                if (at := find(self.lines[number - 1], text)) >= 0:
+                line = self.lines[number - 1]
+                behind = len(line) - len(line.lstrip()) + self.behind if number == self.start else 0
+                if (at := find(line, text, behind)) >= 0:
                     return number, at + 1, len(text)
         line = self.lines[self.start - 1] if 0 < self.start <= len(self.lines) else ""
         return self.start, len(line) - len(line.lstrip()) + 1, len((line.split() or [""])[0])
@@ -143,16 +148,24 @@ class Wrong(Error):
         wide = len(str(last))
         shown = []
         for number in range(first, last + 1):
-            line = printable(self.lines[number - 1].expandtabs(1)[:WIDEST])
-            shown.append(f"  {number:>{wide}} | {line}".rstrip())
+            line = self.lines[number - 1].expandtabs(1)[:WIDEST]
+            shown.append(f"  {number:>{wide}} | {printable(line)}".rstrip())
             if number == self.line and self.column <= WIDEST:
-                shown.append(f"  {'':>{wide}} | {' ' * (self.column - 1)}{'^' * max(self.width, 1)}"[: WIDEST + 8])
+                before, there = line[: self.column - 1], line[self.column - 1 :][: self.width]
+                shown.append(f"  {'':>{wide}} | {' ' * _columns(before)}{'^' * max(_columns(there), 1)}")
         return "\n".join(shown) + "\n"
 
 
-def _word(line: str, text: str) -> int:
-    """Where a text is in a line, and no part of a word; -1: nowhere."""
-    at = line.find(text)
+def _columns(text: str) -> int:
+    """How wide a text is on a terminal where it can be shown."""
+    from unicodedata import combining, east_asian_width
+
+    return sum(1 + (east_asian_width(c) in "FW") for c in printable(text) if not combining(c))
+
+
+def _word(line: str, text: str, start: int) -> int:
+    """Where a text is in a line, and no part of a word, from a place on; -1: nowhere."""
+    at = line.find(text, start)
     while at >= 0:
         end = at + len(text)
         if not _goes_on(line[at - 1 : at + 1]) and not _goes_on(line[end - 1 : end + 1]):

@@ -50,6 +50,7 @@ def process(
     skip_unset: bool = False,
     skip_quotes: bool = False,
     parted: bool = True,
+    parts: type[Parts] | None = None,
 ) -> Words:
     """Read a text; an Error that shows it where it is not well formed.
 
@@ -57,10 +58,12 @@ def process(
     skip_unset               leaves variables as they are that are not set
     skip_quotes              quotes mean nothing
     parted                   words are wanted too
+    parts                    parts them
     """
-    if not _MEANING.search(text):
+    if not parts and not _MEANING.search(text):
         return Words(text, text.split() if parted else [], set(), set())
-    reading = _Reading(text, env, escape, raw_quotes, skip_unset, skip_quotes, parted)
+    parts = parts or (Parts if parted else _Unparted)
+    reading = _Reading(text, env, escape, raw_quotes, skip_unset, skip_quotes, parts)
     try:
         found, words = reading.until("", raw_escapes)
     except _Bad as error:
@@ -77,7 +80,7 @@ class _Bad(Exception):
     pass
 
 
-class _Parts:
+class Parts:
     """Words that grow: parted at spaces of plain text and of what variables hold, not of what was quoted."""
 
     def __init__(self) -> None:
@@ -86,10 +89,14 @@ class _Parts:
 
     def plain(self, text: str) -> None:
         for c in text:
-            if not c.isspace():
+            if not c.isspace() or self._holds():
                 self._now.append(c)
             elif self._now:
                 self._end()
+
+    def _holds(self) -> bool:
+        """Whether a space belongs to the word before it."""
+        return False
 
     def raw(self, text: str) -> None:
         self._now.append(text)
@@ -105,7 +112,14 @@ class _Parts:
         return self._done
 
 
-class _Unparted(_Parts):
+class WithHeredocs(Parts):
+    """Words of which the name of a here-document is one with its sign: `<< NAME`, `<<- NAME`."""
+
+    def _holds(self) -> bool:
+        return "".join(self._now[-3:]).rstrip().removesuffix("-").endswith("<<")
+
+
+class _Unparted(Parts):
     """No words, which may be very many: nobody wants them."""
 
     def plain(self, text: str) -> None:
@@ -117,7 +131,7 @@ class _Unparted(_Parts):
 class _Reading:
     def __init__(
         self, text: str, env: Mapping[str, str], escape: str, raw_quotes: bool, skip_unset: bool, skip_quotes: bool,
-        parted: bool,
+        parts: type[Parts],
     ) -> None:  # fmt: skip
         self._text = text
         self._at = 0
@@ -126,7 +140,7 @@ class _Reading:
         self._raw_quotes = raw_quotes
         self._skip_unset = skip_unset
         self._skip_quotes = skip_quotes
-        self._parts = _Parts if parted else _Unparted
+        self._parts = parts
         self._raw_escapes = False
         self.matched: set[str] = set()
         self.unmatched: set[str] = set()

@@ -12,7 +12,7 @@ from oci_tools.build.position import Wrong
 
 
 def read(text: str | bytes) -> Dockerfile:
-    return Dockerfile(text if isinstance(text, bytes) else text.encode(), "Dockerfile")
+    return Dockerfile(text if isinstance(text, bytes) else text.encode("utf-8", "surrogateescape"), "Dockerfile")
 
 
 def only(text: str) -> Any:
@@ -68,10 +68,16 @@ def only(text: str) -> Any:
         ("FROM a\nSHELL x", "2:7", "SHELL requires the arguments to be in JSON form"),
         ("FROM a\nSHELL []", "2:1", "SHELL requires at least one argument"),
         ("FROM a\nONBUILD", "2:1", "ONBUILD requires at least one argument"),
-        ("FROM a\nONBUILD ONBUILD RUN x", "2:1", "Chaining ONBUILD via `ONBUILD ONBUILD` isn't allowed"),
+        ("FROM a\nONBUILD ONBUILD RUN x", "2:9", "Chaining ONBUILD via `ONBUILD ONBUILD` isn't allowed"),
         ("FROM a\nONBUILD FROM x", "2:9", "FROM isn't allowed as an ONBUILD trigger"),
         ("FROM a\nONBUILD MAINTAINER x", "2:9", "MAINTAINER isn't allowed as an ONBUILD trigger"),
         ("FROM a\nONBUILD RUNN x", "2:9", "unknown instruction: RUNN (did you mean RUN?)"),
+        ("FROM a\n  ONBUILD WORKDIR", "2:11", "WORKDIR requires exactly one argument"),
+        ("FROM a\nONBUILD \\\n  RUN", "3:3", "RUN requires at least one argument"),
+        ("FROM a\nONBUILD --x RUN y", "2:9", "unknown flag: --x"),
+        ("FROM a\nONBUILD COPY --form=b c d", "2:14", "unknown flag: --form (did you mean from?)"),
+        ("FROM a\nONBUILD ADD ONBUILD", "2:9", "ADD requires at least two arguments, but only one was provided. Destination could not be determined"),
+        ("FROM a\nCMD [\"a\", {\"b\": 1e99}]", "2:5", "when using JSON array syntax, arrays must be comprised of strings only"),
         ("FROM a\nHEALTHCHECK", "2:1", "HEALTHCHECK requires at least one argument"),
         ("FROM a\nHEALTHCHECK NONE x", "2:18", "HEALTHCHECK NONE takes no arguments"),
         ("FROM a\nHEALTHCHECK CMD", "2:13", "Missing command after HEALTHCHECK CMD"),
@@ -106,6 +112,14 @@ def test_what_cannot_be_shown_is_not() -> None:
     with pytest.raises(Wrong) as caught:
         read(b"FROM a\nFOO \x1b[31m\xff\n")
     assert "\x1b" not in caught.value.excerpt() and "\x1b" not in str(caught.value)
+
+
+@pytest.mark.parametrize("before, columns", {"\x1b": 4, "\udcff": 6, "\t": 1, "漢字": 4, "e\u0301": 1, "\u200b": 6, "": 0}.items())
+def test_the_mark_is_below_what_is_meant(before: str, columns: int) -> None:
+    """However wide what is before it is shown."""
+    with pytest.raises(Wrong) as caught:
+        read(f"FROM a\nENV {before}x=1 字\n".encode("utf-8", "surrogateescape"))
+    assert caught.value.excerpt().splitlines()[-1] == "    | " + (4 + columns + 4) * " " + "^^"
 
 
 @pytest.mark.parametrize(
@@ -149,6 +163,14 @@ def test_here_documents() -> None:
     assert [(h.name, h.expand, h.chomp, h.content) for h in one.files] == [
         ("A", True, False, "a $x\n\tA\n"), ("B", False, True, "\tb\n"),
     ]  # fmt: skip
+    assert [(h.name, h.expand, h.chomp) for h in only("RUN x << A <<- \\B <<c\\'d\na\nA\nb\n\tB\nd\nc'd").files] == [
+        ("A", True, False), ("B", True, True), ("c'd", True, False),
+    ]  # fmt: skip
+    copy = only("COPY <<  'A' e <<- B /d/\na\nA\n\tb\nB\n")
+    assert [(h.name, h.chomped()) for h in copy.contents] == [("A", "a\n"), ("B", "b\n")]
+    assert (copy.sources, copy.dest) == (["e"], "/d/")
+    for text in "echo $((1 << 2))", "cat <<< A", "echo <", 'echo "<< A"', "echo <<", "echo \\<< A", "echo < <A":
+        assert not only(f"RUN {text}").files
     assert not only("RUN echo '<<A'").files
     assert only("RUN [\"cat\", \"<<A\"]").files == []
     assert only('RUN echo "<<A"').files == []
@@ -191,6 +213,11 @@ def test_lines_that_say_nothing(nothing: str) -> None:
         "CMD ['a']": (["['a']"], True),
         'CMD ["a"': (['["a"'], True),
         'CMD ["a"] x': (['["a"] x'], True),
+        "CMD [NaN]": (["[NaN]"], True),  # what Go does not read is none
+        "CMD [-Infinity]": (["[-Infinity]"], True),
+        'CMD ["a", {"b": [1e999]}]': (['["a", {"b": [1e999]}]'], True),
+        f"CMD [1{400 * '0'}]": ([f"[1{400 * '0'}]"], True),
+        'CMD ["\\ud800x\\ude00", "\\ud83d\\ude00", "\udcff"]': (["\ufffdx\ufffd", "😀", "\ufffd"], False),
         'ENTRYPOINT [ "\\u0041" ]': (["A"], False),
         "CMD": ([], True),
     }.items(),
