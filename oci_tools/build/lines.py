@@ -155,6 +155,7 @@ class Source:
             line = line.lstrip()
             if head and not (reading.number == 1 and line.startswith("#!")):
                 head = self._directive(line, reading.number)
+                start = reading.end if head else start  # it is about no instruction
             if line.startswith("#") or not line:
                 if not head:
                     reading.skip()

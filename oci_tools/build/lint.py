@@ -1,6 +1,7 @@
 """What should be written otherwise in a Dockerfile: BuildKit's rules by their names, without building anything.
 
     # check=skip=RULE,RULE;error=true;experimental=RULE     in the Dockerfile; `all` for every rule
+    # check=skip=RULE,RULE                                  right above an instruction: of it alone
 
 A variable is called undefined only where the environment of the base image is known.
 """
@@ -27,9 +28,10 @@ if TYPE_CHECKING:
 
     Base = Callable[[str], Mapping[str, str] | None]
 
-EXPERIMENTAL = frozenset(["CopyIgnoredFile", "InvalidDefinitionDescription"])
+EXPERIMENTAL = frozenset(["InvalidDefinitionDescription"])
 RESERVED = ("context", "scratch")
 ONCE = ("CMD", "ENTRYPOINT", "HEALTHCHECK")
+_CHECK = re.compile(r"(?i)check\s*=\s*(\S+)")
 _WILDCARD = re.compile(r"[*?\[\\]")
 _SECRET = re.compile(r"(?i)(_|^)(apikey|auth|credentials?|key|password|pword|passwd|secret|token)(_|$)")
 _NO_SECRET = re.compile(r"(?i)(_|^)(public|file|version)(_|$)")
@@ -117,6 +119,8 @@ class _Lint:
         scope.unset = lambda one, name: None
 
     def _say(self, rule: str, one: Instruction, what: str, text: str | None = None, line: int | None = None) -> None:
+        if any(told.skip & {rule.lower(), "all"} for told in _told(one)):
+            return
         place = one.wrong(what, text) if line is None else Wrong(what, line)
         self.found.append(Warning(rule, self._file.place(place)))
 
@@ -333,8 +337,8 @@ class _Lint:
 
     def _comment(self, one: Instruction, names: list[str]) -> None:
         last = None
-        for last in one.statement.comments if names else ():  # noqa: B007  # the last one counts
-            pass
+        for comment in one.statement.comments if names else ():
+            last = last if _CHECK.match(comment) else comment
         if last is not None and last.split()[:1] not in [[name] for name in names]:
             example = names[0] if len(names) == 1 else "<arg_key>"
             what = f"Comment for {one.name} should follow the format: `# {example} <description>`"
@@ -356,6 +360,16 @@ class _Lint:
             for name, default in one.pairs:
                 value = self._scope.given.get(name, self._scope.globals.get(name) if default is None else default)
                 env[name] = value or ""
+
+
+def _told(one: Instruction) -> Iterator[Directive]:
+    """What comments right above an instruction say of it."""
+    for comment in one.statement.comments:
+        if found := _CHECK.match(comment):
+            try:
+                yield Directive(found[1])
+            except Error:
+                pass  # a comment like others
 
 
 def _texts(one: Instruction) -> Iterator[tuple[str, bool]]:

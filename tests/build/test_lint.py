@@ -82,7 +82,7 @@ def test_a_rule(text: str, wanted: str) -> None:
         "FROM a\nENV PUBLIC_KEY=x GPG_KEY_FILE=y AUTHOR=z KEYS=a",
         "FROM a\nCOPY ${NOT_KNOWN} /",
         "FROM --platform=$BUILDPLATFORM a\nFROM --platform=linux/arm64 b AS for-arm64",
-        "FROM a\nCOPY secret.txt /",
+        "FROM a\nCOPY secret.txt.d /",
         "FROM a AS one\nCMD [\"x\"]\nFROM one\nCMD [\"y\"]",
         "FROM a\nCOPY <<'E' /x\n$NOT\nE",
     ],
@@ -138,7 +138,7 @@ def test_the_directive() -> None:
 )
 def test_a_file_that_is_ignored(patterns: list[str], source: str, said: bool) -> None:
     """As BuildKit: where an exception may show something of it, nobody knows."""
-    dockerfile = Dockerfile(f"# check=experimental=CopyIgnoredFile\nFROM scratch\nCOPY {source} /\n".encode(), "Dockerfile")
+    dockerfile = Dockerfile(f"FROM scratch\nCOPY {source} /\n".encode(), "Dockerfile")
     found = lint.lint(dockerfile, Scope(dockerfile, {}, HOST), lambda name: {}, Patterns(patterns))
     assert [one.rule for one in found] == ["CopyIgnoredFile"] * said
 
@@ -211,14 +211,16 @@ OF_BUILDKIT: list[tuple[str, dict[int, str | list[str]], dict[str, str]]] = [
      "# definitely a bad comment\nARG version=latest\n# definitely a bad comment\nARG foo=baz bar=qux baz=quux\n",
      {3: "Comment for ARG should follow the format: `# foo <description>`", 5: "Comment for FROM should follow the format: `# base <description>`",
       7: "Comment for ARG should follow the format: `# version <description>`", 9: "Comment for ARG should follow the format: `# <arg_key> <description>`"}, {}),
-    ("\nFROM scratch\nCOPY ignored .\nADD ignored /windy\n", {}, {}),
-    ("# check=experimental=CopyIgnoredFile\nFROM scratch\nCOPY ignored .\nADD ignored /windy\n",
+    ("# check=skip=CopyIgnoredFile\nFROM scratch\nCOPY ignored .\nADD ignored /windy\n", {}, {}),
+    ("\n\nFROM scratch\nCOPY ignored .\nADD ignored /windy\n", {4: '"ignored" that is excluded by .dockerignore', 5: '"ignored" that is excluded by .dockerignore'}, {}),
+    ("# x\nFROM scratch\nCOPY ignored .\nADD ignored /windy\n",
      {3: 'Attempting to Copy file "ignored" that is excluded by .dockerignore', 4: 'Attempting to Add file "ignored" that is excluded by .dockerignore'}, {}),
-    ("# check=skip=all;experimental=CopyIgnoredFile\nFROM scratch\nCOPY ignored .\n",
-     {3: 'Attempting to Copy file "ignored" that is excluded by .dockerignore'}, {}),
-    ("# check=experimental=CopyIgnoredFile\nFROM scratch AS base\nCOPY Dockerfile /ignored\nADD Dockerfile /windy\n\nFROM base\nCOPY --from=base /ignored /Dockerfile\n", {}, {}),
+    ("\nFROM scratch AS base\nCOPY Dockerfile /ignored\nADD Dockerfile /windy\n\nFROM base\nCOPY --from=base /ignored /Dockerfile\n", {}, {}),
     ("\nFROM scratch\nARG SECRET_PASSPHRASE\nENV SUPER_Secret=foo\nENV password=bar secret=baz\nARG super_duper_secret_token=foo auth=bar\n"
-     "ENV apikey=bar sunflower=foo\nENV git_key=\nENV PUBLIC_KEY=\nARG public_token\n",
+     "ENV apikey=bar sunflower=foo\nENV git_key=\nENV PUBLIC_KEY=\nARG public_token\n"
+     "ARG SECRET_PASSPHRASE_FILE\nENV password_file=bar secret_File=baz\nARG AUTH_MODULE_VERSION\n"
+     "# check=skip=SecretsUsedInArgOrEnv // allow secret in environment\nENV password=bar\n# check=skip=SecretsUsedInArgOrEnv // in arg\nARG password\n"
+     "# check=skip=all // is local to only this instruction\nENV alternate_password=bar\n# CHECK = skip=A,all\nARG alternate_password\n",
      {3: '(ARG "SECRET_PASSPHRASE")', 4: '(ENV "SUPER_Secret")', 5: ['(ENV "password")', '(ENV "secret")'],
       6: ['(ARG "auth")', '(ARG "super_duper_secret_token")'], 7: '(ENV "apikey")', 8: '(ENV "git_key")'}, {}),
     ("\nFROM scratch AS first\nCOPY $foo .\n\nFROM scratch AS second\nCOPY $bar .\n",
@@ -229,6 +231,11 @@ OF_BUILDKIT: list[tuple[str, dict[int, str | list[str]], dict[str, str]]] = [
     ("#check=skip=all\nFROM scratch as base\ncopy Dockerfile .\n", {2: "'as' and 'FROM' keywords' casing do not match"},
      {"BUILDKIT_DOCKERFILE_CHECK": "skip=ConsistentInstructionCasing;error=true"}),
     ("#check=error=true\nFROM scratch as base\ncopy Dockerfile .\n", {}, {"BUILDKIT_DOCKERFILE_CHECK": "skip=all"}),
+    ("\nFROM scratch\n# check=skip=JSONArgsRecommended\nCMD a\n# check=skip=MaintainerDeprecated\n# why\nMAINTAINER me\n", {}, {}),
+    ("\nFROM scratch\n# check=skip=JSONArgsRecommended\n#\nCMD a\n# check=skip\nMAINTAINER me\n", {5: "OS signals", 7: "using label"}, {}),
+    ("\nFROM scratch\n# check=skip=LegacyKeyValueFormat\nENV testkey value\n# check=error=false;skip=legacykeyvalueformat\nLABEL key value\n", {}, {}),
+    ("\n# check=skip=RedundantTargetPlatform\nFROM --platform=$TARGETPLATFORM scratch\n# check=skip=WorkdirRelativePath\nWORKDIR app/\n", {}, {}),
+    ("# check=experimental=all\n\n# check=skip=all // x\n# foo is it\nARG foo\n# foo is it\n# check=skip=x\nARG foo\nFROM scratch\n", {}, {}),
     ("\n# x\n#\nFROM scratch AS BadStageName\n\n#\nFROM scratch as base2\n\nFROM scratch AS base3\n",
      {4: "Stage name 'BadStageName' should be lowercase", 7: "'as' and 'FROM' keywords' casing do not match"}, {}),
     ("\nFROM scratch\n# warning: empty continuation line\nCOPY Dockerfile \\\n\n.\nCOPY Dockerfile \\\n.\n", {6: "Empty continuation line"}, {}),
