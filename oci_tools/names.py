@@ -47,10 +47,13 @@ def words(path: bytes) -> list[bytes]:
     return path.split(b"/") if path else []
 
 
-def mark(parts: list[bytes], layer: Marked, wrong: Callable[[str], Error]) -> bool:
+def mark(
+    parts: list[bytes], layer: Marked, way: Callable[[list[bytes]], list[bytes]], wrong: Callable[[str], Error]
+) -> bool:
     """Whether a name is none of the layer's tree; what it tells of lower layers is put down in the layer.
 
-    One that makes no sense is the Error that `wrong` makes of the reason.
+    `way` says where a directory's name leads through the layer's own links; a name that makes no sense is the Error
+    that `wrong` makes of the reason.
     """
     for at, part in enumerate(parts[:-1]):
         if part.startswith(AUFS):
@@ -61,13 +64,13 @@ def mark(parts: list[bytes], layer: Marked, wrong: Callable[[str], Error]) -> bo
     if not name.startswith(WHITEOUT):
         return False
     if name == OPAQUE:
-        put(layer.opaques, parts[:-1])
+        put(layer.opaques, way(parts[:-1]))
     elif name.startswith(AUFS):
         return name != AUFS_LINKS or len(parts) > 1
     elif name[4:] in (b"", b".", b".."):
         raise wrong("a whiteout of nothing")
     else:
-        put(layer.whiteouts, [*parts[:-1], name[4:]])
+        put(layer.whiteouts, [*way(parts[:-1]), name[4:]])
     return True
 
 

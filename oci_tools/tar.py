@@ -143,9 +143,9 @@ class Reader:
             if kind == b"x":
                 pax = self._records(data)
             elif kind == b"L":
-                long_name = data.partition(b"\0")[0]
+                long_name = data.partition(b"\0")[0] or None
             elif kind == b"K":
-                long_link = data.partition(b"\0")[0]
+                long_link = data.partition(b"\0")[0] or None
         if long_name is not None or long_link is not None or pax:
             self.bad("an entry is missing after its extended header")
 
@@ -371,15 +371,15 @@ class Reader:
         return stored
 
     def decimal(self, text: bytes) -> int:
-        if not text.isdigit() or len(text) > 20:
+        if not text.removeprefix(b"+").isdigit() or len(text) > 20:
             self.bad(f"not a number: {text[:24]!r}")
         return int(text)
 
     def _time(self, text: bytes) -> int:
         """Seconds with a fraction, which may be negative, as nanoseconds; finer is cut off."""
         sign, text = (-1, text[1:]) if text[:1] == b"-" else (1, text)
-        seconds, dot, fraction = text.partition(b".")
-        if dot and not fraction.isdigit():
+        seconds, _, fraction = text.partition(b".")
+        if fraction and not fraction.isdigit():
             self.bad(f"not a time: {text[:40]!r}")
         return sign * (self.decimal(seconds) * 1_000_000_000 + int(fraction[:9].ljust(9, b"0")))
 

@@ -55,17 +55,16 @@ class Flat:
         start = self._tree.root
         parts = _words(os.fsencode(path))
         for _ in range(LINKS_MAX):
-            node = self._tree.find(parts, start=start)
-            if node is not None:
+            node, missing = self._tree.resolve(parts, start, whole=False)
+            if not missing:
                 return node
-            holder = self._tree.find(parts[:-1], start=start)
-            kid = holder.get(parts[-1]) if holder else None
+            holder, missing = self._tree.resolve(parts[:-1], start, whole=False)
+            kid = None if missing else holder.get(parts[-1])
             if kid is None or isinstance(kid, Dir):
                 raise Error("no such file in the image", path)
             if kid[0] != "l":
                 file: File = kid
                 return file
-            assert holder is not None
             start = self._tree.root if kid[6].startswith(b"/") else holder
             parts = _words(kid[6])
         raise Error("cannot read", path, "too many levels of symbolic links")

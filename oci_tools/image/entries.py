@@ -99,7 +99,7 @@ class _Reading:
                 bad(parts, "only a directory can be the root")
             self._tree.root.meta = self._meta(entry)
             return
-        if WHITEOUT in entry.name and mark(parts, self._layer, lambda why: bad(parts, why)):
+        if WHITEOUT in entry.name and mark(parts, self._layer, self._way, lambda why: bad(parts, why)):
             return
         node = self._parent(parts[:-1])
         name = parts[-1]
@@ -126,6 +126,11 @@ class _Reading:
             assert node is not None
             self._last = parts, node
         return self._last[1]
+
+    def _way(self, parts: Path) -> Path:
+        """Where a directory's name leads, as far as this layer's own links do."""
+        node, missing = self._tree.resolve(parts)
+        return [*node.path(), *missing]
 
     def _put(self, node: Dir, name: bytes, what: Dir | File) -> None:
         if node.get(name) is not None:

@@ -153,7 +153,7 @@ class Tree:
 
     def find(self, parts: Path, make: bool = False, start: Dir | None = None) -> Dir | None:
         """The directory of a name, through links; None if it is none.  See layer/tree.py."""
-        node, missing = self.resolve(parts, start, make)
+        node, missing = self.resolve(parts, start)
         if missing and not make:
             return None
         for part in missing:

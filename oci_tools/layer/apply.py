@@ -214,7 +214,7 @@ class _Unpacking:
                 raise Error("cannot unpack", entry.name or b".", "only a directory can be the root")
             return
         if WHITEOUT in entry.name and not self._literal:
-            if mark(parts, self._layer, lambda why: Error("cannot unpack", entry.name, why)):
+            if mark(parts, self._layer, self._way, lambda why: Error("cannot unpack", entry.name, why)):
                 return
         name = parts.pop()
         node = self._parent(parts)
@@ -252,6 +252,11 @@ class _Unpacking:
                     self._known.clear()
                 self._known[key] = node
         return node
+
+    def _way(self, parts: list[bytes]) -> list[bytes]:
+        """Where a directory's name leads, as far as this layer's own links do."""
+        node, missing = self._tree.resolve(parts)
+        return [*words(node.path()), *missing]
 
     def _clear(self, node: Dir, name: bytes) -> None:
         """Take away what has a name, so that something else can have it."""

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 NOMAP = "nomap-"  # how the keys begin of files that are no id of the user who has them (container/nomap.py)
 REMEMBER = b"user.rootlesscontainers"
+NOOP = 0xFFFFFFFF  # in it, of an id that nobody has changed: root's
 MARKS = tuple(map(os.fsencode, lookup.MARKS))
 _REFUSED = (*MARKS, REMEMBER)
 _SILENT = (b"security.selinux",)  # umoci, docker and podman leave it out too; nobody misses it
@@ -226,9 +227,9 @@ def recall(value: bytes) -> tuple[int, int]:
         while at < len(value):
             key, at = _read_varint(value, at)
             number, at = _read_varint(value, at)
-            if key & 7 or key >> 3 not in found or not 0 <= number < 0xFFFFFFFF:
+            if key & 7 or key >> 3 not in found or not 0 <= number <= NOOP:
                 raise IndexError
-            found[key >> 3] = number
+            found[key >> 3] = 0 if number == NOOP else number
     except IndexError:
         raise Error("cannot read attribute", REMEMBER, f"not an owner: {value!r}") from None
     return found[1], found[2]

@@ -179,15 +179,15 @@ class Tree:
 
         With `make` what is missing is made, and what is no directory gives way to one.
         """
-        node, missing = self.resolve(parts, start, make)
+        node, missing = self.resolve(parts, start)
         if missing and not make:
             return None
         for part in missing:
             node = self.make(node, part)
         return node
 
-    def resolve(self, parts: list[bytes], start: Dir | None = None, whole: bool = True) -> tuple[Dir, list[bytes]]:
-        """How far there are directories on the way of a name, and the names that are missing then, if `whole` all."""
+    def resolve(self, parts: list[bytes], start: Dir | None = None) -> tuple[Dir, list[bytes]]:
+        """How far there are directories on the way of a name, and the names that are missing then."""
         node = start or self.root
         waiting = parts[::-1]
         missing: list[bytes] = []
@@ -214,8 +214,6 @@ class Tree:
                 waiting += [word for word in reversed(target.split(b"/")) if word and word != b"."]
             else:
                 missing.append(part)
-                if not whole:
-                    break
         return node, missing
 
     def literal(self, parts: list[bytes]) -> Dir | None:

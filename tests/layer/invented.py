@@ -8,8 +8,10 @@ from __future__ import annotations
 from typing import Any
 
 from tests.layer.make import T
-from tests.test_tar import member, pax
+from tests.test_tar import header, member, pax
 
+ACL = bytes.fromhex("0200000001000700ffffffff04000500ffffffff20000500ffffffff")
+SIZED = ((b"l", b"2"), (b"d", b"5"), (b"p", b"6"), (b"e/", b"\0"))
 CAP2 = bytes.fromhex("0100000200040000000000000000000000000000")
 CAP3 = bytes.fromhex("010000030004000000000000000000000000000000000000")
 
@@ -134,6 +136,44 @@ AGREED: dict[str, list[Any]] = {
     "a hard link through a link of each layer": [["v/", "v/hello", "m>v"], ["l>m", "h=l/hello"]],
     "hard links of hard links, the first of them replaced": [["t2"], ["t1=t2", "t3=t1"], [("t1", b"456")]],
     "hard links of hard links, the first of them removed": [["t2"], ["t1=t2", "t3=t1"], [".wh.t1", ".wh.t2"]],
+    # what docker, podman and containerd make the same of as well, unless they refuse it
+    "whiteout through a link of its own layer": [["r/", "r/a"], ["l>r", "l/.wh.a"]],
+    "whiteout through a link in a directory's place": [["r/", "r/a", "l/", "l/a"], ["l>/r/../r", "l/.wh.a"]],
+    "whiteout before the link it could go through": [["r/", "r/a", "l/", "l/a"], ["l/.wh.a", "l>r"]],
+    "whiteout through links of both layers": [["r/", "r/a", "m>r"], ["l>m", "l/.wh.a"]],
+    "whiteout through a link over what is not there": [["d>l/../a", "a/", "a/b"], ["d/.wh.b"]],
+    "another name of a file, through a link over what is not there": [["d>l/../a", "a/", "a/b"], ["h=d/b"]],
+    "opaque over a link of its own layer": [["r/", "r/a"], ["l>r", "l/.wh..wh..opq"]],
+    "whiteouts that are no files": [
+        ["a", "b", "c", "d", "e/"],
+        [".wh.a/", {"kind": "l", "name": ".wh.b", "link": "x"}, {"kind": "h", "name": ".wh.c", "link": "d"}, {"kind": "p", "name": ".wh.e"}],
+    ],
+    "whiteouts with slashes": [["a", "b/", "b/c"], [f("//.wh.a", b""), f("./b//./.wh.c", b"")]],
+    "whiteouts in no encoding": [[f(b"a\xff"), f(b"b\n")], [f(b".wh.a\xff", b""), f(b".wh.b\n", b"")]],
+    "an opaque directory as a directory": [["d/", "d/a"], ["d/.wh..wh..opq/", "d/b"]],
+    "an attribute of a whiteout that AUFS might have": [["a"], [".wh..wh.a", "b"]],
+    "hard links over three layers": [["a"], ["b=a"], ["c=b", ".wh.a"]],
+    "hard link to what is removed with its directory": [["d/", "d/a"], ["b=d/a"], [".wh.d"]],
+    "hard link that is then a file": [["a"], ["b=a", ("b", b"new")]],
+    "hard link to a fifo": [[{"kind": "p", "name": "p"}, "q=p"]],
+    "names that end in a slash": [
+        ["f", {"kind": "l", "name": "l/", "link": "x"}, {"kind": "h", "name": "h/", "link": "f"}, {"kind": "p", "name": "p/"}],
+    ],
+    "a directory that is then the root": [["a/", d("a/..", mode=0o711), d("a/.", mode=0o700)]],
+    "a directory through a lower link, twice": [["r/", "r/s/", "r/s/a", "l>r"], [d("l/s", mode=0o700, uid=4), "l/s/b"]],
+    "link, directory, link": [["r/", "r/a", "x>r"], ["x/", "x/b"], ["x>r", "x/c"]],
+    "a fifo over a directory": [["x/", "x/y"], [{"kind": "p", "name": "x"}]],
+    "a default ACL is not passed on": [[d("d", xattrs={b"system.posix_acl_default": ACL}), "d/f", "d/e/"]],
+    "sizes of what has no data": [[b"".join(header(name, kind, 512, link=b"f".ljust(100, b"\0")) for name, kind in SIZED) + bytes(1024)]],
+    "pax size over the header's": [[pax(("size", "5")) + header(b"f") + b"hello".ljust(512, b"\0") + bytes(1024)]],
+    "pax header before a pax header": [[pax(("path", "one"), ("uid", "5")) + pax(("path", "two")) + member(b"u", b"x") + bytes(1024)]],
+    "pax numbers and times with little in them": [one(member(b"u", b"x"), ("uid", "+7"), ("gid", "007"), ("mtime", "+1600000000."))],
+    "GNU long name of a whiteout": [["f"], [member(b"L", b".wh.f\0", b"L") + member(b"zzz") + bytes(1024)]],
+    "GNU long name without its end, and of nothing": [
+        [member(b"L", b"gnu", b"L") + member(b"f", b"x") + member(b"L", b"\0", b"L") + member(b"g", b"x") + bytes(1024)],
+    ],
+    "GNU long name and pax path": [[member(b"L", b"gnu\0", b"L") + pax(("path", "pax")) + member(b"f", b"x") + bytes(1024)]],
+    "bits of the type in the mode": [[member(b"f", b"x", mode=b"0100644\0") + member(b"d", b"", b"5", mode=b"7777777\0") + bytes(1024)]],
     "a name that a removed one begins": [["baz/", "baz/x", "bazaar", "red/", "red/green", "red/blue/", "red/blue/x"], [".wh.baz", "red/.wh.blue"]],
 }  # fmt: skip
 

@@ -275,10 +275,15 @@ def test_a_plain_users_tree_gets_its_owners_back(tree: Tree) -> None:
     assert (owners[b"top"], owners[b"a/"], owners[b"a/f"]) == ((5, 3_000_000_000), (0, 7), (0, 0))
 
 
-@pytest.mark.parametrize("value", [b"\x08", b"\x0a\x01x", b"\x18\x01", b"\xff" * 12, b"\x08\xff\xff\xff\xff\x0f"])
+@pytest.mark.parametrize("value", [b"\x08", b"\x0a\x01x", b"\x18\x01", b"\xff" * 12, b"\x08\x80\x80\x80\x80\x10"])
 def test_owners_that_are_none(value: bytes) -> None:
     with pytest.raises(Error, match="not an owner"):
         owner.recall(value)
+
+
+def test_owners_that_nobody_changed_are_root() -> None:
+    """As PRoot and newer umocis write them."""
+    assert owner.recall(b"\x08\xff\xff\xff\xff\x0f\x10\xc8\x03") == (0, 456)
 
 
 @pytest.mark.parametrize("pair", [(0, 0), (1, 0), (0, 127), (128, 300), (4294967294, 65536)])
