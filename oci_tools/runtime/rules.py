@@ -220,6 +220,8 @@ def _linux(spec: dict[str, Any]) -> Iterable[tuple[str, str]]:
             yield f"linux.intelRdt.{part}", f"expected one line, got {shown(line)}"
     if "/" in rdt.get("closID", "") or rdt.get("closID") in (".", ".."):
         yield "linux.intelRdt.closID", f"expected a name, got {shown(rdt['closID'])}"
+    if "personality" in linux and "domain" not in linux["personality"]:
+        yield "linux.personality.domain", "missing"
     if linux.get("personality", {}).get("flags"):
         yield "linux.personality.flags", "no flags are known"
 
@@ -253,6 +255,10 @@ def _resources(spec: dict[str, Any]) -> Iterable[tuple[str, str]]:
     if cpu.get("quota", 0) > 0 and cpu.get("burst", 0) > cpu["quota"]:
         yield "linux.resources.cpu.burst", f"expected at most the quota {cpu['quota']}, got {cpu['burst']}"
     yield from _range("linux.resources.cpu.idle", cpu.get("idle"), 0, 1)
+    for kind in ("throttleReadBpsDevice", "throttleWriteBpsDevice", "throttleReadIOPSDevice", "throttleWriteIOPSDevice"):
+        for at, entry in enumerate(resources.get("blockIO", {}).get(kind, ())):
+            if "rate" not in entry:
+                yield f"linux.resources.blockIO.{kind}[{at}].rate", "missing"
     for name in resources.get("unified", ()):
         if not name or "/" in name or name in (".", ".."):
             yield f"linux.resources.unified{step(name)}", "expected the name of a file of the cgroup"

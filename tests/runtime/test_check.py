@@ -94,6 +94,7 @@ BAD = [
     ("linux.intelRdt", {"schemata": ["a", "b\nc"]}, "linux.intelRdt.schemata[1]: expected one line"),
     ("linux.intelRdt", {"l3CacheSchema": "b\nc"}, "linux.intelRdt.l3CacheSchema: expected one line"),
     ("linux.intelRdt", {"closID": "../x"}, "linux.intelRdt.closID: expected a name"),
+    ("linux.personality", {}, "linux.personality.domain: missing"),
     ("linux.personality", {"domain": "LINUX", "flags": ["x"]}, "linux.personality.flags: no flags are known"),
     ("linux.devices", [{"type": "c", "path": "dev/x", "major": 1, "minor": 1}], "linux.devices[0].path: expected an"),
     ("linux.devices", [{"type": "c", "path": "/dev/x", "major": 1}], "linux.devices[0].minor: missing"),
@@ -105,6 +106,8 @@ BAD = [
     (WITH + "memory", {"swappiness": 101}, "linux.resources.memory.swappiness: expected an integer from 0 to 100"),
     (WITH + "cpu", {"quota": 1, "burst": 2}, "linux.resources.cpu.burst: expected at most the quota 1, got 2"),
     (WITH + "cpu", {"idle": 2}, "linux.resources.cpu.idle: expected an integer from 0 to 1, got 2"),
+    (WITH + "blockIO", {"throttleReadBpsDevice": [{"major": 1, "minor": 1, "rate": 1}, {"major": 1, "minor": 1}]},
+     "linux.resources.blockIO.throttleReadBpsDevice[1].rate: missing"),
     (WITH + "unified", {"../x": "1"}, 'linux.resources.unified["../x"]: expected the name of a file of the cgroup'),
     # seccomp
     ("linux.seccomp", {"defaultAction": "SCMP_ACT_NOTIFY"}, "linux.seccomp.defaultAction: SCMP_ACT_NOTIFY"),
