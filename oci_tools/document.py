@@ -9,6 +9,8 @@ that are not UTF-8; the writing is compact, without ASCII escapes.
 from __future__ import annotations
 
 import _json
+import os
+from stat import S_ISFIFO
 
 from oci_tools.errors import Error
 
@@ -94,14 +96,37 @@ def check_weight(data: bytes, subject: object, most: int = MAX_WEIGHT) -> None:
         raise Error("cannot read", subject, f"it would take {found >> 20} MB of memory, more than {most >> 20}")
 
 
-def load(path: str) -> Any:
+MOST = 64 << 20  # bytes of a file of which no less is said
+_PIECE = 1 << 16  # bytes of a read(2): Python takes the memory before it reads
+
+
+def load(path: str, most: int = MOST) -> Any:
     """The value of the JSON file at `path`."""
+    return loads(read(path, most), path)
+
+
+def read(path: str, most: int = MOST) -> bytes:
+    """The bytes of a file that somebody names; an Error if they are more than `most`.
+
+    A pipe, such as a shell's <(COMMAND), is read to its end, but nobody is waited for to open one for writing.
+    """
+    parts, left = [], most + 1
     try:
-        with open(path, "rb") as file:
-            data = file.read()
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK)
+        try:
+            os.set_blocking(fd, True)
+            while left and (data := os.read(fd, min(left, _PIECE))):
+                parts.append(data)
+                left -= len(data)
+            if not parts and os.readlink(f"/proc/self/fd/{fd}").startswith("/") and S_ISFIFO(os.fstat(fd).st_mode):
+                raise Error("cannot read", path, "nobody writes to this pipe")
+        finally:
+            os.close(fd)
     except OSError as error:
         raise Error("cannot read", path, error) from None
-    return loads(data, path)
+    if not left:
+        raise Error("cannot read", path, f"larger than {most} bytes")
+    return b"".join(parts)
 
 
 def dumps(value: Any, indent: int | None = None, sort: bool = False) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import subprocess
 import sys
 import tracemalloc
@@ -146,3 +147,37 @@ def test_a_file_that_is_missing_is_named(tmp_path: Any) -> None:
     with pytest.raises(Error) as caught:
         document.load(f"{tmp_path}/none.json")
     assert str(caught.value) == f"cannot read '{tmp_path}/none.json': no such file or directory"
+
+
+# -- files that are none ------------------------------------------------------------------
+
+
+def test_a_file_is_read_up_to_a_size(tmp_path: Path) -> None:
+    (tmp_path / "x").write_bytes(b"[" + b" " * 200_000 + b"]")
+    assert document.load(f"{tmp_path}/x", 200_002) == []
+    with pytest.raises(Error, match="cannot read '.*/x': larger than 200001 bytes"):
+        document.load(f"{tmp_path}/x", 200_001)
+    with pytest.raises(Error, match="cannot read '/dev/zero': larger than 100 bytes"):
+        document.read("/dev/zero", 100)
+    with pytest.raises(Error, match="cannot read '/dev/null': not valid json: no value"):
+        document.load("/dev/null")
+    with pytest.raises(Error, match=f"cannot read '{tmp_path}': is a directory"):
+        document.load(str(tmp_path))
+
+
+def test_a_pipe_is_read_to_its_end_but_no_writer_waited_for(tmp_path: Path) -> None:
+    fifo = f"{tmp_path}/fifo"
+    os.mkfifo(fifo)
+    with pytest.raises(Error, match="cannot read '.*/fifo': nobody writes to this pipe"):
+        document.read(fifo)
+    with subprocess.Popen(["sh", "-c", f"exec > '{fifo}'; echo '['; read go; echo ']'"], stdin=subprocess.PIPE) as writer:
+        held = os.open(fifo, os.O_RDONLY)  # now it has opened it too, and this one reads nothing
+        assert writer.stdin
+        writer.stdin.write(b"go\n")
+        writer.stdin.flush()
+        assert document.load(fifo) == []
+        os.close(held)
+    reader, end = os.pipe()
+    os.close(end)
+    assert document.read(f"/dev/fd/{reader}") == b""  # of a command that had nothing to say
+    os.close(reader)

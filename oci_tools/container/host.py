@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 
-from oci_tools import fs
+from oci_tools import document, fs
 from oci_tools.errors import Error
 from oci_tools.linux import caps, process
 
@@ -68,14 +68,7 @@ class Host:
 
     def text(self, path: str) -> str:
         """The text of a file that the caller names."""
-        try:
-            with open(path, "rb", buffering=0) as file:
-                data = file.read(MAX_FILE + 1)
-        except OSError as error:
-            raise Error("cannot read", path, error) from None
-        if len(data) > MAX_FILE:
-            raise Error("cannot read", path, f"larger than {MAX_FILE} bytes")
-        return data.decode("utf-8", "surrogateescape")
+        return document.read(path, MAX_FILE).decode("utf-8", "surrogateescape")
 
     def absolute(self, path: str) -> str:
         return os.path.abspath(os.path.expanduser(path))
@@ -166,7 +159,6 @@ class Host:
 
     def mounts_of(self, word: str) -> list[dict[str, Any]]:
         """The mounts of a container that people made."""
-        from oci_tools import document
         from oci_tools.container import names
 
         container = names.need(word, self.states)

@@ -77,7 +77,7 @@ def become(wanted: dict[str, Any], keep_groups: bool) -> None:
     """The payload's ids; capabilities survive to be set exactly."""
     uid, gid = wanted["uid"], wanted["gid"]
     mask = wanted.get("umask")
-    os.umask(0o022 if mask is None else mask)
+    os.umask(0o022 if mask is None else mask & 0o777)  # as umask(2) does, but Python takes no more than 31 bits
     try:
         keep_over_setuid(True)
         try:

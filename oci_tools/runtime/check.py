@@ -13,7 +13,7 @@ type); the runtime finds that out by doing.
 from __future__ import annotations
 
 from oci_tools.document import shown, step, wrong
-from oci_tools.runtime.fields import CONFIG, FOREIGN
+from oci_tools.runtime.fields import CONFIG, FOREIGN, RESOURCES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,6 +32,15 @@ def check(spec: Any, subject: str = "config.json") -> None:
 
         schema.check("config", spec, subject)
     rules.check(spec, subject)
+
+
+def resources(found: Any, subject: str) -> None:
+    """Raise Error, with the JSON path, unless `found` can be the `linux.resources` of a configuration."""
+    from oci_tools.runtime import rules
+
+    fields(found, RESOURCES, subject)
+    for path, what in rules.resources(found):
+        raise wrong(subject, path, what)
 
 
 def fields(value: Any, kind: Any, subject: str) -> None:

@@ -38,6 +38,7 @@ MOUNT_OPTIONS = frozenset((
         "nodiratime", "relatime", "norelatime", "strictatime", "nostrictatime", "symfollow", "nosymfollow",
     )),
 ))  # fmt: skip
+THROTTLES = ("throttleReadBpsDevice", "throttleWriteBpsDevice", "throttleReadIOPSDevice", "throttleWriteIOPSDevice")
 HOOKS = ("prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop")
 
 
@@ -240,28 +241,31 @@ def _devices(spec: dict[str, Any]) -> Iterable[tuple[str, str]]:
 
 
 def _resources(spec: dict[str, Any]) -> Iterable[tuple[str, str]]:
-    resources = _linux_of(spec).get("resources", {})
-    for at, rule in enumerate(resources.get("devices", ())):
-        path = f"linux.resources.devices[{at}]"
+    for path, what in resources(_linux_of(spec).get("resources", {})):
+        yield f"linux.resources.{path}", what
+
+
+def resources(found: dict[str, Any]) -> Iterable[tuple[str, str]]:
+    """What is wrong with a `linux.resources`, as a configuration has it and `update` takes it."""
+    for at, rule in enumerate(found.get("devices", ())):
         if rule.get("type", "a") not in ("", "a", "b", "c"):
-            yield f"{path}.type", f"expected one of a, b, c, got {shown(rule['type'])}"
+            yield f"devices[{at}].type", f"expected one of a, b, c, got {shown(rule['type'])}"
         if rule.get("access", "").strip("rwm"):
-            yield f"{path}.access", f"expected letters of rwm, got {shown(rule['access'])}"
-    memory, cpu = resources.get("memory", {}), resources.get("cpu", {})
+            yield f"devices[{at}].access", f"expected letters of rwm, got {shown(rule['access'])}"
+    memory, cpu = found.get("memory", {}), found.get("cpu", {})
     if 0 < memory.get("swap", 0) < memory.get("limit", 0):
-        what = f"expected at least the memory limit {memory['limit']}, got {memory['swap']}"
-        yield "linux.resources.memory.swap", what
-    yield from _range("linux.resources.memory.swappiness", memory.get("swappiness"), 0, 100)
+        yield "memory.swap", f"expected at least the memory limit {memory['limit']}, got {memory['swap']}"
+    yield from _range("memory.swappiness", memory.get("swappiness"), 0, 100)
     if cpu.get("quota", 0) > 0 and cpu.get("burst", 0) > cpu["quota"]:
-        yield "linux.resources.cpu.burst", f"expected at most the quota {cpu['quota']}, got {cpu['burst']}"
-    yield from _range("linux.resources.cpu.idle", cpu.get("idle"), 0, 1)
-    for kind in ("throttleReadBpsDevice", "throttleWriteBpsDevice", "throttleReadIOPSDevice", "throttleWriteIOPSDevice"):
-        for at, entry in enumerate(resources.get("blockIO", {}).get(kind, ())):
+        yield "cpu.burst", f"expected at most the quota {cpu['quota']}, got {cpu['burst']}"
+    yield from _range("cpu.idle", cpu.get("idle"), 0, 1)
+    for kind in THROTTLES:
+        for at, entry in enumerate(found.get("blockIO", {}).get(kind, ())):
             if "rate" not in entry:
-                yield f"linux.resources.blockIO.{kind}[{at}].rate", "missing"
-    for name in resources.get("unified", ()):
+                yield f"blockIO.{kind}[{at}].rate", "missing"
+    for name in found.get("unified", ()):
         if not name or "/" in name or name in (".", ".."):
-            yield f"linux.resources.unified{step(name)}", "expected the name of a file of the cgroup"
+            yield f"unified{step(name)}", "expected the name of a file of the cgroup"
 
 
 def seccomp(spec: dict[str, Any]) -> Iterable[tuple[str, str]]:

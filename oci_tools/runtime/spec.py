@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 VERSION = "1.3.0"
 PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 MAX_CONFIG = 16 << 20  # bytes of a config.json
-_USUAL = 1 << 16  # more is asked for only if there is more: Python takes the memory before it reads
 
 CAPABILITIES = tuple("CAP_" + name for name in (
     "CHOWN", "DAC_OVERRIDE", "FSETID", "FOWNER", "MKNOD", "NET_RAW", "SETGID", "SETUID", "SETFCAP",
@@ -46,22 +45,13 @@ def read(path: str) -> bytes:
     """The bytes of a config.json, or of the one of a bundle."""
     if os.path.isdir(path):
         path = os.path.join(path, "config.json")
-    try:
-        with open(path, "rb") as file:
-            data = file.read(_USUAL)
-            if len(data) == _USUAL:
-                data += file.read(MAX_CONFIG + 1 - _USUAL)
-    except OSError as error:
-        raise Error("cannot read", path, error) from None
-    if len(data) > MAX_CONFIG:
-        raise Error("cannot read", path, f"larger than {MAX_CONFIG} bytes")
-    return data
+    return document.read(path, MAX_CONFIG)
 
 
 def load(bundle: str, config: str | None = None) -> dict[str, Any]:
     """The checked config.json of a bundle, or `config` in its place: there is a process, and who it runs as is said."""
     path = config or os.path.join(bundle, "config.json")
-    data = read(path)
+    data = document.read(path, MAX_CONFIG)
     spec: dict[str, Any] = document.loads(data, path)
     checking.check(spec)
     if "process" not in spec:

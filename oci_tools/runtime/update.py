@@ -5,12 +5,14 @@ from __future__ import annotations
 import sys
 
 from oci_tools import document
-from oci_tools.errors import Error, Usage
+from oci_tools.errors import Usage
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+MOST = 1 << 20  # bytes of a document of limits
+STDIN = "standard input"
 _NUMBERS = (
     ("memory", "limit", "memory"),
     ("memory_swap", "swap", "memory"),
@@ -37,12 +39,21 @@ def main(args: Any, root: str) -> None:
 
 
 def resources(args: Any) -> dict[str, Any]:
-    """What is to be changed: a document of limits, or the options one by one."""
-    if args.resources:
-        found = _document(args.resources)
-        if not isinstance(found, dict):
-            raise Error("cannot read", args.resources, "not an object")
-        return found
+    """What is to be changed, checked: a document of limits, or the options one by one."""
+    from oci_tools.runtime import check
+
+    wanted: dict[str, Any]
+    if args.resources == "-":
+        wanted, subject = document.loads(sys.stdin.buffer.read(MOST), STDIN), STDIN
+    elif args.resources:
+        wanted, subject = document.load(args.resources, MOST), args.resources
+    else:
+        wanted, subject = _named(args), "limits"
+    check.resources(wanted, subject)
+    return wanted
+
+
+def _named(args: Any) -> dict[str, Any]:
     wanted: dict[str, Any] = {}
     for option, member, part in _NUMBERS:
         text = getattr(args, option)
@@ -57,10 +68,6 @@ def resources(args: Any) -> dict[str, Any]:
 def schemata(args: Any) -> list[str]:
     """Lines for the container's class of intelRdt."""
     return [line for line in (args.l3_cache_schema, args.mem_bw_schema) if line]
-
-
-def _document(path: str) -> Any:
-    return document.loads(sys.stdin.buffer.read(), "standard input") if path == "-" else document.load(path)
 
 
 def size(text: str, option: str) -> int:

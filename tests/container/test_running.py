@@ -323,6 +323,19 @@ def test_exec_as_people_say_it(run, oci, web):
     assert "no such file" in oci("run", "exec", "--env-file", "none", web, "true", code=255).stderr
 
 
+@pytest.mark.parametrize("words", [("--env-file", "x"), ("--label-file", "x"), ("--security-opt", "seccomp=x")])
+def test_a_file_that_is_none(run, oci, words):
+    where = oci.cwd / "x"
+    os.mkfifo(where)
+    assert run(*words, "busybox", "true", code=125).stderr.endswith("x': nobody writes to this pipe\n")
+    where.unlink()
+    where.symlink_to("/dev/zero")
+    assert "x': larger than " in run(*words, "busybox", "true", code=125).stderr
+    where.unlink()
+    where.symlink_to("x")
+    assert "too many levels of symbolic links" in run(*words, "busybox", "true", code=125).stderr
+
+
 def test_volumes_of_another(run, oci, web):
     (oci.cwd / "data/f").write_text("shared\n")
     assert run("--volumes-from", "web", "busybox", "cat", "/data/f").stdout == "shared\n"

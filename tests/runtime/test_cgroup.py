@@ -66,6 +66,34 @@ def test_limits_change(box: Any) -> None:
     box("delete")
 
 
+@pytest.mark.parametrize(
+    ("document", "said"),
+    [
+        ("5", "expected an object, got 5"),
+        ('{"memory": null}', "memory: expected an object, got null"),
+        ('{"memory": {"limit": "64m"}}', 'memory.limit: expected an integer, got "64m"'),
+        ('{"blockIO": {"throttleReadBpsDevice": [{"major": 8, "minor": 0}]}}', "blockIO.throttleReadBpsDevice[0].rate: missing"),
+        ('{"blockIO": {"weightDevice": [{}]}}', "blockIO.weightDevice[0].major: missing"),
+        ('{"hugepageLimits": [{}]}', "hugepageLimits[0].pageSize: missing"),
+        ('{"network": {"priorities": [{}]}}', "network.priorities[0].name: missing"),
+        ('{"devices": [{"allow": true, "type": "x"}]}', 'devices[0].type: expected one of a, b, c, got "x"'),
+        ('{"memory": {"limit": 20, "swap": 10}}', "memory.swap: expected at least the memory limit 20, got 10"),
+        ('{"unified": {"../x": "1"}}', 'unified["../x"]: expected the name of a file of the cgroup'),
+    ],
+)
+def test_limits_that_cannot_be(box: Any, document: str, said: str, tmp_path: Path) -> None:
+    """An update's document is checked as the configuration's `linux.resources` is."""
+    limited(box, pids={"limit": 17})
+    (tmp_path / "limits").write_text(document)
+    for word, subject in ("-", "standard input"), (str(tmp_path / "limits"), str(tmp_path / "limits")):
+        done = box.oci("run", "update", "-r", word, box.id, input=document, code=1)
+        assert done.stderr == f"oci-run: {subject}: {said}\n"
+    done = box.oci("run", "update", "--memory", "20", "--memory-swap", "10", box.id, code=1)
+    assert done.stderr == "oci-run: limits: memory.swap: expected at least the memory limit 20, got 10\n"
+    assert read(box, "pids.max") == "17"
+    box("delete", "--force")
+
+
 def test_what_the_kernel_refuses(box: Any) -> None:
     for resources, said in (
         ({"cpu": {"cpus": "999"}}, "cannot write '999' to"),

@@ -165,6 +165,33 @@ def test_a_paused_one_is_deleted_by_force(box: Any) -> None:
     box("delete", "--force")
 
 
+def test_documents_that_are_no_files(box: Any, tmp_path: Path) -> None:
+    """No verb waits for somebody to write into a FIFO, or reads a device without an end."""
+    box.process["args"] = ["sleep", "1000"]
+    box("create")
+    config = box.bundle / "config.json"
+    for make, said in (
+        (os.mkfifo, "nobody writes to this pipe"),
+        (lambda path: os.symlink("/dev/zero", path), "larger than "),
+        (os.mkdir, "is a directory"),
+        (lambda path: os.symlink(path, path), "too many levels of symbolic links"),
+    ):
+        config.unlink(missing_ok=True)
+        make(config)
+        for words in (
+            ("run", "create", "-b", box.bundle, "other"), ("spec", "check", box.bundle),
+            ("run", "exec", "--process", config, box.id), ("run", "update", "-r", config, box.id),
+        ):  # fmt: skip
+            done = box.oci(*words, code=None)
+            assert done.returncode == (255 if "exec" in words else 1), done
+            assert done.stderr.startswith(f"oci-{words[0]}: cannot read '{config}': {said}"), done
+            assert done.stderr.count("\n") == 1
+        if config.is_dir() and not config.is_symlink():
+            config.rmdir()
+    config.unlink()
+    box("delete", "--force")
+
+
 @pytest.mark.parametrize("share", [False, True], ids=["own pids", "host's pids"])
 def test_kill_all(box: Any, share: bool) -> None:
     if share:

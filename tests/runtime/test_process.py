@@ -119,7 +119,7 @@ def test_the_largest_ids(box: Any) -> None:
     assert "process.user.uid" in box("run", code=1).stderr
 
 
-@pytest.mark.parametrize(("given", "found"), [(None, "0022"), (0, "0000"), (0o27, "0027"), (0o777, "0777")])
+@pytest.mark.parametrize(("given", "found"), [(None, "0022"), (0, "0000"), (0o27, "0027"), (0o777, "0777"), (2**32 - 1, "0777")])
 def test_umask(box: Any, given: int | None, found: str) -> None:
     if given is not None:
         box.process["user"]["umask"] = given
