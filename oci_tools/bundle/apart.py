@@ -47,6 +47,9 @@ def unpack(image: Image, path: str, owner: Owner, limits: Limits) -> str:
     return fresh.path
 
 
+_DIRECTORY = "a hard link to a directory"
+
+
 def _copy_links(layer: Layer, below: list[str], owner: Owner) -> None:
     """What hard links into lower layers link to."""
     made = Shelf(layer.tree.root.attic)  # the first name of each
@@ -64,8 +67,11 @@ def _copy_links(layer: Layer, below: list[str], owner: Owner) -> None:
         with lookup.Stack(below) as stack:
             fd = stack.resolve(target)
         if fd is None:
-            raise Error("cannot unpack", name, f"no such file to link to: {quote(target)}")
+            what = _DIRECTORY if layer.tree.literal(words(target)) else f"no such file to link to: {quote(target)}"
+            raise Error("cannot unpack", name, what)
         try:
+            if stat.S_ISDIR(os.fstat(fd).st_mode):
+                raise Error("cannot unpack", name, _DIRECTORY)
             _copy(fd, layer.tree.fd(node), parts[-1], owner)
         except OSError as error:
             raise Error("cannot unpack", name, error) from None

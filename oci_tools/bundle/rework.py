@@ -8,8 +8,8 @@ What is the base's is never touched: `keep` layers at the bottom, of which the i
              a base all is one layer
     rebase   the layers above, as they are, on another image
 
-A layer of which nothing is left is left out.  The history keeps telling of steps whose layer is gone, into another or
-altogether, as of such without a layer.
+What is read is checked as by who unpacks it.  A layer of which nothing is left is left out.  The history keeps telling
+of steps whose layer is gone, into another or altogether, as of such without a layer.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from oci_tools.errors import Error
 from oci_tools.image import config as configs
 from oci_tools.image import manifest as manifests
 from oci_tools.layer import diff
+from oci_tools.layer.apply import Plain
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -53,8 +54,8 @@ class Work:
             kind = _compression(self._layers[at])
             with self._layout.ingest() as ingest, self._options.archive(ingest, kind) as made:
                 packing = diff.Packing(made, self._options.epoch, False, self._options.warn)
-                with sources[at].open() as stream:
-                    packing.archive(stream, self._limits, strip)
+                with sources[at].open() as stream, Plain(sources[at], stream, self._limits, threads=True) as plain:
+                    packing.archive(flat.Stream(iter(plain)), self._limits, strip)
                 made.close()
                 if packing.changed and packing.newest is None:
                     found[at] = None

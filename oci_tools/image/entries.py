@@ -158,9 +158,9 @@ class _Reading:
         self._later.pop(here)
         if holder is not None:
             taken, found = node.get(name), holder.get(target[-1])
-            if isinstance(found, Dir):
+            if isinstance(found, Dir) and found.meta is not None:
                 bad(parts, "a hard link to a directory")
-            if found is not None and not _within(holder, taken):
+            if found is not None and not isinstance(found, Dir) and not _within(holder, taken):
                 if taken is not None:
                     self._last = [], self._tree.root  # which may have led through this
                 self._tree.link(node, name, holder, target[-1])

@@ -104,7 +104,7 @@ def unpack(
     source.check_type(owner)
     umask = os.umask(0)  # modes are the layer's
     try:
-        with source.open() as stream, layer.tree, _pipe(source, stream, limits, threads) as pieces:
+        with source.open() as stream, layer.tree, Plain(source, stream, limits, threads) as pieces:
             reader = Reader(pieces, limits, source)
             _Unpacking(layer, reader, owner, limits, literal).run()
             reader.drain()
@@ -113,8 +113,8 @@ def unpack(
     return layer
 
 
-class _pipe:
-    """The plain bytes of a layer, checked at their end; threads end with the `with` block."""
+class Plain:
+    """The plain bytes of a layer in pieces, checked at their end; threads end with the `with` block."""
 
     def __init__(self, source: Source, stream: Any, limits: Limits, threads: bool) -> None:
         self._threads = threads
@@ -314,10 +314,11 @@ class _Unpacking:
             return
         self._later.pop(place)
         if holder is not None:
-            if holder.get(target) is not None:
+            kid = holder.get(target)
+            if kid is not None and kid.meta is not None:
                 raise Error("cannot unpack", entry.name, "a hard link to a directory")
-            if link_at(self._tree, holder, target, node, name):
-                return
+            if kid is None and link_at(self._tree, holder, target, node, name):
+                return  # and what is only implied may be a link below
         self._clear(node, name)
         known = self._later.get(_place(holder, target)) if holder else None
         said = node.path(), known[1] if known else b"/".join((*words(way.path()), *missing, target))

@@ -140,6 +140,27 @@ def test_retime(oci: Any, img: Path) -> None:
     assert "needs SOURCE_DATE_EPOCH" in oci("pack", "--retime", "./img:r", "./img:r2", code=2).stderr
 
 
+@pytest.mark.parametrize("words", [["--retime"], ["--strip", "app/x"], ["--squash", "--base", "./img:base"], ["--flatten"]])
+@pytest.mark.parametrize("what", ["diff id", "blob"])
+def test_what_is_not_what_its_digest_says_does_not_become_right(words: list[str], what: str, oci: Any, img: Path) -> None:
+    made = inspect(oci, "./img:app")
+    if what == "blob":
+        blob = img / "img/blobs" / made["manifest"]["layers"][2]["digest"].replace(":", "/")
+        data = blob.read_bytes()
+        blob.chmod(0o644)
+        blob.write_bytes(data[:4] + b"time" + data[8:])  # the same content, of another time in gzip's header
+    with Layout.open(f"{img}/img") as layout:
+        ids = made["config"]["rootfs"]["diff_ids"]
+        if what == "diff id":
+            ids[2] = f"sha256:{'0' * 64}"
+        config = {**made["config"], "rootfs": {"type": "layers", "diff_ids": ids}}
+        layout.tag("wrong", configs.store(layout, config, made["manifest"]["layers"]))
+    before = oci("image", "ls", "./img").stdout
+    done = oci("pack", *words, "./img:wrong", "./img:n", code=1, env={"SOURCE_DATE_EPOCH": "1000000000"})
+    assert done.stderr.startswith("oci-pack: wrong ")
+    assert done.stderr.count("\n") == 1 and oci("image", "ls", "./img").stdout == before
+
+
 def test_append_and_split(oci: Any, img: Path) -> None:
     (img / "more/opt/a").mkdir(parents=True)
     for name in ("opt/a/f", "opt/g", "h"):

@@ -155,6 +155,9 @@ AGREED: dict[str, list[Any]] = {
     "hard links over three layers": [["a"], ["b=a"], ["c=b", ".wh.a"]],
     "hard link to what is removed with its directory": [["d/", "d/a"], ["b=d/a"], [".wh.d"]],
     "hard link that is then a file": [["a"], ["b=a", ("b", b"new")]],
+    "hard link to a lower link through which a name is": [["d/", "l>d"], ["l/x", "h=l"]],
+    "hard link to a directory that is only implied": [["d/x", "h=d"]],
+    "hard link to a lower directory that is only implied": [["d/"], ["d/x", "h=d"]],
     "hard link to a fifo": [[{"kind": "p", "name": "p"}, "q=p"]],
     "names that end in a slash": [
         ["f", {"kind": "l", "name": "l/", "link": "x"}, {"kind": "h", "name": "h/", "link": "f"}, {"kind": "p", "name": "p/"}],

@@ -64,9 +64,20 @@ def test_what_umoci_takes_of_any_layers_is_the_same(oci: Any, tmp_path: Path) ->
         done = oci("unpack", "./img:x", "b", code=None, cwd=place)
         if not theirs.returncode:
             assert done.returncode == 0, (number, layers(number), done.stderr)
-            assert times(place / "b/rootfs") == times(place / "u/rootfs"), (number, layers(number))
+            found = times(place / "b/rootfs")
+            same = found == times(place / "u/rootfs") or found == marks_first(oci, number, place)
+            assert same, (number, layers(number))
             taken += 1
     assert taken
+
+
+def marks_first(oci: Any, number: int, place: Path) -> list[str]:
+    """What umoci makes of the same with whiteouts before what else goes through the links that they take."""
+    with Layout.open(f"{place}/img") as layout:
+        sorted_ = (sorted(layer, key=lambda entry: ".wh." not in entry) for layer in layers(number))
+        layout.tag("y", image(layout, *sorted_).descriptor)
+    done = oci.run(["umoci", "unpack", "--image", "img:y", "v"], code=None, cwd=place)
+    return [] if done.returncode else times(place / "v/rootfs")
 
 
 def times(root: Path) -> list[str]:
