@@ -33,7 +33,6 @@ _NEXT = {
     "cannot speak tls with": "--tls-verify=false speaks http, too",
     "cannot use -i with -t": "a pipe or file goes with -i alone",
     "unable to find user": "a number needs no entry there",
-    "exec format error": "it may be for another processor: --platform",
 }
 # In the words of oci-ctl, whose things are an engine's.
 _CLIENTS = {

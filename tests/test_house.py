@@ -218,7 +218,7 @@ STARTS: dict[tuple[str, ...], tuple[str, int]] = {
     ("run", "state", "nope"): ("", 82),
     ("run", "list"): ("", 82),
     ("run", "run", "-b", "./b", "c1"): ("", 95),
-    ("run", "./b", "true"): ("", 121),
+    ("run", "./b", "true"): ("", 122),
     ("run", "--network", "none", "./img", "true"): ("", 132),
     ("image", "ls", "./img"): ("", 65),
     ("image", "inspect", "./img"): (DOCUMENTS, 92),

@@ -36,11 +36,11 @@ _TEXTS = {"mac": "mac", "mac-address": "mac", "interface_name": "interface", "if
 _IFNAME = "com.docker.network.endpoint.ifname="  # docker's way to say it
 
 
-def default() -> str:
+def default(needed: bool = False) -> str:
     """What a container gets for which no network is said.
 
     $OCI_NETWORK; else root's is `bridge`, a plain user's pasta or slirp4netns.  Where that cannot be there is none,
-    and who starts it is told.
+    and who starts it is told; unless it is `needed`: then it is tried, and fails by what is missing.
     """
     said = os.environ.get(VARIABLE)
     if said:
@@ -50,16 +50,20 @@ def default() -> str:
     if os.geteuid() or fs.HOLDER in os.environ:
         from oci_tools.net.userland import program
 
-        found, needed = next((name for name in PROGRAMS if program(name)), ""), "pasta"
+        best, missing = PROGRAMS[0], PROGRAMS[0]
+        found = next((name for name in PROGRAMS if program(name)), "")
     else:
         from oci_tools.net import nft
 
-        found, needed = "bridge" if nft.is_there() else "", nft.PROGRAM
+        best, missing = "bridge", nft.PROGRAM
+        found = best if nft.is_there() else ""
+    if not found and needed:
+        return best
     if not found:
         from oci_tools import cli
 
-        how = f"apt install {PACKAGES[needed]}; --network none is without"
-        cli.say("oci-run", f"warning: no network: {needed} is not installed ({how})")
+        how = f"apt install {PACKAGES[missing]}; --network none is without"
+        cli.say("oci-run", f"warning: no network: {missing} is not installed ({how})")
     return found or "none"
 
 
@@ -77,7 +81,8 @@ def settle(args: Args) -> None:
     A plain user goes on where he is root over all of his ids, if he has more than one.
     """
     said: list[str] = args.network or ["default"]
-    args.network[:] = [default() if word in ("default", "private") else word for word in said]
+    needed = bool(args.publish or args.publish_all or any(_of_one(args).values()))
+    args.network[:] = [default(needed) if word in ("default", "private") else word for word in said]
     wanted = attachments(args)
     if "host" in args.network and (args.publish or args.publish_all):
         from oci_tools import cli
@@ -125,9 +130,8 @@ def policy(args: Args) -> dict[str, Any]:
 def attachments(args: Args) -> list[dict[str, Any]]:
     """The networks that are joined; the options of the command are about the first."""
     alone = mode(args.network)
-    about_one = {"--ip": args.ip, "--ip6": args.ip6, "--mac-address": args.mac_address}
     if alone:
-        said = [name for name, value in {**about_one, "--network-alias": args.network_alias}.items() if value]
+        said = [name for name, value in _of_one(args).items() if value]
         if said and alone.partition(":")[0] not in PROGRAMS:
             raise Usage(f"{said[0]} needs a network", hint=f"--network {alone} has none of its own")
         if alone.partition(":")[0] in ("container", "ns", "none") and (args.publish or args.publish_all):
@@ -146,6 +150,12 @@ def attachments(args: Args) -> list[dict[str, Any]]:
         one["aliases"] += args.network_alias
     first["ports"] = _ports(args)
     return found
+
+
+def _of_one(args: Args) -> dict[str, Any]:
+    """The options that are about one network."""
+    words = {"--ip": args.ip, "--ip6": args.ip6, "--mac-address": args.mac_address}
+    return {**words, "--network-alias": args.network_alias}
 
 
 def _ports(args: Args) -> list[dict[str, Any]]:

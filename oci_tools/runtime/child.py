@@ -11,14 +11,13 @@ from __future__ import annotations
 
 import _signal  # `signal` loads `enum`
 import os
-import stat
 import sys
 
 from oci_tools.errors import Error
 from oci_tools.linux import libc, process
-from oci_tools.runtime import caps, cgroup_mounts, descriptors, devices, hooks, labels, mounts, scheduling, sysctl
+from oci_tools.runtime import caps, cgroup_mounts, descriptors, devices, executable, hooks, labels, mounts
 from oci_tools.runtime import cgroup_directories as directories
-from oci_tools.runtime import terminal, user
+from oci_tools.runtime import scheduling, sysctl, terminal, user
 from oci_tools.runtime.namespaces import Namespaces, become_root, loopback_up
 from oci_tools.runtime.sync import Channel, told
 
@@ -208,7 +207,7 @@ def payload(
     if not entered:
         _change_directory(wanted["cwd"], first=False)
         _check_directory(wanted["cwd"])
-    program = find_program(wanted["args"][0], environ)
+    program = executable.find(wanted["args"][0], environ)
     last = setup.seccomp if no_new_privs else None
     if last and last.notify:
         _filter(setup, channel)  # now, while the runtime listens for the descriptor
@@ -226,7 +225,7 @@ def payload(
             last.install()  # as late as can be: a profile need allow nothing of ours but execve
         os.execve(program, wanted["args"], environ)
     except OSError as error:
-        report(caller, exec_error(program, error, tried=True))
+        report(caller, executable.refused(program, error, tried=True))
     except BaseException as error:
         report(caller, error)
 
@@ -327,42 +326,6 @@ def _check_directory(path: str) -> None:
         raise Error("cannot use working directory", path, error) from None
     if not here.startswith("/"):
         raise Error("cannot use working directory", path, "it is outside of the container")
-
-
-def find_program(name: str, environ: dict[str, str]) -> str:
-    """The program that execvp(3) would run; exit codes 127 and 126 are the engines' words."""
-    if "/" in name:
-        _check_program(name, name)
-        return name
-    denied = False
-    for directory in environ.get("PATH", "").split(":") if name else ():
-        path = f"{directory or '.'}/{name}"
-        try:
-            _check_program(path, name)
-            return path
-        except Error as error:
-            denied = denied or error.code == 126
-    if denied:
-        raise exec_error(name, PermissionError(13, os.strerror(13)))
-    raise Error(f'exec: "{name}": executable file not found in $PATH', code=127)
-
-
-def _check_program(path: str, name: str) -> None:
-    try:
-        found = os.stat(path)
-        if stat.S_ISDIR(found.st_mode):
-            raise IsADirectoryError(21, os.strerror(21))
-        # faccessat2(2), and what older profiles of seccomp know: our ids are all the same by now.
-        if not os.access(path, os.X_OK, effective_ids=True) and not os.access(path, os.X_OK):
-            raise PermissionError(13, os.strerror(13))
-    except OSError as error:
-        raise exec_error(name, error) from None
-
-
-def exec_error(name: str, error: OSError, tried: bool = False) -> Error:
-    """An execve(2) that would fail, or was `tried`, in Go's words: 127 not there, 126 there but not to be executed."""
-    code = 127 if error.errno in (2, 20) else 126
-    return Error(f"exec {name}" if tried else f'exec: "{name}"', None, error, code=code)
 
 
 def _filter(setup: Setup | Entry, channel: Channel) -> None:

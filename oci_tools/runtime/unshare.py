@@ -12,7 +12,7 @@ import os
 
 from oci_tools.errors import Error
 from oci_tools.linux import process
-from oci_tools.runtime import apart, child, ids, namespaces
+from oci_tools.runtime import apart, child, executable, ids, namespaces
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def main(args: Any, _: str) -> int:
     if os.geteuid() == 0 and apart.may_mount():
         raise Error("cannot unshare", None, "root's containers are in no user namespace of its own", "nsenter(1)")
     words = args.cmd or [os.environ.get("SHELL") or "/bin/sh"]
-    program = child.find_program(words[0], dict(os.environ))
+    program = executable.find(words[0], dict(os.environ))
     maps = ids.of_user() if os.geteuid() else {name: _same(name) for name in ("uid_map", "gid_map")}
     reader, writer = os.pipe2(os.O_CLOEXEC)
     try:
@@ -77,5 +77,5 @@ def _become(reader: int, writer: int, program: str, words: list[str]) -> None:
             child.reset_signals()
             os.execve(program, words, os.environ)
     except OSError as error:
-        os.write(2, f"oci-run: {child.exec_error(words[0], error)}\n".encode())
+        os.write(2, f"oci-run: {executable.refused(words[0], error)}\n".encode())
     os._exit(126)

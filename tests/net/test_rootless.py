@@ -339,5 +339,6 @@ def test_without_the_program(machine: Machine) -> None:
     done = machine.command("run", "busybox", "ip", "-o", "link")
     assert done.stdout.count("\n") == 1
     assert done.stderr == "oci-run: warning: no network: pasta is not installed (apt install passt; --network none is without)\n"
-    said = machine.command("run", "--network", "pasta", "busybox", "true", code=125).stderr
-    assert said == 'oci-run: cannot set up the network: exec: "pasta": executable file not found in $PATH (apt install passt)\n'
+    for words in (("--network", "pasta"), ("-p", "8080:80")):
+        said = machine.command("run", *words, "busybox", "true", code=125).stderr
+        assert said == 'oci-run: cannot set up the network: exec: "pasta": executable file not found in $PATH (apt install passt)\n'

@@ -164,8 +164,9 @@ def test_without_nft(machine: Machine) -> None:
     done = machine.command("run", "busybox", "ip", "-o", "link")
     assert done.stdout.count("\n") == 1
     assert done.stderr == "oci-run: warning: no network: nft is not installed (apt install nftables; --network none is without)\n"
-    said = machine.command("run", "--network", "bridge", "busybox", "true", code=125).stderr
-    assert said == 'oci-run: cannot change the firewall: exec: "nft": executable file not found in $PATH (apt install nftables)\n'
+    for words in (("--network", "bridge"), ("-p", "80"), ("--network-alias", "www")):
+        said = machine.command("run", *words, "busybox", "true", code=125).stderr
+        assert said == 'oci-run: cannot change the firewall: exec: "nft": executable file not found in $PATH (apt install nftables)\n'
     machine.run("umount", "/usr/sbin/nft")
     nothing_left(machine)
 

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from oci_tools.runtime import executable
+
 pytestmark = pytest.mark.root
 
 
@@ -52,8 +54,8 @@ def test_not_found_and_not_executable(box: Any) -> None:
         ("/text", 'exec: "/text": permission denied'),
         ("/bin/sh/x", 'exec: "/bin/sh/x": not a directory'),
         ("/etc", 'exec: "/etc": is a directory'),
-        ("/format", 'exec /format: exec format error'),
-        ("/lost", 'exec /lost: no such file or directory'),
+        ("/format", 'exec /format: exec format error (it is no executable, and has no #! line)'),
+        ("/lost", 'exec /lost: no such file or directory (no interpreter "/no/such/interpreter")'),
         ("", 'exec: "": executable file not found in $PATH'),
     ):
         box.process["args"] = [word]
@@ -62,8 +64,53 @@ def test_not_found_and_not_executable(box: Any) -> None:
     assert box("create", code=1).stderr == 'oci-run: exec: "/nosuch": no such file or directory\n'
     box.process["args"] = ["/format"]  # what only execve(2) finds out is an error of start
     box("create")
-    assert box("start", code=1).stderr == 'oci-run: exec /format: exec format error\n'
+    assert box("start", code=1).stderr.startswith("oci-run: exec /format: exec format error (")
     box("delete")
+
+
+def elf(machine: int, interpreter: bytes = b"", word: int = 8) -> bytes:
+    """An executable's header and, behind it, the one of its interpreter: elf(5)."""
+    size = 56 if word == 8 else 32
+    begin = 40 + 3 * word
+    made = bytearray(begin + size) + interpreter + b"\0"
+    for at, value, length in (
+        (0, 0x464C457F, 4), (4, word // 4, 1), (5, 1, 1), (6, 1, 1), (16, 2, 2), (18, machine, 2), (20, 1, 4),
+        (24 + word, begin, word), (30 + 3 * word, size, 2), (32 + 3 * word, 1, 2),
+        (begin, 3, 4), (begin + word, begin + size, word), (begin + 4 * word, len(interpreter) + 1, word),
+    ):  # fmt: skip
+        made[at : at + length] = value.to_bytes(length, "little")
+    return bytes(made)
+
+
+def test_why_a_program_that_is_there_is_not_executed(box: Any) -> None:
+    """Of all that the kernel says the same two things about, the one that it is."""
+    other, name = (183, "arm64") if os.uname().machine == "x86_64" else (62, "amd64")
+    ours = {"x86_64": 62, "aarch64": 183}[os.uname().machine]
+    for content, said in (
+        (b"#!/bin/sh\r\necho\r\n", 'no interpreter "/bin/sh\\r": its lines end with carriage returns'),
+        (b"#! \t/no/such\tword", 'no interpreter "/no/such"'),
+        (b"#!/first\n", 'no interpreter "/lib/no-loader.so"'),
+        (elf(ours, b"/lib/no-loader.so.2"), 'no interpreter "/lib/no-loader.so.2"'),
+        (b"", "it is empty"),
+        (elf(other), f"it is for {name}: --platform takes another image"),
+    ):
+        for path, written in (("first", b"#!/lib/no-loader.so\n"), ("program", content)):
+            (box.rootfs / path).write_bytes(written)
+            (box.rootfs / path).chmod(0o755)
+        box.process["args"] = ["/program"]
+        reason = "no such file or directory" if "interpreter" in said else "exec format error"
+        assert box("run", code=1).stderr == f"oci-run: exec /program: {reason} ({said})\n"
+    for word in (4, 8):
+        (box.rootfs / "program").write_bytes(elf(3, b"/lib/none.so.1", word))
+        error = executable.refused(str(box.rootfs / "program"), FileNotFoundError(2, "not there"), tried=True)
+        assert error.hint == 'no interpreter "/lib/none.so.1"'
+    (box.rootfs / "program").write_bytes(elf(ours)[:30])  # a header that ends early has nothing to say
+    assert box("run", code=1).stderr == "oci-run: exec /program: exec format error\n"
+    (box.rootfs / "program").write_bytes(b"no program")
+    (box.rootfs / "program").chmod(0o111)  # and one that may not be read
+    box.process["user"] = {"uid": 1, "gid": 1}
+    box.process["capabilities"] = {}
+    assert box("run", code=1).stderr == "oci-run: exec /program: exec format error\n"
 
 
 def test_path_is_searched_as_execvp_does(box: Any) -> None:

@@ -8,7 +8,7 @@ from oci_tools import cli
 from oci_tools.container import shared
 from oci_tools.errors import Error, Usage
 from oci_tools.net import ports, within
-from oci_tools.runtime import child
+from oci_tools.runtime import executable
 
 
 def unshare(args: cli.Args) -> int:
@@ -21,7 +21,7 @@ def unshare(args: cli.Args) -> int:
         raise Usage("port of the host is missing", args.publish[0])
     shared.enter()
     within.join(published)
-    program = child.find_program(words[0], dict(os.environ))
+    program = executable.find(words[0], dict(os.environ))
     try:
         os.execve(program, words, os.environ)
     except OSError as error:
