@@ -263,7 +263,7 @@ def test_a_rush_leaves_no_threads_and_no_circle_behind(serve: Callable[..., Runn
         assert threading.active_count() <= before + http.SPARE
         assert not running.server.open_connections()
         with_circles = [each for each in gc.get_objects() if type(each).__name__ in ("Connection", "Request") and type(each).__module__.startswith("oci_")]
-        assert len(with_circles) < 5, with_circles  # those that the loop has looked at last
+        assert len(with_circles) < 20, with_circles  # those that each worker and the loop have looked at last, of 50
         assert b"200 OK" in running.talk(GET)
     finally:
         gc.enable()

@@ -49,6 +49,7 @@ _EXEC = (
     ("-p --process FILE", "text", None, "the process as in config.json; else the words after ID"),
     ("-d --detach", "flag", False, "do not wait for it"),
     ("-t --tty", "flag", False, "give it a terminal"),
+    ("--console-size ROWSxCOLUMNS", "text", None, "what that begins with, where we have none"),
     ("-i --interactive", "flag", False, "understood for docker's callers: it has our standard input anyway"),
     ("-e --env NAME[=VALUE]", "list", (), "set an environment variable; without a value, to what it is here"),
     ("--env-file FILE", "list", (), "set the variables in FILE, NAME=VALUE lines"),
@@ -389,8 +390,7 @@ VERBS = {
     "features": _command("features", "print what this runtime can do", "", (), _features),
     "pause": _command("pause", "suspend all processes of a container", "ID", (), _pause),
     "resume": _command("resume", "resume them", "ID", (), _resume),
-    "ps": _command("ps", "list the processes of a container, by the host's pids", "ID [PS-OPTION...]", (_FORMAT,), _ps,
-                   stop=True),
+    "ps": _command("ps", "list its processes, by the host's pids", "ID [PS-OPTION...]", (_FORMAT,), _ps, stop=True),
     "list": _command(
         "list", "list containers", "",
         (_FORMAT, ("-q --quiet", "flag", False, "only ids"),

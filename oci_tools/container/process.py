@@ -160,12 +160,10 @@ def _variable(word: str, host: Host) -> list[str]:
 def fit(process: dict[str, Any], said: str | None = None) -> None:
     """A terminal begins in the size that is said, ROWSxCOLUMNS, else in that of ours."""
     from oci_tools.linux import tty
+    from oci_tools.runtime import terminal
 
     if said:
-        rows, cross, columns = said.partition("x")
-        if not (cross and f"{rows}{columns}".isdecimal() and int(rows) < 1 << 16 > int(columns)):
-            raise Usage("invalid value for --console-size", said, hint="ROWSxCOLUMNS")
-        process["consoleSize"] = {"height": int(rows), "width": int(columns)}
+        process["consoleSize"] = terminal.size(said)
         return
     for fd in (0, 1, 2):
         try:

@@ -13,7 +13,7 @@ from oci_tools.errors import Error, Usage
 from oci_tools.linux import caps, process
 from oci_tools.runtime import check as checking
 from oci_tools.runtime import descriptors, entering, exec_group, groups, launch, lifecycle, scheduling, state, sync
-from oci_tools.runtime import user
+from oci_tools.runtime import terminal, user
 from oci_tools.runtime.launch import Container, Options
 from oci_tools.runtime.namespaces import FLAGS
 
@@ -168,6 +168,8 @@ def wanted(spec: dict[str, Any], args: Any, files: str | None = None) -> dict[st
     if not args.cmd:
         raise Usage("missing command", hint="or --process FILE")
     made = {**spec["process"], "args": args.cmd, "terminal": args.tty}
+    if args.console_size:
+        made["consoleSize"] = terminal.size(args.console_size)
     made["env"] = [*(made.get("env") or ()), *args.env]
     if args.cwd:
         made["cwd"] = args.cwd

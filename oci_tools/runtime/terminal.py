@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 
 from oci_tools import fs
-from oci_tools.errors import Error
+from oci_tools.errors import Error, Usage
 from oci_tools.linux import tty
 
 TYPE_CHECKING = False
@@ -22,6 +22,14 @@ if TYPE_CHECKING:
 _CHUNK = 1 << 16
 _PIPE_BUF = 4096
 _IN, _OUT = 1, 4  # POLLIN, POLLOUT
+
+
+def size(text: str) -> dict[str, int]:
+    """What --console-size says, as config.json has it in `consoleSize`."""
+    rows, cross, columns = text.partition("x")
+    if not (cross and f"{rows}{columns}".isdecimal() and int(rows) < 1 << 16 > int(columns)):
+        raise Usage("invalid value for --console-size", text, hint="ROWSxCOLUMNS")
+    return {"height": int(rows), "width": int(columns)}
 
 
 # -- the container side ------------------------------------------------------------------

@@ -173,6 +173,19 @@ def test_a_size_that_config_json_gives(shell: Any) -> None:
     assert shell("run", stdin=subprocess.DEVNULL).stdout == "10 20\n"
 
 
+def test_a_size_that_exec_gives(shell: Any) -> None:
+    """And not whoever has its console socket, a moment too late."""
+    shell.process["terminal"] = False
+    shell.process["args"] = ["sleep", "1000"]
+    shell("create")
+    shell("start")
+    for size, code in (("10x20", 0), ("10", 2), ("10x65536", 2)):
+        words = ("-t", "--console-size", size, shell.id, "stty", "size")
+        done = shell.oci("run", "exec", *words, code=code, stdin=subprocess.DEVNULL)
+        assert done.stdout == ("10 20\n" if not code else "")
+    shell("delete", "-f")
+
+
 def test_another_user_owns_the_terminal(shell: Any) -> None:
     shell.process["user"] = {"uid": 1000, "gid": 1000}
     shell.process["args"] = ["sh", "-c", "stat -c %u /dev/console; echo x > /dev/console; echo y > /dev/tty"]

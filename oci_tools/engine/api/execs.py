@@ -276,7 +276,9 @@ class Session:
             try:
                 listener.bind(place)
                 listener.listen(1)
-                words = self._words(["--tty", f"--console-socket={place}"])
+                rows, columns = self._one.said.get("ConsoleSize") or (0, 0)
+                fits = f"--console-size={rows & 0xFFFF}x{columns & 0xFFFF}"
+                words = self._words(["--tty", f"--console-socket={place}", fits])
                 started = self._api.commands.start(words, {0: null, 1: null, 2: null, 3: log})
                 waiting = threading.Thread(target=self._give_up, args=(started, listener), daemon=True)
                 waiting.start()
@@ -285,8 +287,8 @@ class Session:
                 os.close(null)
                 os.unlink(place)
         if self._one.master >= 0:
-            size = self._one.said.get("ConsoleSize")
-            if size and any(size):
+            size = self._one.said.get("ConsoleSize") or [0, 0]  # as a `resize` has it meanwhile
+            if any(size):
                 terminals.set_size(self._one.master, size[0] & 0xFFFF, size[1] & 0xFFFF)
             os.set_blocking(self._one.master, False)
             typing = bool(self._one.said.get("AttachStdin"))
