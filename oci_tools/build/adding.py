@@ -109,7 +109,7 @@ class Adding:
         return found
 
     def _of_word(self, word: str, origin: Origin | None, tell: Tell) -> list[Source]:
-        if self.one.name == "ADD" and (repository := remote.git(word)):
+        if repository := self._repository(word):
             return [self._git(repository)]
         if remote.is_url(word):
             if self.one.name == "COPY":
@@ -119,6 +119,10 @@ class Adding:
             raise self.one.wrong("checksum can't be specified for non-HTTP(S) & non-Git sources", word)
         assert origin is not None
         return self._local(origin, word, tell)
+
+    def _repository(self, word: str) -> remote.Git | None:
+        """What a word means that is a git URL; as one of others is where it is said what becomes of .git."""
+        return remote.git(word, self.one.flags["keep_git_dir"] is not None) if self.one.name == "ADD" else None
 
     def _local(self, origin: Origin, word: str, tell: Tell) -> list[Source]:
         picks = picking.pick(origin, word, self.parents, self.exclude)

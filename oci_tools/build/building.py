@@ -59,7 +59,7 @@ class Building:
         self.runner = runner
         host = manifests.normal(manifests.host_platform())
         self.platform = manifests.normal(manifests.parse_platform(platform)) if platform else host
-        self.platform_name = manifests.platform_name(self.platform)
+        self.platform_name = manifests.whole_name(self.platform)
         self.many = len(options.platforms) > 1
         self.scope = Scope(dockerfile, options.arguments, self.platform, options.target, host)
         self.graph = Graph(dockerfile, options.target, self._base, lambda name: name.lower() in contexts.named)

@@ -107,7 +107,7 @@ class Contexts:
 
     def read(self, file: str | None) -> tuple[bytes, str]:
         """The Dockerfile's text, and how it is called; finds the ignore file that goes with it."""
-        if self.dockerfile is not None and file in (None, "-"):
+        if self.dockerfile is not None:
             return self.dockerfile, "Dockerfile"
         if file == "-":
             if self.word == "-":

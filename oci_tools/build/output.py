@@ -191,10 +191,10 @@ def write(output: Output, layout: Layout, images: list[Descriptor], top: Descrip
     split = len(images) > 1 if output.split is None else output.split
     if output.kind == "local":
         for number, image in enumerate(images):
-            name = manifests.platform_name(image["platform"]).replace("/", "_") if split else ""
+            name = manifests.whole_name(image["platform"]).replace("/", "_") if split else ""
             _directory(layout, image, f"{output.dest}/{name}".rstrip("/"), output.delete and (split or not number))
         return os.path.abspath(output.dest)
-    names = [manifests.platform_name(image["platform"]).replace("/", "_") if split else "" for image in images]
+    names = [manifests.whole_name(image["platform"]).replace("/", "_") if split else "" for image in images]
     return _tar(output, [(name, *_flat(layout, image)) for name, image in zip(names, images, strict=True)])
 
 

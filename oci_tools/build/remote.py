@@ -47,18 +47,18 @@ class Git:
         self.made: int | None = None
 
 
-def git(text: str) -> Git | None:
+def git(text: str, sure: bool = False) -> Git | None:
     """The repository that a word means; None if it is no git URL.
 
-    git://, ssh://, USER@HOST:PATH, github.com/..., http(s)://....git; `#REF:DIRECTORY` behind it, or in a query ref=,
-    tag=, branch=, commit= or checksum=, subdir=, keep-git-dir=, submodules=.
+    git://, ssh://, USER@HOST:PATH, github.com/..., http(s)://....git, or any URL where it is sure; `#REF:DIRECTORY`
+    behind it, or in a query ref=, tag=, branch=, commit= or checksum=, subdir=, keep-git-dir=, submodules=.
     """
     url, _, fragment = text.partition("#")
     url, _, query = url.partition("?")
     if url.startswith("github.com/"):
         url = f"https://{url}"
     elif not url.startswith(("git://", "ssh://")) and not re.match(r"[\w-]+@[\w.-]+:", url) and not (
-        url.startswith(("http://", "https://")) and url.endswith(".git")
+        is_url(url) and (sure or url.endswith(".git"))
     ):
         return None
     ref, _, directory = fragment.partition(":")

@@ -16,14 +16,15 @@ import posixpath
 from oci_tools import compress, document, fs
 from oci_tools.build import copying, hashes, picking, remote
 from oci_tools.build.adding import origin_of
+from oci_tools.build.listing import Listing
 from oci_tools.errors import Busy
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any
 
     from oci_tools.build.instructions import Instruction
-    from oci_tools.build.listing import Listing
     from oci_tools.build.mounts import Mount
     from oci_tools.build.picking import Origin
     from oci_tools.build.stages import Building
@@ -71,13 +72,29 @@ class Mounting:
 
     def content(self, mount: Mount, files: Listing) -> str:
         """What a key has of what a mount shows: only of files that come from elsewhere."""
-        if mount.kind not in ("bind", "cache") or (mount.kind == "cache" and not mount.origin):
-            return ""
-        origin, identity = self._origin(mount)
-        if identity is not None:
-            return identity
+        identity = self.known(mount)
+        if identity is not None and (not identity or posixpath.normpath(f"/{mount.source}").strip("/") == ""):
+            return identity  # all of a root is seldom the same where its layers are not
+        origin, _ = self._origin(mount)
         picks = picking.pick(origin, mount.source or "/")
         return picking.digest(origin, picks, None, self._stage.shared.teller(origin, files))
+
+    def quick(self, mounts: Sequence[Mount]) -> dict[str, Any] | None:
+        """Where trees of stages and images are mounted: those by their layers, and only the context by its files."""
+        known = [self.known(mount) for mount in mounts]
+        if not any(known):
+            return None
+        files = Listing(self._stage.shared.place.fresh("files"))
+        pairs = zip(mounts, known, strict=True)
+        found = tuple(self.content(mount, files) if said is None else said for mount, said in pairs)
+        files.close()
+        return {"mounted": found}
+
+    def known(self, mount: Mount) -> str | None:
+        """What stands for the content without a look at it: "" where there is none, None where nobody knows."""
+        if mount.kind not in ("bind", "cache") or (mount.kind == "cache" and not mount.origin):
+            return ""
+        return self._origin(mount)[1]
 
     def _origin(self, mount: Mount) -> tuple[Origin, str | None]:
         if not mount.origin:

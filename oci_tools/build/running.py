@@ -167,7 +167,7 @@ def run(stage: Building, one: Instruction) -> None:
         return None
 
     title = f"RUN {' '.join(part for part in (*_flags(one), one.statement.rest) if part)}"
-    stage.step(one, title, parts, act, said=_said(stage, words), content=content)
+    stage.step(one, title, parts, act, said=_said(stage, words), content=content, quick=mounting.quick(wanted))
 
 
 def _check_length(one: Instruction, words: list[str]) -> None:

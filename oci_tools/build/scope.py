@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from oci_tools.build import words
 from oci_tools.errors import Error
+from oci_tools.image import manifest as manifests
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -108,11 +109,10 @@ class Scope:
 
 
 def _platform(prefix: str, platform: Mapping[str, str]) -> dict[str, str]:
-    parts = [platform["os"], platform["architecture"], platform.get("variant", "")]
     return {
-        f"{prefix}PLATFORM": "/".join(part for part in parts if part),
-        f"{prefix}OS": parts[0],
+        f"{prefix}PLATFORM": manifests.whole_name(dict(platform)),
+        f"{prefix}OS": platform["os"],
         f"{prefix}OSVERSION": platform.get("os.version", ""),
-        f"{prefix}ARCH": parts[1],
-        f"{prefix}VARIANT": parts[2],
+        f"{prefix}ARCH": platform["architecture"],
+        f"{prefix}VARIANT": platform.get("variant", ""),
     }

@@ -108,7 +108,7 @@ class Building:
         wanted = self.platform
         if start.platform:
             platform = self.shared.platform_of(start)
-            self.platform = wanted = manifests.platform_name(manifests.normal(platform))
+            self.platform = wanted = manifests.whole_name(manifests.normal(platform))
         below = self.shared.graph.base(self.stage)
         if below is not None:
             return self.shared.result(below).copy()

@@ -347,6 +347,12 @@ def platform_name(platform: Platform) -> str:
     return "/".join(str(part) for part in parts if part)
 
 
+def whole_name(platform: Platform) -> str:
+    """The same with the version that a system may need: os(version)/arch/variant, as containerd's FormatAll."""
+    version = platform.get("os.version")
+    return platform_name({**platform, "os": f"{platform['os']}({version})"} if version else platform)
+
+
 def matches(platform: Platform, wanted: Platform) -> int | None:
     """How well an image's platform suits: 0 is best, None not at all.
 

@@ -41,6 +41,20 @@ def test_several_platforms_make_an_index(oci: Any, built: Any, tmp_path: Path) -
     assert listed == ["linux_amd64/platform", "linux_amd64/arch", "linux_arm64/platform", "linux_arm64/arch"]
 
 
+def test_versions_of_a_system_are_platforms_apart(oci: Any, built: Any, cat: Any, tmp_path: Path) -> None:
+    text = "FROM scratch\nARG TARGETPLATFORM\nARG TARGETOSVERSION\nCOPY <<E /v\n$TARGETPLATFORM $TARGETOSVERSION\nE\n"
+    both = "windows(10.0.17763)/amd64,windows(10.0.20348)/amd64"
+    built(text, "--platform", both, "-o", "out")
+    for name in both.split(","):
+        assert (tmp_path / "out" / name.replace("/", "_") / "v").read_text() == f"{name} {name[8:-7]}\n"
+    built(text, "--platform", both)
+    entry = json.loads((tmp_path / "img/index.json").read_text())["manifests"][0]
+    index = json.loads((tmp_path / "img/blobs" / entry["digest"].replace(":", "/")).read_text())
+    assert [each["platform"]["os.version"] for each in index["manifests"]] == ["10.0.17763", "10.0.20348"]
+    built("FROM --platform=windows(10.0.20348)/amd64 ./img:x\n", "--platform", "windows/amd64")
+    assert cat("/v") == "windows(10.0.20348)/amd64 10.0.20348\n"
+
+
 def test_an_annotation_goes_to_the_level_it_names(oci: Any, built: Any, tmp_path: Path) -> None:
     def read(entry: Any) -> Any:
         return json.loads((tmp_path / "img/blobs" / entry["digest"].replace(":", "/")).read_text())

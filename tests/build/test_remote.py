@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import io
 import json
@@ -9,7 +10,7 @@ import subprocess
 import tarfile
 import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,11 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+class Files(SimpleHTTPRequestHandler):
     def log_message(self, *_: Any) -> None:
         pass
 
@@ -152,6 +158,20 @@ def test_git(oci: Any, built: Any, cat: Any, repository: str) -> None:
     assert cat("/named") == "other\n"
 
 
+def test_a_repository_whose_url_does_not_say_so(built: Any, cat: Any, repository: str, tmp_path: Path) -> None:
+    """Over HTTP it is one where something is said of .git."""
+    served = tmp_path / "served/repo.git"
+    subprocess.run(["git", "update-server-info"], cwd=served, check=True)
+    (tmp_path / "served/plain").symlink_to("repo.git/.git")
+    with ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Files, directory=tmp_path / "served")) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/plain"
+        built(f"FROM scratch\nADD --keep-git-dir {url}#v1 /kept\nADD --keep-git-dir=false {url} /left\n")
+        assert [cat(f"/{name}/sub/f") for name in ("kept", "left")] == ["one\n", "two\n"]
+        assert cat("/kept/.git/HEAD") and "404" in built(f"FROM scratch\nADD {url}/x /\n", code=1).stderr
+        server.shutdown()
+
+
 def test_git_queries(built: Any, cat: Any, repository: str) -> None:
     """A tag and the commit that it must be; a branch is none, short commits, .git."""
     words = ["git", "ls-remote", repository]
@@ -214,6 +234,9 @@ def test_contexts_from_the_web(oci: Any, cat: Any, web: str) -> None:
     assert cat("/copied") == "of the context" and listed(oci)["copied"][1] == "7/0"
     oci("build", "-t", "./img:x", f"{web}/Dockerfile")
     assert cat("/alone") == "x\n"
+    oci("build", "-f", f"{web}/nothing", "-t", "./img:x", f"{web}/Dockerfile")
+    oci("build", "-f", "nothing", "-t", "./img:x", "-", input="FROM scratch\nCOPY <<E /piped\nx\nE\n")
+    assert cat("/piped") == "x\n"
     assert "the server answered 404" in oci("build", f"{web}/nothing", code=1).stderr
 
 

@@ -81,6 +81,29 @@ def test_what_a_key_has_of_files(built: Any, tmp_path: Path) -> None:
     assert missed("--no-cache-filter", "b")[-1] == "RUN date +%N > /b: miss: the cache is not used"
 
 
+def test_what_a_key_has_of_files_of_a_stage(built: Any, cat: Any) -> None:
+    """Their content too, where they are made anew: of what is copied, and of what RUN is shown of them."""
+    text = (
+        "FROM BASE AS made\nCOPY other /other\nRUN mkdir /out && cp /other /out/all && cut -c1 /other > /out/f\n"
+        "FROM BASE AS r\nENV ID=/proc/sys/kernel/random/uuid\nRUN --mount=from=made,source=/out/f,target=/f cat $ID > /r && cat /f >> /r\n"
+        "FROM BASE AS w\nENV ID=/proc/sys/kernel/random/uuid\nRUN --mount=from=made,source=out/f,target=/f,rw --mount=target=/c,source=kept cat $ID > /w && echo > /f\n"
+        "FROM BASE\nCOPY --from=r /r /r\nCOPY --from=w /w /w\nCOPY --from=made /out/f /f\n"
+    )
+
+    def missed(other: str, kept: str = "k") -> list[str]:
+        lines = built(text, "--why", files={"other": other, "kept": kept}).stderr.splitlines()
+        return [line.partition("] ")[2][:12] for line in lines if ": miss: " in line]
+
+    missed("1a")
+    first = cat("/r"), cat("/w")
+    assert missed("1a") == []
+    assert missed("1b") == ["COPY other /", "RUN mkdir /o"] and (cat("/r"), cat("/w")) == first
+    assert missed("1b") == []
+    assert "COPY --from=" in missed("2b") and cat("/r").endswith("\n2\n")
+    second = cat("/r")
+    assert missed("2b", "other") == ["RUN --mount=", "COPY --from=", "COPY --from="] and cat("/r") == second
+
+
 @pytest.mark.parametrize("terminal", [False, True])
 def test_the_output_of_a_step_that_fails_is_whole(oci: Any, busybox: Path, tmp_path: Path, terminal: bool) -> None:
     (tmp_path / "Dockerfile").write_text(f"FROM {busybox}\nRUN seq 30000; exit 1\n")

@@ -256,6 +256,7 @@ def test_how_platforms_are_read(said, read, normal):
 def test_the_version_of_a_system():
     for said in ("windows/amd64:10.0.17763", "windows(10.0.17763)/amd64"):
         assert manifest.parse_platform(said) == {"os": "windows", "architecture": "amd64", "os.version": "10.0.17763"}
+        assert manifest.whole_name(manifest.parse_platform(said)) == "windows(10.0.17763)/amd64"
 
 
 @pytest.mark.parametrize("said", ["", "/", "linux/", "/amd64", "a/b/c/d", "amd46", "Ubuntu"])
