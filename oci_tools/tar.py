@@ -1,10 +1,9 @@
 """Reading tar streams: POSIX ustar and pax (IEEE 1003.1, pax), GNU, V7; image-spec, layer.md.
 
-    header  512 bytes, of which (offset, length)
-            name 0,100  mode 100,8  uid 108,8  gid 116,8  size 124,12  mtime 136,12  checksum 148,8
-            type 156,1  link 157,100  magic 257,6  version 263,2  major 329,8  minor 337,8  prefix 345,155
+    header  512 bytes (tarheader.py)
     data    `size` bytes, filled up to whole blocks of 512
-    end     two blocks of zeros, or the end of the stream; what follows is not looked at
+    end     two blocks of zeros, or the end of the stream; what follows is not looked at, nor is a header that only
+            tells about the next, and has none
 
 The reader is as strict as Go's, with which nearly every other unpacker reads, so that no layer is
 one tree for us and another for them: a wrong checksum or number, a lone block of zeros and an
@@ -16,10 +15,8 @@ Not here: what an entry does to a tree (layer/apply.py), writing (layer/diff.py)
 
 from __future__ import annotations
 
-import struct
-import zlib
-
 from oci_tools import sparse as holes
+from oci_tools import tarheader
 from oci_tools.errors import Error
 
 TYPE_CHECKING = False
@@ -44,7 +41,6 @@ ID_MAX = 0xFFFFFFFE  # 2**32-1 is chown's "leave it"
 MAJOR_MAX, MINOR_MAX = 0xFFF, 0xFFFFF  # mknod(2) would cut off what is more, and make another device
 SECONDS_MAX = 1 << 55  # of a time: an image may be absurd, time_t must hold it in nanoseconds' company
 
-_HEADER = struct.Struct("100s8s8s8s12s12s8sc100s6s2s64x8s8s155s12s")
 _TYPES = {
     b"0": "f", b"\0": "f", b"7": "f", b"1": "h", b"2": "l", b"3": "c", b"4": "b", b"5": "d", b"6": "p",
 }  # fmt: skip
@@ -146,8 +142,6 @@ class Reader:
                 long_name = data.partition(b"\0")[0] or None
             elif kind == b"K":
                 long_link = data.partition(b"\0")[0] or None
-        if long_name is not None or long_link is not None or pax:
-            self.bad("an entry is missing after its extended header")
 
     def data(self) -> Iterator[memoryview]:
         """The current entry's data; of a sparse file the pieces that are not holes, in a row."""
@@ -208,7 +202,10 @@ class Reader:
     def _header(self) -> tuple[bytes, ...] | None:
         """The fields of the next header; None at the archive's end."""
         if self._left or self._padding:
-            self._skip(self._left + self._padding)
+            self._skip(self._left)
+            if self._padding and not self._have(1):  # it ends with a file's last byte
+                return None
+            self._skip(self._padding)
             self._left = self._padding = 0
         if not self._have(BLOCK):
             if self._at < len(self._buffer):
@@ -216,7 +213,7 @@ class Reader:
             return None
         start = self._at
         self._at += BLOCK
-        fields = _HEADER.unpack_from(self._buffer, start)
+        fields = tarheader.FIELDS.unpack_from(self._buffer, start)
         if not fields[6].strip(b"\0 ") and self._buffer[start : self._at] == ZEROS:
             if self._have(BLOCK) and self._buffer[self._at : self._at + BLOCK] != ZEROS:
                 self.bad("an entry follows a block of zeros")
@@ -226,32 +223,14 @@ class Reader:
         return fields
 
     def _check_sum(self, block: bytes, field: bytes) -> None:
-        """The sum of all bytes with the checksum's own as spaces; some old writers summed signed bytes.
-
-        adler32's low half is the sum plus one modulo 65521, at a hundredth of the price of sum().
-        """
-        said = self.number(field, "checksum")
-        rest = 256 - sum(field)
-        if ((zlib.adler32(block) & 0xFFFF) - 1 + rest - said) % 65521 == 0:
-            return
-        if sum(block) - 256 * sum(byte > 127 for byte in block) + rest != said:
+        if not tarheader.sums_up(block, field, self.number(field, "checksum")):
             self.bad("wrong checksum of a header")
 
     def number(self, field: bytes, what: str) -> int:
-        """A number: octal digits between spaces and NULs, or base-256 with the top bit set."""
-        if field[0] & 0x80:
-            # 0x80 alone leads a positive number, 0xff a negative one in two's complement.
-            value = int.from_bytes(field, "big") - (1 << 8 * len(field) - 1)
-            return value if field[0] < 0xC0 else value - (1 << 8 * len(field) - 1)
-        digits = field.strip(b" \0")
-        if not digits:
-            return 0
-        if digits.isdigit():
-            try:
-                return int(digits, 8)
-            except ValueError:
-                pass
-        self.bad(f"not a number: {what} {field!r}")
+        value = tarheader.number(field)
+        if value is None:
+            self.bad(f"not a number: {what} {field!r}")
+        return value
 
     def _entry(
         self, fields: tuple[bytes, ...], pax: list[tuple[bytes, bytes]], name: bytes | None, link: bytes | None
@@ -274,10 +253,8 @@ class Reader:
         entry.sparse = None
         if entry.type in "cb":
             entry.device = (self.number(fields[11], "major"), self.number(fields[12], "minor"))
-        if fields[9] == b"ustar\0" and fields[13][0]:
-            # star marks itself at the header's end, and keeps two times in the last 24 bytes of the prefix
-            prefix = fields[13][: 131 if fields[14].endswith(b"tar\0") else 155].partition(b"\0")[0]
-            entry.name = prefix + b"/" + entry.name if prefix else entry.name
+        if fields[13][0] and (prefix := tarheader.prefix(*fields[9:11], *fields[13:15])):
+            entry.name = prefix + b"/" + entry.name
         stored = self._extend(entry, pax) if pax else entry.size
         if name is not None:
             entry.name = name

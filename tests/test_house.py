@@ -48,7 +48,8 @@ MAY_IMPORT = {
     "libdeflate": "",
     "compress": "errors fs libdeflate",
     "sparse": "",
-    "tar": "errors sparse",
+    "tarheader": "",
+    "tar": "errors sparse tarheader",
     "shelf": "errors",
     "names": "errors shelf",
     "schema": "errors fs document",
@@ -227,7 +228,7 @@ STARTS: dict[tuple[str, ...], tuple[str, int]] = {
     ("pack", "./tree", "./img2:x"): (LAYERS, 112),
     ("pull", "127.0.0.1:1/x", "./none"): (NETWORK, 310),
     ("push", "./img", "127.0.0.1:1/x"): (NETWORK, 310),
-    ("build", "./context"): (BUILDING, 159),
+    ("build", "./context"): (BUILDING, 160),
     ("net", "ls"): (DOCUMENTS, 100),  # the first time: a file for people is written
     ("demo", "--setup"): ("collections contextlib enum functools pathlib random re shutil subprocess tempfile threading typing", 110),
 }  # fmt: skip

@@ -106,16 +106,25 @@ def test_v7_directories_end_in_a_slash() -> None:
 
 def test_the_prefix_is_ustars_alone() -> None:
     assert one(header(b"name", prefix=b"some/dir".ljust(155, b"\0"))).name == b"some/dir/name"
-    assert one(header(b"name", prefix=b"1".ljust(155, b"\0"), magic=b"ustar  \0")).name == b"name"
+    for times in (b"1", b"00000000000\0" * 2, b"\x80" + bytes(11) + b"17", bytes(12) + b"17", b"x\xff"):
+        assert one(header(b"name", prefix=times.ljust(155, b"\0"), magic=b"ustar  \0")).name == b"name"
     star = b"dir".ljust(131, b"\0") + b"00000000000 00000000000 "
     assert one(header(b"name", prefix=star, pad=b"00000000tar\0")).name == b"dir/name"
+
+
+def test_old_go_wrote_prefixes_into_gnu_headers() -> None:
+    """As in images that Docker made before 1.13 of large owners and long names."""
+    owner = b"\x80" + (3_000_000).to_bytes(7, "big")
+    for prefix in (b"usr/lib/" * 12, b"a", b"12345678", b"0" * 12 + b"x" * 30):
+        entry = one(header(b"f", prefix=prefix.ljust(155, b"\0"), magic=b"ustar  \0", uid=owner))
+        assert (entry.name, entry.uid) == (prefix + b"/f", 3_000_000)
 
 
 @pytest.mark.parametrize(
     ("field", "number"),
     [
         (b"0000017\0", 15), (b" 17\0\0\0\0\0", 15), (b"17      ", 15), (b"\0" * 8, 0), (b"7777777 ", 0o7777777),
-        (b"77777777", 0o77777777), (b"\x80" + (70_000_000).to_bytes(7, "big"), 70_000_000),
+        (b"77777777", 0o77777777), (b"17\0junk\0", 15), (b"\x80" + (70_000_000).to_bytes(7, "big"), 70_000_000),
     ],
 )  # fmt: skip
 def test_numbers(field: bytes, number: int) -> None:
@@ -212,7 +221,10 @@ def test_sparse_files_that_lie(records: list[tuple[str, str]]) -> None:
         read(pax(*records) + member(b"f", b"abc") + END)
 
 
-@pytest.mark.parametrize("ending", [b"", bytes(512), END, END + b"garbage", END + member(b"more")])
+@pytest.mark.parametrize(
+    "ending",
+    [b"", bytes(512), END, END + b"garbage", END + member(b"more"), pax(("path", "x")), member(b"L", b"name\0", b"L") + END],
+)
 def test_ends(ending: bytes) -> None:
     assert one(header() + ending).name == b"f"
 
@@ -235,9 +247,8 @@ def name(length: int) -> bytes:
         header() + bytes(512) + header(),
         header(kind=b"S"),
         header(kind=b"D"),
-        pax(("path", "x")),
-        pax(("path", "x")) + END,
-        member(b"L", b"name\0", b"L") + END,
+        pax(("path", "x"))[:-1],
+        member(data=b"x" * 600)[:-1],
         pax(("path", b"a\0b")) + header(),
         pax(("SCHILY.xattr.user.\0a", "x")) + header(),
         pax(("size", "-1")) + header(),
@@ -265,6 +276,12 @@ def name(length: int) -> bytes:
 def test_what_is_refused(data: bytes) -> None:
     with pytest.raises(Error):
         read(data)
+
+
+def test_an_archive_may_end_with_its_last_byte() -> None:
+    for size in (1, 100, 1 << 18):
+        assert [data for _, data in read(member(b"f", b"x" * 512) + member(b"g", b"y" * 600)[:1112], size)] == [b"x" * 512, b"y" * 600]
+        assert [entry.name for entry in tar.Reader([member(b"g", b"y" * 600)[:1112]], Limits())] == [b"g"]
 
 
 def test_signed_checksums_of_old_writers() -> None:

@@ -175,6 +175,15 @@ AGREED: dict[str, list[Any]] = {
     "GNU long name without its end, and of nothing": [
         [member(b"L", b"gnu", b"L") + member(b"f", b"x") + member(b"L", b"\0", b"L") + member(b"g", b"x") + bytes(1024)],
     ],
+    "a prefix in a GNU header, as old Docker wrote it": [[
+        b"".join(
+            member(name, b"x", prefix=prefix.ljust(155, b"\0"), magic=b"ustar  \0") for name, prefix in
+            ((b"f", b"usr/lib"), (b"g", b"0" * 12 + b"x"), (b"h", b"00000000017\x0000000000017\0"), (b"i", b"\x80" + b"\xff" * 11 + b"x"), (b"j", b"n\xff"))
+        ) + bytes(1024),
+    ]],
+    "an archive that ends with its last byte": [[(member(b"f", b"x") + member(b"g", b"y"))[:1537]]],
+    "an archive that ends with a pax header": [one(member(b"f", b"x") + pax(("path", "z")))],
+    "a number, and something": [[header(b"f", uid=b"7\0xxxxx\0") + bytes(1024)]],
     "GNU long name and pax path": [[member(b"L", b"gnu\0", b"L") + pax(("path", "pax")) + member(b"f", b"x") + bytes(1024)]],
     "bits of the type in the mode": [[member(b"f", b"x", mode=b"0100644\0") + member(b"d", b"", b"5", mode=b"7777777\0") + bytes(1024)]],
     "a name that a removed one begins": [["baz/", "baz/x", "bazaar", "red/", "red/green", "red/blue/", "red/blue/x"], [".wh.baz", "red/.wh.blue"]],
