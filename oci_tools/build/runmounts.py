@@ -2,7 +2,7 @@
 
     bind    a context, a stage or an image; what is written in it is lost
     cache   a directory that stays from build to build; of sharing "locked" for one step at a time, of "private"
-            another one for each step at the same time
+            another one for each step at the same time; where one of the two has it, "shared" gets another one too
     tmpfs   an empty directory in memory
     secret  a file in memory, or a variable; nothing of it is in any key
     ssh     the socket of an agent
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from oci_tools.build.stages import Building
     from oci_tools.bundle.step import Root
 
-FOREVER = 30 * 86400.0  # seconds that a step waits for a cache that another one has
-
 
 class Mounting:
     """The mounts of one step, for a `with` block.
@@ -44,12 +42,23 @@ class Mounting:
         self._one = one
         self._locks: list[fs.Lock] = []
         self._made: list[str] = []
-        self._caches: set[str] = set()  # those that nobody else has now
+        self._caches = [mount for mount in wanted if mount.kind == "cache"]
+        self._held: dict[str, str] = {}  # the directories of caches by the names of these
         self._agents: list[Any] = []
         self._secret_env = any(mount.kind == "secret" and mount.env is not None for mount in wanted)
         self.env: dict[str, str] = {}
 
     def __enter__(self) -> Mounting:
+        """All steps take caches in one order, for none to wait for another one that waits for it."""
+        asked: dict[str, set[str]] = {}
+        for mount in self._caches:
+            asked.setdefault(self._name(mount), set()).add(mount.sharing or "shared")
+        try:
+            for name in sorted(asked):
+                self._held[name] = self._hold(name, asked[name])
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -155,23 +164,7 @@ class Mounting:
         return path if pick.is_directory() else f"{path}/{pick.name}"
 
     def _cache(self, mount: Mount, root: Root) -> str:
-        place = self._stage.shared.place
-        about = (mount.id or self._target(mount), mount.origin, mount.source if mount.origin else "")
-        if space := self._stage.options.arguments.get("BUILDKIT_CACHE_MOUNT_NS"):
-            about = (f"{space}/{about[0]}", *about[1:])
-        name = hashes.digest_of(about)[:32]
-        directory = fs.make_private(f"{place.path}/mounts")
-        path = f"{directory}/{name}"
-        if path in self._caches:
-            pass
-        elif mount.sharing == "locked" or place.chrooted:  # in a chroot it is in one root only
-            self._lock(f"{path}.lock", FOREVER)
-            self._caches.add(path)
-        elif mount.sharing == "private":
-            number = 0
-            while not self._lock(f"{path}.lock", 0):
-                number += 1
-                path = f"{directory}/{name}-{number}"
+        path = self._held[self._name(mount)]
         if not os.path.isdir(path):
             self._new_cache(path, mount)
         about_it = {"id": mount.id or self._target(mount), "target": self._target(mount)}
@@ -183,8 +176,27 @@ class Mounting:
             os.makedirs(path, exist_ok=True)
         return path
 
-    def _lock(self, path: str, timeout: float) -> bool:
-        lock = fs.Lock(path, timeout=timeout)
+    def _name(self, mount: Mount) -> str:
+        about = (mount.id or self._target(mount), mount.origin, mount.source if mount.origin else "")
+        if space := self._stage.options.arguments.get("BUILDKIT_CACHE_MOUNT_NS"):
+            about = (f"{space}/{about[0]}", *about[1:])
+        return hashes.digest_of(about)[:32]
+
+    def _hold(self, name: str, sharing: set[str]) -> str:
+        """The directory of a cache, for as long as the step takes."""
+        place = self._stage.shared.place
+        path = numbered = f"{fs.make_private(f'{place.path}/mounts')}/{name}"
+        waiting = "locked" in sharing or place.chrooted  # in a chroot it is in one root only
+        number = 0
+        while not self._lock(f"{numbered}.lock", 1 if waiting else 0, sharing == {"shared"} and not waiting):
+            self._stage.shared.check()
+            if not waiting:
+                number += 1
+                numbered = f"{path}-{number}"
+        return numbered
+
+    def _lock(self, path: str, timeout: float, shared: bool) -> bool:
+        lock = fs.Lock(path, shared, timeout)
         try:
             lock.__enter__()
         except Busy:

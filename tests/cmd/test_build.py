@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 import json
 import os
 import random
 import re
+import shlex
+import shutil
 import signal
 import subprocess
 import threading
@@ -79,6 +80,27 @@ def test_what_a_key_has_of_files(built: Any, tmp_path: Path) -> None:
     os.chown(file, 5, 5)
     assert missed() == []
     assert missed("--no-cache-filter", "b")[-1] == "RUN date +%N > /b: miss: the cache is not used"
+
+
+def test_files_of_a_context_are_read_again_only_where_they_changed(oci: Any, tmp_path: Path) -> None:
+    """By the times of access where each one counts; and where the step is done again."""
+    (tmp_path / "context").mkdir()
+    script = """
+mount -t tmpfs -o strictatime none context
+printf 'FROM scratch\nCOPY f /f\nADD d /d\n' > context/Dockerfile && mkdir context/d && cd context && echo 1 > f && echo 1 > d/g
+sleep 0.1
+for change in : : 'echo 2 > d/g' 'mv f h && cp h f' 'chmod 600 f' :; do
+    eval "$change"; sleep 0.1
+    before=$(date +%s%N)
+    oci-build -t ./img:x . > handle
+    for file in f d/g; do
+        test "$(stat -c %.9X $file | tr -d .)" -lt "$before" || printf %s $file
+    done
+    echo
+done
+"""
+    said = oci.shell(f"unshare -m sh -ec {shlex.quote(script)}").stdout
+    assert said.split("\n") == ["fd/g", "", "d/g", "f", "fd/g", "", ""]
 
 
 def test_what_a_key_has_of_files_of_a_stage(built: Any, cat: Any) -> None:
