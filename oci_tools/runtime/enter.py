@@ -92,8 +92,7 @@ def _join_groups(entry: entering.Entry, directory: str, known: dict[str, Any], o
         entry.group = own
     if (known.get("systemd") or {}).get("user"):
         return  # by its manager, once there is a process: `_clone`
-    if own is not None:
-        entry.group_fd = exec_group.opened(own)
+    entry.group_fd = held.birthplace() if own is None else exec_group.opened(own)
     if own is None or not held.unified:
         entry.cgroup_files = held.join_files(known["pid"], options.cgroup)
 

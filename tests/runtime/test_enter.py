@@ -235,6 +235,7 @@ def test_a_group_beneath_the_containers(running: Any) -> None:
     inner.mkdir()
     said = run(running, "--cgroup", f"{names}:inner" if names else "inner", "--", "cat", "/proc/self/cgroup").stdout
     assert f":{names}:/inner\n" in said
+    assert "/.." not in said  # nor is it left, in the hybrid's cgroup2, in the group of who calls
     assert ": adding pid 0 to cgroups: " in run(running, "--cgroup", "nosuch", "--", "true", code=255).stderr
     assert "bad sub cgroup path: a/../.. is not a sub cgroup path" in run(running, "--cgroup", "a/../..", "--", "true", code=255).stderr
     assert "unknown controller nosuch" in run(running, "--cgroup", "nosuch:/", "--", "true", code=255).stderr
