@@ -186,6 +186,9 @@ def _namespaces(spec: dict[str, Any]) -> Iterable[tuple[str, str]]:
         if linux.get(name) and "user" not in seen:
             yield f"linux.{name}", "needs a user namespace"
     yield from _mappings("linux", linux)
+    for name in ("hostname", "domainname"):
+        if spec.get(name) and "uts" not in seen:
+            yield name, "needs a uts namespace"
     if linux.get("timeOffsets") and "time" not in seen:
         yield "linux.timeOffsets", "needs a time namespace"
     for clock in ("boottime", "monotonic"):

@@ -788,7 +788,7 @@ def test_annotations():
 def test_the_least_a_bundle_can_say_takes_options_too():
     least = {"ociVersion": "1.0.0", "root": {"path": "r"}, "process": {"cwd": "/", "args": ["x"]}}
     words = ("-e A=1 -u app --group-add 5 -w /w -t -v /data:/x -m 1g --cpus 1 --pids-limit 5 --device /dev/fuse "
-             "--read-only --ulimit core=0 --cap-add KILL --hostname h --shm-size 1m --ipc none --pid host").split()  # fmt: skip
+             "--read-only --ulimit core=0 --cap-add KILL --shm-size 1m --ipc none --pid host").split()  # fmt: skip
     made = applied(*words, base=copy.deepcopy(least))
     assert made["process"]["capabilities"] == {"bounding": ["CAP_KILL"]}
     assert [each["destination"] for each in made["mounts"]] == ["/x"]
