@@ -250,7 +250,7 @@ def test_a_script_whose_interpreter_is_not_there(running: Any) -> None:
     (running.rootfs / "lost.sh").write_text("#!/no/such\n")
     (running.rootfs / "lost.sh").chmod(0o755)
     said = run(running, "/lost.sh", code=255).stderr
-    assert said == "oci-run: exec /lost.sh: no such file or directory\n"
+    assert said == 'oci-run: exec /lost.sh: no such file or directory (no interpreter "/no/such")\n'
 
 
 def test_debug_says_what_callers_of_runc_look_for(running: Any) -> None:
