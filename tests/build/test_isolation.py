@@ -223,3 +223,19 @@ def test_a_cache_that_becomes_a_link_leads_nowhere(oci: Commands, context: Path,
     (context / "Dockerfile").write_text(text)
     oci("build", "--isolation", "chroot", "-o", "out", "context", cwd=context.parent)
     assert not [*(tmp_path / "victim").iterdir()] and not (context.parent / "out/c").exists()
+
+
+@pytest.mark.parametrize("isolation", [[], ["--isolation", "chroot"]])
+def test_what_is_made_for_mounts_is_made_and_removed_behind_no_link(isolation: list[str], oci: Commands, context: Path, tmp_path: Path) -> None:
+    """A place that an image has made a link of the host's, and one that RUN makes such a link of (CVE-2024-23652)."""
+    victim = tmp_path / "victim"
+    (victim / "new").mkdir(parents=True)
+    (victim / "file").touch()
+    up = "../" * 20
+    mounts = "--mount=type=cache,target=/abs/new --mount=type=tmpfs,target=/up/new --mount=type=bind,source=f,target=/abs/file"
+    begin = f"FROM ./base\nRUN mkdir -p {victim}/new && ln -s {victim} /abs && ln -s {up}{victim} /up\n"
+    for run in (f"RUN {mounts} touch /abs/new/x /up/new/y", f"RUN --mount=type=cache,target=/m/new rm -rf /m; mv /m /n; ln -s {victim} /m; true"):
+        (context / "Dockerfile").write_text(begin + run)
+        oci("build", *isolation, "-o", "out", "context", cwd=context.parent)
+        assert sorted(path.name for path in victim.iterdir()) == ["file", "new"]
+        assert not [*(victim / "new").iterdir()] and not (victim / "file").read_text()
