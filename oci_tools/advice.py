@@ -40,7 +40,7 @@ _CLIENTS = {
     "no such volume": f"oci-ctl volume ls {_LISTED}", "no such image": "oci-ctl pull brings it",
     "cannot connect to": "is an engine there?",
 }  # fmt: skip
-# What docker and buildah have and we have not.
+# What docker, podman and buildah have and we have not.
 _OPTIONS = {
     ("oci-build", "--creds"): "oci-pull --login keeps credentials, --authfile says where they are",
     ("oci-build", "--builder"): "a build is done here: there are no builders",
@@ -78,6 +78,16 @@ _OPTIONS = {
        for name in ("--cgroupns", "--ipc", "--pid", "--uts")},
     **{("oci-build", name): "--platform OS/ARCH/VARIANT" for name in ("--os", "--arch", "--variant")},
     **{("oci-build", name): "RUN is oci-run" for name in ("--runtime", "--runtime-flag", "--hooks-dir")},
+    ("oci-run", "--pod"): "--network, --ipc, --uts and --pid container:NAME share one's",
+    ("oci-run", "--pod-id-file"): "a pod is containers that share namespaces: --network container:NAME",
+    ("oci-run", "--init-ctr"): "oci-run IMAGE ends before the next one starts",
+    ("oci-run", "--decryption-key"): "encrypted layers are not read: skopeo copy decrypts",
+    ("oci-run", "--kernel-memory"): "kernels have that limit no more: --memory counts it too",
+    ("oci-run", "--link-local-ip"): "the kernel makes IPv6's link-local addresses; --ip and --ip6 choose others",
+    **{("oci-run", name): "that is for Windows: --cpus limits processors" for name in ("--cpu-count", "--cpu-percent")},
+    **{("oci-run", name): "that is for Windows: --device-read-bps, --device-write-iops and the like"
+       for name in ("--io-maxbandwidth", "--io-maxiops")},
+    ("oci-run", "--isolation"): "that is for Windows: --userns and --security-opt say how apart it is",
     ("oci-build", "--userns"): "a plain user's RUN has his subordinate ids, root's has all: --isolation",
 }
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
@@ -86,7 +96,7 @@ _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 def of_option(command: str, name: str) -> str | None:
     """What does in place of an option that a command has not, where another tool has one so called."""
     known = "--userns" if name.startswith("--userns-") else name
-    return _OPTIONS.get((command, known))
+    return _OPTIONS.get((command.removesuffix(" new"), known))
 
 
 def of(command: str, error: Error) -> str | None:

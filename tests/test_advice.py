@@ -69,6 +69,23 @@ def test_the_usual_mistakes(typed: Any) -> None:
     assert [(line, code, typed(line, code)) for line, code, _ in MISTAKES] == MISTAKES
 
 
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("--pod=x", "--network, --ipc, --uts and --pid container:NAME"), ("--pod-id-file=x", "--network container:NAME"),
+        ("--init-ctr=once", "before the next"), ("--decryption-key=x", "skopeo copy"), ("--kernel-memory=5m", "--memory"),
+        ("--link-local-ip=169.254.1.2", "--ip"), ("--cpu-count=2", "--cpus"), ("--cpu-percent=2", "--cpus"),
+        ("--io-maxiops=2", "--device-write-iops"), ("--io-maxbandwidth=2", "--device-read-bps"), ("--isolation=process", "--userns"),
+    ],
+)  # fmt: skip
+def test_options_of_others_are_told_what_would_do(oci: Any, word: str, said: str) -> None:
+    """Every option that docker or podman run has and we have not."""
+    for verb in (), ("new",):
+        done = oci("run", *verb, word, "busybox", "true", code=2)
+        assert done.stderr.startswith(f"oci-run: no such option '{word.partition('=')[0]}' (") and said in done.stderr
+        assert done.stderr.count("\n") == 1
+
+
 def test_a_registry_that_speaks_http_or_wants_a_login(oci: Any, busybox: Path, registry: Registry) -> None:
     """The name `localhost` may be http; any other host's registry is told by its option."""
     host = registry.host.replace("127.0.0.1", socket.gethostname())

@@ -198,7 +198,10 @@ def _set(made: dict[str, Any], key: str, value: str, word: str) -> None:
         made["priority"] = int(value)
     elif key == "driver-opt" and value.startswith(_IFNAME):
         made["interface"] = value.removeprefix(_IFNAME)
-    elif key not in ("driver-opt", "link-local-ip"):
+    elif key == "link-local-ip":
+        why = "link-local addresses are not given"
+        raise Usage("invalid value for --network", word, why, "the kernel makes IPv6's")
+    elif key != "driver-opt":
         raise Usage("invalid value for --network", word, f"unknown option {key}")
 
 

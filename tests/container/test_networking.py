@@ -50,6 +50,8 @@ def test_words_are_attachments(words: list[str], made: list[dict[str, Any]]) -> 
     [
         (["--network", "web:ip"], "invalid value for --network 'web:ip' (NETWORK[:OPTION=VALUE,...])"),
         (["--network", "web:what=x"], "invalid value for --network 'web:what=x': unknown option what"),
+        (["--network", "web:link-local-ip=169.254.1.2"],
+         "invalid value for --network 'web:link-local-ip=169.254.1.2': link-local addresses are not given (the kernel makes IPv6's)"),
         (["--network", "web:priority=x"], "invalid value for --network 'web:priority=x': priority is no number"),
         (["--network", "ip=10.1.2.3"], "invalid value for --network 'ip=10.1.2.3' (it names no network)"),
         (["--network", "web", "--network", "web"], "network is named twice 'web'"),

@@ -81,6 +81,8 @@ def problems(name: str, end: dict[str, Any]) -> list[str]:
     for key, version in (("IPv4Address", 4), ("IPv6Address", 6)):
         if config.get(key) and not _is_address(config[key], version):
             found.append(f"invalid IPv{version} address: {config[key]}")
+    if config.get("LinkLocalIPs"):
+        found.append("link-local addresses are not supported")
     return found
 
 

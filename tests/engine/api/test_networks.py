@@ -186,6 +186,8 @@ def test_addresses_that_are_kept_and_names_that_are_like(engine: Engine) -> None
     engine.docker("run", "-d", "--name", "one", "--network", "own", "bb", "sleep", "1000")
     end = json.loads(engine.out("inspect", "one"))[0]["NetworkSettings"]["Networks"]["own"]
     assert end["IPAddress"] == "10.210.0.3" and end["GlobalIPv6Address"] == "fd00:9::1", end
+    done = engine.docker("run", "--network", "own", "--link-local-ip", "169.254.8.8", "bb", "true", code=125)
+    assert "link-local addresses are not supported" in done.stderr
     engine.docker("network", "create", "other")
     assert engine.out("network", "ls", "-q", "--no-trunc", "-f", "name=^o.n$") == made
     assert engine.out("network", "ls", "-q", "--no-trunc", "-f", f"id={made[10:30]}") == made
