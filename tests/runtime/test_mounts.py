@@ -332,6 +332,18 @@ class TestFileSystems:
         assert done.stdout.split() == ["0", "0"]
         assert os.stat(source / "new").st_uid == 1000
 
+    @pytest.mark.parametrize(("option", "below"), [("idmap", "1000"), ("ridmap", "0")])
+    def test_mounts_beneath_have_the_map_too_if_that_is_said(self, box: Any, nested: Path, option: str, below: str) -> None:
+        os.chown(nested / "file", 1000, 1000)
+        os.chown(nested / "sub/inner", 1000, 1000)
+        maps = [{"containerID": 1000, "hostID": 0, "size": 1}]
+        box.mount("/data", nested, "rbind", option)
+        box.spec["mounts"][-1].update(uidMappings=maps, gidMappings=maps)
+        done = box.sh("stat -c %u /data/file /data/sub/inner", code=None)
+        if "invalid argument" in done.stderr:
+            pytest.skip("needs file systems that can be id-mapped")
+        assert done.stdout.split() == ["0", below]
+
     def test_the_usual_ones(self, box: Any) -> None:
         rows = box.says("cut -d ' ' -f 2-3 /proc/self/mounts").splitlines()
         for row in ("/proc proc", "/dev tmpfs", "/dev/pts devpts", "/sys sysfs", "/dev/mqueue mqueue", "/dev/shm tmpfs"):
