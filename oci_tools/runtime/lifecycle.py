@@ -241,7 +241,8 @@ def _end(known: dict[str, Any]) -> None:
             _thaw(groups.of(known))
             poll = select.poll()
             poll.register(pidfd, select.POLLIN)
-            poll.poll(10_000)
+            if not poll.poll(10_000):  # it hangs in the kernel, or another's cgroup of v1 is frozen
+                raise Error("cannot delete container", known["id"], "its process was killed and has not ended yet")
     except ProcessLookupError:
         pass
     finally:

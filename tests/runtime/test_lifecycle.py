@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.fault import killing
-from tests.long import rounds
+from tests.long import LONG, rounds
 
 pytestmark = pytest.mark.root
 
@@ -163,6 +163,29 @@ def test_a_paused_one_is_deleted_by_force(box: Any) -> None:
     box("start")
     box("pause")
     box("delete", "--force")
+
+
+@pytest.mark.skipif(not LONG, reason="ten seconds, after which delete gives up: --long")
+@pytest.mark.skipif(not os.path.exists("/sys/fs/cgroup/freezer"), reason="needs cgroup v1")
+def test_one_that_does_not_die_stays_whole(box: Any) -> None:
+    """Somebody has moved it into a frozen group that is not its own: not even a kill -9 ends it there."""
+    box.process["args"] = ["sleep", "1000"]
+    box("create")
+    other = Path(f"/sys/fs/cgroup/freezer/other-{os.getpid()}")
+    other.mkdir()
+    pid = box.state["pid"]
+    descriptor = os.pidfd_open(pid)
+    try:
+        (other / "tasks").write_text(f"{pid}")
+        (other / "freezer.state").write_text("FROZEN")
+        said = box("delete", "--force", code=1).stderr
+        assert said == f"oci-run: cannot delete container '{box.id}': its process was killed and has not ended yet\n"
+        assert box.state["pid"] == pid and Path(f"/sys/fs/cgroup/pids/{box.id}").exists()
+    finally:
+        (other / "freezer.state").write_text("THAWED")
+        ended(descriptor)
+    box("delete", "--force")
+    other.rmdir()
 
 
 def test_documents_that_are_no_files(box: Any, tmp_path: Path) -> None:
