@@ -124,10 +124,7 @@ def _join_user_first(setup: Setup, channel: Channel) -> None:
     """
     spaces = setup.namespaces
     channel.expect("go", "cannot set up the container")
-    try:
-        process.setns(spaces.join["user"], process.CLONE_NEWUSER)
-    except OSError as error:
-        raise Error("cannot join the user namespace", None, error) from None
+    spaces.enter_user()
     move(spaces.early, channel)
 
 

@@ -40,6 +40,7 @@ class Namespaces:
     def __init__(self, spec: dict[str, Any]) -> None:
         self.new = 0
         self.join: dict[str, int] = {}
+        self.entered: list[str] = []  # those that were joined before the user's
         linux = spec.get("linux") or {}
         for entry in linux.get("namespaces") or ():
             kind, path = entry["type"], entry.get("path")
@@ -103,8 +104,20 @@ class Namespaces:
         """Join the namespaces given by path: all but the user's, which owns the new ones and was joined
         before they were made, and the pid namespace, in which this process was born."""
         for kind in FLAGS:
-            if kind in self.join and kind not in ("user", "pid", *self.joined_first):
+            if kind in self.join and kind not in ("user", "pid", *self.joined_first, *self.entered):
                 self._enter(kind)
+
+    def enter_user(self) -> None:
+        """Join the user namespace given by path, but before it those that may not belong to it (the host's network),
+        which nobody may join from in there; a plain user may only then."""
+        for kind in _OTHERS:
+            if kind in self.join:
+                try:
+                    process.setns(self.join[kind], FLAGS[kind])
+                    self.entered.append(kind)
+                except PermissionError:
+                    pass
+        self._enter("user")
 
     def _enter(self, kind: str) -> None:
         try:

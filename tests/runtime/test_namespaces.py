@@ -235,6 +235,25 @@ def test_a_joined_user_namespace(box: Any, other: Any) -> None:
     assert found["pid"] != ours()["pid"]
 
 
+def test_a_joined_user_namespace_and_what_is_not_of_it(box: Any, other: Any) -> None:
+    """The host's network, say, may be joined only before (runc's issue 4390)."""
+    maps = ("-U", "--map-users=0:100000:65536", "--map-groups=0:100000:65536", "--setuid=0", "--setgid=0")
+    mine, pod = other(*maps), other("-n", "-u", "-i")
+    box.mapped()
+    del box.linux["uidMappings"], box.linux["gidMappings"], box.spec["hostname"]
+    box.namespace("user", mine.path("user"))
+    for kind in ("network", "uts", "ipc"):
+        box.namespace(kind, pod.path(kind))
+    box.spec["mounts"] = [each for each in box.spec["mounts"] if each["type"] not in ("sysfs", "mqueue")]  # not its own
+    box.process["args"] = ["sleep", "1000"]
+    box("create")
+    box("start")
+    found = box("exec", "sh", "-c", "for f in user net uts ipc; do readlink /proc/1/ns/$f; readlink /proc/self/ns/$f; done").stdout.split()
+    wanted = [os.readlink(mine.path("user")), *(os.readlink(pod.path(kind)) for kind in ("network", "uts", "ipc"))]
+    assert found == [each for each in wanted for _ in range(2)]
+    box("delete", "--force")
+
+
 def test_binds_in_a_user_namespace_reach_what_only_root_can(box: Any, tmp_path: Path) -> None:
     """The source lies where mapped root may not go; we open it with our rights."""
     box.mapped()
