@@ -160,6 +160,7 @@ def delete(root: str, name: str, force: bool = False) -> Error | None:
         raise Error("cannot delete container", name, f"it is not stopped: {current}")
     if current == "creating" and not force:
         raise Error("cannot delete container", name, "it is being created")
+    removal.end_checkpoint(state.directory(root, name))
     _end(known)  # a create that is under way gives up then
     return _remove(root, known)
 
