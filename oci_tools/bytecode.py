@@ -18,6 +18,7 @@ import sys
 from oci_tools import abstract  # noqa: F401 (before `os`)
 
 # isort: split
+import _signal
 import _thread
 import gc
 import marshal
@@ -50,7 +51,12 @@ def launch(name: str) -> None:
     archive.use(sys.argv[1:])
     from oci_tools import cli
 
-    cli.launch(name, archive)
+    try:
+        if _signal.getsignal(_signal.SIGINT) == _signal.SIG_DFL:  # as the lines before left it, if nobody ignores it
+            _signal.signal(_signal.SIGINT, _signal.default_int_handler)
+        cli.launch(name, archive)
+    except KeyboardInterrupt:
+        os._exit(130)
 
 
 def _open_streams() -> None:
