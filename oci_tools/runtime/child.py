@@ -284,7 +284,8 @@ def _join_late(setup: Setup, channel: Channel) -> None:
 
 def home_of(wanted: dict[str, Any], root: int) -> str:
     """HOME as the image's passwd says, unless the configuration does."""
-    if any(word.startswith("HOME=") and len(word) > 5 for word in wanted.get("env") or ()):
+    said = [word for word in wanted.get("env") or () if word.startswith("HOME=")]
+    if said and said[-1] != "HOME=":  # the last of a name is what counts
         return ""
     return user.home(wanted["user"]["uid"], root)
 

@@ -138,6 +138,8 @@ def test_home(box: Any) -> None:
     assert box.says("echo $HOME") == "/"
     box.process["env"].append("HOME=/given")
     assert box.says("echo $HOME") == "/given"
+    box.process["env"].append("HOME=")
+    assert box.says("echo $HOME") == "/"
     (box.rootfs / "etc/passwd").unlink()
     box.process["env"] = [each for each in box.process["env"] if not each.startswith("HOME")]
     assert box.says("echo $HOME") == "/"
