@@ -110,9 +110,9 @@ def _prepare(
     except OSError as error:
         raise Error("cannot exec in container", known["id"], error) from None
     entry = entering.Entry(wanted, state.public("", known, "running"), target, flags)
-    entry.root = top
+    entry.root, entry.linux = top, spec.get("linux") or {}
     _join_groups(entry, state.directory(root, known["id"]), known, options)
-    if (spec.get("linux") or {}).get("seccomp") or "run.oci.seccomp_bpf_data" in (spec.get("annotations") or {}):
+    if entry.linux.get("seccomp") or "run.oci.seccomp_bpf_data" in (spec.get("annotations") or {}):
         from oci_tools.runtime import seccomp
 
         entry.seccomp = seccomp.prepare(spec)

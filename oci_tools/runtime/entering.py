@@ -30,6 +30,7 @@ class Entry:
         self.target = target  # a pidfd of the container's first process
         self.flags = flags  # of the namespaces to join
         self.root = -1  # the directory which that has as its root, where it is in our mount namespace
+        self.linux: dict[str, Any] = {}  # the configuration's: its personality and memory policy are an exec's too
         self.caps = Wanted(wanted.get("capabilities"))
         self.seccomp: Any = None
         self.group = ""  # the cgroup2 directory in which it is born, and a descriptor of that
@@ -79,7 +80,7 @@ def enter(entry: Entry, channel: Channel) -> None:
         os.close(root)
         label = labels.Label(entry.process, proc)
         os.close(proc)
-        scheduling.apply(entry.process, {})
+        scheduling.apply(entry.process, entry.linux)
         scheduling.run_on(affinity.get("final"))
         child.payload(entry, channel, entry.state, home, label)
     except BaseException as error:

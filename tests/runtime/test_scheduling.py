@@ -49,6 +49,21 @@ def test_personality(box: Any) -> None:
 
 
 @pytest.mark.root
+def test_an_exec_has_them_too(box: Any) -> None:
+    """What is said of all processes of the container, and its process's own scheduler; not only of the first."""
+    box.linux["personality"] = {"domain": "LINUX32"}
+    box.linux["memoryPolicy"] = {"mode": "MPOL_PREFERRED", "nodes": "0", "flags": ["MPOL_F_RELATIVE_NODES"]}
+    box.process.update(args=["sleep", "1000"], scheduler={"policy": "SCHED_BATCH"})
+    box("create")
+    script = "cat /proc/self/personality; head -n 1 /proc/self/numa_maps | cut -d ' ' -f 2; cat /proc/self/stat"
+    domain, policy, stat = box("exec", "sh", "-c", script).stdout.splitlines()
+    assert (domain, stat.rpartition(")")[2].split()[38]) == ("00000008", "3")
+    if os.path.exists("/proc/self/numa_maps"):
+        assert policy == "prefer=relative:0"
+    box("delete", "--force")
+
+
+@pytest.mark.root
 def test_io_priority_and_memory_policy(box: Any) -> None:
     """Nothing to see in /proc but that the kernel has taken them; what it refuses is an error."""
     box.process["ioPriority"] = {"class": "IOPRIO_CLASS_IDLE", "priority": 0}
