@@ -187,6 +187,24 @@ def test_git_queries(built: Any, cat: Any, repository: str) -> None:
         assert wrong in built(f"FROM scratch\nADD {repository}?{query} /a\n", code=1).stderr
 
 
+def test_a_directory_of_a_repository_is_in_it(oci: Any, built: Any, cat: Any, repository: str, tmp_path: Path) -> None:
+    """Not behind its links or .., as a context and of ADD (CVE-2026-33748)."""
+    victim = tmp_path / "victim"
+    victim.mkdir()
+    (victim / "Dockerfile").write_text("FROM scratch\nCOPY secret /\n")
+    (victim / "secret").write_text("s")
+    up = "../" * 20
+    script = f"ln -s {victim} abs && ln -s / top && ln -s {up}{victim} up && ln -s .. dots && git add -A && git -c user.name=x -c user.email=x@y commit -qm 4"
+    subprocess.run(["sh", "-ec", script], cwd=tmp_path / "served/repo.git", check=True)
+    away = "abs", f"top{victim}", "up", f"dots/{up}{victim}", f"{up}{victim}", str(victim), f"sub/../{up}{victim}"
+    for subdir in away:
+        oci("build", "-t", "./img:x", f"{repository}#main:{subdir}", code=1)
+        said = built(f"FROM scratch\nADD {repository}#main:{subdir} /\n", code=1).stderr
+        assert "no such directory in the repository" in said
+    built(f"FROM scratch\nADD {repository}#main:.. /\n")  # its own root, as in a chroot
+    assert cat("/sub/f") == "two\n"
+
+
 def test_a_repository_with_sha256(built: Any, cat: Any, repository: str, tmp_path: Path) -> None:
     place = tmp_path / "served/new.git"
     place.mkdir()
