@@ -63,6 +63,7 @@ class Command:
     stop     options end at the first operand after the first: a payload keeps its own
     failure  the exit code that an Error of code 1 becomes (`oci-run IMAGE`: 125)
     example  one line for the head of `--help`
+    same     `--flag=WORD` of others' -> the word that is meant
     """
 
     def __init__(
@@ -78,6 +79,7 @@ class Command:
         stop: bool = False,
         failure: int = 1,
         example: str = "",
+        same: dict[str, str] | None = None,
     ) -> None:
         self.name = name
         self.summary = summary
@@ -88,8 +90,7 @@ class Command:
         self.default = default
         self.stop = stop
         self.failure = failure
-        self.example = example
-
+        self.example, self.same = example, same or {}
 
 # -- running a command -----------------------------------------------------------
 

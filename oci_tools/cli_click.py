@@ -178,10 +178,11 @@ def _plain_flags(command: cli.Command, words: list[str]) -> list[str]:
         operand = word == "-" or not word.startswith("-")
         if not skip and (word == "--" or (command.stop and operand)):
             return plain + words[at:]
+        word = word if skip else command.same.get(word, word)
         name, equals, value = word.partition("=")
         option = table.get(name)
-        if not skip and option and option[1] == "flag" and equals and value in cli.BOOLEANS:
-            word = name if cli.BOOLEANS[value] else _off(name)
+        if not skip and option and option[1] == "flag" and equals and value.lower() in cli.BOOLEANS:
+            word = name if cli.BOOLEANS[value.lower()] else _off(name)
         skip = not skip and not operand and cli.takes_next(table, word)
         plain.append(word)
     return plain

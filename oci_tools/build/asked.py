@@ -8,7 +8,7 @@ from oci_tools.errors import Error, Usage
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from typing import Any
 
     from oci_tools.build.calling import Call
@@ -28,7 +28,7 @@ def options(args: Any, call: Call) -> Options:
     options = Made(call)
     options.context, options.file, options.target = args.context or ".", args.file, args.target
     options.script = args.script
-    options.arguments = arguments(args.build_arg)
+    options.arguments = arguments([*_lines(args.build_arg_file), *args.build_arg])
     if args.source_date_epoch is not None:
         options.arguments["SOURCE_DATE_EPOCH"] = str(args.source_date_epoch)
     if args.timestamp is not None:
@@ -36,7 +36,7 @@ def options(args: Any, call: Call) -> Options:
     options.named = named(args.build_context)
     options.annotations = args.annotation
     options.platforms = [word for text in args.platform for word in text.split(",")]
-    options.pull = args.pull
+    options.pull, options.alone = args.pull and not args.pull_never, args.pull_never
     options.refuse = {name.lower() for text in args.no_cache_filter for name in text.split(",")}
     if args.no_cache:
         options.refuse.add("*")
@@ -89,6 +89,9 @@ def _confine(options: Options, args: Any) -> None:
     options.dns = {"nameserver": args.dns, "search": args.dns_search, "options": args.dns_option}
     if "none" in args.dns and len(args.dns) + len(args.dns_search) + len(args.dns_option) > 1:
         raise Usage("invalid value for --dns", "none", "it stands alone")
+    for word in args.dns:
+        if word != "none" and not _is_address(word):
+            raise Usage("invalid value for --dns", word, hint="an address")
     if args.jobs < 0:
         raise Usage("invalid value for --jobs", str(args.jobs))
     options.workers = args.jobs
@@ -139,6 +142,17 @@ def arguments(words: list[str]) -> dict[str, str]:
     return found
 
 
+def _lines(files: list[str]) -> Iterator[str]:
+    """What is in files of --build-arg-file."""
+    for file in files:
+        try:
+            with open(file, errors="surrogateescape") as stream:
+                lines = stream.read().split("\n")
+        except OSError as error:
+            raise Error("cannot read", file, error) from None
+        yield from (line for line in lines if line and not line.startswith("#"))
+
+
 def named(words: list[str]) -> dict[str, str]:
     """--build-context NAME=WHERE; names know no capitals."""
     found = {}
@@ -160,23 +174,25 @@ def allowed(words: list[str]) -> set[str]:
 
 
 def hosts(words: list[str]) -> list[str]:
-    """--add-host NAME:ADDRESS or NAME=ADDRESS."""
-    from _socket import AF_INET, AF_INET6, inet_pton
-
+    """--add-host NAME:ADDRESS or NAME=ADDRESS, or host-gateway for the address of the host on RUN's network."""
     for word in words:
         name, _, address = word.partition("=" if "=" in word.partition(":")[0] else ":")
         address = address.removeprefix("[").removesuffix("]")
-        for family in (AF_INET, AF_INET6):
-            try:
-                inet_pton(family, address)
-                break
-            except (OSError, ValueError):
-                continue
-        else:
-            raise Usage("invalid value for --add-host", word, hint="NAME:ADDRESS")
-        if not name:
+        if not name or (address != "host-gateway" and not _is_address(address)):
             raise Usage("invalid value for --add-host", word, hint="NAME:ADDRESS")
     return words
+
+
+def _is_address(text: str) -> bool:
+    from _socket import AF_INET, AF_INET6, inet_pton
+
+    for family in (AF_INET, AF_INET6):
+        try:
+            inet_pton(family, text)
+        except (OSError, ValueError):
+            continue
+        return True
+    return False
 
 
 def secrets(words: list[str]) -> dict[str, Callable[[], bytes]]:

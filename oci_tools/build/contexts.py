@@ -48,8 +48,7 @@ class Contexts:
         self.made: int | None = None  # when that was made; times: of named ones
         self.times: dict[str, int | None] = {}
         self._call = call
-        self._pull = pull
-        self._pulled: set[tuple[str, str]] = set()
+        self._pull, self.alone, self._pulled = pull, False, set[tuple[str, str]]()  # alone: no registry is asked
         self._origins: dict[str, Origin] = {}
         self._images: dict[tuple[str, str], Image] = {}
         self._elsewhere: dict[str, Elsewhere] = {}  # by the layouts that stand for them
@@ -255,13 +254,14 @@ class Contexts:
     def _stored(self, word: str, at: refs.Place, platform: str | None, say: Callable[[str], None]) -> Image:
         ref = str(at.ref) if at.ref else word
         key = (ref, platform or "")
-        if at.ref is not None and ((self._pull and key not in self._pulled) or at.kind == "registry"):
+        ask = (self._pull and key not in self._pulled) or (at.kind == "registry" and not self.alone)
+        if at.ref is not None and ask:
             self._pulled.add(key)
             return self._in_registry(ref, platform, say)
         try:
             return self._in_store(ref, platform)
         except Error:
-            if at.ref is None or key in self._pulled:
+            if at.ref is None or key in self._pulled or self.alone:
                 raise
         return self._in_registry(ref, platform, say)
 

@@ -109,7 +109,7 @@ def build(
 
 def _contexts(place: Place, options: Options, pull: bool) -> Contexts:
     made = Contexts(place, options.context, options.named, options.call, pull)
-    made.ignorefile = options.ignorefile
+    made.ignorefile, made.alone = options.ignorefile, options.alone
     return made
 
 

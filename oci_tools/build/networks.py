@@ -30,13 +30,17 @@ _RESOLVED = "/run/systemd/resolve/resolv.conf"
 
 
 class Space:
-    """A namespace that has joined a network; `servers` are those of the network that tell names."""
+    """A namespace that has joined a network; `servers` are those of the network that tell names.
+
+    `host` is the address that the host has there.
+    """
 
     def __init__(self, network: str, path: str, end: Callable[[], None]) -> None:
         self.network = network
         self.path = path
         self.end = end
         self.servers: list[str] = []
+        self.host = "127.0.0.1"
 
 
 class Networks:
@@ -85,6 +89,7 @@ class Networks:
             made = Space(network, path, end)
             self._all.append(made)
             said = self._net("attach", "--json", network, in_proc if network == PASTA else path)
+            made.host = next(iter(said.get("gateways") or ()), made.host)
             if network == PASTA:
                 made.servers = list(said["dns"]["nameservers"])
             elif self._net("inspect", "--json", network).get("resolver"):

@@ -27,6 +27,7 @@ class Options:
         self.labels: dict[str, str] = {}
         self.annotations: list[str] = []
         self.pull = False
+        self.alone = False  # no registry is asked
         self.refuse: set[str] = set()  # stages that do not look into the cache, "*" for all
         self.cache_from: list[Where] = []
         self.cache_to: list[Where] = []

@@ -328,7 +328,8 @@ def _files(stage: Building, root: Root, network: str, space: Space | None) -> li
             pass
     for word in stage.options.hosts:
         name, _, address = word.partition("=" if "=" in word.partition(":")[0] else ":")
-        hosts += f"{address.removeprefix('[').removesuffix(']')}\t{name}\n"
+        address = address.removeprefix("[").removesuffix("]")
+        hosts += f"{(space.host if space else '127.0.0.1') if address == 'host-gateway' else address}\t{name}\n"
     texts = {"hosts": hosts}
     names = networks.resolv_conf(space.servers if space else [], space is not None) if network != "none" else None
     dns = stage.options.dns

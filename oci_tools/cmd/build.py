@@ -28,11 +28,13 @@ OPTIONS: tuple[cli.Option, ...] = (
     ("--script FILE", "text", None, "a shell script that says what to build, in place of a Dockerfile"),
     ("--target STAGE", "text", None, "build this stage, by name or number, and no more than it needs"),
     ("--build-arg NAME[=VALUE]", "list", (), "the value of an ARG; without one, of the variable here"),
+    ("--build-arg-file FILE", "list", (), "lines of NAME=VALUE, as of --build-arg; # begins one that says nothing"),
     ("--build-context NAME=WHERE", "list", (), "a directory, git or http URL, docker-image://REF, oci-layout://PATH:TAG"),
     ("-l --label NAME=VALUE", "list", (), "a label of the image"),
     ("-a --annotation NAME=VALUE", "list", (), "an annotation of the manifest; index:NAME=VALUE of the index"),
     ("--platform OS/ARCH[/VARIANT]", "list", (), "for this platform; several make an index"),
     ("--pull", "flag", False, "ask registries for base images though they are in the store"),
+    ("--pull-never", "flag", False, "ask none: base images are in the store"),
     ("--no-cache", "flag", False, "do everything anew"),
     ("--no-cache-filter STAGE", "list", (), "do this stage anew"),
     ("--cache-from WHERE", "list", (), "look there too: LAYOUT:TAG, REF, type=local,src=DIR, type=registry,ref=REF"),
@@ -373,7 +375,11 @@ COMMAND = cli.Command(
     OPTIONS,
     run,
     example="oci-build -t ./img:app .",
-)
+    same={
+        "--pull-always": "--pull", **dict.fromkeys(("--pull=always", "--pull=newer", "--pull=ifnewer"), "--pull"),
+        **dict.fromkeys(("--pull=missing", "--pull=ifmissing"), "--pull=false"), "--pull=never": "--pull-never",
+    },
+)  # fmt: skip
 
 
 def _only_tells(words: list[str]) -> bool:

@@ -106,6 +106,32 @@ def test_a_base_image_comes_when_it_is_needed(
     assert "pulling" not in again.stderr  # it is here, and the same
 
 
+def test_when_registries_are_asked_for_a_base(
+    oci: Any, built: Any, cat: Any, elsewhere: dict[str, str], registry: Any, tmp_path: Path
+) -> None:
+    base = f"{registry.host}/base:1"
+
+    def seen(*words: str, code: int = 0) -> str:
+        done = built(f"FROM {base}\nCOPY --from={base} /v /w\n", *words, env=elsewhere, code=code)
+        return done.stderr if code else cat("/w")
+
+    def put(what: str) -> None:
+        built("FROM scratch\nCOPY f /v\n", "-o", f"type=registry,name={base}", files={"f": what})
+
+    put("1")
+    for word in "--pull=never", "--pull-never":
+        assert f"no such image '{base}'" in seen(word, code=1)
+        assert f"no such image '{base}'" in built(f"FROM docker://{base}\n", word, env=elsewhere, code=1).stderr
+    assert seen("--pull=missing") == "1"
+    put("2")
+    for word in "--pull=missing", "--pull=ifmissing", "--pull=never", "--pull-never", "--pull=false", "--pull=False":
+        assert seen(word) == "1"
+    for number, word in enumerate(("--pull", "--pull=True", "--pull=always", "--pull-always", "--pull=newer", "--pull=ifnewer")):
+        put(f"of {number}")
+        assert seen(word) == f"of {number}"
+    assert "option '--pull' does not take a value" in seen("--pull=often", code=2)
+
+
 def test_a_base_image_whose_name_went_to_another(
     oci: Any, built: Any, elsewhere: dict[str, str], registry: Any, busybox: Path, tmp_path: Path
 ) -> None:

@@ -57,6 +57,13 @@ def test_one_by_name_and_its_resolver(machine: Machine) -> None:
     assert "no such network" in build(machine, "RUN true\n", "--network", "nowhere", code=1)
 
 
+def test_the_hosts_address(machine: Machine) -> None:
+    machine.net("create", "--subnet", "10.5.0.0/24", "web")
+    for network, address in ("web", "10.5.0.1"), ("host", "127.0.0.1"), ("none", "127.0.0.1"):
+        said = build(machine, "RUN grep -x 'ADDRESS.my-host' /etc/hosts\n".replace("ADDRESS", address), "--network", network, "--add-host", "my-host=host-gateway")
+        assert f" {address}" in said
+
+
 def test_stages_at_once_have_one_each(machine: Machine) -> None:
     text = "RUN ip -o -4 addr show eth0 > /a; sleep 0.5\nFROM base\nRUN ip -o -4 addr show eth0 > /b; sleep 0.5\n"
     said = build(machine, text + "FROM base\nCOPY --from=0 /a /\nCOPY --from=1 /b /\nRUN cat /a /b | grep -o '10.88.0.[23]' | sort | xargs echo got\n")

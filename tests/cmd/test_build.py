@@ -479,7 +479,8 @@ def test_what_run_may_have(oci: Any, built: Any, tmp_path: Path) -> None:
     assert "CACHED" not in built(text, *words, "--cap-add", "CHOWN", "--progress", "plain").stderr
     own = built("FROM BASE\nRUN echo own > /etc/resolv.conf\nRUN cat /etc/resolv.conf\n", "--dns", "none", "--progress", "plain")
     assert " own\n" in own.stderr
-    for word, wrong in (("-v", "a:/b"), ("-v", "/tmp:/b:shared"), ("--jobs", "-1"), ("--dns=none", "--dns=192.0.2.1")):
+    for word, wrong in (("-v", "a:/b"), ("-v", "/tmp:/b:shared"), ("--jobs", "-1"), ("--dns=none", "--dns=192.0.2.1"),
+                        ("--dns", "192.0.2"), ("--dns", "name.example"), ("--add-host", "a:b")):
         assert "invalid value" in built("FROM BASE\n", word, wrong, code=2).stderr
     assert "cannot use volume" in built("FROM BASE\n", "-v", f"{tmp_path}/none:/b", code=1).stderr
     chroot = built("FROM BASE\nRUN id\n", "--memory", "64m", "--isolation", "chroot", code=1).stderr
@@ -538,6 +539,14 @@ def test_a_file_for_what_is_told(built: Any, tmp_path: Path) -> None:
     assert "cannot write 'none/log'" in built("FROM BASE\n", "--logfile", "none/log", code=1).stderr
 
 
+def test_arguments_in_a_file(built: Any, cat: Any, tmp_path: Path) -> None:
+    (tmp_path / "more").write_text("# of ours\nA=1\n\nB= 2 #\nTERM\nC=3")
+    words = ["--build-arg-file", "more", "--build-arg", "A=9"]
+    built("FROM BASE\nARG A\nARG B\nARG C\nARG TERM\nRUN echo \"$A,$B,$C,$TERM\" > /f\n", *words, env={"TERM": "t"})
+    assert cat("/f") == "9, 2 #,3,t\n"
+    assert "cannot read 'none'" in built("FROM BASE\n", "--build-arg-file", "none", code=1).stderr
+
+
 def test_the_epoch_by_buildahs_name(oci: Any, built: Any) -> None:
     built("FROM scratch\nCOPY f /\n", "--source-date-epoch", "1000", "--rewrite-timestamp", files={"f": "1"})
     assert inspect(oci, "./img:x")["config"]["created"] == "1970-01-01T00:16:40Z"
@@ -549,6 +558,6 @@ def test_options_of_others_are_told_what_would_do(oci: Any) -> None:
                        "--userns-uid-map=0:1:1": "--isolation", "--cache-ttl=1h": "--prune-age",
                        "--arch=arm64": "--platform", "--runtime=crun": "oci-run", "--print=outline": "--call outline",
                        "--hooks-dir=x": "oci-run", "--os-version=1": "--platform OS(VERSION)/ARCH", "--ipc=host": "--isolation",
-                       "--device=/dev/x": "RUN --device", "--stdin": "RUN <<EOF", "--pull-always": "--pull", "--disable-compression": "--compression none"}.items():  # fmt: skip
+                       "--device=/dev/x": "RUN --device", "--stdin": "RUN <<EOF", "--all-platforms": "--platform", "--sbom-scanner-image=x": "--attest", "--disable-compression": "--compression none"}.items():  # fmt: skip
         done = oci("build", word, ".", code=2)
         assert f"no such option '{word.partition('=')[0]}' (" in done.stderr and said in done.stderr and done.stderr.count("\n") == 1
