@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from oci_tools import document
 from oci_tools.errors import Error, Usage
 
 TYPE_CHECKING = False
@@ -228,10 +229,9 @@ def _secret(name: str, said: dict[str, str], word: str) -> Callable[[], bytes]:
 
 def _file(path: str) -> bytes:
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError as error:
-        raise Error("cannot read secret", path, error) from None
-    return _all(fd, path)
+        return document.read(path, LARGEST)
+    except Error as error:
+        raise Error("cannot read secret", path, error.cause) from None
 
 
 def _all(fd: int, name: str) -> bytes:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 
-from oci_tools import fs
+from oci_tools import document, fs
 from oci_tools.container import mounts
 from oci_tools.errors import Error, Usage
 from oci_tools.runtime import spec as specs
@@ -96,15 +96,19 @@ def _read(said: dict[str, str], host: Host) -> bytes:
         return os.fsencode(host.environ[said["env"]])
     path = os.path.expanduser(said["src"]) if "src" in said else f"{fs.root()}/secrets/{name}"
     try:
-        fd = int(said["fd"]) if "fd" in said else os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        with open(fd, "rb") as file:
-            data = file.read(_LARGEST + 1)
-    except OSError as error:
-        if error.errno == 2 and "src" not in said:
+        return _all(int(said["fd"])) if "fd" in said else document.read(path, _LARGEST)
+    except (Error, OSError) as error:
+        cause = error.cause if isinstance(error, Error) else error
+        if isinstance(cause, FileNotFoundError) and "src" not in said:
             raise Error("no such secret", name, hint=f"put it in {path}, or say src=FILE") from None
-        raise Error(f"cannot read secret '{name}'", None if "fd" in said else path, error) from None
+        raise Error(f"cannot read secret '{name}'", None if "fd" in said else path, cause) from None
+
+
+def _all(fd: int) -> bytes:
+    with open(fd, "rb") as file:
+        data = file.read(_LARGEST + 1)
     if len(data) > _LARGEST:
-        raise Error(f"cannot use secret '{name}'", None, f"larger than {_LARGEST} bytes")
+        raise Error("too large", None, f"larger than {_LARGEST} bytes")
     return data
 
 

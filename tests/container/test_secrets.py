@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,9 @@ def test_what_is_not_there(run: Any, tmp_path: Path) -> None:
     assert "variable NOSUCH is not set" in run("--secret", "x,env=NOSUCH", BUSYBOX, "true", code=125).stderr
     (tmp_path / "big").write_bytes(bytes(512_001))
     assert "larger than 512000 bytes" in run("--secret", "x,src=big", BUSYBOX, "true", code=125).stderr
+    assert "larger than 512000 bytes" in run("--secret", "x,fd=0", BUSYBOX, "true", code=125, input="x" * 512_001).stderr
+    os.mkfifo(tmp_path / "fifo")
+    assert "fifo': nobody writes to this pipe" in run("--secret", "x,src=fifo", BUSYBOX, "true", code=125).stderr
     (tmp_path / "s").write_bytes(b"a\0b")
     assert "is none of a variable" in run("--secret", "x,src=s,type=env", BUSYBOX, "true", code=125).stderr
     assert "duplicate secret 'x'" in run("--secret", "x,src=s", "--secret", "x,src=s", BUSYBOX, "true", code=2).stderr
