@@ -145,10 +145,10 @@ def of_config(config: dict[str, Any]) -> list[str]:
 
 def _health(check: dict[str, Any]) -> list[str]:
     test = check.get("Test") or []
-    if not test:
-        return []
-    if test[0] == "NONE":
+    if test[:1] == ["NONE"]:
         return ["--healthcheck=NONE"]
+    if test[:1] not in (["CMD"], ["CMD-SHELL"]) or len(test) < 2:
+        return []
     said = [
         f"--{option}={seconds(check[key])}"
         for key, option in (("Interval", "interval"), ("Timeout", "timeout"), ("StartPeriod", "start-period"))

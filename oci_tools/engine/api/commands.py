@@ -245,6 +245,7 @@ _MEANINGS = (
     (409, ("in use", "already", "is not running", "is running", "it is paused", "stopped container", "is not paused")),
     (403, ("pre-defined", "active endpoints")),
     (400, ("invalid", "unknown signal", "cannot parse", "executable file", "no such file or directory")),
+    (400, ("the container's specification: ",)),
 )
 
 

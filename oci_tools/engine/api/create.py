@@ -52,14 +52,13 @@ _EMPTY = "config cannot be empty in order to create a container"
 
 
 def create(api: Api, asked: Asked) -> Response:
-    said = asked.json(null=_EMPTY)
-    members.check(said)
+    said = asked.json(members.CREATE, null=_EMPTY)
     validity.check(said)
     name = asked.query("name").removeprefix("/")
     if name:
         naming.check(name, "Invalid container name ({})")
     if not said.get("Image"):
-        wordless = "no command specified" if "Image" in said else _EMPTY
+        wordless = "no command specified" if _asked(said) else _EMPTY
         raise Refused(400, "no image specified" if said.get("Cmd") else wordless)
     for word in (said.get("HostConfig") or {}).get("VolumesFrom") or ():
         _need(api, word.partition(":")[0])
@@ -138,14 +137,14 @@ def _make(
     word = image.called(said["Image"])
     config, host, later = _asked(said), dict(host), ""
     while True:
-        options = [
-            "--pull=never",
-            f"--name={name}",
-            *wording.of(config, host, network, flat),
-            *links.words(name, host, said.get("NetworkingConfig") or {}, api.world),
-            *entry,
-        ]
         try:
+            options = [
+                "--pull=never",
+                f"--name={name}",
+                *wording.of(config, host, network, flat),
+                *links.words(name, host, said.get("NetworkingConfig") or {}, api.world),
+                *entry,
+            ]
             return api.commands.run(["run", "new", *options, word, *operands]).strip(), later
         except Refused as error:
             blamed = (
@@ -163,16 +162,17 @@ def _make(
 # What dockerd only finds when a container starts, by how our words for it begin, and where it was said.
 _LATER = (
     ("unable to find user", "User"), ("invalid user", "User"), ("unable to find group", "User"),
-    ("unable to find group", "GroupAdd"), ("cannot use device", "Devices"), ("invalid device mode", "Devices"),
-    ("invalid device cgroup rule", "DeviceCgroupRules"), ("cannot set sysctl", "Sysctls"),
-    ("invalid ulimit", "Ulimits"), ("invalid tmpfs option", "Tmpfs"), ("cannot log to the journal", "LogConfig"),
+    ("unable to find group", "GroupAdd"), ("could not select device driver", "DeviceRequests"),
+    ("invalid device cgroup rule", "DeviceCgroupRules"), ("invalid device", "Devices"),
+    ("cannot use device", "Devices"), ("invalid value for --dns ", "Dns"), ("invalid value for --ulimit", "Ulimits"),
+    ("cannot set sysctl", "Sysctls"), ("invalid ulimit", "Ulimits"), ("invalid tmpfs option", "Tmpfs"),
+    ("cannot log to the journal", "LogConfig"),
 )  # fmt: skip
 
 
 def _asked(said: dict[str, Any]) -> dict[str, Any]:
     """What the client itself asks for: the image's own is known to `oci-run`."""
-    own = {key: value for key, value in said.items() if key not in ("HostConfig", "NetworkingConfig")}
-    return {**own, **{key: [own[key]] for key in ("Cmd", "Entrypoint") if isinstance(own.get(key), str)}}
+    return {key: value for key, value in said.items() if key not in ("HostConfig", "NetworkingConfig")}
 
 
 def _host(said: dict[str, Any]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from oci_tools import document
-from oci_tools.engine.api import describe, filters, images, links, store, times, volumes
+from oci_tools.engine.api import describe, filters, images, links, members, store, times, volumes
 from oci_tools.engine.api.answers import Refused, answer
 
 TYPE_CHECKING = False
@@ -111,7 +111,7 @@ def prune_build(api: Api, asked: Asked) -> Response:
 
 def auth(api: Api, asked: Asked) -> Response:
     """Try a user's name and password; nothing of them is kept here: the client does that."""
-    said = asked.json()
+    said = asked.json(members.AUTH)
     host = str(said.get("serveraddress") or HUB).removeprefix("https://").removeprefix("http://").partition("/")[0]
     host = HUB if host in ("index.docker.io", "registry-1.docker.io") else host
     if said.get("identitytoken"):

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 BRIDGE = "bridge"
 IFNAME = "com.docker.network.endpoint.ifname"
-_MAC = re.compile(r"([0-9a-fA-F]{2}[:-]){5}[0-9a-fA-F]{2}")
+MAC = re.compile(r"([0-9a-fA-F]{2}[:-]){5}[0-9a-fA-F]{2}")
 BUILT_IN = {"none": "null", "host": "host"}  # networks that are none, and what docker says their driver is
 
 
@@ -41,13 +41,13 @@ def words(host: dict[str, Any], networking: dict[str, Any], world: World, mac: s
     mode = BRIDGE if mode == "default" else mode
     for name, end in (networking.get("EndpointsConfig") or {}).items():
         check(BRIDGE if name == "default" else name, end)
-    if mac and not _MAC.fullmatch(mac):
-        raise Refused(400, f"invalid config for network {mode}: invalid MAC address {mac}")
     if mode.startswith("container:"):
         other = world.find(mode.partition(":")[2])
         return [f"--network=container:{other.id}"], f"container:{other.id}"
     if mode in BUILT_IN:
         return [f"--network={mode}"], mode
+    if mac and not MAC.fullmatch(mac):
+        raise Refused(400, f"invalid config for network {mode}: invalid MAC address {mac}")
     ends = {name: end or {} for name, end in (networking.get("EndpointsConfig") or {}).items()}
     first = ends.pop(mode, None) or (ends.pop("default", None) if mode == BRIDGE else None) or {}
     first = {**first, "MacAddress": first.get("MacAddress") or mac}
@@ -60,12 +60,11 @@ def words(host: dict[str, Any], networking: dict[str, Any], world: World, mac: s
 def check(name: str, end: dict[str, Any] | None) -> None:
     """Refuse what an EndpointConfig may not say, as dockerd does at create."""
     shown = f"invalid config for network {name}: "
-    if end is None and name in (BRIDGE, *BUILT_IN):
+    if end is None:
         raise Refused(400, f"{shown}EndpointsConfig is nil")
-    mac = (end or {}).get("MacAddress")
-    if mac and not _MAC.fullmatch(mac):
-        raise Refused(400, f"{shown}invalid MAC address {mac}")
-    found = problems(name, end or {})
+    if end.get("MacAddress") and not MAC.fullmatch(end["MacAddress"]):
+        raise Refused(400, f"{shown}invalid MAC address {end['MacAddress']}")
+    found = problems(name, end)
     if found:
         raise Refused(400, shown + several(found))
 
@@ -76,13 +75,14 @@ def problems(name: str, end: dict[str, Any]) -> list[str]:
     own = name not in (BRIDGE, *BUILT_IN)
     if end.get("Aliases") and not own:
         found.append("network-scoped alias is supported only for containers in user defined networks")
-    if any(config.values()) and not own:
+    if (config.get("IPv4Address") or config.get("IPv6Address")) and not own:
         found.append("user specified IP address is supported on user defined networks only")
     for key, version in (("IPv4Address", 4), ("IPv6Address", 6)):
         if config.get(key) and not _is_address(config[key], version):
             found.append(f"invalid IPv{version} address: {config[key]}")
-    if config.get("LinkLocalIPs"):
-        found.append("link-local addresses are not supported")
+    for each in config.get("LinkLocalIPs") or ():
+        known = _is_address(each, 4) or _is_address(each, 6)
+        found.append("link-local addresses are not supported" if known else f"invalid link-local IP address: {each}")
     return found
 
 

@@ -12,7 +12,7 @@ import threading
 import time
 
 from oci_tools import document
-from oci_tools.engine.api import answers, members, streams, wording
+from oci_tools.engine.api import answers, members, streams
 from oci_tools.engine.api.answers import Refused, answer
 from oci_tools.engine.api.pumping import Pump, Terminal
 from oci_tools.errors import Error
@@ -92,11 +92,8 @@ class Execs:
 
 
 def create(api: Api, asked: Asked) -> Response:
-    said = asked.json()
-    members.check(said)
-    if isinstance(said.get("Cmd"), str):
-        raise Refused(400, "invalid JSON: Cmd: expected an array of strings")
-    if not wording.strings(said, "Cmd"):
+    said = asked.json(members.EXEC)
+    if not said.get("Cmd"):
         raise Refused(400, "No exec command specified")
     one = _runs(api, asked["id"])
     made = Exec(one.id, said)
@@ -119,7 +116,7 @@ def _runs(api: Api, word: str) -> Container:
 
 
 def start(api: Api, asked: Asked) -> Response:
-    said = asked.json(needed=False)
+    said = asked.json(members.EXEC_START, needed=False)
     one = api.execs.find(asked["id"])
     container = _runs(api, one.container)
     with one.lock:

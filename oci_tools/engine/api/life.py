@@ -202,8 +202,11 @@ def _removed(api: Api, one: Container, words: list[str]) -> None:
 
 
 def update(api: Api, asked: Asked) -> Response:
-    said = asked.json(needed=False)
-    members.check(said)
+    said = asked.json(members.UPDATE, needed=False)
+    for message in validity.limits(said, update=True):
+        raise Refused(400, message)
+    if (said.get("RestartPolicy") or {}).get("Name"):
+        wording.restart(said["RestartPolicy"])
     one = api.world.find(asked["id"])
     if asked.version < (1, 40):
         said.pop("PidsLimit", None)
@@ -228,14 +231,10 @@ def update(api: Api, asked: Asked) -> Response:
 
 def _merged(one: Container, said: dict[str, Any]) -> dict[str, Any]:
     """An update with processors as the group has them: parts of a period; refused beside the other way to say it."""
-    for key in ("CpusetCpus", "CpusetMems"):
-        validity.available(key, str(said.get(key) or ""))
     restart = said.get("RestartPolicy") or {}
-    if restart.get("Name"):
-        wording.restart(restart)
-        if restart["Name"] != "no" and one.policy.get("rm"):
-            why = "Restart policy cannot be updated because AutoRemove is enabled for the container"
-            raise Refused(409, f"Cannot update container {one.id}: {why}")
+    if (restart.get("Name") or "no") != "no" and one.policy.get("rm"):
+        why = "Restart policy cannot be updated because AutoRemove is enabled for the container"
+        raise Refused(409, f"Cannot update container {one.id}: {why}")
     shown = f"Cannot update container {one.id}: Conflicting options: "
     for key, called in (("CpuPeriod", "CPU Period"), ("CpuQuota", "CPU Quota")):
         if said.get(key) and one.host.get("NanoCpus") and not said.get("NanoCpus"):

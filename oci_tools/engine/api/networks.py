@@ -10,6 +10,7 @@ from oci_tools.engine.api.answers import Refused, answer, nothing
 from oci_tools.engine.api.endpoints import (
     BRIDGE,
     BUILT_IN,
+    MAC,
     addresses,
     alone,
     endpoint,
@@ -156,8 +157,7 @@ def inspect(api: Api, asked: Asked) -> Response:
 
 
 def create(api: Api, asked: Asked) -> Response:
-    said = asked.json()
-    members.check(said)
+    said = asked.json(members.NETWORK)
     name = said.get("Name") or ""
     if not name.strip():
         raise Refused(400, f"invalid name: {name}")
@@ -260,22 +260,24 @@ def remove(api: Api, asked: Asked) -> Response:
 
 
 def connect(api: Api, asked: Asked) -> Response:
-    body = asked.json(needed=False)
-    members.check(body.get("EndpointConfig") or {})
+    body = asked.json(members.CONNECT, needed=False)
     if not body.get("Container"):
         raise Refused(400, 'invalid name or ID supplied: ""')
     one = api.world.find(str(body["Container"]))
     said = find(api, asked["id"])
     name = said["name"]
     _may_connect(one, name)
-    if name in joined(one) or name == alone(one):
-        if not one.running:
-            return Response(200)
+    end = body.get("EndpointConfig") or {}
+    if end.get("MacAddress") and not MAC.fullmatch(end["MacAddress"]):
+        raise Refused(400, f"invalid MAC address {end['MacAddress']}")
+    there = name in joined(one) or name == alone(one)
+    if there and one.running:
         raise Refused(403, f"endpoint with name {one.name} already exists in network {name}")
-    found = problems(name, body.get("EndpointConfig") or {})
-    if found:
+    if found := problems(name, end):
         raise Refused(400, several(found))
-    words = (f"--{option}" for option in options(body.get("EndpointConfig") or {}))
+    if there:
+        return Response(200)
+    words = (f"--{option}" for option in options(end))
     api.commands.run(["net", "attach", *words, name, one.id])
     return Response(200)
 
@@ -297,7 +299,7 @@ def _may_connect(one: Container, name: str) -> None:
 
 
 def disconnect(api: Api, asked: Asked) -> Response:
-    body = asked.json(needed=False)
+    body = asked.json(members.DISCONNECT, needed=False)
     if not body.get("Container"):
         raise Refused(400, 'invalid name or ID supplied: ""')
     said, force = find(api, asked["id"]), bool(body.get("Force"))

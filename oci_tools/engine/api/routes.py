@@ -6,6 +6,7 @@ import re
 from urllib.parse import parse_qsl, unquote
 
 from oci_tools import __version__, document
+from oci_tools.engine.api import members
 from oci_tools.engine.api.answers import Refused, answer, refusal
 from oci_tools.errors import Error
 from oci_tools.http import Gone, Response
@@ -66,8 +67,8 @@ class Asked:
         except ValueError:
             raise Refused(status, f'strconv.Atoi: parsing "{text}": invalid syntax') from None
 
-    def json(self, needed: bool = True, null: str = "") -> dict[str, Any]:
-        """The document that is the body; `null`: what to say where it is null."""
+    def json(self, shape: dict[str, Any], needed: bool = True, null: str = "") -> dict[str, Any]:
+        """The document that is the body, of a shape of members.py; `null`: what to say where it is null."""
         said = self.request.header("content-type")
         kind = said.partition(";")[0].strip()
         data = self.request.read_all(BODY_LIMIT)
@@ -79,17 +80,17 @@ class Asked:
             return {}
         if kind != "application/json":
             raise Refused(400, f"unsupported Content-Type header ({said}): must be 'application/json'")
+        text = data.decode("utf-8", "replace")
         try:
-            found = document.loads(data)
+            found = document.loads(text)
         except Error as error:
-            raise Refused(400, _said_by_go(data.decode("utf-8", "replace"), str(error.cause))) from None
+            raise Refused(400, _said_by_go(text, str(error.cause))) from None
         if found is None and not needed:
             return {}
         if found is None and null:
             raise Refused(400, null)
-        if not isinstance(found, dict):
-            raise Refused(400, "invalid JSON: it is no object")
-        return found
+        read: dict[str, Any] = members.read(found, shape)
+        return read
 
     @property
     def upgrade(self) -> bool:

@@ -72,8 +72,8 @@ def keys(text: str) -> bytes:
         return KEYS
     found = bytearray()
     for each in text.split(","):
-        if len(each) == 1:
-            found += each.encode("utf-8")
+        if len(each) == 1 and each.isascii():
+            found.append(ord(each))
         elif each.startswith("ctrl-") and len(each) == 6 and (each[5].isalpha() or each[5] in "@[\\]^_"):
             found.append(ord(each[5].upper()) & 0x1F)
         else:

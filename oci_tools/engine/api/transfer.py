@@ -12,7 +12,7 @@ from binascii import Error as Base64Error
 from binascii import a2b_base64
 
 from oci_tools import document
-from oci_tools.engine.api import changing, store, times
+from oci_tools.engine.api import changing, members, store, times
 from oci_tools.engine.api.answers import Refused, answer, line, stream
 from oci_tools.errors import Error
 from oci_tools.http import Response
@@ -335,7 +335,7 @@ def _named(api: Api, repository: str, tag: str, words: list[str], asked: Asked |
 
 
 def commit(api: Api, asked: Asked) -> Response:
-    said = asked.json(needed=False)
+    said = asked.json(members.CONFIG, needed=False)
     if not asked.query("container"):
         raise Refused(400, 'invalid name or ID supplied: ""')
     one = api.world.find(asked.query("container"))

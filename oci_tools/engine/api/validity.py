@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import signal
 
-from oci_tools.engine.api import places
+from oci_tools.engine.api import places, wording
 from oci_tools.engine.api.answers import Refused
 from oci_tools.linux import caps
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 _MILLISECOND = 1_000_000
+_LEAST = 6 << 20  # bytes: dockerd lets no container have less
 _MODES = (  # of which namespaces there may be which words beside container:ID
     ("IpcMode", "IPC", ("none", "private", "shareable", "host")),
     ("PidMode", "PID", ("host",)),
@@ -30,8 +31,8 @@ _MODES = (  # of which namespaces there may be which words beside container:ID
 def check(said: dict[str, Any]) -> None:
     """Refuse with a 400 what dockerd refuses at once."""
     host = said.get("HostConfig") or {}
-    parts = _process(said), _health(said.get("Healthcheck") or {}), _limits(host), _modes(host), places.wrong(host)
-    for part in (*parts, _others(said, host), _rights(host)):
+    parts = _process(said), _health(said.get("Healthcheck") or {}), limits(host), _modes(host), places.wrong(host)
+    for part in (*parts, _others(said, host), _rights(host), _ports(host)):
         for message in part:
             raise Refused(400, message)
 
@@ -58,11 +59,16 @@ def _health(check: dict[str, Any]) -> Iterator[str]:
         yield "Retries in Healthcheck cannot be negative"
 
 
-def _limits(host: dict[str, Any]) -> Iterator[str]:
+def limits(host: dict[str, Any], update: bool = False) -> Iterator[str]:
+    """What is wrong with the resources of a container that is to be made, or of an update."""
     memory, swap = host.get("Memory") or 0, host.get("MemorySwap") or 0
+    if memory and memory < _LEAST:
+        yield "Minimum memory limit allowed is 6MB"
+    if 0 < (host.get("MemoryReservation") or 0) < _LEAST:
+        yield "Minimum memory reservation allowed is 6MB"
     if memory > 0 and 0 < swap < memory:
         yield "Minimum memoryswap limit should be larger than memory limit, see usage"
-    if swap > 0 and not memory:
+    if swap > 0 and not memory and not update:
         yield "You should always set the Memory limit when using Memoryswap limit, see usage"
     if 0 < memory < (host.get("MemoryReservation") or 0):
         yield "Minimum memory limit can not be less than memory reservation limit, see usage"
@@ -83,10 +89,12 @@ def _limits(host: dict[str, Any]) -> Iterator[str]:
     if not -1 <= (0 if host.get("MemorySwappiness") is None else host["MemorySwappiness"]) <= 100:
         yield f"Invalid value: {host['MemorySwappiness']}, valid memory swappiness range is 0-100"
     for key in ("CpusetCpus", "CpusetMems"):
-        available(key, host.get(key) or "")
+        _available(key, host.get(key) or "")
+    if host.get("IOMaximumIOps") or host.get("IOMaximumBandwidth"):
+        yield "Invalid QoS settings: linux does not support Maximum IO Bandwidth or Maximum IO IOps"
 
 
-def available(key: str, asked: str) -> None:
+def _available(key: str, asked: str) -> None:
     """Refuse processors or memory nodes that are not there."""
     if not asked:
         return
@@ -133,6 +141,12 @@ def _others(said: dict[str, Any], host: dict[str, Any]) -> Iterator[str]:
             raise Refused(500, f"Storage opt {key} not supported")
     if (host.get("Isolation") or "default") != "default":
         raise Refused(500, f"Invalid isolation: \"{host['Isolation']}\" - linux only supports 'default'")
+    wording.restart(host.get("RestartPolicy") or {})
+    for each in host.get("ExtraHosts") or ():
+        if ":" not in each and "=" not in each:
+            yield f'bad format for add-host: "{each}"'
+    if (host.get("Runtime") or "runc") not in ("runc", "oci-run", "io.containerd.runc.v2"):
+        yield f"unknown or invalid runtime name: {host['Runtime']}"
     if "" in (host.get("Annotations") or {}):
         yield "invalid Annotations: the empty string is not permitted as an annotation key"
     for each in host.get("SecurityOpt") or ():
@@ -146,3 +160,12 @@ def _rights(host: dict[str, Any]) -> Iterator[str]:
             name = f"CAP_{each.upper().removeprefix('CAP_')}"
             if name != "CAP_ALL" and name not in caps.NAMES:
                 yield f'invalid {key}: unknown capability: "{name}"'
+
+
+def _ports(host: dict[str, Any]) -> Iterator[str]:
+    for port, bindings in (host.get("PortBindings") or {}).items():
+        number, _, _ = port.partition("/")
+        for text, ranges in ((number, False), *(((each.get("HostPort") or ""), True) for each in bindings or ())):
+            ends = text.split("-", 1) if ranges else [text]
+            if text and not all(each.isascii() and each.isdecimal() and int(each) < 1 << 16 for each in ends):
+                yield f'invalid port specification: "{text}"'

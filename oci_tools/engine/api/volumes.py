@@ -90,8 +90,7 @@ def ls(api: Api, asked: Asked) -> Response:
 
 
 def create(api: Api, asked: Asked) -> Response:
-    said = asked.json(needed=False)
-    members.check(said)
+    said = asked.json(members.VOLUME, needed=False)
     if (said.get("Driver") or "local") not in ("local", "default"):
         driver = said["Driver"]
         lost = f'error looking up volume plugin {driver}: plugin "{driver}" not found'
@@ -100,11 +99,11 @@ def create(api: Api, asked: Asked) -> Response:
     if len(name) == 1:
         short = "volume name is too short, names should be at least two alphanumeric characters"
         raise Refused(400, f"create {name}: {short}")
-    for key in said.get("DriverOpts") or ():
-        if key not in ("type", "device", "o", "size"):
-            raise Refused(400, f'create {name}: invalid option: "{key}"')
     there = record(api, name)
     if there is None:
+        for key in said.get("DriverOpts") or ():
+            if key not in ("type", "device", "o", "size"):
+                raise Refused(400, f'create {name}: invalid option: "{key}"')
         words = [f"--label={key}={value}" for key, value in (said.get("Labels") or {}).items()]
         options = said.get("DriverOpts") or {}
         words += ["--opt-fd=0"] if options else []  # there may be passwords in them

@@ -36,7 +36,7 @@ def command(config: dict[str, Any], image: dict[str, Any] | None = None) -> tupl
 
     image  what that says of containers: an empty entrypoint leaves its command
     """
-    entrypoint, words = strings(config, "Entrypoint"), strings(config, "Cmd") or []
+    entrypoint, words = config.get("Entrypoint"), config.get("Cmd") or []
     if entrypoint is None:
         return [], words
     if not entrypoint:
@@ -45,22 +45,11 @@ def command(config: dict[str, Any], image: dict[str, Any] | None = None) -> tupl
     return [f"--entrypoint={first}"], [*more, *words]
 
 
-def strings(config: dict[str, Any], key: str) -> list[str] | None:
-    """A list of words, which old clients give as one."""
-    value = config.get(key)
-    if value is None:
-        return None
-    found = [value] if isinstance(value, str) else value
-    if not isinstance(found, list) or not all(isinstance(each, str) for each in found):
-        raise Refused(400, f"invalid JSON: {key} is no list of strings")
-    return found
-
-
 def _process(config: dict[str, Any], host: dict[str, Any]) -> Iterator[str]:
     if config.get("Tty"):
         yield "--tty"
         size = host.get("ConsoleSize") or [0, 0]
-        if len(size) == 2 and all(isinstance(each, int) for each in size) and all(size):
+        if all(size):
             yield f"--console-size={size[0]}x{size[1]}"
     if config.get("OpenStdin"):
         yield "--interactive"
@@ -68,7 +57,7 @@ def _process(config: dict[str, Any], host: dict[str, Any]) -> Iterator[str]:
                         ("Domainname", "domainname"), ("StopSignal", "stop-signal")):  # fmt: skip
         if config.get(key):
             yield f"--{option}={config[key]}"
-    for each in strings(config, "Env") or ():
+    for each in config.get("Env") or ():
         yield f"--env={each}" if "=" in each else f"--unsetenv={each}"
     for name, value in (config.get("Labels") or {}).items():
         if name and name == name.strip():  # the others are kept where inspect finds them
@@ -170,7 +159,7 @@ def _files(config: dict[str, Any], host: dict[str, Any], flat: bool) -> Iterator
     taken |= set(host.get("Tmpfs") or ())
     for path in config.get("Volumes") or ():
         if path not in taken:
-            yield f"--volume={path}"
+            yield f"--volume=/{path.lstrip('/')}"
     for path, options in (host.get("Tmpfs") or {}).items():
         yield f"--tmpfs={path}:{options}" if options else f"--tmpfs={path}"
     for source in host.get("VolumesFrom") or ():
@@ -182,8 +171,8 @@ def _files(config: dict[str, Any], host: dict[str, Any], flat: bool) -> Iterator
     if host.get("ShmSize"):
         yield f"--shm-size={host['ShmSize']}"
     for device in host.get("Devices") or ():
-        inside = device.get("PathInContainer") or device["PathOnHost"]
-        yield f"--device={device['PathOnHost']}:{inside}:{device.get('CgroupPermissions') or 'rwm'}"
+        path = device.get("PathOnHost") or ""
+        yield f"--device={path}:{device.get('PathInContainer') or path}:{device.get('CgroupPermissions') or 'rwm'}"
     for rule in host.get("DeviceCgroupRules") or ():
         yield f"--device-cgroup-rule={rule}"
 
@@ -240,35 +229,31 @@ def _mount(mount: dict[str, Any], flat: bool) -> str:
 
 
 _PERIOD = 100_000  # microseconds
-_LEAST = 6 << 20  # bytes: dockerd lets no container have less
 _SHARES = 2  # of a processor: the kernel takes what is less for this
 _NUMBERS = (("Memory", "memory"), ("MemorySwap", "memory-swap"), ("MemoryReservation", "memory-reservation"),
             ("CpuPeriod", "cpu-period"), ("CpuQuota", "cpu-quota"),
             ("CpusetCpus", "cpuset-cpus"), ("CpusetMems", "cpuset-mems"), ("PidsLimit", "pids-limit"),
-            ("BlkioWeight", "blkio-weight"), ("OomScoreAdj", "oom-score-adj"),
-            ("CgroupParent", "cgroup-parent"))  # fmt: skip
+            ("BlkioWeight", "blkio-weight"), ("OomScoreAdj", "oom-score-adj"))  # fmt: skip
 
 
 def _limits(host: dict[str, Any]) -> Iterator[str]:
     yield from limits(host)
+    if host.get("CgroupParent"):
+        yield f"--cgroup-parent={host['CgroupParent']}"
     if (host.get("MemorySwappiness") or -1) >= 0:
         yield f"--memory-swappiness={host['MemorySwappiness']}"
     if host.get("OomKillDisable"):
         yield "--oom-kill-disable"
     for each in host.get("Ulimits") or ():
-        yield f"--ulimit={each['Name']}={each.get('Soft', 0)}:{each.get('Hard', 0)}"
+        yield f"--ulimit={each.get('Name') or ''}={each.get('Soft') or 0}:{each.get('Hard') or 0}"
     for name, value in (host.get("Sysctls") or {}).items():
         yield f"--sysctl={name}={value}"
 
 
 def limits(host: dict[str, Any]) -> Iterator[str]:
     """What `update` may change as well."""
-    if 0 < (host.get("Memory") or 0) < _LEAST:
-        raise Refused(400, "Minimum memory limit allowed is 6MB")
-    if 0 < (host.get("MemoryReservation") or 0) < _LEAST:
-        raise Refused(400, "Minimum memory reservation allowed is 6MB")
     for key, option in _NUMBERS:
-        if host.get(key):
+        if host.get(key) and (key != "MemoryReservation" or host[key] > 0):
             yield f"--{option}={host[key]}"
     if host.get("CpuShares"):
         yield f"--cpu-shares={max(host['CpuShares'], _SHARES)}"
@@ -282,13 +267,14 @@ def _spaces(host: dict[str, Any]) -> Iterator[str]:
                         ("GroupAdd", "group-add"), ("Dns", "dns"), ("DnsSearch", "dns-search"),
                         ("DnsOptions", "dns-option"), ("ExtraHosts", "add-host")):  # fmt: skip
         for value in host.get(key) or ():
-            yield f"--{option}={value}"
+            if value or key not in ("DnsSearch", "DnsOptions"):  # which say nothing
+                yield f"--{option}={value}"
     for key, option in (("MaskedPaths", "masked-paths"), ("ReadonlyPaths", "readonly-paths")):
         if host.get(key) is not None:  # exactly these, none if it is empty
             yield f"--security-opt={option}={':'.join(host[key])}"
     for request in host.get("DeviceRequests") or ():
         if request.get("Driver") != "cdi":
-            kinds = str(request.get("Capabilities") or []).replace("'", "").replace(",", "")
+            kinds = str([each or [] for each in request.get("Capabilities") or []]).replace("'", "").replace(",", "")
             driver = request.get("Driver") or ""
             raise Refused(400, f'could not select device driver "{driver}" with capabilities: {kinds}')
         yield from (f"--device={each}" for each in request.get("DeviceIDs") or ())
@@ -300,6 +286,3 @@ def _spaces(host: dict[str, Any]) -> Iterator[str]:
             yield f"--{option}={host[key]}"
     for key, value in (host.get("Annotations") or {}).items():
         yield f"--annotation={key}={value}"
-    runtime = host.get("Runtime") or ""
-    if runtime not in ("", "runc", "oci-run", "io.containerd.runc.v2"):
-        raise Refused(400, f"unknown or invalid runtime name: {runtime}")

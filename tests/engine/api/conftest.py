@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests import images
 from tests.conftest import PATH
 from tests.daemon import Engine, started
 
@@ -30,3 +33,44 @@ def daemon(place: Path) -> Iterator[Engine]:
 def engine(daemon: Engine) -> Iterator[Engine]:
     yield daemon
     daemon.clean()
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Engine, Engine]]:
+    """An engine of docker, and one of ours, with the same image."""
+    if not shutil.which("dockerd", path=PATH):
+        pytest.skip("needs dockerd; tests/run --setup installs it on Debian as root")
+    place = tmp_path_factory.mktemp(f"s{os.getpid() % 1000}")
+    archive = place / "bb.tar"
+    source = images.image("busybox")
+    subprocess.run(["skopeo", "copy", "-q", f"oci:{source}:latest", f"docker-archive:{archive}:bb:latest"], check=True)
+    for theirs in docker(place / "d"):
+        theirs.docker("load", "-q", "-i", archive)
+        for ours in started(place / "o", image=None):
+            ours.docker("load", "-q", "-i", archive)
+            yield theirs, ours
+        theirs.clean()
+
+
+def docker(place: Path) -> Iterator[Engine]:
+    place.mkdir()
+    (place / "config.json").write_text("{}")
+    words = [
+        "unshare", "--net", "--mount", "sh", "-c", 'ip link set lo up; exec "$@"', "-", "dockerd", "-H", f"unix://{place}/s",
+        "--data-root", f"{place}/data", "--exec-root", f"{place}/exec", "-p", f"{place}/pid", "--cgroup-parent", f"/{place.parent.name}",
+        "--config-file", f"{place}/config.json", "--storage-driver", "vfs",
+    ]  # fmt: skip
+    server = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env={"PATH": PATH, "HOME": str(place)})
+    assert server.stderr is not None
+    for line in server.stderr:
+        if "API listen on" in line:
+            break
+    drain = subprocess.Popen(["cat"], stdin=server.stderr, stdout=subprocess.DEVNULL)
+    try:
+        yield Engine(f"{place}/s", place)
+    finally:
+        server.send_signal(signal.SIGTERM)
+        server.wait()
+        drain.wait()
+        for group in [*Path("/sys/fs/cgroup").glob(f"*/{place.parent.name}"), *Path("/sys/fs/cgroup").glob(place.parent.name)]:
+            group.rmdir()

@@ -8,21 +8,14 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 import re
-import shutil
-import signal
-import subprocess
 import tarfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests import images
-from tests.conftest import PATH
-from tests.daemon import Engine, started
+from tests.daemon import Engine
 
 pytestmark = [pytest.mark.root, pytest.mark.needs("docker", "dockerd", "skopeo")]
 # Fields whose values are not the same, and should not be.
@@ -33,47 +26,6 @@ DIFFERENT = {
     "Comment", "RepoDigests", "DNSNames", "Metadata", "Ports", "Gateway", "Mode", "Propagation",
 }  # fmt: skip
 EMPTY = f"sha256:{hashlib.sha256(bytes(10240)).hexdigest()}"  # a layer without entries
-
-
-@pytest.fixture(scope="module")
-def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Engine, Engine]]:
-    """An engine of docker, and one of ours, with the same image."""
-    if not shutil.which("dockerd", path=PATH):
-        pytest.skip("needs dockerd; tests/run --setup installs it on Debian as root")
-    place = tmp_path_factory.mktemp(f"s{os.getpid() % 1000}")
-    archive = place / "bb.tar"
-    source = images.image("busybox")
-    subprocess.run(["skopeo", "copy", "-q", f"oci:{source}:latest", f"docker-archive:{archive}:bb:latest"], check=True)
-    for theirs in docker(place / "d"):
-        theirs.docker("load", "-q", "-i", archive)
-        for ours in started(place / "o", image=None):
-            ours.docker("load", "-q", "-i", archive)
-            yield theirs, ours
-        theirs.clean()
-
-
-def docker(place: Path) -> Iterator[Engine]:
-    place.mkdir()
-    (place / "config.json").write_text("{}")
-    words = [
-        "unshare", "--net", "--mount", "sh", "-c", 'ip link set lo up; exec "$@"', "-", "dockerd", "-H", f"unix://{place}/s",
-        "--data-root", f"{place}/data", "--exec-root", f"{place}/exec", "-p", f"{place}/pid", "--cgroup-parent", f"/{place.parent.name}",
-        "--config-file", f"{place}/config.json", "--storage-driver", "vfs",
-    ]  # fmt: skip
-    server = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env={"PATH": PATH, "HOME": str(place)})
-    assert server.stderr is not None
-    for line in server.stderr:
-        if "API listen on" in line:
-            break
-    drain = subprocess.Popen(["cat"], stdin=server.stderr, stdout=subprocess.DEVNULL)
-    try:
-        yield Engine(f"{place}/s", place)
-    finally:
-        server.send_signal(signal.SIGTERM)
-        server.wait()
-        drain.wait()
-        for group in [*Path("/sys/fs/cgroup").glob(f"*/{place.parent.name}"), *Path("/sys/fs/cgroup").glob(place.parent.name)]:
-            group.rmdir()
 
 
 def different(theirs: Any, ours: Any, where: str = "") -> list[str]:
@@ -332,6 +284,15 @@ REFUSED: list[tuple[str, str, Any]] = [
     create(Memory=64 << 20, MemoryReservation=128 << 20), create(CpusetCpus="x"), create(CpusetCpus="3-1"),
     create(NanoCpus=10**9, CpuQuota=5000), create(NanoCpus=10**9, CpuPeriod=5000),
     ("POST", "/containers/create", {"Image": "bb", "Hostname": "x", "HostConfig": {"UTSMode": "host"}}),
+    *(create(PortBindings=each) for each in ({"x": None}, {"80-90/tcp": None}, {"70000": []}, {"80": [{"HostPort": "x"}]})),
+    create(ExtraHosts=["x"]), create(ExtraHosts=[""]), create(Runtime="x"), create(Memory=-1),
+    ("POST", "/containers/create", {"User": "x"}), ("POST", "/containers/create", {"HostConfig": {}}),
+    ("POST", "/containers/create", {"Image": "bb", "NetworkingConfig": {"EndpointsConfig": {"nope": None}}}),
+    ("POST", "/containers/create", {"Image": "bb", "HostConfig": {"NetworkMode": "nope"}, "NetworkingConfig":
+        {"EndpointsConfig": {"nope": {"IPAMConfig": {"LinkLocalIPs": ["x"]}}}}}),
+    *(("POST", "/containers/nope/update", each) for each in (
+        {"Memory": 5}, {"NanoCpus": -1}, {"CpuPeriod": 5}, {"CpuQuota": 5}, {"CpusetCpus": "x"}, {"RestartPolicy": {"Name": "x"}},
+        {"IOMaximumIOps": 5})),
     create(Tmpfs={"/": "rw"}), create(Tmpfs={"//": "rw"}), create(Annotations={"": "a"}),
     ("POST", "/networks/bridge/connect", {}), ("POST", "/networks/bridge/disconnect", {}),
     ("POST", "/networks/bridge/disconnect", {"Container": "nope", "Force": True}),
@@ -354,6 +315,42 @@ def test_what_is_asked_for_and_cannot_be_had_is_refused(pair: tuple[Engine, Engi
         for engine in pair:
             status, said = engine.request(*create(**host))
             assert status >= 400 and text in said["message"], said
+
+
+@pytest.mark.parametrize(
+    ("said", "code", "text"),
+    [
+        ({"DeviceRequests": [{"Driver": "", "Count": -1, "Capabilities": [["gpu"], None]}]}, 500, "could not select device driver"),
+        ({"Devices": [{}]}, 500, ""), ({"Devices": [{"PathOnHost": "x"}]}, 500, ""), ({"Ulimits": [{}]}, 500, ""),
+        ({"Dns": ["x"]}, 500, ""), ({"Dns": [""]}, 500, ""),
+        ({"DnsOptions": [""], "DnsSearch": [""], "MemoryReservation": -1}, 204, ""),
+    ],
+)  # fmt: skip
+def test_what_is_only_wrong_when_it_starts(pair: tuple[Engine, Engine], said: dict[str, Any], code: int, text: str) -> None:
+    for engine in pair:
+        body = {"Image": "bb", "Cmd": ["true"], "HostConfig": {"NetworkMode": "none", **said}}
+        made = engine.request("POST", "/containers/create", body, code=201)[1]["Id"]
+        answer = engine.request("POST", f"/containers/{made}/start", code=code)[1]
+        assert text in (answer["message"] if answer else "")
+        engine.request("DELETE", f"/containers/{made}?force=1", code=204)
+
+
+def test_documents_of_old_and_careless_clients(pair: tuple[Engine, Engine]) -> None:
+    """Names in other letters, null for nothing, a volume's place without its slash, halves of characters."""
+    body = {
+        "image": "bb", "cmd": ["echo", None, "\ud800"], "labels": {"a": None}, "Volumes": {"v": None}, "MacAddress": "no mac",
+        "hostconfig": {"networkmode": "none", "memory": 64 << 20, "Bogus": {"Memory": 5}},
+    }  # fmt: skip
+    told = []
+    for engine in pair:
+        made = engine.request("POST", "/containers/create", body, code=201)[1]["Id"]
+        shown = engine.request("GET", f"/containers/{made}/json", code=200)[1]
+        told.append([shown["Path"], shown["Args"], shown["Config"]["Labels"], shown["HostConfig"]["Memory"], shown["Config"]["Volumes"]])
+        engine.request("POST", f"/containers/{made}/start", code=204)
+        engine.request("POST", f"/containers/{made}/wait", code=200)
+        told[-1].append(engine.request("GET", f"/containers/{made}/logs?stdout=1", code=200)[1])
+        engine.request("DELETE", f"/containers/{made}?v=1", code=204)
+    assert told[0] == told[1]
 
 
 def test_one_endpoint_at_create_before_version_1_44(pair: tuple[Engine, Engine]) -> None:
