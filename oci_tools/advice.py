@@ -120,6 +120,8 @@ def of(command: str, error: Error) -> str | None:
         return f"oci-image ls {layout} {_LISTED}" if layout.startswith("/") else "oci-pull brings it"
     if error.what == "cannot reach":
         return "is a registry there?" if number == errno.ECONNREFUSED else None
+    if command == "ocid" and error.what == "cannot lock":
+        return "an ocid runs here: OCI_ROOT and OCI_RUN say where another's things are"
     if error.what == "cannot listen on" and number == errno.EADDRINUSE:
         return "--listen names another port"
     # What another process of ours has said is one text, perhaps with its hint.

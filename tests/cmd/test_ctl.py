@@ -359,6 +359,10 @@ def test_contexts_and_the_environment(engine: Engine) -> None:
     ctl = caller(env)
     ctl("context", "create", "here", f"unix://{engine.path}")
     assert "context exists" in ctl("context", "create", "here", "unix:///x", code=1).stderr
+    for name in ("_a", ".a", "+a", "a/b", "a b", "", "../here"):
+        assert "invalid context name" in ctl("context", "create", name, "unix:///x", code=2).stderr
+    ctl("context", "create", "a+b_c.d-e", "unix:///x")
+    ctl("context", "rm", "a+b_c.d-e")
     assert ctl("--context", "here", "version", "--format", "{{.Server.Os}}").stdout == "linux\n"
     ctl("context", "use", "here")
     assert ctl("ps", "-q").stdout == ""

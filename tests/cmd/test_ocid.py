@@ -103,7 +103,8 @@ def test_an_upgrade_keeps_its_pid_and_its_sockets(ocid: Any) -> None:
 
 
 def test_there_is_one(ocid: Any, oci: Any) -> None:
-    assert "another process holds it" in oci("ocid", code=75).stderr
+    hint = "another process holds it (an ocid runs here: OCI_ROOT and OCI_RUN say where another's things are)"
+    assert hint in oci("ocid", code=75).stderr
     other = {"OCI_RUN": f"{oci.env['OCI_RUN']}2"}
     assert "somebody listens there" in oci("ocid", "--listen", f"unix://{ocid.path}", env=other, code=1).stderr
 

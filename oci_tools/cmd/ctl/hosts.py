@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from oci_tools.cli import Args
 
-_NAME = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-")
+_NAME = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.+-")
 _DIAL = (
     "if command -v oci-ctl >/dev/null; then exec oci-ctl {host}system dial-stdio; "
     "else exec docker {host}system dial-stdio; fi"
@@ -142,8 +142,8 @@ def directory() -> str:
 
 
 def _path(name: str) -> str:
-    if not name or not _NAME.issuperset(name) or name[0] in ".-":
-        raise Usage("invalid context name", name, hint="letters, digits, '_', '.' and '-'")
+    if not name or not _NAME.issuperset(name) or not name[0].isalnum():
+        raise Usage("invalid context name", name, hint="letters, digits, and behind the first '_', '.', '+' and '-'")
     return f"{directory()}/{name}.json"
 
 
