@@ -8,11 +8,10 @@
 from __future__ import annotations
 
 import os
-import stat
 import sys
 
-from oci_tools import compress, fs
-from oci_tools.build import calling, hashes, ignore, remote
+from oci_tools import compress
+from oci_tools.build import calling, hashes, ignore, remote, texts
 from oci_tools.build.picking import Origin
 from oci_tools.bundle import Image
 from oci_tools.errors import Error, Usage
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
     from oci_tools.image.layout import Layout
 
 DOCKERFILES = ("Dockerfile", "Containerfile", "dockerfile")
-LARGEST = 16 << 20  # bytes of a Dockerfile or ignore file
 
 
 class Contexts:
@@ -95,7 +93,7 @@ class Contexts:
             remote.unpack(_chain(head, found), path, self.place.owner, subject)
             self.directory, self._unpacked = path, True
             return
-        data = _joined(head, found, subject)
+        data = texts.joined(head, found, subject)
         if b"\0" in data:
             raise Error("cannot use context", subject, "it is neither an archive nor a Dockerfile")
         self.dockerfile = data
@@ -112,17 +110,17 @@ class Contexts:
             if self.word == "-":
                 raise Usage("the context and the Dockerfile cannot both be standard input")
             self.ignore(None)
-            return _joined(b"", _stdin(), "standard input"), "Dockerfile"
+            return texts.joined(b"", _stdin(), "standard input"), "Dockerfile"
         if file and remote.is_url(file):
             path = self.place.fresh("dockerfile")
             remote.download(file, path)
             self.ignore(None)
-            return _read(path), file
+            return texts.read(path), file
         path = self._find(file)
         self.ignore(path)
         if self.is_local() or (file and os.path.exists(file)):
             self.read_files.append(path)
-        return _read(path, self.directory), os.path.relpath(path, self.directory) if file is None else file
+        return texts.read(path, self.directory), os.path.relpath(path, self.directory) if file is None else file
 
     def _find(self, file: str | None) -> str:
         if file is not None and self.is_local():
@@ -143,10 +141,10 @@ class Contexts:
         if self.directory is not None and not self.ignorefile:
             places += [f"{self.directory}/.dockerignore", f"{self.directory}/.containerignore"]
         for path in places:
-            if os.path.lexists(path):
+            if texts.is_there(path, None if path == self.ignorefile else self.directory):
                 if self.is_local():
                     self.read_files.append(path)
-                self.patterns = _patterns(path, self.directory)
+                self.patterns = texts.patterns(path, self.directory)
                 return
 
     # -- trees ---------------------------------------------------------------------------------
@@ -182,9 +180,8 @@ class Contexts:
         self.times[name] = None
         if not os.path.isdir(word):
             raise Error(f"cannot use build context '{name}'", word, "no such directory")
-        patterns = []
-        if os.path.lexists(f"{word}/.dockerignore"):
-            patterns = _patterns(f"{word}/.dockerignore", word)
+        path = f"{word}/.dockerignore"
+        patterns = texts.patterns(path, word) if texts.is_there(path, word) else []
         return self._tree(word, patterns, f"{self.place.path}/hashes", place=os.path.abspath(word))
 
     def _tree(
@@ -348,53 +345,6 @@ def _stdin() -> Iterator[bytes]:
         yield data
 
 
-def _joined(head: bytes, pieces: Iterator[bytes], subject: str) -> bytes:
-    """A Dockerfile that comes in pieces."""
-    data = bytearray(head)
-    for piece in pieces:
-        data += piece
-        if len(data) > LARGEST:
-            raise Error("cannot read", subject, f"larger than {LARGEST} bytes")
-    return bytes(data)
-
-
 def _chain(head: bytes, pieces: Iterator[bytes]) -> Iterator[bytes]:
     yield head
     yield from pieces
-
-
-def _read(path: str, top: str | None = None) -> bytes:
-    """A file of text; of one below the directory `top` links do not lead out of that, and it is no pipe or device."""
-    inside = os.path.relpath(path, top) if top is not None else "../"
-    try:
-        fd = _below(str(top), inside) if not inside.startswith("../") else os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        with open(fd, "rb") as file:
-            data = file.read(LARGEST + 1)
-    except OSError as error:
-        raise Error("cannot read", path, error) from None
-    if len(data) > LARGEST:
-        raise Error("cannot read", path, f"larger than {LARGEST} bytes")
-    return data
-
-
-def _patterns(path: str, top: str | None) -> list[str]:
-    """Those of an ignore file, which are well formed."""
-    data = _read(path, top)
-    try:
-        found = ignore.lines(data)
-        ignore.Patterns(found)
-    except Error as error:
-        raise Error("cannot use ignore file", path, str(error)) from None
-    return found
-
-
-def _below(top: str, path: str) -> int:
-    at = os.open(top, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        fd = fs.open_beneath(at, path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    finally:
-        os.close(at)
-    if not stat.S_ISREG(os.fstat(fd).st_mode):
-        os.close(fd)
-        raise Error("cannot read", f"{top}/{path}", "not a regular file")
-    return fd

@@ -58,8 +58,8 @@ class Networks:
         self._warned = False
 
     def meant(self, word: str) -> str:
-        """none, host, or the network of `oci-net` that a word means."""
-        if word != "default":
+        """none, host, or the network of `oci-net` that a word of docker's or podman's means."""
+        if word not in ("default", "private", "container", "slirp4netns"):
             return word
         said = os.environ.get(VARIABLE, "default")
         if said not in ("default", "private", PASTA, "slirp4netns"):

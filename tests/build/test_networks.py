@@ -88,6 +88,7 @@ def test_what_a_word_means(monkeypatch: pytest.MonkeyPatch) -> None:
     found = networks.Networks("/", lambda words, fds: 0, said.append)
     monkeypatch.setenv("OCI_NETWORK", "web")
     assert [found.meant(word) for word in ("default", "none", "host", "x")] == ["web", "none", "host", "x"]
+    assert {found.meant(word) for word in ("private", "container", "slirp4netns")} == {"web"}  # podman's
     monkeypatch.setenv("OCI_NETWORK", "pasta")
     monkeypatch.setattr(networks, "_PLACES", ())
     assert [found.meant("default"), found.meant("default"), len(said)] == ["none", "none", 1]

@@ -214,8 +214,9 @@ def test_links_of_a_context_lead_nowhere_else(oci: Any, busybox: Path, tmp_path:
         (context / name).unlink(missing_ok=True)
         (context / name).symlink_to(source)
         for words, data in ((["c"], b""), (["-"], subprocess.run(["tar", "-c", "-C", context, "."], capture_output=True, check=True).stdout)):
-            done = oci("build", *words, code=1, input=data, binary=True)
-            assert b"hush" not in done.stderr and f"{name}': no such file or directory".encode() in done.stderr
+            done = oci("build", *words, code=name == "Dockerfile", input=data, binary=True)
+            assert b"hush" not in done.stderr
+            assert (f"{name}': no such file or directory".encode() in done.stderr) == (name == "Dockerfile")
         subprocess.run(["rm", "-r", context], check=True)
     (tmp_path / "c/d").mkdir(parents=True)
     (tmp_path / "c/d/real").write_text(f"FROM {busybox}\n")
@@ -537,6 +538,23 @@ def test_a_file_for_what_is_told(built: Any, tmp_path: Path) -> None:
     assert built("FROM BASE\nRUN echo more\n", "--logfile", "log").stderr == ""
     assert (tmp_path / "log").read_text().startswith(before) and " more\n" in (tmp_path / "log").read_text()
     assert "cannot write 'none/log'" in built("FROM BASE\n", "--logfile", "none/log", code=1).stderr
+
+
+@pytest.mark.parametrize("leads", ["../outside", "inside", "nowhere", ".", ""])
+def test_an_ignore_file_that_is_none(built: Any, cat: Any, tmp_path: Path, leads: str) -> None:
+    """As for BuildKit and buildah: a link out of the context or to nowhere, a directory."""
+    place = tmp_path / "context/.dockerignore"
+    (tmp_path / "outside").write_text("f\n")
+    place.parent.mkdir()
+    if leads:
+        place.symlink_to(leads)
+    else:
+        place.mkdir()
+    built("FROM BASE\nCOPY . /c\nRUN ls /c > /seen\n", files={"f": "", "inside": "f\n"})
+    assert ("f" in cat("/seen").split()) == (leads != "inside")
+    built("FROM BASE\nCOPY --from=n . /c\nRUN ls /c > /seen\n", "--build-context", "n=context")
+    assert ("f" in cat("/seen").split()) == (leads != "inside")
+    assert "cannot" in built("FROM BASE\n", "--ignorefile", "context/none", code=1).stderr
 
 
 def test_arguments_in_a_file(built: Any, cat: Any, tmp_path: Path) -> None:
